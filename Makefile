@@ -1,0 +1,65 @@
+# `make serve` and `make test` do all their set-up in .venv, from locked versions.
+PYTHON ?= python3
+# Where CPU builds of torch lie for those whose pip does not know one already.
+TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check
+
+.PHONY: serve test lint bench train-deps lock clean help
+
+help:
+	@echo "make serve       set up and start the service with the demo collection"
+	@echo "make test        set up and run the tests"
+	@echo "make lint        ruff and mypy --strict"
+	@echo "make bench       measure, and fail where a stated floor is missed"
+	@echo "make train-deps  add a CPU build of torch, for training nets"
+	@echo "make lock        resolve the locked versions anew (needs uv)"
+
+serve: $(VENV)/.serve
+	$(BIN)/bitcell serve
+
+test: $(VENV)/.dev
+	$(BIN)/python -m pytest
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow
+	$(BIN)/python -m bench
+
+train-deps: $(VENV)/.train
+
+$(VENV)/.python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+	@touch $@
+
+$(VENV)/.serve: requirements.txt pyproject.toml | $(VENV)/.python
+	$(PIP) install --quiet --require-hashes -r requirements.txt
+	$(PIP) install --quiet --no-deps -e .
+	@touch $@
+
+$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(VENV)/.python
+	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
+	$(PIP) install --quiet --no-deps -e .
+	@touch $@ $(VENV)/.serve
+
+# A build that this machine's pip already finds comes first; the index is for the rest.
+$(VENV)/.train: requirements-train.txt $(VENV)/.serve
+	$(PIP) install --quiet -r requirements-train.txt || \
+	  $(PIP) install --quiet --extra-index-url $(TORCH_INDEX) -r requirements-train.txt
+	@touch $@
+
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --upgrade \
+  --no-emit-index-url --no-header --no-annotate pyproject.toml
+lock:
+	$(LOCK) --generate-hashes -o requirements.txt
+	$(LOCK) --generate-hashes --group dev -c requirements.txt -o requirements-dev.txt
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

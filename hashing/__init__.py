@@ -1,0 +1,41 @@
+"""Descriptors to short binary codes: the hash methods, behind one interface."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from hashing.base import Hasher, InvalidInput, NotFitted, check_parameter_names
+from hashing.lsh import LSH
+from hashing.random_net import RandomNet1, RandomNet2
+from hashing.storage import BadEncoder, load_hasher
+
+HASHERS: dict[str, type[Hasher]] = {
+    "lsh": LSH,
+    "random-net-1": RandomNet1,
+    "random-net-2": RandomNet2,
+}
+
+
+def make_hasher(method: str, **params: Any) -> Hasher:
+    """An unfitted hasher of a method in `HASHERS`, with parameters of its constructor.
+
+    Raises
+    ------
+    InvalidInput
+        A ValueError: no such method, or no such parameter of it.
+    """
+    if method not in HASHERS:
+        raise InvalidInput(f"there is no method {method!r}; there are {', '.join(HASHERS)}")
+    check_parameter_names(HASHERS[method], params)
+    return HASHERS[method](**params)
+
+
+__all__ = [
+    "HASHERS",
+    "BadEncoder",
+    "Hasher",
+    "InvalidInput",
+    "NotFitted",
+    "load_hasher",
+    "make_hasher",
+]

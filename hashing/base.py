@@ -1,0 +1,286 @@
+"""The interface of every hash method, and the checks on what goes into one."""
+
+from __future__ import annotations
+
+import inspect
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from os import PathLike
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hashing.codes import Codes, code_size, pack
+
+Matrix = NDArray[np.float32] | NDArray[np.float64]
+
+MAX_BITS = 4096
+# Rows encoded at a time: enough for the matrix product, few enough that projections stay in cache.
+BLOCK = 4096
+# A projection this close to zero, relative to the others, is settled in float64.
+NEAR_ZERO = 1e-4
+
+
+class InvalidInput(ValueError):
+    """Descriptors, labels or parameters that a method cannot take; says what came instead."""
+
+
+class NotFitted(RuntimeError):
+    """A hasher was asked for codes before it was fitted."""
+
+
+class Hasher(ABC):
+    """Descriptors to binary codes.
+
+    A method is a subclass: keyword parameters in its constructor, stored untouched; `_fit`, which
+    learns the arrays named in `learned`; `_project`, which turns descriptors into reals whose
+    sign is the bit. It follows scikit-learn's estimators, so `clone` and `Pipeline` work.
+
+    Parameters
+    ----------
+    n_bits : int
+        Code length, 1 to 4,096.
+    random_state : int
+        Seed of all that is random in `fit`. The same data and seed give the same bits.
+    """
+
+    method: ClassVar[str]
+    """The name of the method in `HASHERS`."""
+
+    learned: ClassVar[tuple[str, ...]]
+    """Attributes that `fit` sets: float32 arrays. With the parameters they are the encoder."""
+
+    needs_labels: ClassVar[bool] = False
+    """Whether `fit` needs `y`. A data-free method needs `X` only for its dimension and moments."""
+
+    n_bits: int
+    random_state: int
+    n_features_in_: int
+
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:  # noqa: D417
+        """Learn the encoder from descriptors.
+
+        Parameters
+        ----------
+        X : (n, d) array_like of finite numbers
+        y : (n,) array_like of int, optional
+            Labels; -1 means unlabelled. Ignored by methods that need none.
+
+        Raises
+        ------
+        InvalidInput
+            A ValueError: shape, a value that is not finite (says which row), a parameter.
+        """
+        self._check_parameters()
+        X = as_descriptors(X)
+        if len(X) == 0:
+            raise InvalidInput("fit needs at least one descriptor, got none")
+        check_finite(X)
+        labels = None
+        if y is not None:
+            labels = as_labels(y, len(X))
+        elif self.needs_labels:
+            raise InvalidInput(f"{self.method} learns from labels: fit(X, y) needs y")
+        self.n_features_in_ = X.shape[1]
+        self._fit(X, labels)
+        return self
+
+    def project(self, X: ArrayLike) -> NDArray[np.float32]:
+        """Real-valued projections, (n, d) to (n, n_bits) float32; a bit is set where z > 0."""
+        X = self._check_queries(X)
+        z = np.empty((len(X), self.n_bits), np.float32)
+        for rows, block in self._project_blocks(X):
+            z[rows] = block
+        return z
+
+    def encode(self, X: ArrayLike) -> Codes:
+        """Packed codes, (n, d) to (n, ceil(n_bits / 8)) uint8.
+
+        The bits of a descriptor do not depend on the others it is encoded with, nor on the number
+        of threads: see `_project_blocks`.
+        """
+        X = self._check_queries(X)
+        codes = np.empty((len(X), code_size(self.n_bits)), np.uint8)
+        for rows, block in self._project_blocks(X):
+            codes[rows] = pack(block)
+        return codes
+
+    def transform(self, X: ArrayLike) -> NDArray[np.int8]:
+        """The bits as -1 and 1, (n, d) to (n, n_bits) int8, for use in pipelines."""
+        return np.where(self.project(X) > 0, np.int8(1), np.int8(-1))
+
+    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.int8]:
+        """`fit`, then `transform` of the same descriptors."""
+        return self.fit(X, y).transform(X)
+
+    def save(self, path: str | PathLike[str]) -> None:
+        """Write the fitted encoder as safetensors, all of it or nothing."""
+        from hashing.storage import save_hasher
+
+        save_hasher(self, path)
+
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256 of the header and arrays: two encoders with the same one give the same codes."""
+        from hashing.storage import fingerprint
+
+        return fingerprint(self)
+
+    @abstractmethod
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        """Set every attribute in `learned`. X is checked: (n, d), finite, n >= 1."""
+
+    @abstractmethod
+    def _project(self, X: Matrix) -> Matrix:
+        """(n, d) to (n, n_bits) in the dtype of X; a fresh array, the caller may write to it.
+
+        A row with NaN or infinity must give one in its projections, or raise `NotFinite`.
+        """
+
+    def _check_parameters(self) -> None:
+        check_int("n_bits", self.n_bits, 1, MAX_BITS)
+        check_int("random_state", self.random_state, 0, 2**63 - 1)
+
+    def _check_queries(self, X: ArrayLike) -> NDArray[Any]:
+        self.check_is_fitted()
+        return as_descriptors(X, self.n_features_in_)
+
+    def _project_blocks(self, X: NDArray[Any]) -> Iterator[tuple[slice, Matrix]]:
+        """Project block by block in float32, settling what float32 cannot.
+
+        A float32 matrix product rounds differently with the number of rows and of threads. Where
+        that could decide a bit, because z is that near to zero, the row is projected in float64.
+        """
+        for start in range(0, len(X), BLOCK):
+            rows = slice(start, min(start + BLOCK, len(X)))
+            with np.errstate(over="ignore", invalid="ignore"):
+                block = np.asarray(X[rows], np.float32)
+                try:
+                    z = self._project(block)
+                except NotFinite:
+                    square = np.nan
+                else:
+                    square = float(np.vdot(z, z))
+            if not np.isfinite(square):
+                check_finite(X)
+                raise InvalidInput(
+                    "the projections overflow float32: the largest value is "
+                    f"{np.abs(X[rows]).max():.3g}; scale the descriptors down"
+                )
+            near = np.flatnonzero(np.abs(z) <= NEAR_ZERO * np.sqrt(square / z.size))
+            if near.size:
+                unsettled = np.unique(near // self.n_bits)
+                z[unsettled] = self._project(block[unsettled].astype(np.float64))
+            yield rows, z
+
+    def check_is_fitted(self) -> None:
+        """Raise NotFitted where `fit` has not been called."""
+        if not hasattr(self, "n_features_in_"):
+            raise NotFitted(f"this {self.method} has not been fitted: call fit(X) first")
+
+    def get_params(self, deep: bool = True) -> dict[str, Any]:
+        """The constructor's parameters, by name (scikit-learn's interface)."""
+        return {name: getattr(self, name) for name in parameters(type(self))}
+
+    def set_params(self, **params: Any) -> Self:
+        """Set constructor parameters by name (scikit-learn's interface)."""
+        check_parameter_names(type(self), params)
+        for name, value in params.items():
+            setattr(self, name, value)
+        return self
+
+    def __sklearn_tags__(self) -> Any:
+        # Asked for by scikit-learn alone, so it is loaded already.
+        from sklearn.utils import Tags, TargetTags, TransformerTags
+
+        return Tags(
+            estimator_type="transformer",
+            target_tags=TargetTags(required=self.needs_labels),
+            transformer_tags=TransformerTags(preserves_dtype=[]),
+            requires_fit=True,
+        )
+
+    def __repr__(self) -> str:
+        shown = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
+        return f"{type(self).__name__}({shown})"
+
+
+class NotFinite(Exception):
+    """Raised by a `_project` that would hide a NaN or infinity; turned into InvalidInput."""
+
+
+def parameters(cls: type[Hasher]) -> dict[str, inspect.Parameter]:
+    """The constructor's parameters of a method, by name."""
+    return dict(inspect.signature(cls).parameters)
+
+
+def check_parameter_names(cls: type[Hasher], params: dict[str, Any]) -> None:
+    """Raise InvalidInput for a parameter that the method does not have."""
+    known = parameters(cls)
+    for name in params:
+        if name not in known:
+            raise InvalidInput(f"{cls.method} has no parameter {name!r}; it has {', '.join(known)}")
+
+
+def check_int(name: str, value: object, low: int, high: int) -> None:
+    """Raise InvalidInput unless `value` is an integer (no bool) from `low` to `high`."""
+    if isinstance(value, bool) or not isinstance(value, int | np.integer):
+        raise InvalidInput(f"{name} must be an integer, got {value!r}")
+    if not low <= value <= high:
+        raise InvalidInput(f"{name} must be from {low} to {high}, got {value}")
+
+
+def check_bool(name: str, value: object) -> None:
+    """Raise InvalidInput unless `value` is True or False."""
+    if not isinstance(value, bool | np.bool_):
+        raise InvalidInput(f"{name} must be true or false, got {value!r}")
+
+
+def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
+    """`X` as a real matrix (n, d), without a copy where it is one; finiteness is not checked.
+
+    Raises
+    ------
+    InvalidInput
+        When it is not two-dimensional, not numeric, has no columns or not `n_features` of them.
+    """
+    try:
+        X = np.asarray(X)
+    except ValueError as error:
+        raise InvalidInput(f"descriptors must be a matrix, all rows of one length: {error}") from None
+    if X.dtype.kind not in "fiu":
+        raise InvalidInput(f"descriptors must be real numbers, got dtype {X.dtype}")
+    if X.ndim != 2 or X.shape[1] == 0:
+        raise InvalidInput(f"descriptors must have shape (n, d) with d > 0, got {X.shape}")
+    if n_features is not None and X.shape[1] != n_features:
+        raise InvalidInput(f"expected descriptors of dimension {n_features}, got {X.shape[1]}")
+    return X
+
+
+def check_finite(X: NDArray[Any]) -> None:
+    """Raise InvalidInput for the first value that is NaN, infinite, or beyond float32."""
+    limit = np.finfo(np.float32).max
+    for start in range(0, len(X), BLOCK):
+        block = X[start : start + BLOCK]
+        wrong = ~(np.abs(block) <= limit)
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise InvalidInput(
+                f"descriptors must be finite float32 numbers: row {start + row}, column {column} "
+                f"is {block[row, column]}"
+            )
+
+
+def as_labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
+    """`y` as int64 (n,), -1 for unlabelled; InvalidInput for anything else."""
+    labels = np.asarray(y)
+    if labels.shape != (n,):
+        raise InvalidInput(f"expected {n} labels, one a descriptor, got shape {labels.shape}")
+    if labels.dtype.kind not in "iu":
+        raise InvalidInput(f"labels must be integers, got dtype {labels.dtype}")
+    if n and labels.min() < -1:
+        raise InvalidInput(f"labels are -1 (unlabelled) or more, got {labels.min()}")
+    if labels.dtype.kind == "u" and n and labels.max() > np.iinfo(np.int64).max:
+        raise InvalidInput(f"labels must fit in int64, got {labels.max()}")
+    return labels.astype(np.int64)

@@ -1,0 +1,209 @@
+"""Random nets of one and two layers: sign(ρ(A x)) with Gaussian A."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashing.activations import activation
+from hashing.base import BLOCK, Hasher, Matrix, NotFinite, check_bool, check_int
+from hashing.moments import fold, moments
+
+MAX_HIDDEN = 65536
+
+
+class _RandomNet(Hasher):
+    """What the nets share: the activation, centering and scaling.
+
+    The rule of the bit. With v the centred input of the last ρ, a bit is set where
+    ρ(v) > ρ(0): above 0 for truncated linear, relu and tanh, above 1/2 for sigmoid. Nothing is
+    negative after relu or sigmoid, so a plain sign would leave every bit set; this threshold
+    leaves about half of the fitted descriptors on either side.
+    """
+
+    activation: str
+    a: float
+    b: float
+    center: bool
+    scale: bool
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_bool("center", self.center)
+        check_bool("scale", self.scale)
+        activation(self.activation, self.a, self.b)
+
+    def _rho(self, v: Matrix) -> Matrix:
+        return activation(self.activation, self.a, self.b)(v)
+
+    def _output(self, v: Matrix) -> Matrix:
+        """ρ(v) - ρ(0), whose sign is the bit."""
+        z = self._rho(_finite(v))
+        if self.activation == "sigmoid":
+            z -= 0.5
+        return z
+
+    def _gaussian(self, rng: np.random.Generator, m: int, n: int) -> NDArray[np.float64]:
+        """A of a layer from n to m units, a_ij ~ N(0, 1/m)."""
+        return rng.standard_normal((m, n)) / np.sqrt(m)
+
+
+class RandomNet1(_RandomNet):
+    """One random layer: bits are sign(ρ(A (x - μ))) with a_ij ~ N(0, 1/m), m = `n_bits`.
+
+    ρ is monotone, so it does not change the bits, only the real-valued projections: with the
+    same A this is `lsh`. It is here because the theory of such layers is about ρ(A x).
+
+    Parameters
+    ----------
+    n_bits : int
+        Code length, m.
+    activation : {"truncated-linear", "relu", "tanh", "sigmoid"}
+        ρ. The bit is set where ρ(v) > ρ(0), v = A (x - μ): above 0, for sigmoid above 1/2.
+    a, b : float
+        Interval of the truncated linear ρ, a <= 0 < b.
+    center : bool
+        Subtract the mean μ of the fitted descriptors.
+    scale : bool
+        Divide each dimension by its standard deviation.
+    random_state : int
+        Seed of A.
+
+    References
+    ----------
+    R. Giryes, G. Sapiro, A. Bronstein, "Deep Neural Networks with Random Gaussian Weights: A
+    Universal Classification Strategy?", IEEE Trans. Signal Processing 64(13), 2016, section II:
+    layers ρ(A x) with Gaussian A and a semi-truncated linear ρ keep the metric of their input.
+    Deviations: the input is centred by default, and truncated linear may be cut at both ends.
+    """
+
+    method: ClassVar[str] = "random-net-1"
+    learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_")
+
+    weights_: NDArray[np.float32]
+    bias_: NDArray[np.float32]
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        activation: str = "truncated-linear",
+        a: float = -1.0,
+        b: float = 1.0,
+        center: bool = True,
+        scale: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.n_bits = n_bits
+        self.activation = activation
+        self.a = a
+        self.b = b
+        self.center = center
+        self.scale = scale
+        self.random_state = random_state
+
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        A = self._gaussian(np.random.default_rng(self.random_state), self.n_bits, X.shape[1])
+        self.weights_, self.bias_ = fold(A, *moments(X, center=self.center, scale=self.scale))
+
+    def _project(self, X: Matrix) -> Matrix:
+        return self._output(_affine(X, self.weights_, self.bias_))
+
+
+class RandomNet2(_RandomNet):
+    """Two random layers: bits are sign(ρ(A₂ ρ(A₁ (x - μ)) - t)), Gaussian A₁ and A₂.
+
+    Entries of A₁ are N(0, 1/m) with m = `hidden`, of A₂ with m = `n_bits`.
+
+    Parameters
+    ----------
+    n_bits : int
+        Code length.
+    hidden : int
+        Width of the hidden layer. Wider keeps the metric better.
+    activation : {"truncated-linear", "relu", "tanh", "sigmoid"}
+        ρ of both layers. The bit is set where ρ(v) > ρ(0), v the centred input of the last ρ:
+        above 0, for sigmoid above 1/2.
+    a, b : float
+        Interval of the truncated linear ρ, a <= 0 < b.
+    center : bool
+        Subtract the means of the fitted descriptors: μ before the first layer and, as hidden
+        units after relu or sigmoid are never negative, t, the mean of A₂ h, before the last ρ.
+    scale : bool
+        Divide each dimension by its standard deviation.
+    random_state : int
+        Seed of A₁ and A₂.
+
+    References
+    ----------
+    As `RandomNet1`. Deviations: centering before both layers.
+    """
+
+    method: ClassVar[str] = "random-net-2"
+    learned: ClassVar[tuple[str, ...]] = ("hidden_weights_", "hidden_bias_", "weights_", "bias_")
+
+    hidden_weights_: NDArray[np.float32]
+    hidden_bias_: NDArray[np.float32]
+    weights_: NDArray[np.float32]
+    bias_: NDArray[np.float32]
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        hidden: int = 1024,
+        activation: str = "truncated-linear",
+        a: float = -1.0,
+        b: float = 1.0,
+        center: bool = True,
+        scale: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.n_bits = n_bits
+        self.hidden = hidden
+        self.activation = activation
+        self.a = a
+        self.b = b
+        self.center = center
+        self.scale = scale
+        self.random_state = random_state
+
+    def _check_parameters(self) -> None:
+        super()._check_parameters()
+        check_int("hidden", self.hidden, 1, MAX_HIDDEN)
+
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        rng = np.random.default_rng(self.random_state)
+        A1 = self._gaussian(rng, self.hidden, X.shape[1])
+        A2 = self._gaussian(rng, self.n_bits, self.hidden)
+        shift, divisor = moments(X, center=self.center, scale=self.scale)
+        self.hidden_weights_, self.hidden_bias_ = fold(A1, shift, divisor)
+        mean = self._hidden_mean(X) if self.center else np.zeros(self.hidden)
+        self.weights_, self.bias_ = fold(A2, mean, np.ones(self.hidden))
+
+    def _hidden_mean(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        total = np.zeros(self.hidden)
+        for start in range(0, len(X), BLOCK):
+            total += self._hidden(X[start : start + BLOCK].astype(np.float64)).sum(axis=0)
+        return total / len(X)
+
+    def _hidden(self, X: Matrix) -> Matrix:
+        # ρ may be bounded and would then hide an infinity.
+        return self._rho(_finite(_affine(X, self.hidden_weights_, self.hidden_bias_)))
+
+    def _project(self, X: Matrix) -> Matrix:
+        return self._output(_affine(self._hidden(X), self.weights_, self.bias_))
+
+
+def _affine(X: Matrix, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Matrix:
+    v: Matrix = X @ weights
+    v += bias
+    return v
+
+
+def _finite(v: Matrix) -> Matrix:
+    if not np.isfinite(np.vdot(v, v)):
+        raise NotFinite
+    return v

@@ -1,0 +1,103 @@
+"""Exact Hamming search: a Faiss flat binary index whose rows carry string ids."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import faiss
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.uint8]
+Found = list[tuple[int, str]]
+"""Distance and id, ascending by both."""
+
+
+class FlatIndex:
+    """Codes in memory, found by id and by Hamming distance. Not safe for threads.
+
+    Rows are dense and in no order: a deleted row is filled by the last one, so that an upsert or
+    a delete costs the same in a large index as in a small one.
+    """
+
+    def __init__(self, n_bits: int) -> None:
+        self.size = (n_bits + 7) // 8
+        self._faiss = faiss.IndexBinaryFlat(8 * self.size)
+        self._ids: list[str] = []
+        self._rows: dict[str, int] = {}
+
+    def __len__(self) -> int:
+        return len(self._ids)
+
+    def __contains__(self, item_id: str) -> bool:
+        return item_id in self._rows
+
+    def upsert(self, ids: Sequence[str], codes: Codes) -> None:
+        """Set the codes of ids, new or not. `codes` is (n, size); no id may stand twice."""
+        rows = [self._rows.get(item_id, -1) for item_id in ids]
+        old = np.flatnonzero(np.array(rows, np.int64) >= 0)
+        if old.size:
+            self._codes()[np.array(rows)[old]] = codes[old]
+        new = [i for i, row in enumerate(rows) if row < 0]
+        if new:
+            self._faiss.add(np.ascontiguousarray(codes[new]))
+            for i in new:
+                self._rows[ids[i]] = len(self._ids)
+                self._ids.append(ids[i])
+
+    def delete(self, ids: Sequence[str]) -> None:
+        """Remove ids that are there, each once."""
+        codes = self._codes()
+        for item_id in ids:
+            row, last = self._rows.pop(item_id), self._ids.pop()
+            if last != item_id:
+                codes[row] = codes[len(self._ids)]
+                self._ids[row] = last
+                self._rows[last] = row
+        del codes
+        self._faiss.xb.resize(len(self._ids) * self.size)
+        self._faiss.ntotal = len(self._ids)
+
+    def codes(self, ids: Sequence[str]) -> Codes:
+        """The codes of ids that are there, (len(ids), size)."""
+        return self._codes()[[self._rows[item_id] for item_id in ids]]
+
+    def search(self, queries: Codes, k: int, radius: int | None = None) -> list[Found]:
+        """The k nearest of each query, within `radius` where one is given.
+
+        Exact. Ties are broken by id, at the k-th place too; there are fewer than k where the
+        index or the radius holds fewer.
+        """
+        k = min(k, len(self))
+        if k == 0 or len(queries) == 0:
+            return [[] for _ in range(len(queries))]
+        # One more than asked for tells whether the k-th place is a tie.
+        distances, rows = self._faiss.search(np.ascontiguousarray(queries), min(k + 1, len(self)))
+        tied = np.zeros(len(queries), bool)
+        if k < len(self):
+            tied = distances[:, k] == distances[:, k - 1]
+            if radius is not None:
+                tied &= distances[:, k] <= radius
+        found = []
+        for query, cut in enumerate(tied.tolist()):
+            near, at = distances[query, :k], rows[query, :k]
+            if cut:
+                near, at = self._within(queries[query : query + 1], int(near[-1]))
+            pairs = zip(near.tolist(), [self._ids[row] for row in at.tolist()], strict=True)
+            ordered = sorted(pairs)[:k]
+            if radius is not None:
+                ordered = [pair for pair in ordered if pair[0] <= radius]
+            found.append(ordered)
+        return found
+
+    def _within(self, query: Codes, radius: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        # Faiss finds what is strictly nearer than the number it is given.
+        _, distances, rows = self._faiss.range_search(np.ascontiguousarray(query), radius + 1)
+        return distances.astype(np.int64), rows
+
+    def _codes(self) -> Codes:
+        """Faiss's own memory, (n, size): valid until the next row is added or removed."""
+        if not self._ids:
+            return np.empty((0, self.size), np.uint8)
+        codes: Codes = faiss.rev_swig_ptr(self._faiss.xb.data(), len(self._ids) * self.size)
+        return codes.reshape(-1, self.size)

@@ -1,0 +1,179 @@
+"""What every method in HASHERS keeps."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from sklearn.base import clone
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+from threadpoolctl import threadpool_limits
+
+from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_hasher
+from hashing.codes import pack, unpack
+
+N_BITS = 20  # not a multiple of 8
+
+
+@pytest.fixture(scope="module", params=list(HASHERS))
+def hasher(request: pytest.FixtureRequest, X: NDArray[Any], y: NDArray[Any]) -> Hasher:
+    return make_hasher(request.param, n_bits=N_BITS, random_state=3).fit(X, y)
+
+
+def test_name_is_its_key(hasher: Hasher) -> None:
+    assert HASHERS[hasher.method] is type(hasher)
+
+
+def test_codes_are_the_signs_of_the_projections(hasher: Hasher, X: NDArray[Any]) -> None:
+    z = hasher.project(X)
+    assert z.shape == (len(X), N_BITS)
+    assert z.dtype == np.float32
+    codes = hasher.encode(X)
+    assert codes.dtype == np.uint8
+    np.testing.assert_array_equal(codes, pack(z))
+    np.testing.assert_array_equal(hasher.transform(X), unpack(codes, N_BITS).astype(int) * 2 - 1)
+
+
+def test_every_bit_is_close_to_balanced(hasher: Hasher, X: NDArray[Any]) -> None:
+    share = unpack(hasher.encode(X), N_BITS).mean(axis=0)
+    assert share.min() > 0.35
+    assert share.max() < 0.65
+
+
+def test_neighbours_get_nearer_codes_than_strangers(hasher: Hasher, X: NDArray[Any]) -> None:
+    rng = np.random.default_rng(0)
+    near = X[:300] + rng.normal(0, 0.05 * X.std(), (300, X.shape[1]))
+    bits, near_bits = hasher.transform(X[:300]), hasher.transform(near)
+    to_itself = (bits != near_bits).mean()
+    to_others = (bits != np.roll(near_bits, 1, axis=0)).mean()
+    assert to_itself < 0.25 * to_others
+
+
+def test_same_seed_same_bits_other_seed_other_bits(
+    hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    again = clone(hasher).fit(X, y)
+    assert again.fingerprint == hasher.fingerprint
+    np.testing.assert_array_equal(again.encode(X), hasher.encode(X))
+    other = clone(hasher).set_params(random_state=4).fit(X, y)
+    assert other.fingerprint != hasher.fingerprint
+    assert (other.encode(X) != hasher.encode(X)).any()
+
+
+def test_fit_is_the_same_on_one_thread_and_on_two(
+    hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    prints = set()
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            prints.add(clone(hasher).fit(X, y).fingerprint)
+    assert prints == {hasher.fingerprint}
+
+
+def test_bits_do_not_depend_on_batch_or_threads(hasher: Hasher, X: NDArray[Any]) -> None:
+    codes = hasher.encode(X)
+    for size in (1, 2, 7, 64, 1000):
+        parts = [hasher.encode(X[i : i + size]) for i in range(0, 1000, size)]
+        np.testing.assert_array_equal(np.concatenate(parts)[:1000], codes[:1000])
+    with threadpool_limits(1):
+        np.testing.assert_array_equal(hasher.encode(X), codes)
+
+
+def test_input_is_not_written_to_and_layout_does_not_matter(
+    hasher: Hasher, X: NDArray[Any]
+) -> None:
+    before = X[:50].copy()
+    codes = hasher.encode(before)
+    np.testing.assert_array_equal(before, X[:50])
+    np.testing.assert_array_equal(hasher.encode(np.asfortranarray(before)), codes)
+    np.testing.assert_array_equal(hasher.encode(before.astype(np.float64)), codes)
+    np.testing.assert_array_equal(hasher.encode(before.tolist()), codes)
+    assert hasher.encode(X[:0]).shape == (0, codes.shape[1])
+
+
+def test_saved_and_loaded_is_the_same(hasher: Hasher, X: NDArray[Any], tmp_path: Path) -> None:
+    hasher.save(tmp_path / "encoder.safetensors")
+    loaded = load_hasher(tmp_path / "encoder.safetensors")
+    assert type(loaded) is type(hasher)
+    assert loaded.get_params() == hasher.get_params()
+    assert loaded.fingerprint == hasher.fingerprint
+    np.testing.assert_array_equal(loaded.encode(X), hasher.encode(X))
+    assert [p.name for p in tmp_path.iterdir()] == ["encoder.safetensors"]
+
+
+def test_works_in_a_pipeline(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
+    pipeline = make_pipeline(StandardScaler(), clone(hasher))
+    signs = pipeline.fit(X, y).transform(X)
+    assert signs.shape == (len(X), N_BITS)
+    assert set(np.unique(signs)) == {-1, 1}
+
+
+@pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("row", [0, 4999])
+def test_not_finite_is_refused_with_its_row(hasher: Hasher, wrong: float, row: int) -> None:
+    bad = np.random.default_rng(0).normal(size=(5000, hasher.n_features_in_))
+    bad[row, 7] = wrong
+    for call in (hasher.encode, hasher.project, clone(hasher).fit):
+        with pytest.raises(InvalidInput, match=f"row {row}, column 7 is (-?inf|nan)"):
+            call(bad)
+
+
+def test_values_beyond_float32_are_refused(hasher: Hasher) -> None:
+    bad = np.zeros((2, hasher.n_features_in_))
+    bad[1, 0] = 1e39
+    with pytest.raises(InvalidInput, match=r"row 1, column 0 is 1e\+39"):
+        hasher.encode(bad)
+
+
+@pytest.mark.parametrize(
+    ("bad", "message"),
+    [
+        (np.zeros((2, 3)), "expected descriptors of dimension 384, got 3"),
+        (np.zeros(384), r"shape \(n, d\) with d > 0, got \(384,\)"),
+        (np.zeros((2, 0)), r"got \(2, 0\)"),
+        ([[1.0, 2.0], [1.0]], "all rows of one length"),
+        ([["a"] * 384], "real numbers, got dtype <U1"),
+        (np.zeros((2, 384), complex), "real numbers, got dtype complex128"),
+    ],
+)
+def test_malformed_descriptors_are_refused(hasher: Hasher, bad: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        hasher.encode(bad)
+
+
+def test_unfitted_says_so(hasher: Hasher, X: NDArray[Any]) -> None:
+    with pytest.raises(NotFitted, match="call fit"):
+        clone(hasher).encode(X)
+    with pytest.raises(NotFitted, match="call fit"):
+        _ = clone(hasher).fingerprint
+
+
+def test_fit_refuses_nothing_and_wrong_labels(hasher: Hasher, X: NDArray[Any]) -> None:
+    fresh = clone(hasher)
+    with pytest.raises(InvalidInput, match="at least one descriptor"):
+        fresh.fit(X[:0])
+    with pytest.raises(InvalidInput, match="expected 3 labels"):
+        fresh.fit(X[:3], [1, 2])
+    with pytest.raises(InvalidInput, match="must be integers"):
+        fresh.fit(X[:3], [0.5, 1, 2])
+    with pytest.raises(InvalidInput, match="got -2"):
+        fresh.fit(X[:3], [0, 1, -2])
+
+
+@pytest.mark.parametrize("n_bits", [0, -1, 4097, 12.0, True, "12", None])
+def test_n_bits_is_checked(hasher: Hasher, X: NDArray[Any], n_bits: Any) -> None:
+    with pytest.raises(InvalidInput, match="n_bits"):
+        clone(hasher).set_params(n_bits=n_bits).fit(X)
+
+
+def test_unknown_names_are_refused(hasher: Hasher) -> None:
+    with pytest.raises(InvalidInput, match="no method 'md5'; there are lsh"):
+        make_hasher("md5")
+    with pytest.raises(InvalidInput, match="no parameter 'bits'; it has n_bits"):
+        make_hasher(hasher.method, bits=3)
+    with pytest.raises(InvalidInput, match="no parameter 'bits'"):
+        clone(hasher).set_params(bits=3)

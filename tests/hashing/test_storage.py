@@ -1,0 +1,97 @@
+from __future__ import annotations
+
+import json
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from hashing import BadEncoder, load_hasher, make_hasher
+from hashing.storage import from_bytes, to_bytes
+
+ARRAYS = {"weights_": np.ones((4, 8), np.float32), "bias_": np.zeros(8, np.float32)}
+HEADER: dict[str, Any] = {
+    "format": 1,
+    "method": "lsh",
+    "params": {"n_bits": 8, "center": True, "scale": False, "random_state": 0},
+    "n_features": 4,
+}
+
+
+def file(arrays: dict[str, Any] = ARRAYS, **changes: Any) -> bytes:
+    return save(arrays, metadata={"bitcell": json.dumps(HEADER | changes)})
+
+
+def test_the_valid_file_that_the_others_change() -> None:
+    assert from_bytes(file()).encode(np.ones((1, 4))).tolist() == [[255]]
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "not a safetensors file"),
+        (b"\x00" * 100, "not a safetensors file"),
+        (pickle.dumps({"weights_": 1}), "not a safetensors file"),
+        (to_bytes(make_hasher("lsh").fit(np.ones((1, 3))))[:-1], "not a safetensors file"),
+        (save(ARRAYS), "no 'bitcell' header"),
+        (save(ARRAYS, metadata={"bitcell": "{"}), "no 'bitcell' header"),
+        (save(ARRAYS, metadata={"bitcell": "[" * 100_000}), "no 'bitcell' header"),
+        (save(ARRAYS, metadata={"bitcell": "[]"}), "no format number"),
+        (file(format=2), "format 2 is newer than 1"),
+        (file(method="md5"), "no method 'md5'"),
+        (file(method=["lsh"]), "no method"),
+        (file(params=[]), "no parameters"),
+        (file(params={"n_bits": 0}), "n_bits must be from 1"),
+        (file(params={"bits": 8}), "no parameter 'bits'"),
+        (file(n_features=None), "n_features must be an integer"),
+        (file(n_features=2**40), "n_features must be from 1"),
+        (file(n_features=5), "do not fit together"),
+        (file(params={"n_bits": 9}), "give 8 bits, the header says 9"),
+        (file({"weights_": ARRAYS["weights_"]}), r"expected arrays \['bias_', 'weights_'\]"),
+        (file(ARRAYS | {"more": np.ones(1)}), r"got \['bias_', 'more', 'weights_'\]"),
+        (file(ARRAYS | {"bias_": np.zeros(8)}), "bias_ must be float32, got float64"),
+        (file(ARRAYS | {"bias_": np.full(8, np.nan, np.float32)}), "not finite"),
+        (file(ARRAYS | {"bias_": np.zeros(7, np.float32)}), "do not fit together"),
+        (file(ARRAYS | {"weights_": np.ones(4, np.float32)}), "do not fit together|give"),
+        (file(ARRAYS | {"bias_": np.zeros((8, 1), np.float32)}), "do not fit together"),
+    ],
+)
+def test_what_is_no_encoder_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "bad.safetensors"
+    path.write_bytes(data)
+    with pytest.raises(BadEncoder, match=message) as error:
+        load_hasher(path)
+    assert str(path) in str(error.value)
+
+
+def test_fingerprint_depends_on_header_and_arrays() -> None:
+    base = from_bytes(file())
+    changed_array = from_bytes(file(ARRAYS | {"bias_": np.ones(8, np.float32)}))
+    changed_header = from_bytes(file(params=HEADER["params"] | {"random_state": 1}))
+    assert len({h.fingerprint for h in (base, changed_array, changed_header)}) == 3
+    assert from_bytes(to_bytes(base)).fingerprint == base.fingerprint
+
+
+def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hasher = make_hasher("lsh", n_bits=8).fit(np.ones((1, 3)))
+    path = tmp_path / "encoder.safetensors"
+    hasher.save(path)
+    before = path.read_bytes()
+
+    def fail(descriptor: int) -> None:
+        raise OSError("disk full")
+
+    monkeypatch.setattr("os.fsync", fail)
+    with pytest.raises(OSError, match="disk full"):
+        hasher.set_params(random_state=1).fit(np.ones((1, 3))).save(path)
+    assert path.read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == [path.name]
+
+
+def test_files_of_the_first_format_are_still_read() -> None:
+    path = Path(__file__).parent / "data" / "lsh-format-1.safetensors"
+    hasher = load_hasher(path)
+    assert hasher.fingerprint == (path.with_suffix(".sha256")).read_text().strip()

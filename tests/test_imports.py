@@ -1,0 +1,44 @@
+"""What an import brings along, proved in processes of their own."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+
+import pytest
+
+# Records even a caught attempt to import: the check holds whether or not the package is there.
+WATCH = """
+import sys
+class Watch:
+    tried = set()
+    def find_spec(self, name, path=None, target=None):
+        self.tried.add(name.partition(".")[0])
+sys.meta_path.insert(0, Watch())
+{code}
+print(" ".join(sorted(Watch.tried)))
+"""
+
+
+def imported_by(code: str) -> set[str]:
+    run = subprocess.run(
+        [sys.executable, "-c", WATCH.format(code=code)], capture_output=True, text=True, check=True
+    )
+    return set(run.stdout.split())
+
+
+def test_the_watch_sees_a_caught_import() -> None:
+    code = "try:\n    import torch.nn\nexcept ImportError:\n    pass"
+    assert "torch" in imported_by(code)
+
+
+@pytest.mark.parametrize("package", ["hashing", "hashing.gist"])
+def test_hashing_is_a_library_of_its_own(package: str) -> None:
+    heavy = {"torch", "faiss", "fastapi", "sklearn", "app", "index", "PIL"}
+    assert not imported_by(f"import {package}") & heavy
+
+
+def test_index_knows_no_encoder() -> None:
+    tried = imported_by("import index")
+    assert "faiss" in tried
+    assert not tried & {"torch", "fastapi", "hashing", "app", "sklearn"}
