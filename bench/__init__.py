@@ -1,0 +1,1 @@
+"""Measurements with floors; `python -m bench` runs them all."""

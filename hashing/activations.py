@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hashing.base import InvalidInput, Matrix
+from hashing.base import InvalidInput, Matrix, check_number
 
 
 def _relu(v: Matrix) -> Matrix:
@@ -50,10 +50,12 @@ def activation(name: str, a: float = -1.0, b: float = 1.0) -> Callable[[Matrix],
     InvalidInput
         For another name, and for an interval that a bit at zero would leave constant.
     """
-    if name == TRUNCATED:
-        if not (np.isfinite(a) and np.isfinite(b) and a <= 0 < b):
-            raise InvalidInput(f"{TRUNCATED} needs a <= 0 < b, both finite; got a={a}, b={b}")
-        return lambda v: np.clip(v, a, b, out=v)
-    if name not in ACTIVATIONS:
+    check_number("a", a)
+    check_number("b", b)
+    if not isinstance(name, str) or name not in NAMES:
         raise InvalidInput(f"activation must be one of {', '.join(NAMES)}; got {name!r}")
-    return ACTIVATIONS[name]
+    if name != TRUNCATED:
+        return ACTIVATIONS[name]
+    if not a <= 0 < b:
+        raise InvalidInput(f"{TRUNCATED} needs a <= 0 < b; got a={a}, b={b}")
+    return lambda v: np.clip(v, a, b, out=v)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from os import PathLike
@@ -58,7 +59,7 @@ class Hasher(ABC):
     random_state: int
     n_features_in_: int
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:  # noqa: D417
+    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
         """Learn the encoder from descriptors.
 
         Parameters
@@ -231,6 +232,14 @@ def check_int(name: str, value: object, low: int, high: int) -> None:
         raise InvalidInput(f"{name} must be from {low} to {high}, got {value}")
 
 
+def check_number(name: str, value: object) -> None:
+    """Raise InvalidInput unless `value` is a finite real number."""
+    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
+        raise InvalidInput(f"{name} must be a number, got {value!r}")
+    if not -math.inf < value < math.inf:
+        raise InvalidInput(f"{name} must be finite, got {value}")
+
+
 def check_bool(name: str, value: object) -> None:
     """Raise InvalidInput unless `value` is True or False."""
     if not isinstance(value, bool | np.bool_):
@@ -247,8 +256,8 @@ def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     """
     try:
         X = np.asarray(X)
-    except ValueError as error:
-        raise InvalidInput(f"descriptors must be a matrix, all rows of one length: {error}") from None
+    except (ValueError, OverflowError):
+        raise InvalidInput(_not_a_matrix(X)) from None
     if X.dtype.kind not in "fiu":
         raise InvalidInput(f"descriptors must be real numbers, got dtype {X.dtype}")
     if X.ndim != 2 or X.shape[1] == 0:
@@ -256,6 +265,15 @@ def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     if n_features is not None and X.shape[1] != n_features:
         raise InvalidInput(f"expected descriptors of dimension {n_features}, got {X.shape[1]}")
     return X
+
+
+def _not_a_matrix(X: Any) -> str:
+    message = "descriptors must be a matrix of numbers, all rows of one length"
+    if isinstance(X, list | tuple) and all(isinstance(row, list | tuple) for row in X):
+        for i, row in enumerate(X):
+            if len(row) != len(X[0]):
+                return f"{message}: row 0 has {len(X[0])} numbers, row {i} has {len(row)}"
+    return message
 
 
 def check_finite(X: NDArray[Any]) -> None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
+import os
+from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -17,7 +19,11 @@ Array = NDArray[Any]
 _PREFILTER_PADDING = 5  # pixels, as in LMgist
 _SUPPORT = 1e-4  # a filter is used where it is above this part of its peak
 _FLAT = 1e-12  # contrast, relative to the largest value, that is only float64 rounding
-_BLOCK_BYTES = 1 << 22  # of the largest intermediate array of a block of images
+_BLOCK_BYTES = 1 << 24  # of a block of images as float64, before they are resized
+# OpenBLAS spreads larger products over threads. These wait for each other by spinning, which on a
+# busy machine can take a hundred times longer; a thread a block of images is faster and steady.
+_PRODUCT = 1 << 16
+_THREADS = min(8, os.cpu_count() or 1)  # each holds a block: more would cost memory
 
 
 class Gist:
@@ -109,7 +115,7 @@ class Gist:
         self._filters = [_cut(transfer) for transfer in bank]
 
     def transform(self, images: Array) -> NDArray[np.float32]:
-        """Describe images.
+        """Describe images, in blocks, with a thread for each processor but at most eight.
 
         Parameters
         ----------
@@ -132,13 +138,17 @@ class Gist:
         """
         images = _checked(images)
         side = self.size + 2 * self.padding
-        largest = 8 * max(side**2, math.prod(images.shape[1:]))
-        step = max(1, _BLOCK_BYTES // largest)
+        step = max(8, _PRODUCT // (self.size * side))
+        step = max(1, min(step, _BLOCK_BYTES // (8 * math.prod(images.shape[1:]))))
         descriptors = np.empty((len(images), self.dimension), dtype=np.float32)
-        for start in range(0, len(images), step):
+
+        def describe(start: int) -> None:
             block = images[start : start + step]
             _check_finite(block, start)
             descriptors[start : start + step] = self._describe(self._prefiltered(_grey(block)))
+
+        with ThreadPoolExecutor(_THREADS) as pool:
+            list(pool.map(describe, range(0, len(images), step)))  # raises the first error
         return descriptors
 
     def _prefiltered(self, images: NDArray[np.float64]) -> NDArray[np.float32]:
@@ -262,11 +272,7 @@ def _resampling(length: int, side: int, size: int) -> NDArray[np.float64]:
 
 
 def _both_axes(rows: Array, columns: Array, stack: Array) -> Array:
-    """Multiply a (h, w, n) stack of images by (r, h) and (c, w) matrices, to (r, c, n).
-
-    The products are many and small, which BLAS does not spread over threads. Its threads wait for
-    each other by spinning, and on a busy machine a large product can take a hundred times longer.
-    """
+    """Multiply a (h, w, n) stack of images by (r, h) and (c, w) matrices, to (r, c, n)."""
     half = rows @ stack.swapaxes(0, 1)
     product: Array = columns @ half.swapaxes(0, 1)
     return product

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, ClassVar
 
 import numpy as np
@@ -11,7 +12,7 @@ from hashing.activations import activation
 from hashing.base import BLOCK, Hasher, Matrix, NotFinite, check_bool, check_int
 from hashing.moments import fold, moments
 
-MAX_HIDDEN = 65536
+MAX_HIDDEN = 8192
 
 
 class _RandomNet(Hasher):
@@ -47,7 +48,7 @@ class _RandomNet(Hasher):
 
     def _gaussian(self, rng: np.random.Generator, m: int, n: int) -> NDArray[np.float64]:
         """A of a layer from n to m units, a_ij ~ N(0, 1/m)."""
-        return rng.standard_normal((m, n)) / np.sqrt(m)
+        return rng.normal(0.0, 1 / math.sqrt(m), (m, n))
 
 
 class RandomNet1(_RandomNet):

@@ -73,7 +73,7 @@ def from_bytes(data: bytes) -> Hasher:
         raise BadEncoder(f"not a safetensors file: {error}") from None
     header = _read_header(data)
     hasher = _build(header)
-    n_features = header.get("n_features")
+    n_features: Any = header.get("n_features")
     try:
         check_int("n_features", n_features, 1, 2**31)
         hasher._check_parameters()

@@ -243,7 +243,9 @@ def check_ids(ids: Sequence[str]) -> None:
                 f"{item_id!r:.50}"
             )
         if not item_id.isprintable():
-            raise InvalidItems(f"an id has printable characters only; item {place}: {item_id!a:.50}")
+            raise InvalidItems(
+                f"an id has printable characters only; item {place}: {item_id!a:.50}"
+            )
     if len(set(ids)) < len(ids):
         seen: set[str] = set()
         twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]

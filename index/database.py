@@ -37,7 +37,9 @@ class Database:
             self._prepare()
         except sqlite3.OperationalError as error:
             self.close()
-            raise Unreadable(f"{path} cannot be opened, is another process using it? {error}") from None
+            raise Unreadable(
+                f"{path} cannot be opened, is another process using it? {error}"
+            ) from None
         except sqlite3.DatabaseError as error:
             self.close()
             raise Unreadable(f"{path} is damaged: {error}; restore it from a copy") from None
@@ -53,7 +55,9 @@ class Database:
         execute("PRAGMA foreign_keys = ON")
         (version,) = execute("PRAGMA user_version").fetchone()
         if version > VERSION:
-            raise Unreadable(f"{self.path} has version {version}; the newest known here is {VERSION}")
+            raise Unreadable(
+                f"{self.path} has version {version}; the newest known here is {VERSION}"
+            )
         # A write takes the lock now rather than at the first request.
         execute(f"PRAGMA user_version = {VERSION}")
 

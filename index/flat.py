@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import faiss
 import numpy as np
@@ -22,7 +23,8 @@ class FlatIndex:
 
     def __init__(self, n_bits: int) -> None:
         self.size = (n_bits + 7) // 8
-        self._faiss = faiss.IndexBinaryFlat(8 * self.size)
+        # Faiss's stubs leave out the memory of the index.
+        self._faiss: Any = faiss.IndexBinaryFlat(8 * self.size)
         self._ids: list[str] = []
         self._rows: dict[str, int] = {}
 

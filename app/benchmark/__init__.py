@@ -1,0 +1,1 @@
+"""Datasets, protocol, metrics and the benchmark itself; usable without FastAPI."""

@@ -142,10 +142,14 @@ def _harmonic(n: int) -> NDArray[np.float64]:
 
 def _relevant(query_labels: Labels, db_labels: Labels) -> NDArray[np.bool_]:
     """(q, m): the same label, and not that of the unlabelled."""
-    return (query_labels[:, None] == db_labels) & (query_labels[:, None] >= 0)
+    column = query_labels[:, None]
+    relevant: NDArray[np.bool_] = (column == db_labels) & (column >= 0)
+    return relevant
 
 
-def _check(queries: NDArray[Any], query_labels: Labels, db: NDArray[Any], db_labels: Labels) -> None:
+def _check(
+    queries: NDArray[Any], query_labels: Labels, db: NDArray[Any], db_labels: Labels
+) -> None:
     for name, rows, labels in (("query", queries, query_labels), ("database", db, db_labels)):
         if rows.ndim != 2 or labels.shape != (len(rows),):
             raise InvalidInput(

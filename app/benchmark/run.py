@@ -111,5 +111,3 @@ def _measure(row: Row, dataset: Dataset, parts: Split, seed: int) -> dict[str, A
         "encode_seconds": encode_seconds,
         "bytes_per_item": size,
     }
-
-

@@ -25,8 +25,8 @@ def test_unpack_inverts_pack_and_padding_is_clear(n_bits: int, n: int, seed: int
 @given(st.integers(1, 300), st.integers(0, 2**32 - 1))
 def test_hamming_counts_the_differing_bits(n_bits: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
-    a, b = rng.integers(0, 2, (7, n_bits)), rng.integers(0, 2, (5, n_bits))
-    differing = (a[:, None, :] != b[None, :, :]).sum(axis=2)
+    a, b = rng.normal(size=(7, n_bits)), rng.normal(size=(5, n_bits))
+    differing = ((a[:, None, :] > 0) != (b[None, :, :] > 0)).sum(axis=2)
     np.testing.assert_array_equal(hamming(pack(a), pack(b)), differing)
 
 

@@ -12,7 +12,7 @@ from hashing import InvalidInput, make_hasher
 from hashing.activations import NAMES
 from hashing.codes import unpack
 
-RHO = {
+RHO: dict[str, Any] = {
     "truncated-linear": lambda v: np.minimum(np.maximum(v, -1), 1),
     "relu": lambda v: v * (v > 0),
     "tanh": np.tanh,
@@ -36,9 +36,7 @@ def test_lsh_bits_differ_with_probability_angle_over_pi() -> None:
 @pytest.mark.parametrize("method", ["random-net-1", "random-net-2"])
 @pytest.mark.parametrize("rho", NAMES)
 @pytest.mark.parametrize("scale", [False, True])
-def test_projections_are_the_formula(
-    method: str, rho: str, scale: bool, X: NDArray[Any]
-) -> None:
+def test_projections_are_the_formula(method: str, rho: str, scale: bool, X: NDArray[Any]) -> None:
     params = {"hidden": 100} if method == "random-net-2" else {}
     hasher: Any = make_hasher(method, n_bits=16, activation=rho, scale=scale, **params).fit(X)
     x = (X.astype(float) - X.mean(0, dtype=float)) / (X.std(0, dtype=float) if scale else 1)
@@ -90,15 +88,30 @@ def test_constant_dimensions_add_nothing(method: str, X: NDArray[Any]) -> None:
     assert share.max() < 0.7
 
 
-@pytest.mark.parametrize(("a", "b"), [(0.5, 1), (-1, 0), (1, -1), (-np.inf, 1), (np.nan, 1)])
-def test_interval_of_truncated_linear_is_checked(a: float, b: float, X: NDArray[Any]) -> None:
-    with pytest.raises(InvalidInput, match="a <= 0 < b"):
+@pytest.mark.parametrize(
+    ("a", "b", "message"),
+    [
+        (0.5, 1, "a <= 0 < b"),
+        (-1, 0, "a <= 0 < b"),
+        (1, -1, "a <= 0 < b"),
+        (-np.inf, 1, "a must be finite"),
+        (-1, np.nan, "b must be finite"),
+        ("x", 1, "a must be a number"),
+        (-1, True, "b must be a number"),
+    ],
+)
+def test_interval_of_truncated_linear_is_checked(
+    a: Any, b: Any, message: str, X: NDArray[Any]
+) -> None:
+    with pytest.raises(InvalidInput, match=message):
         make_hasher("random-net-1", a=a, b=b).fit(X)
 
 
 def test_other_parameters_are_checked(X: NDArray[Any]) -> None:
     with pytest.raises(InvalidInput, match="one of truncated-linear, relu, tanh, sigmoid"):
         make_hasher("random-net-2", activation="cos").fit(X)
+    with pytest.raises(InvalidInput, match=r"got \['relu'\]"):
+        make_hasher("random-net-2", activation=["relu"]).fit(X)
     with pytest.raises(InvalidInput, match="hidden must be from 1"):
         make_hasher("random-net-2", hidden=0).fit(X)
     with pytest.raises(InvalidInput, match="center must be true or false, got 1"):

@@ -106,7 +106,9 @@ def test_neighbours_carry_label_and_payload(store: Store) -> None:
     codes = np.array([[0], [1], [3]], np.uint8)
     collection.upsert(["a", "b", "c"], codes, [7, -1, None], [payload, None, {}])
     (near,) = collection.search(codes[:1], 5)
-    assert [(n.id, n.distance, n.label) for n in near] == [("a", 0, 7), ("b", 1, None), ("c", 2, None)]
+    assert [n.id for n in near] == ["a", "b", "c"]
+    assert [n.distance for n in near] == [0, 1, 2]
+    assert [n.label for n in near] == [7, None, None]
     assert [n.payload for n in near] == [payload, None, {}]
     (bare,) = collection.search(codes[:1], 5, payloads=False)
     assert [n.payload for n in bare] == [None] * 3

@@ -65,7 +65,7 @@ def test_unknown_datasets_say_what_there_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"descriptors": None}, "no array 'descriptors'; it has .'labels'."),
+        ({"descriptors": None}, r"no array 'descriptors'; it has .'labels'."),
         ({"labels": None}, "no array 'labels'"),
         ({"descriptors": np.zeros(5)}, r"got \(5,\)"),
         ({"descriptors": np.full((5, 3), np.nan)}, "row 0, column 0 is nan"),

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from itertools import permutations
+from itertools import pairwise, permutations
 from typing import Any
 
 import numpy as np
@@ -30,7 +30,7 @@ def mean_over_orders(distances: NDArray[Any], relevant: NDArray[Any]) -> float:
     orders = [
         [bool(relevant[i]) for i in order]
         for order in permutations(range(len(distances)))
-        if all(distances[a] <= distances[b] for a, b in zip(order, order[1:], strict=False))
+        if all(distances[a] <= distances[b] for a, b in pairwise(order))
     ]
     return float(np.mean([precision_of(order) for order in orders]))
 

@@ -1,0 +1,153 @@
+"""Benchmarks that the service runs in the background, one at a time, each in its own process."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import uuid
+from concurrent.futures import ThreadPoolExecutor
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+from threading import Lock
+from typing import Any
+
+from app.benchmark.datasets import load_dataset
+from app.benchmark.protocol import Retrieval
+from app.benchmark.run import Row, run
+from app.errors import Busy
+from index import Database, NotFound
+
+MAX_WAITING = 8
+
+_SCHEMA = """CREATE TABLE IF NOT EXISTS benchmarks (
+    id TEXT PRIMARY KEY,
+    state TEXT NOT NULL,
+    request TEXT NOT NULL,
+    result TEXT,
+    error TEXT
+) STRICT"""
+
+
+class Benchmarks:
+    """Benchmarks by id, in the record from the moment they are accepted.
+
+    States: `queued`, `running`, `done` with a result, `failed` with an error.
+    """
+
+    def __init__(self, database: Database, data_dir: Path) -> None:
+        self._database = database
+        self._data_dir = data_dir
+        self._worker = ThreadPoolExecutor(1, "benchmark")
+        self._lock = Lock()
+        self._process: BaseProcess | None = None
+        self._progress: dict[str, dict[str, Any]] = {}
+        self._closed = False
+        with database.transaction() as connection:
+            connection.execute(_SCHEMA)
+            connection.execute(
+                "UPDATE benchmarks SET state = 'failed', "
+                "error = 'the service stopped before it was done' "
+                "WHERE state IN ('queued', 'running')"
+            )
+
+    def start(self, dataset: str, table: list[Row], protocol: Retrieval) -> str:
+        """Queue a benchmark of a dataset known by name; its id. Busy where too many wait."""
+        benchmark = uuid.uuid4().hex[:12]
+        request = {
+            "dataset": dataset,
+            "rows": [[row.method, row.n_bits] for row in table],
+            "seed": protocol.seed,
+        }
+        with self._lock:
+            if len(self._progress) >= MAX_WAITING:
+                raise Busy(f"{MAX_WAITING} benchmarks are waiting already")
+            with self._database.transaction() as connection:
+                connection.execute(
+                    "INSERT INTO benchmarks (id, state, request) VALUES (?, 'queued', ?)",
+                    (benchmark, json.dumps(request)),
+                )
+            self._progress[benchmark] = {"done": 0, "of": len(table), "now": "queued"}
+        self._worker.submit(self._run, benchmark, dataset, table, protocol)
+        return benchmark
+
+    def get(self, benchmark: str) -> dict[str, Any]:
+        """State, progress, result and error of a benchmark; NotFound where there is none."""
+        rows = self._database.read(
+            "SELECT state, request, result, error FROM benchmarks WHERE id = ?", (benchmark,)
+        )
+        if not rows:
+            raise NotFound(f"there is no benchmark {benchmark!r}")
+        ((state, request, result, error),) = rows
+        return {
+            "id": benchmark,
+            "state": state,
+            "request": json.loads(request),
+            "progress": self._progress.get(benchmark),
+            "result": json.loads(result) if result else None,
+            "error": error,
+        }
+
+    def close(self) -> None:
+        """Stop what runs and what waits; the next start finds them failed."""
+        with self._lock:
+            self._closed = True
+            if self._process is not None:
+                self._process.terminate()
+        self._worker.shutdown(wait=True, cancel_futures=True)
+
+    def _run(self, benchmark: str, dataset: str, table: list[Row], protocol: Retrieval) -> None:
+        context = multiprocessing.get_context("spawn")
+        ours, theirs = context.Pipe()
+        process = context.Process(
+            target=_work, args=(theirs, dataset, self._data_dir, table, protocol), daemon=True
+        )
+        with self._lock:
+            if self._closed:
+                return
+            self._set(benchmark, "running")
+            process.start()
+            self._process = process
+        theirs.close()
+        outcome: tuple[str, str | None, str | None]
+        outcome = ("failed", None, "its process ended without a result")
+        try:
+            while True:
+                message = ours.recv()
+                if isinstance(message, dict):
+                    self._progress[benchmark] = message
+                else:
+                    outcome = message
+        except EOFError:
+            process.join()
+        ours.close()
+        with self._lock:
+            self._process = None
+            if not self._closed:
+                self._set(benchmark, *outcome)
+            del self._progress[benchmark]
+
+    def _set(
+        self, benchmark: str, state: str, result: str | None = None, error: str | None = None
+    ) -> None:
+        with self._database.transaction() as connection:
+            connection.execute(
+                "UPDATE benchmarks SET state = ?, result = ?, error = ? WHERE id = ?",
+                (state, result, error, benchmark),
+            )
+
+
+def _work(
+    out: Connection, dataset: str, data_dir: Path, table: list[Row], protocol: Retrieval
+) -> None:
+    """The process of one benchmark: progress and the outcome go back through `out`."""
+
+    def report(done: int, of: int, now: str) -> None:
+        out.send({"done": done, "of": of, "now": now})
+
+    try:
+        result = run(load_dataset(dataset, data_dir), table, protocol, report)
+    except (ValueError, LookupError, MemoryError) as error:
+        out.send(("failed", None, str(error) or type(error).__name__))
+    else:
+        out.send(("done", json.dumps(result), None))

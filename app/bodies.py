@@ -1,0 +1,73 @@
+"""Bodies that hold a matrix: JSON or npy, parsed off the event loop."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from fastapi import Request, Response
+from pydantic import BaseModel
+
+from app import npy
+from app.errors import UnsupportedMedia
+
+JSON = "application/json"
+Model = TypeVar("Model", bound=BaseModel)
+
+
+@dataclass(frozen=True)
+class Raw:
+    """The bytes of a body and what they are said to be."""
+
+    data: bytes
+    media_type: str
+    accept: str
+
+    @property
+    def is_npy(self) -> bool:
+        """Whether the body is npy; UnsupportedMedia where it is neither that nor JSON."""
+        if self.media_type not in (JSON, npy.MEDIA_TYPE):
+            raise UnsupportedMedia(
+                f"expected Content-Type {JSON} or {npy.MEDIA_TYPE}, got {self.media_type!r:.80}"
+            )
+        return self.media_type == npy.MEDIA_TYPE
+
+    @property
+    def wants_npy(self) -> bool:
+        """Whether the answer is to be npy: asked for, or like the body where nothing is said."""
+        return npy.MEDIA_TYPE in self.accept or (self.accept in ("", "*/*") and self.is_npy)
+
+    def require_json(self) -> None:
+        """Raise UnsupportedMedia for a body that is not JSON."""
+        if self.is_npy:
+            raise UnsupportedMedia(f"expected Content-Type {JSON}, got {self.media_type}")
+
+    def parse(self, model: type[Model]) -> Model:
+        """The body as JSON of a model."""
+        return model.model_validate_json(self.data)
+
+
+async def raw_body(request: Request) -> Raw:
+    """The body, read but not parsed: the handlers run in threads and parse there."""
+    header = request.headers.get("content-type", JSON)
+    return Raw(
+        await request.body(),
+        header.partition(";")[0].strip().lower(),
+        request.headers.get("accept", ""),
+    )
+
+
+def npy_response(array: Any) -> Response:
+    """A matrix as an npy body."""
+    return Response(npy.write_array(array), media_type=npy.MEDIA_TYPE)
+
+
+def takes(model: type[BaseModel] | None, npy_description: str | None = None) -> dict[str, Any]:
+    """The OpenAPI part of a handler that parses its own body."""
+    content: dict[str, Any] = {}
+    if model is not None:
+        content[JSON] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    if npy_description is not None:
+        binary = {"type": "string", "format": "binary", "description": npy_description}
+        content[npy.MEDIA_TYPE] = {"schema": binary}
+    return {"requestBody": {"required": True, "content": content}}

@@ -1,0 +1,172 @@
+"""The command `bitcell`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from app.settings import Settings
+
+cli = typer.Typer(
+    help="Descriptors in, short binary codes out, exact neighbours by Hamming distance.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+data = typer.Typer(help="Fetch datasets.", no_args_is_help=True)
+cli.add_typer(data, name="data")
+
+DatasetOption = Annotated[
+    str, typer.Option(help="`digits`, a dataset that was fetched, or a path to an .npz.")
+]
+BitsOption = Annotated[int, typer.Option(help="Code length.")]
+SeedOption = Annotated[int, typer.Option(help="Seed of all that is random.")]
+
+
+@cli.command()
+def serve(
+    host: Annotated[str | None, typer.Option(help="Address to listen on.")] = None,
+    port: Annotated[int | None, typer.Option(help="Port; 0 for any that is free.")] = None,
+) -> None:
+    """Start the service. Settings come from BITCELL_* environment variables."""
+    from app.server import serve as run_server
+
+    run_server(_settings(host=host, port=port))
+
+
+@data.command()
+def cifar10(
+    archive: Annotated[
+        Path | None, typer.Option(help="CIFAR-10 in its binary layout, already downloaded.")
+    ] = None,
+) -> None:
+    """Make the dataset `cifar10`: fetch the images, describe them with GIST. Resumes."""
+    from app.cifar10 import fetch
+
+    path = fetch(_settings().data_dir, archive)
+    typer.echo(f"{path}: bitcell benchmark --dataset cifar10 --methods raw,lsh")
+
+
+@cli.command()
+def gist(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    out: Annotated[Path, typer.Option(help="The .npz to write.")],
+) -> None:
+    """Describe images with GIST: an .npz with descriptors, ids (the paths), and labels of -1."""
+    from app.images import describe_files
+
+    describe_files(images, _to_write(out, ".npz"))
+
+
+@cli.command()
+def train(
+    dataset: DatasetOption,
+    method: Annotated[str, typer.Option(help="A method, such as `lsh`.")],
+    bits: BitsOption,
+    out: Annotated[Path, typer.Option(help="The .safetensors to write.")],
+    seed: SeedOption = 0,
+) -> None:
+    """Fit an encoder on a dataset and write it to a file."""
+    from app.benchmark.datasets import load_dataset
+    from hashing import make_hasher
+
+    _to_write(out, ".safetensors")
+    hasher = make_hasher(method, n_bits=bits, random_state=seed)
+    loaded = load_dataset(dataset, _settings().data_dir)
+    hasher.fit(loaded.descriptors, loaded.labels).save(out)
+    typer.echo(f"{out}: {hasher.fingerprint}")
+
+
+@cli.command()
+def encode(
+    encoder: Annotated[Path, typer.Argument(help="An encoder that `bitcell train` wrote.")],
+    descriptors: Annotated[Path, typer.Argument(help="An .npy of shape (n, d).")],
+    out: Annotated[Path, typer.Option(help="The .npy to write: packed codes, uint8.")],
+) -> None:
+    """Encode descriptors into packed codes."""
+    import numpy as np
+
+    from hashing import load_hasher
+
+    _to_write(out, ".npy")
+    codes = load_hasher(encoder).encode(np.load(descriptors, mmap_mode="r", allow_pickle=False))
+    np.save(out, codes)
+    typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")
+
+
+@cli.command()
+def benchmark(
+    dataset: DatasetOption,
+    methods: Annotated[str, typer.Option(help="Comma-separated; `raw` is Euclidean.")],
+    bits: Annotated[str, typer.Option(help="Comma-separated code lengths.")] = "12,24,48",
+    seed: SeedOption = 0,
+    queries: Annotated[int, typer.Option(help="Queries of each class.")] = 100,
+    labels: Annotated[int, typer.Option(help="Labels of each class in the database.")] = 200,
+    json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+) -> None:
+    """Measure methods at code lengths: mean average precision and times."""
+    from app.benchmark.datasets import load_dataset
+    from app.benchmark.protocol import Retrieval
+    from app.benchmark.run import rows
+    from app.benchmark.terminal import run_with_progress, show
+
+    table = rows(_split(methods), [_integer(text) for text in _split(bits)])
+    protocol = Retrieval(queries, labels, seed)
+    if json_file is not None:
+        _to_write(json_file, ".json")
+    result = run_with_progress(load_dataset(dataset, _settings().data_dir), table, protocol)
+    show(result)
+    if json_file is not None:
+        json_file.write_text(json.dumps(result, indent=2) + "\n")
+
+
+def main() -> None:
+    """Run the command; what the user can mend is one line on stderr and exit status 2."""
+    # Loaded here because every command may meet these, and `bitcell --help` should be quick.
+    try:
+        cli()
+    except (ValueError, LookupError, OSError) as error:
+        typer.secho(f"bitcell: {error}", fg="red", err=True)
+        sys.exit(2)
+
+
+def _settings(**changes: Any) -> Settings:
+    from pydantic import ValidationError
+
+    from app.settings import PREFIX, Settings, unknown_variables
+
+    given = {name: value for name, value in changes.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        found = error.errors()[0]
+        name = PREFIX + str(found["loc"][0]).upper()
+        raise ValueError(f"{name}: {found['msg']}; got {found['input']!r}") from None
+    if unknown := unknown_variables():
+        raise ValueError(f"{', '.join(unknown)}: there is no such setting")
+    return settings
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _integer(text: str) -> int:
+    try:
+        return int(text)
+    except ValueError:
+        raise ValueError(f"--bits takes whole numbers, got {text!r}") from None
+
+
+def _to_write(path: Path, suffix: str) -> Path:
+    """The path, checked before the work rather than after it."""
+    if path.suffix != suffix:
+        raise ValueError(f"expected a file name that ends in {suffix}, got {path}")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}")
+    return path

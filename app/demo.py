@@ -1,0 +1,68 @@
+"""The collection that a new service starts with, so that a query can be tried at once."""
+
+from __future__ import annotations
+
+import base64
+import io
+import logging
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.service import Service
+
+NAME = "demo"
+N_BITS = 128
+
+_SCHEMA = "CREATE TABLE IF NOT EXISTS demo (made INTEGER NOT NULL) STRICT"
+
+log = logging.getLogger("bitcell")
+
+
+def make_demo(service: Service) -> None:
+    """Make the collection `demo` at the first start in a data directory, and only then.
+
+    1,797 scans of handwritten digits, as GIST descriptors, encoded by `lsh`, which measures best
+    there of the methods without training. Who drops it does not find it again.
+    """
+    with service.database.transaction() as connection:
+        connection.execute(_SCHEMA)
+        if connection.execute("SELECT count(*) FROM demo").fetchone()[0]:
+            return
+    if not service.settings.demo:
+        return
+    _fill(service)
+    with service.database.transaction() as connection:
+        connection.execute("INSERT INTO demo VALUES (1)")
+
+
+def _fill(service: Service) -> None:
+    from app.benchmark.datasets import load_dataset
+
+    log.info("first start: making the collection %r from 1,797 scanned digits", NAME)
+    digits = load_dataset("digits", images=True)
+    # A start that was cut off has left a part of this: what is there is kept.
+    if NAME not in [encoder.name for encoder in service.encoders.list()]:
+        service.create_encoder(NAME, "lsh", N_BITS, {}, descriptors=digits.descriptors)
+    if NAME not in [collection.name for collection in service.store.list()]:
+        service.create_collection(NAME, NAME)
+    images = digits.images if digits.images is not None else np.empty((0, 8, 8, 3), np.uint8)
+    service.upsert(
+        NAME,
+        digits.ids.tolist(),
+        digits.descriptors,
+        digits.labels,
+        [{"thumbnail": thumbnail(image)} for image in images],
+    )
+
+
+def thumbnail(image: NDArray[np.uint8]) -> str:
+    """An (h, w, 3) uint8 image as the data URI of a PNG; grey where all its pixels are."""
+    from PIL import Image
+
+    picture = Image.fromarray(image)
+    if (image == image[..., :1]).all():
+        picture = picture.convert("L")
+    file = io.BytesIO()
+    picture.save(file, "PNG", optimize=True)
+    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

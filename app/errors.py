@@ -1,0 +1,123 @@
+"""Errors as RFC 9457 problem details: the one place where they become HTTP."""
+
+from __future__ import annotations
+
+import logging
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from pydantic import ValidationError
+from starlette.exceptions import HTTPException
+
+from app.benchmark.datasets import BadDataset, UnknownDataset
+from app.npy import BadNpy
+from hashing import InvalidInput
+from index import AlreadyExists, InvalidItems, NotFound
+
+MEDIA_TYPE = "application/problem+json"
+_SHOWN = 10
+
+log = logging.getLogger("bitcell")
+
+
+class Conflict(Exception):
+    """What was asked for does not go with what is there."""
+
+
+class Busy(Exception):
+    """Too much of this is waiting already; try again later."""
+
+
+class TooLarge(Exception):
+    """A request that asks for more than the settings allow."""
+
+
+class UnsupportedMedia(Exception):
+    """A body of a content type that this call does not take."""
+
+
+_STATUS: dict[type[Exception], int] = {
+    BadNpy: 400,
+    NotFound: 404,
+    UnknownDataset: 404,
+    AlreadyExists: 409,
+    Conflict: 409,
+    TooLarge: 413,
+    UnsupportedMedia: 415,
+    InvalidInput: 422,
+    InvalidItems: 422,
+    BadDataset: 422,
+    Busy: 503,
+}
+
+
+def problem(
+    status: int, detail: str, headers: dict[str, str] | None = None, **more: Any
+) -> JSONResponse:
+    """A problem-details response."""
+    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
+    return JSONResponse(
+        body | {"detail": detail} | more, status, headers=headers, media_type=MEDIA_TYPE
+    )
+
+
+def add_handlers(app: FastAPI) -> None:
+    """Turn every error of this project, of FastAPI and of pydantic into a problem."""
+    for kind, status in _STATUS.items():
+        app.add_exception_handler(kind, _known(status))
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(RequestValidationError, _validation)
+    app.add_exception_handler(ValidationError, _validation)
+    app.add_exception_handler(Exception, _unknown)
+
+
+def _known(status: int) -> Any:
+    headers = {"Retry-After": "10"} if status == 503 else None
+
+    def handle(request: Request, error: Exception) -> JSONResponse:
+        return problem(status, str(error), headers)
+
+    return handle
+
+
+def _http(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, HTTPException):
+        raise error
+    detail = str(error.detail)
+    if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
+        detail = f"there is nothing at {request.url.path}"
+    return problem(error.status_code, detail, dict(error.headers or {}))
+
+
+def _validation(request: Request, error: Exception) -> JSONResponse:
+    if not isinstance(error, RequestValidationError | ValidationError):
+        raise error
+    found = error.errors()
+    errors = [
+        {"at": ".".join(map(str, e["loc"])) or "body", "expected": e["msg"], "got": _brief(e)}
+        for e in found[:_SHOWN]
+    ]
+    first = errors[0]
+    detail = f"{first['at']}: {first['expected']}; got {first['got']}"
+    if len(found) > 1:
+        detail += f" (and {len(found) - 1} more)"
+    return problem(422, detail, errors=errors)
+
+
+def _brief(error: Any) -> str:
+    """What came, short enough to print: never the whole of a large body."""
+    if error["type"] in ("missing", "json_invalid"):
+        return "nothing" if error["type"] == "missing" else "a body that is not JSON"
+    came = error["input"]
+    if isinstance(came, list | dict):
+        return f"{'a list' if isinstance(came, list) else 'an object'} of {len(came)}"
+    text = ascii(came) if isinstance(came, str) else repr(came)
+    return text if len(text) <= 80 else text[:77] + "..."
+
+
+def _unknown(request: Request, error: Exception) -> JSONResponse:
+    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    return problem(500, "the service failed; its log says why")

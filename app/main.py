@@ -1,0 +1,71 @@
+"""The service as an ASGI application."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from pydantic.json_schema import models_json_schema
+from starlette.concurrency import run_in_threadpool
+
+from app import schemas
+from app.demo import make_demo
+from app.errors import MEDIA_TYPE, add_handlers
+from app.limits import BodyLimit
+from app.routes import benchmarks, collections, encoders, health, home, items
+from app.service import Service
+from app.settings import Settings
+
+_DESCRIPTION = "Descriptors in, short binary codes out, exact neighbours by Hamming distance."
+# Their handlers parse the body themselves, so FastAPI does not find them.
+_BODIES = (schemas.NewEncoder, schemas.ToEncode, schemas.NewItems, schemas.Query, schemas.Problem)
+
+
+def create_app(settings: Settings | None = None) -> FastAPI:
+    """The application; what lies in the data directory is opened when it starts."""
+    settings = settings or Settings()
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        logging.getLogger("bitcell").setLevel(settings.log_level.upper())
+        service = await run_in_threadpool(Service, settings)
+        try:
+            await run_in_threadpool(make_demo, service)
+            app.state.service = service
+            yield
+        finally:
+            await run_in_threadpool(service.close)
+
+    problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    app = FastAPI(
+        title="Bitcell",
+        version=version("bitcell"),
+        description=_DESCRIPTION,
+        lifespan=lifespan,
+        responses={"4XX": {"description": "A problem with the request", "content": problem}},
+    )
+    for part in (health, encoders, collections, items, benchmarks, home):
+        app.include_router(part.router)
+    add_handlers(app)
+    app.add_middleware(BodyLimit, limit=settings.max_body)
+    app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
+    return app
+
+
+def _openapi(app: FastAPI) -> dict[str, Any]:
+    if app.openapi_schema is None:
+        document = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
+        )
+        _, found = models_json_schema(
+            [(model, "validation") for model in _BODIES],
+            ref_template="#/components/schemas/{model}",
+        )
+        document["components"]["schemas"] |= found["$defs"]
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,35 @@
+"""Benchmarks: start one, look at it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from app import schemas
+from app.benchmark.datasets import UnknownDataset, known_datasets
+from app.benchmark.protocol import Retrieval
+from app.benchmark.run import rows
+from app.deps import ServiceDep
+
+router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
+
+
+@router.post("", status_code=202)
+def start(
+    new: schemas.NewBenchmark, request: Request, response: Response, service: ServiceDep
+) -> schemas.Accepted:
+    """Measure methods at code lengths on a dataset of the service, in the background."""
+    table = rows(new.methods, new.bits)
+    known = known_datasets(service.settings.data_dir)
+    if new.dataset not in known:
+        raise UnknownDataset(f"there is no dataset {new.dataset!r}; there are {', '.join(known)}")
+    protocol = Retrieval(new.queries_per_class, new.labels_per_class, new.seed)
+    benchmark = service.benchmarks.start(new.dataset, table, protocol)
+    url = request.url_for("show_benchmark", benchmark=benchmark).path
+    response.headers["Location"] = url
+    return schemas.Accepted(id=benchmark, url=url)
+
+
+@router.get("/{benchmark}", name="show_benchmark")
+def show(benchmark: str, service: ServiceDep) -> schemas.BenchmarkOut:
+    """State and progress, and when it is done the table."""
+    return schemas.BenchmarkOut(**service.benchmarks.get(benchmark))

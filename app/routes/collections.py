@@ -1,0 +1,45 @@
+"""Collections: make, list, show, drop."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+
+from app import schemas
+from app.deps import ServiceDep
+from index import Collection
+
+router = APIRouter(prefix="/v1/collections", tags=["collections"])
+
+
+@router.post("", status_code=201)
+def create(new: schemas.NewCollection, service: ServiceDep) -> schemas.CollectionOut:
+    """Make an empty collection for the codes of an encoder."""
+    return _out(service.create_collection(new.name, new.encoder))
+
+
+@router.get("")
+def list_all(service: ServiceDep) -> list[schemas.CollectionOut]:
+    """All collections, by name."""
+    return [_out(collection) for collection in service.store.list()]
+
+
+@router.get("/{name}")
+def show(name: str, service: ServiceDep) -> schemas.CollectionOut:
+    """One collection."""
+    return _out(service.store.get(name))
+
+
+@router.delete("/{name}", status_code=204)
+def drop(name: str, service: ServiceDep) -> None:
+    """Drop a collection and its items."""
+    service.store.drop(name)
+
+
+def _out(collection: Collection) -> schemas.CollectionOut:
+    return schemas.CollectionOut(
+        name=collection.name,
+        encoder=collection.encoder,
+        fingerprint=collection.fingerprint,
+        n_bits=collection.n_bits,
+        items=len(collection),
+    )

@@ -1,0 +1,79 @@
+"""Encoders: make, list, show, use, drop."""
+
+from __future__ import annotations
+
+import numpy as np
+from fastapi import APIRouter, Response
+
+from app import npy, schemas
+from app.bodies import npy_response, takes
+from app.deps import BodyDep, ServiceDep
+from app.encoders import Encoder
+
+router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
+
+
+@router.post("", status_code=201, openapi_extra=takes(schemas.NewEncoder))
+def create(body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
+    """Make an encoder: fit it on the descriptors given, or for a dimension without any."""
+    body.require_json()
+    new = body.parse(schemas.NewEncoder)
+    training = new.training
+    encoder = service.create_encoder(
+        new.name,
+        new.method,
+        new.n_bits,
+        new.params,
+        dimension=new.dimension,
+        descriptors=training.descriptors if training else None,
+        labels=training.labels if training else None,
+    )
+    return _out(encoder)
+
+
+@router.get("")
+def list_all(service: ServiceDep) -> list[schemas.EncoderOut]:
+    """All encoders, by name."""
+    return [_out(encoder) for encoder in service.encoders.list()]
+
+
+@router.get("/{name}")
+def show(name: str, service: ServiceDep) -> schemas.EncoderOut:
+    """One encoder."""
+    return _out(service.encoders.get(name))
+
+
+@router.delete("/{name}", status_code=204)
+def drop(name: str, service: ServiceDep) -> None:
+    """Drop an encoder that no collection uses."""
+    service.drop_encoder(name)
+
+
+@router.post(
+    "/{name}/encode",
+    response_model=schemas.CodesOut,
+    openapi_extra=takes(schemas.ToEncode, "(n, d) numbers; the codes come back as npy too."),
+)
+def encode(name: str, body: BodyDep, service: ServiceDep) -> Response | schemas.CodesOut:
+    """Codes of descriptors: hex in JSON, packed uint8 in npy."""
+    hasher = service.encoders.get(name).hasher
+    if body.is_npy:
+        (descriptors,) = npy.read_arrays(body.data, (npy.NUMBERS,))
+        codes = hasher.encode(npy.not_empty(descriptors))
+    else:
+        codes = hasher.encode(body.parse(schemas.ToEncode).descriptors)
+    if body.wants_npy:
+        return npy_response(np.ascontiguousarray(codes))
+    return schemas.CodesOut(codes=[code.tobytes().hex() for code in codes], n_bits=hasher.n_bits)
+
+
+def _out(encoder: Encoder) -> schemas.EncoderOut:
+    params = encoder.hasher.get_params()
+    return schemas.EncoderOut(
+        name=encoder.name,
+        method=encoder.hasher.method,
+        n_bits=params.pop("n_bits"),
+        dimension=encoder.hasher.n_features_in_,
+        params=params,
+        fingerprint=encoder.fingerprint,
+    )

@@ -1,0 +1,93 @@
+"""Items of a collection: put in, look at, take out, query."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from fastapi.responses import JSONResponse
+from numpy.typing import ArrayLike
+
+from app import npy, schemas
+from app.bodies import takes
+from app.deps import BodyDep, ServiceDep
+from hashing import InvalidInput
+
+router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
+
+_ITEMS_NPY = (
+    "Two or three arrays, one after the other, as numpy.save writes them to one file: (n, d) "
+    "numbers, (n,) strings, the ids, and if wanted (n,) integers, the labels, -1 for none."
+)
+
+
+@router.put("/items", openapi_extra=takes(schemas.NewItems, _ITEMS_NPY))
+def upsert(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upserted:
+    """Insert items, or replace those whose id is there: all or none, on disk when answered."""
+    if body.is_npy:
+        descriptors, ids, *rest = npy.read_arrays(body.data, (npy.NUMBERS, "U", "iu"), required=2)
+        names = npy.strings(ids)
+        labels = npy.labels(rest[0]) if rest else None
+        collection = service.upsert(name, names, npy.not_empty(descriptors), labels)
+    else:
+        items = body.parse(schemas.NewItems).items
+        names = [item.id for item in items]
+        collection = service.upsert(
+            name,
+            names,
+            [item.descriptor for item in items],
+            [item.label for item in items],
+            [item.payload for item in items],
+        )
+    return schemas.Upserted(upserted=len(names), items=len(collection))
+
+
+@router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
+def show(name: str, item_id: str, service: ServiceDep) -> Response:
+    """One item."""
+    item = service.store.get(name).get(item_id)
+    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
+    return JSONResponse({key: value for key, value in body.items() if value is not None})
+
+
+@router.delete("/items/{item_id:path}", status_code=204)
+def delete(name: str, item_id: str, service: ServiceDep) -> None:
+    """Take out one item."""
+    collection = service.store.get(name)
+    if not collection.delete([item_id]):
+        collection.get(item_id)
+
+
+@router.post("/items/delete")
+def delete_many(name: str, body: schemas.Ids, service: ServiceDep) -> schemas.Deleted:
+    """Take out items; ids that are not there are no error."""
+    return schemas.Deleted(deleted=service.store.get(name).delete(body.ids))
+
+
+@router.post(
+    "/query",
+    response_model=schemas.QueryOut,
+    openapi_extra=takes(schemas.Query, "(n, d) numbers; `k`, `radius`, `payloads` in the URL."),
+)
+def query(
+    name: str,
+    body: BodyDep,
+    service: ServiceDep,
+    k: Annotated[int, Query(ge=1, description="With npy; in JSON it stands in the body.")] = 10,
+    radius: Annotated[int | None, Query(ge=0, le=2**31 - 2, description="With npy.")] = None,
+    payloads: Annotated[bool, Query(description="With npy.")] = True,
+) -> Response:
+    """The nearest items by Hamming distance, exact, ties broken by id."""
+    if body.is_npy:
+        (matrix,) = npy.read_arrays(body.data, (npy.NUMBERS,))
+        descriptors: ArrayLike | None = npy.not_empty(matrix)
+        ids = None
+    else:
+        asked = body.parse(schemas.Query)
+        k, radius, payloads = asked.k, asked.radius, asked.payloads
+        if (asked.descriptors is None) == (asked.ids is None):
+            raise InvalidInput("a query has either descriptors or ids of items")
+        ids = asked.ids
+        descriptors = asked.descriptors
+    results = service.query(name, k, radius, descriptors=descriptors, ids=ids, payloads=payloads)
+    return JSONResponse({"results": results})

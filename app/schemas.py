@@ -1,0 +1,212 @@
+"""What goes in and out, for pydantic and for the OpenAPI document."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+Number = Annotated[float, Field(strict=True)]
+Integer = Annotated[int, Field(strict=True)]
+Label = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
+Text = Annotated[str, Field(strict=True)]
+Descriptors = Annotated[
+    list[list[Number]], Field(min_length=1, description="One list of numbers a descriptor.")
+]
+
+
+class Body(BaseModel):
+    """A request body: unknown fields are refused, so that a misspelt one is noticed."""
+
+    model_config = ConfigDict(extra="forbid")
+
+
+class Training(Body):
+    """Descriptors to fit on."""
+
+    descriptors: Descriptors
+    labels: list[Label] | None = Field(None, description="One a descriptor, -1 for unlabelled.")
+
+
+class NewEncoder(Body):
+    """An encoder to be fitted, or for a data-free method made for a dimension."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"name": "mine", "method": "lsh", "n_bits": 64, "dimension": 384}]
+        },
+    )
+
+    name: Text
+    method: Text = Field(description="A method, such as `lsh`.")
+    n_bits: Integer = Field(description="Code length.")
+    params: dict[str, JsonValue] = Field({}, description="Further parameters of the method.")
+    training: Training | None = None
+    dimension: Integer | None = Field(
+        None, description="In place of training: nothing is then centred or scaled."
+    )
+
+
+class EncoderOut(BaseModel):
+    """An encoder."""
+
+    name: str
+    method: str
+    n_bits: int
+    dimension: int
+    params: dict[str, Any]
+    fingerprint: str = Field(description="SHA-256 of all that decides its codes.")
+
+
+class ToEncode(Body):
+    """Descriptors to be encoded."""
+
+    descriptors: Descriptors
+
+
+class CodesOut(BaseModel):
+    """Packed codes in hex: bit 0 is the highest bit of the first byte."""
+
+    codes: list[str]
+    n_bits: int
+
+
+class NewCollection(Body):
+    """A collection for the codes of an encoder."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "things", "encoder": "mine"}]}
+    )
+
+    name: Text
+    encoder: Text
+
+
+class CollectionOut(BaseModel):
+    """A collection."""
+
+    name: str
+    encoder: str
+    fingerprint: str = Field(description="Of the encoder that made its codes.")
+    n_bits: int
+    items: int = Field(description="How many items it holds.")
+
+
+class NewItem(Body):
+    """An item: its descriptor is encoded, not kept."""
+
+    id: Text
+    descriptor: Annotated[list[Number], Field(min_length=1)]
+    label: Label | None = None
+    payload: dict[str, JsonValue] | None = Field(None, description="Any JSON object.")
+
+
+class NewItems(Body):
+    """Items to insert, or to replace where the id is there."""
+
+    items: list[NewItem] = Field(min_length=1)
+
+
+class Upserted(BaseModel):
+    """What an upsert did; by now it is on disk."""
+
+    upserted: int
+    items: int = Field(description="How many items the collection holds now.")
+
+
+class ItemOut(BaseModel):
+    """An item as it is stored."""
+
+    id: str
+    code: str = Field(description="Packed code in hex.")
+    label: int | None = None
+    payload: dict[str, Any] | None = None
+
+
+class Ids(Body):
+    """Ids of items."""
+
+    ids: list[Text] = Field(min_length=1)
+
+
+class Deleted(BaseModel):
+    """How many of the ids were there."""
+
+    deleted: int
+
+
+class Query(Body):
+    """What to find neighbours of: descriptors, or items of the collection."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"ids": ["digit-0007"], "k": 5}]}
+    )
+
+    descriptors: Descriptors | None = None
+    ids: list[Text] | None = Field(None, min_length=1)
+    k: Integer = Field(10, ge=1, description="Neighbours a query.")
+    radius: Integer | None = Field(
+        None, ge=0, le=2**31 - 2, description="Nothing at a greater Hamming distance."
+    )
+    payloads: bool = Field(True, description="Whether payloads are returned.")
+
+
+class NeighbourOut(BaseModel):
+    """A neighbour; `label` and `payload` are left out where there is none."""
+
+    id: str
+    distance: int = Field(description="Hamming distance.")
+    label: int | None = None
+    payload: dict[str, Any] | None = None
+
+
+class QueryOut(BaseModel):
+    """Neighbours of each query, ascending by distance, then by id."""
+
+    results: list[list[NeighbourOut]]
+
+
+class NewBenchmark(Body):
+    """A benchmark of methods on a dataset of the service."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]}]
+        },
+    )
+
+    dataset: Text
+    methods: list[Text] = Field(min_length=1, max_length=50)
+    bits: list[Integer] = Field([12, 24, 48], min_length=1, max_length=50)
+    seed: Integer = Field(0, ge=0, le=2**63 - 1)
+    queries_per_class: Integer = Field(100, ge=1, le=10**6)
+    labels_per_class: Integer = Field(200, ge=1, le=10**6)
+
+
+class Accepted(BaseModel):
+    """What runs in the background, and where to ask after it."""
+
+    id: str
+    url: str
+
+
+class BenchmarkOut(BaseModel):
+    """A benchmark: `queued`, `running`, `done` or `failed`."""
+
+    id: str
+    state: str
+    request: dict[str, Any]
+    progress: dict[str, Any] | None = None
+    result: dict[str, Any] | None = None
+    error: str | None = None
+
+
+class Problem(BaseModel):
+    """RFC 9457 problem details."""
+
+    type: str
+    title: str
+    status: int
+    detail: str = Field(description="What was expected and what came.")

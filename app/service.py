@@ -1,0 +1,146 @@
+"""What the service does, apart from HTTP: encoders, collections and the two together."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from app.benchmarks import Benchmarks
+from app.encoders import Encoder, Encoders
+from app.errors import Conflict, TooLarge
+from app.settings import Settings
+from hashing import Hasher, InvalidInput, make_hasher
+from hashing.base import check_int
+from index import Collection, Database, Store
+from index.store import check_name
+
+MAX_DIMENSION = 16384
+
+
+class Service:
+    """Everything that lies in a data directory, open."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.database = Database(settings.data_dir / "bitcell.db")
+        try:
+            self.encoders = Encoders(self.database)
+            self.store = Store(self.database)
+            self.benchmarks = Benchmarks(self.database, settings.data_dir)
+        except BaseException:
+            self.database.close()
+            raise
+        # Held while an encoder is tied to a collection, or dropped because none is.
+        self._ties = Lock()
+
+    def close(self) -> None:
+        """Stop what runs in the background and close the record."""
+        self.benchmarks.close()
+        self.database.close()
+
+    def create_encoder(
+        self,
+        name: str,
+        method: str,
+        n_bits: int,
+        params: dict[str, Any],
+        *,
+        dimension: int | None = None,
+        descriptors: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+    ) -> Encoder:
+        """Fit a hasher on descriptors, or make a data-free one for a dimension, and keep it."""
+        check_name(name)
+        self.encoders.check_free(name)
+        if "n_bits" in params:
+            raise InvalidInput("n_bits stands beside params, not in it")
+        hasher = make_hasher(method, n_bits=n_bits, **params)
+        if (dimension is None) == (descriptors is None):
+            raise InvalidInput(
+                "an encoder needs either training, or for a method without training a dimension"
+            )
+        if descriptors is None:
+            # One zero descriptor: its mean is zero, so nothing is centred.
+            check_int("dimension", dimension, 1, MAX_DIMENSION)
+            hasher.fit(np.zeros((1, dimension or 0), np.float32))
+        else:
+            hasher.fit(descriptors, labels)
+        return self.encoders.add(name, hasher)
+
+    def drop_encoder(self, name: str) -> None:
+        """Forget an encoder that no collection uses."""
+        with self._ties:
+            users = [c.name for c in self.store.list() if c.encoder == name]
+            if users:
+                raise Conflict(f"encoder {name!r} is used by {', '.join(users)}: drop those first")
+            self.encoders.drop(name)
+
+    def create_collection(self, name: str, encoder: str) -> Collection:
+        """An empty collection for codes of an encoder."""
+        with self._ties:
+            used = self.encoders.get(encoder)
+            return self.store.create(
+                name, used.hasher.n_bits, encoder=encoder, fingerprint=used.fingerprint
+            )
+
+    def upsert(
+        self,
+        name: str,
+        ids: list[str],
+        descriptors: ArrayLike,
+        labels: list[int | None] | NDArray[np.int64] | None = None,
+        payloads: list[dict[str, Any] | None] | None = None,
+    ) -> Collection:
+        """Encode descriptors and put them into a collection."""
+        collection = self.store.get(name)
+        codes = self._hasher(collection).encode(descriptors)
+        if len(codes) != len(ids):
+            raise InvalidInput(f"expected {len(codes)} ids, one a descriptor, got {len(ids)}")
+        collection.upsert(ids, codes, labels, payloads)
+        return collection
+
+    def query(
+        self,
+        name: str,
+        k: int,
+        radius: int | None,
+        *,
+        descriptors: ArrayLike | None = None,
+        ids: list[str] | None = None,
+        payloads: bool = True,
+    ) -> list[list[dict[str, Any]]]:
+        """The neighbours of descriptors, or of items that are in the collection."""
+        collection = self.store.get(name)
+        if k > self.settings.max_k:
+            raise InvalidInput(f"k is at most {self.settings.max_k} (BITCELL_MAX_K), got {k}")
+        if descriptors is None:
+            codes = collection.codes(ids or [])
+        else:
+            codes = self._hasher(collection).encode(descriptors)
+        if len(codes) * min(k, len(collection)) > self.settings.max_results:
+            raise TooLarge(
+                f"a query returns at most {self.settings.max_results} neighbours "
+                f"(BITCELL_MAX_RESULTS), this one asks for {len(codes)} times {k}"
+            )
+        found = collection.search(codes, k, radius, payloads=payloads)
+        return [
+            [
+                {"id": near.id, "distance": near.distance}
+                | ({} if near.label is None else {"label": near.label})
+                | ({} if near.payload is None else {"payload": near.payload})
+                for near in neighbours
+            ]
+            for neighbours in found
+        ]
+
+    def _hasher(self, collection: Collection) -> Hasher:
+        encoder = self.encoders.get(collection.encoder)
+        if encoder.fingerprint != collection.fingerprint:
+            raise Conflict(
+                f"collection {collection.name!r} holds codes of the encoder with fingerprint "
+                f"{collection.fingerprint}; {collection.encoder!r} has {encoder.fingerprint}"
+            )
+        return encoder.hasher

@@ -1,0 +1,34 @@
+"""Settings, from `BITCELL_*` environment variables, checked at start."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from pydantic import ByteSize, Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+PREFIX = "BITCELL_"
+
+
+class Settings(BaseSettings):
+    """Everything an operator can set; see the README for what each does."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+
+    data_dir: Path = Path("bitcell-data")
+    host: str = "127.0.0.1"
+    port: int = Field(8000, ge=0, le=65535)
+    demo: bool = True
+    max_body: ByteSize = Field(ByteSize(64 << 20), ge=1 << 10)
+    max_k: int = Field(10_000, ge=1)
+    max_results: int = Field(200_000, ge=1)
+    log_level: Literal["debug", "info", "warning", "error"] = "info"
+
+
+def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
+    """Variables with our prefix that set nothing: most likely misspelt."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    return sorted(v for v in environment if v.upper().startswith(PREFIX) and v.upper() not in known)
