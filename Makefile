@@ -55,7 +55,7 @@ $(VENV)/.train: requirements-train.txt $(VENV)/.serve
 	  $(PIP) install --quiet --extra-index-url $(TORCH_INDEX) -r requirements-train.txt
 	@touch $@
 
-LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest --upgrade \
+LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
   --no-emit-index-url --no-header --no-annotate pyproject.toml
 lock:
 	$(LOCK) --generate-hashes -o requirements.txt

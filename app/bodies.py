@@ -1,4 +1,4 @@
-"""Bodies that hold a matrix: JSON or npy, parsed off the event loop."""
+"""Request bodies, JSON or npy: read on the event loop, parsed off it."""
 
 from __future__ import annotations
 
@@ -37,13 +37,10 @@ class Raw:
         """Whether the answer is to be npy: asked for, or like the body where nothing is said."""
         return npy.MEDIA_TYPE in self.accept or (self.accept in ("", "*/*") and self.is_npy)
 
-    def require_json(self) -> None:
-        """Raise UnsupportedMedia for a body that is not JSON."""
-        if self.is_npy:
-            raise UnsupportedMedia(f"expected Content-Type {JSON}, got {self.media_type}")
-
     def parse(self, model: type[Model]) -> Model:
-        """The body as JSON of a model."""
+        """The body as JSON of a model; UnsupportedMedia where it is something else."""
+        if self.media_type != JSON:
+            raise UnsupportedMedia(f"expected Content-Type {JSON}, got {self.media_type!r:.80}")
         return model.model_validate_json(self.data)
 
 
@@ -62,12 +59,11 @@ def npy_response(array: Any) -> Response:
     return Response(npy.write_array(array), media_type=npy.MEDIA_TYPE)
 
 
-def takes(model: type[BaseModel] | None, npy_description: str | None = None) -> dict[str, Any]:
+def takes(model: type[BaseModel], npy_description: str | None = None) -> dict[str, Any]:
     """The OpenAPI part of a handler that parses its own body."""
-    content: dict[str, Any] = {}
-    if model is not None:
-        content[JSON] = {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}
+    content = {JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if npy_description is not None:
-        binary = {"type": "string", "format": "binary", "description": npy_description}
-        content[npy.MEDIA_TYPE] = {"schema": binary}
+        content[npy.MEDIA_TYPE] = {
+            "schema": {"type": "string", "format": "binary", "description": npy_description}
+        }
     return {"requestBody": {"required": True, "content": content}}

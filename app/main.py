@@ -22,8 +22,17 @@ from app.service import Service
 from app.settings import Settings
 
 _DESCRIPTION = "Descriptors in, short binary codes out, exact neighbours by Hamming distance."
-# Their handlers parse the body themselves, so FastAPI does not find them.
-_BODIES = (schemas.NewEncoder, schemas.ToEncode, schemas.NewItems, schemas.Query, schemas.Problem)
+# Handlers parse their bodies themselves, so FastAPI does not find these.
+_BODIES = (
+    schemas.NewEncoder,
+    schemas.ToEncode,
+    schemas.NewCollection,
+    schemas.NewItems,
+    schemas.Ids,
+    schemas.Query,
+    schemas.NewBenchmark,
+    schemas.Problem,
+)
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

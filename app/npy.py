@@ -5,8 +5,10 @@ The header is parsed, never run, and its shape is believed only as far as the by
 
 from __future__ import annotations
 
+import ast
 import io
 import math
+import re
 from typing import Any
 
 import numpy as np
@@ -17,7 +19,10 @@ from hashing.base import as_labels
 MEDIA_TYPE = "application/x-npy"
 NUMBERS = "fiu"
 """Kinds of dtype that descriptors may have."""
+_MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1024
+# Numbers, booleans and strings, with a size.
+_PLAIN = re.compile(r"[<>|=]?[biufcU][1-9][0-9]{0,4}")
 
 
 class BadNpy(ValueError):
@@ -56,34 +61,48 @@ def read_arrays(data: bytes, kinds: tuple[str, ...], required: int = 1) -> list[
 
 
 def _read(data: bytes, start: int, place: int) -> tuple[NDArray[Any], int]:
-    # numpy's reader of headers takes a file; a copy of the part that can hold one is enough.
-    file = io.BytesIO(data[start : start + _MAX_HEADER + 16])
-    try:
-        version = np.lib.format.read_magic(file)
-        read = {
-            (1, 0): np.lib.format.read_array_header_1_0,
-            (2, 0): np.lib.format.read_array_header_2_0,
-        }[version]
-        shape, fortran, dtype = read(file, max_header_size=_MAX_HEADER)
-    except KeyError:
-        raise BadNpy(f"npy array {place} is of an unknown format version") from None
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError) as error:
-        reason = str(error).partition("\n")[0][:200]
-        raise BadNpy(f"npy array {place} cannot be read: {reason}") from None
-    if dtype.hasobject:
-        raise BadNpy(f"npy array {place} holds pickled objects; only plain numbers are read")
-    if any(length < 0 for length in shape):
-        raise BadNpy(f"npy array {place} has a negative shape: {shape}")
+    """The array that starts at `start`, and where the next one does."""
+    version = data[start + 6 : start + 8]
+    width = {b"\x01\x00": 2, b"\x02\x00": 4}.get(version)
+    if data[start : start + 6] != _MAGIC or width is None:
+        raise BadNpy(f"npy array {place} cannot be read: expected numpy's format 1.0 or 2.0")
+    head = start + 8 + width
+    begin = head + int.from_bytes(data[start + 8 : head], "little")
+    if not head < begin <= min(len(data), head + _MAX_HEADER):
+        raise BadNpy(f"npy array {place} cannot be read: its header has {begin - head} bytes")
+    dtype, fortran, shape = _parse(data[head:begin], place)
     count = math.prod(shape)
-    begin = start + file.tell()
     end = begin + count * dtype.itemsize
-    if end > len(data) or dtype.itemsize == 0:
+    if end > len(data):
         raise BadNpy(
-            f"npy array {place} says it is {dtype} of shape {shape}, {end - begin} bytes; "
-            f"there are {len(data) - begin}"
+            f"npy array {place} says it is {dtype} of shape {shape!s:.80}, which takes "
+            f"{float(end - begin):.3g} bytes; there are {len(data) - begin}"
         )
     flat = np.frombuffer(data, dtype, count, begin)
     return flat.reshape(shape, order="F" if fortran else "C"), end
+
+
+def _parse(header: bytes, place: int) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    try:
+        fields = ast.literal_eval(header.decode("latin-1").strip())
+    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
+        raise BadNpy(f"npy array {place} cannot be read: its header is no literal") from None
+    if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
+        raise BadNpy(f"npy array {place} cannot be read: its header lacks the three fields of npy")
+    descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
+    if descr in ("O", "|O"):
+        raise BadNpy(f"npy array {place} holds pickled objects; only plain numbers are read")
+    if not isinstance(descr, str) or not _PLAIN.fullmatch(descr):
+        raise BadNpy(f"npy array {place} has a dtype that is not read here: {descr!s:.80}")
+    if not isinstance(fortran, bool) or not isinstance(shape, tuple):
+        raise BadNpy(f"npy array {place} cannot be read: its header is of other types than npy's")
+    if len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**48 for n in shape):
+        raise BadNpy(f"npy array {place} has an impossible shape: {shape!s:.80}")
+    try:
+        dtype = np.dtype(descr)
+    except TypeError:
+        raise BadNpy(f"npy array {place} has a dtype that is not read here: {descr}") from None
+    return dtype, fortran, shape
 
 
 def not_empty(matrix: NDArray[Any]) -> NDArray[Any]:

@@ -76,10 +76,11 @@ def split(labels: NDArray[np.int64], protocol: Retrieval) -> Split:
         raise InvalidInput(
             f"every class needs four items or more; class {classes[sizes.argmin()]} has {smallest}"
         )
-    wanted = protocol.queries_per_class + protocol.labels_per_class
-    scale = min(1.0, smallest / (2 * wanted))
-    n_queries = max(1, int(protocol.queries_per_class * scale))
-    n_labels = max(1, int(protocol.labels_per_class * scale))
+    n_queries, n_labels = protocol.queries_per_class, protocol.labels_per_class
+    needed = 2 * (n_queries + n_labels)
+    if smallest < needed:
+        n_queries = max(1, n_queries * smallest // needed)
+        n_labels = max(1, n_labels * smallest // needed)
 
     rng = np.random.default_rng(protocol.seed)
     is_query = np.zeros(len(labels), bool)
@@ -95,7 +96,7 @@ def split(labels: NDArray[np.int64], protocol: Retrieval) -> Split:
         "labels_per_class": n_labels,
         "asked": {k: v for k, v in asdict(protocol).items() if k != "seed"},
     }
-    if scale < 1:
+    if smallest < needed:
         report["scaled"] = (
             f"the smallest class has {smallest} items, fewer than twice "
             f"{protocol.queries_per_class} queries and {protocol.labels_per_class} labels"

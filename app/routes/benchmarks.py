@@ -8,16 +8,18 @@ from app import schemas
 from app.benchmark.datasets import UnknownDataset, known_datasets
 from app.benchmark.protocol import Retrieval
 from app.benchmark.run import rows
-from app.deps import ServiceDep
+from app.bodies import takes
+from app.deps import BodyDep, ServiceDep
 
 router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
 
 
-@router.post("", status_code=202)
+@router.post("", status_code=202, openapi_extra=takes(schemas.NewBenchmark))
 def start(
-    new: schemas.NewBenchmark, request: Request, response: Response, service: ServiceDep
+    body: BodyDep, request: Request, response: Response, service: ServiceDep
 ) -> schemas.Accepted:
     """Measure methods at code lengths on a dataset of the service, in the background."""
+    new = body.parse(schemas.NewBenchmark)
     table = rows(new.methods, new.bits)
     known = known_datasets(service.settings.data_dir)
     if new.dataset not in known:

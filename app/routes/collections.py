@@ -5,15 +5,17 @@ from __future__ import annotations
 from fastapi import APIRouter
 
 from app import schemas
-from app.deps import ServiceDep
+from app.bodies import takes
+from app.deps import BodyDep, ServiceDep
 from index import Collection
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 
-@router.post("", status_code=201)
-def create(new: schemas.NewCollection, service: ServiceDep) -> schemas.CollectionOut:
+@router.post("", status_code=201, openapi_extra=takes(schemas.NewCollection))
+def create(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Make an empty collection for the codes of an encoder."""
+    new = body.parse(schemas.NewCollection)
     return _out(service.create_collection(new.name, new.encoder))
 
 

@@ -16,7 +16,6 @@ router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
 @router.post("", status_code=201, openapi_extra=takes(schemas.NewEncoder))
 def create(body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
     """Make an encoder: fit it on the descriptors given, or for a dimension without any."""
-    body.require_json()
     new = body.parse(schemas.NewEncoder)
     training = new.training
     encoder = service.create_encoder(

@@ -58,10 +58,11 @@ def delete(name: str, item_id: str, service: ServiceDep) -> None:
         collection.get(item_id)
 
 
-@router.post("/items/delete")
-def delete_many(name: str, body: schemas.Ids, service: ServiceDep) -> schemas.Deleted:
+@router.post("/items/delete", openapi_extra=takes(schemas.Ids))
+def delete_many(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
     """Take out items; ids that are not there are no error."""
-    return schemas.Deleted(deleted=service.store.get(name).delete(body.ids))
+    ids = body.parse(schemas.Ids).ids
+    return schemas.Deleted(deleted=service.store.get(name).delete(ids))
 
 
 @router.post(

@@ -66,7 +66,7 @@ def test_unknown_datasets_say_what_there_is(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"descriptors": None}, r"no array 'descriptors'; it has .'labels'."),
-        ({"labels": None}, "no array 'labels'"),
+        ({"labels": None}, r"no array 'labels'"),
         ({"descriptors": np.zeros(5)}, r"got \(5,\)"),
         ({"descriptors": np.full((5, 3), np.nan)}, "row 0, column 0 is nan"),
         ({"labels": np.zeros(4, int)}, "expected 5 labels"),

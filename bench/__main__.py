@@ -1,0 +1,39 @@
+"""Run every measurement, print the figures, fail where a floor is missed."""
+
+from __future__ import annotations
+
+import sys
+
+from rich.console import Console
+from rich.table import Table
+
+from bench import encode, gist, precision, serving
+
+# What is measured, the figure that counts, the floor or ceiling, and its sense.
+CHECKS = (
+    ("encode / bare product, 48 bits", encode.measure, "ratio", ">=", 0.75),
+    ("GIST / one inverse FFT a filter", gist.measure, "ratio", ">=", 3.0),
+    ("mAP, 1,000 x 59,000 codes", precision.measure, "seconds", "<=", 5.0),
+    ("start with the demo", serving.measure, "ready_seconds", "<=", 3.0),
+    ("memory with the demo", serving.measure, "resident_mb", "<=", 250.0),
+)
+
+
+def main() -> int:
+    """Print a table; 1 where a check failed."""
+    table = Table("measured", "figure", "asked for", "details")
+    failed = 0
+    for name, measure, key, sense, bound in CHECKS:
+        figures = measure()
+        value = figures.pop(key)
+        good = value >= bound if sense == ">=" else value <= bound
+        failed |= not good
+        details = ", ".join(f"{key} {value:.4g}" for key, value in figures.items())
+        colour = "green" if good else "red"
+        table.add_row(name, f"[{colour}]{key} {value:.4g}", f"{sense} {bound:g}", details)
+    Console().print(table)
+    return failed
+
+
+if __name__ == "__main__":
+    sys.exit(main())

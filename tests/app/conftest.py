@@ -1,0 +1,65 @@
+from __future__ import annotations
+
+import io
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.settings import Settings
+
+NPY = {"Content-Type": "application/x-npy"}
+
+
+def npy(*arrays: Any) -> bytes:
+    """Arrays one after the other, as `numpy.save` writes them."""
+    file = io.BytesIO()
+    for array in arrays:
+        np.save(file, array)
+    return file.getvalue()
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return Settings(data_dir=tmp_path / "data", demo=False, max_body=1 << 20, max_k=500)
+
+
+@pytest.fixture
+def client(settings: Settings) -> Iterator[TestClient]:
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        yield client
+
+
+@pytest.fixture
+def small(client: TestClient) -> TestClient:
+    """A client of a service with an encoder `e` of 4 dimensions and a collection `c` of 3 items."""
+    new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 4}
+    assert client.post("/v1/encoders", json=new).status_code == 201
+    assert client.post("/v1/collections", json={"name": "c", "encoder": "e"}).status_code == 201
+    items = [
+        {"id": "a", "descriptor": [1, 2, 3, 4], "label": 7, "payload": {"n": None}},
+        {"id": "b", "descriptor": [-1, 2, -3, 4.5]},
+        {"id": "c/d e", "descriptor": [1, 2, 3, 4], "label": -1, "payload": {}},
+    ]
+    answer = client.put("/v1/collections/c/items", json={"items": items})
+    assert answer.json() == {"upserted": 3, "items": 3}
+    return client
+
+
+@pytest.fixture
+def contents(client: TestClient) -> Callable[[], Any]:
+    """All that the service holds, to be compared before and after."""
+
+    def look() -> Any:
+        found: list[Any] = [client.get("/v1/encoders").json()]
+        for collection in client.get("/v1/collections").json():
+            query = {"descriptors": [[0.0] * 4], "k": 100}
+            near = client.post(f"/v1/collections/{collection['name']}/query", json=query)
+            found += [collection, near.json()]
+        return found
+
+    return look

@@ -1,0 +1,79 @@
+from __future__ import annotations
+
+import io
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+
+from app.main import create_app
+from app.settings import Settings
+from hashing import HASHERS, make_hasher
+from tests.app.conftest import NPY, npy
+
+
+@pytest.mark.parametrize("method", list(HASHERS))
+def test_fitted_inline_it_encodes_as_the_library_does(
+    method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    X, y = X[:100], y[:100]
+    training = {"descriptors": X.tolist(), "labels": y.tolist()}
+    new = {"name": "mine", "method": method, "n_bits": 20, "training": training}
+    made = client.post("/v1/encoders", json=new | {"params": {"random_state": 3}})
+    assert made.status_code == 201
+    hasher = make_hasher(method, n_bits=20, random_state=3).fit(X, y)
+    shown = made.json()
+    assert shown["fingerprint"] == hasher.fingerprint
+    assert (shown["name"], shown["method"], shown["n_bits"]) == ("mine", method, 20)
+    assert shown["dimension"] == 384
+    assert shown["params"]["random_state"] == 3
+    assert client.get("/v1/encoders/mine").json() == shown
+    assert client.get("/v1/encoders").json() == [shown]
+
+    expected = hasher.encode(X)
+    url = "/v1/encoders/mine/encode"
+    answer = client.post(url, json={"descriptors": X.tolist()}).json()
+    assert answer == {"codes": [code.tobytes().hex() for code in expected], "n_bits": 20}
+    answer = client.post(url, content=npy(X), headers=NPY)
+    assert answer.headers["content-type"] == "application/x-npy"
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), expected)
+
+
+def test_what_comes_back_is_what_is_accepted(small: TestClient) -> None:
+    body = npy(np.ones((2, 4)))
+    json = small.post("/v1/encoders/e/encode", content=body, headers=NPY | {"Accept": "text/json"})
+    assert json.json()["n_bits"] == 12
+    back = small.post(
+        "/v1/encoders/e/encode",
+        json={"descriptors": [[1, 1, 1, 1]]},
+        headers={"Accept": "application/x-npy"},
+    )
+    assert np.load(io.BytesIO(back.content)).shape == (1, 2)
+
+
+def test_of_a_dimension_alone_is_not_centred(client: TestClient) -> None:
+    new = {"name": "e", "method": "lsh", "n_bits": 64, "dimension": 9}
+    assert client.post("/v1/encoders", json=new).status_code == 201
+    x = np.random.default_rng(0).normal(size=(5, 9))
+    hasher = make_hasher("lsh", n_bits=64, center=False).fit(np.ones((1, 9)))
+    codes = client.post("/v1/encoders/e/encode", json={"descriptors": x.tolist()}).json()["codes"]
+    assert codes == [code.tobytes().hex() for code in hasher.encode(x)]
+
+
+def test_in_use_it_cannot_be_dropped(small: TestClient) -> None:
+    refused = small.delete("/v1/encoders/e")
+    assert refused.status_code == 409
+    assert "used by c" in refused.json()["detail"]
+    assert small.delete("/v1/collections/c").status_code == 204
+    assert small.delete("/v1/encoders/e").status_code == 204
+    assert small.get("/v1/encoders/e").status_code == 404
+
+
+def test_survives_a_restart(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:
+        new = {"name": "e", "method": "random-net-2", "n_bits": 24, "dimension": 4}
+        before = client.post("/v1/encoders", json=new).json()
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/v1/encoders").json() == [before]

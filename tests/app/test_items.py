@@ -1,0 +1,112 @@
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+
+from app.main import create_app
+from app.settings import Settings
+from tests.app.conftest import NPY, npy
+
+URL = "/v1/collections/c"
+
+
+@pytest.mark.parametrize("n_bits", [12, 24, 48, 64, 100, 256])
+def test_query_results_equal_a_popcount_oracle(
+    n_bits: int, client: TestClient, X: NDArray[Any]
+) -> None:
+    # Codes are asked of the service; bits are counted here.
+    new: dict[str, Any] = {"name": "e", "method": "lsh", "n_bits": n_bits}
+    new["training"] = {"descriptors": X[:50].tolist()}
+    assert client.post("/v1/encoders", json=new).status_code == 201
+    assert client.post("/v1/collections", json={"name": "c", "encoder": "e"}).status_code == 201
+    ids = np.array([f"{i * 7919 % 600:x}" for i in range(400)])
+    labels = np.arange(400) % 10
+    body = npy(X[:400].astype(np.float16), ids, labels)
+    assert client.put(f"{URL}/items", content=body, headers=NPY).json()["items"] == 400
+
+    def codes(x: NDArray[Any]) -> list[int]:
+        headers = NPY | {"Accept": "application/json"}
+        answer = client.post("/v1/encoders/e/encode", content=npy(x), headers=headers)
+        return [int(code, 16) for code in answer.json()["codes"]]
+
+    db, queries = codes(X[:400].astype(np.float16)), X[395:420]
+    label_of = dict(zip(ids.tolist(), labels.tolist(), strict=True))
+    for k, radius in ((1, None), (10, None), (400, None), (500, None), (30, n_bits // 4)):
+        asked = {"descriptors": queries.tolist(), "k": k, "radius": radius}
+        results = client.post(f"{URL}/query", json=asked).json()["results"]
+        for query, near in zip(codes(queries), results, strict=True):
+            ranked = sorted(
+                ((query ^ code).bit_count(), i) for code, i in zip(db, ids.tolist(), strict=True)
+            )
+            expected = [(d, i) for d, i in ranked if radius is None or d <= radius][:k]
+            assert [(found["distance"], found["id"]) for found in near] == expected
+            assert all(found["label"] == label_of[found["id"]] for found in near)
+        url = f"{URL}/query?k={k}" + (f"&radius={radius}" if radius else "")
+        assert client.post(url, content=npy(queries), headers=NPY).json()["results"] == results
+
+
+def test_items_are_shown_replaced_and_deleted(small: TestClient) -> None:
+    first = small.get(f"{URL}/items/a").json()
+    assert first["label"] == 7
+    assert first["payload"] == {"n": None}
+    other = small.get(f"{URL}/items/c%2Fd e").json()
+    assert other == {"id": "c/d e", "code": first["code"], "payload": {}}
+
+    item = {"id": "a", "descriptor": [-1, -2, -3, -4]}
+    assert small.put(f"{URL}/items", json={"items": [item]}).json() == {"upserted": 1, "items": 3}
+    replaced = small.get(f"{URL}/items/a").json()
+    assert set(replaced) == {"id", "code"}
+    assert int(replaced["code"], 16) ^ int(first["code"], 16) == 0xFFF0
+
+    assert small.delete(f"{URL}/items/c/d e").status_code == 204
+    assert small.delete(f"{URL}/items/c/d e").status_code == 404
+    assert small.get(f"{URL}/items/c/d e").status_code == 404
+    deleted = small.post(f"{URL}/items/delete", json={"ids": ["a", "nobody", "b"]})
+    assert deleted.json() == {"deleted": 2}
+    assert small.get(URL).json()["items"] == 0
+    query = {"descriptors": [[1, 2, 3, 4]], "k": 5}
+    assert small.post(f"{URL}/query", json=query).json() == {"results": [[]]}
+
+
+def test_a_query_by_id_is_a_query_by_its_code(small: TestClient) -> None:
+    by_id = small.post(f"{URL}/query", json={"ids": ["b", "a"], "k": 2}).json()
+    x = [[-1, 2, -3, 4.5], [1, 2, 3, 4]]
+    assert small.post(f"{URL}/query", json={"descriptors": x, "k": 2}).json() == by_id
+    assert [near[0]["id"] for near in by_id["results"]] == ["b", "a"]
+    assert [near[0]["distance"] for near in by_id["results"]] == [0, 0]
+
+
+def test_payloads_can_be_left_out(small: TestClient) -> None:
+    query = {"ids": ["a"], "payloads": False}
+    (near,) = small.post(f"{URL}/query", json=query).json()["results"]
+    assert not any("payload" in found for found in near)
+    assert near[0]["label"] == 7
+
+
+def test_collections_are_listed_and_dropped(small: TestClient) -> None:
+    fingerprint = small.get("/v1/encoders/e").json()["fingerprint"]
+    shown = {"name": "c", "encoder": "e", "fingerprint": fingerprint, "n_bits": 12, "items": 3}
+    assert small.get(URL).json() == shown
+    assert small.get("/v1/collections").json() == [shown]
+    assert small.delete(URL).status_code == 204
+    assert small.get("/v1/collections").json() == []
+    assert small.get(URL).status_code == 404
+
+
+def test_items_survive_a_restart(settings: Settings) -> None:
+    with TestClient(create_app(settings)) as client:
+        new = {"name": "e", "method": "lsh", "n_bits": 100, "dimension": 4}
+        client.post("/v1/encoders", json=new)
+        client.post("/v1/collections", json={"name": "c", "encoder": "e"})
+        item = {"id": "ü", "descriptor": [1, 2, 3, 4], "label": 2**63 - 1, "payload": {"a": [1]}}
+        client.put(f"{URL}/items", json={"items": [item]})
+        before = client.get(f"{URL}/items/ü").json()
+    with TestClient(create_app(settings)) as client:
+        assert client.get(f"{URL}/items/ü").json() == before
+        query = {"descriptors": [[1, 2, 3, 4]]}
+        ((near,),) = client.post(f"{URL}/query", json=query).json()["results"]
+        assert near == {"id": "ü", "distance": 0, "label": 2**63 - 1, "payload": {"a": [1]}}

@@ -1,0 +1,30 @@
+"""The OpenAPI document says what the service takes and gives."""
+
+from __future__ import annotations
+
+import json
+import re
+
+from fastapi.testclient import TestClient
+
+
+def test_every_reference_leads_somewhere(client: TestClient) -> None:
+    text = client.get("/openapi.json").text
+    schemas = json.loads(text)["components"]["schemas"]
+    references = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
+    assert references <= set(schemas)
+    assert {"NewItems", "Query", "QueryOut", "Problem", "NewEncoder", "Training"} <= references
+
+
+def test_every_call_that_changes_something_states_its_body(client: TestClient) -> None:
+    paths = client.get("/openapi.json").json()["paths"]
+    calls = [
+        (path, method, call)
+        for path, methods in paths.items()
+        for method, call in methods.items()
+        if method in ("post", "put")
+    ]
+    assert len(calls) == 7
+    for path, method, call in calls:
+        assert "application/json" in call["requestBody"]["content"], (path, method)
+        assert call["summary"]
