@@ -58,7 +58,7 @@ def test_unknown_datasets_say_what_there_is(tmp_path: Path) -> None:
         load_dataset("cifar10", tmp_path)
     with pytest.raises(UnknownDataset, match="there is no file"):
         load_dataset("nowhere.npz")
-    with pytest.raises(UnknownDataset, match="no dataset '../mine'"):
+    with pytest.raises(UnknownDataset, match=r"no dataset '\.\./mine'"):
         load_dataset("../mine", tmp_path)
 
 

@@ -1,0 +1,28 @@
+# The environment, in a layer that changes only with the lock.
+FROM python:3.11-slim-bookworm AS build
+RUN python3 -m venv /opt/bitcell
+COPY requirements.txt /tmp/
+RUN /opt/bitcell/bin/pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt \
+ && find /opt/bitcell -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} +
+COPY pyproject.toml README.md LICENSE /src/
+COPY app /src/app
+COPY hashing /src/hashing
+COPY index /src/index
+RUN /opt/bitcell/bin/pip install --no-cache-dir --no-deps /src \
+ && /opt/bitcell/bin/pip uninstall --yes --quiet pip setuptools
+
+# The service, without torch: `docker build --target serve -t bitcell .`
+FROM python:3.11-slim-bookworm AS serve
+RUN useradd --uid 10001 --user-group --no-create-home bitcell \
+ && install -d -o bitcell -g bitcell /data
+COPY --from=build /opt/bitcell /opt/bitcell
+ENV PATH=/opt/bitcell/bin:$PATH \
+    BITCELL_DATA_DIR=/data \
+    BITCELL_HOST=0.0.0.0
+USER bitcell
+VOLUME /data
+EXPOSE 8000
+HEALTHCHECK --interval=10s --timeout=3s --start-period=15s CMD \
+    ["python3", "-c", "from urllib.request import urlopen; urlopen('http://127.0.0.1:8000/readyz', timeout=2)"]
+ENTRYPOINT ["bitcell"]
+CMD ["serve"]
