@@ -21,7 +21,7 @@ def squared_distances(X: Matrix, anchors: NDArray[np.float32]) -> Matrix:
     norms = np.einsum("ij,ij->i", X, X)
     if not np.isfinite(norms).all():
         raise NotFinite
-    exact: Matrix = anchors.astype(X.dtype, copy=False)
+    exact: Any = anchors.astype(X.dtype, copy=False)
     distances: Matrix = X @ exact.T
     distances *= -2
     distances += norms[:, None]

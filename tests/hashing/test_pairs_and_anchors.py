@@ -44,7 +44,8 @@ def test_distances_and_similarities_are_those_of_scipy(X: NDArray[Any]) -> None:
     anchors = sample(X, 30, np.random.default_rng(0))
     expected = cdist(X[:100], anchors, "sqeuclidean")
     for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-9)):
-        distances = squared_distances(X[:100].astype(dtype), anchors)
+        block: Any = X[:100].astype(dtype)
+        distances = squared_distances(block, anchors)
         assert distances.dtype == dtype
         np.testing.assert_allclose(distances, expected, atol=tolerance)
         np.testing.assert_allclose(
