@@ -14,6 +14,10 @@ Found = list[tuple[int, str]]
 """Distance and id, ascending by both."""
 
 
+_THREADS = faiss.omp_get_max_threads()
+_FEW = 16
+
+
 class FlatIndex:
     """Codes in memory, found by id and by Hamming distance. Not safe for threads.
 
@@ -73,6 +77,8 @@ class FlatIndex:
         k = min(k, len(self))
         if k == 0 or len(queries) == 0:
             return [[] for _ in range(len(queries))]
+        # Threads that wait for a busy core cost a few queries more than they bring.
+        faiss.omp_set_num_threads(1 if len(queries) < _FEW else _THREADS)
         # One more than asked for tells whether the k-th place is a tie.
         distances, rows = self._faiss.search(np.ascontiguousarray(queries), min(k + 1, len(self)))
         tied = np.zeros(len(queries), bool)
