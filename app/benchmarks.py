@@ -13,8 +13,9 @@ from threading import Lock
 from typing import Any
 
 from app.benchmark.datasets import load_dataset
-from app.benchmark.protocol import Retrieval
-from app.benchmark.run import Row, run
+from app.benchmark.measure import Row
+from app.benchmark.protocol import Protocol
+from app.benchmark.run import run
 from app.errors import Busy
 from index import Database, NotFound
 
@@ -51,13 +52,14 @@ class Benchmarks:
                 "WHERE state IN ('queued', 'running')"
             )
 
-    def start(self, dataset: str, table: list[Row], protocol: Retrieval) -> str:
+    def start(self, dataset: str, table: list[Row], protocol: Protocol, seeds: list[int]) -> str:
         """Queue a benchmark of a dataset known by name; its id. Busy where too many wait."""
         benchmark = uuid.uuid4().hex[:12]
         request = {
             "dataset": dataset,
+            "protocol": protocol.name,
             "rows": [[row.method, row.n_bits] for row in table],
-            "seed": protocol.seed,
+            "seeds": seeds,
         }
         with self._lock:
             if len(self._progress) >= MAX_WAITING:
@@ -67,8 +69,8 @@ class Benchmarks:
                     "INSERT INTO benchmarks (id, state, request) VALUES (?, 'queued', ?)",
                     (benchmark, json.dumps(request)),
                 )
-            self._progress[benchmark] = {"done": 0, "of": len(table), "now": "queued"}
-        self._worker.submit(self._run, benchmark, dataset, table, protocol)
+            self._progress[benchmark] = {"done": 0, "of": len(table) * len(seeds), "now": "queued"}
+        self._worker.submit(self._run, benchmark, dataset, table, protocol, seeds)
         return benchmark
 
     def get(self, benchmark: str) -> dict[str, Any]:
@@ -96,12 +98,10 @@ class Benchmarks:
                 self._process.terminate()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, benchmark: str, dataset: str, table: list[Row], protocol: Retrieval) -> None:
+    def _run(self, benchmark: str, *work: Any) -> None:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
-        process = context.Process(
-            target=_work, args=(theirs, dataset, self._data_dir, table, protocol), daemon=True
-        )
+        process = context.Process(target=_work, args=(theirs, self._data_dir, *work), daemon=True)
         with self._lock:
             if self._closed:
                 return
@@ -138,7 +138,12 @@ class Benchmarks:
 
 
 def _work(
-    out: Connection, dataset: str, data_dir: Path, table: list[Row], protocol: Retrieval
+    out: Connection,
+    data_dir: Path,
+    dataset: str,
+    table: list[Row],
+    protocol: Protocol,
+    seeds: list[int],
 ) -> None:
     """The process of one benchmark: progress and the outcome go back through `out`."""
 
@@ -146,7 +151,7 @@ def _work(
         out.send({"done": done, "of": of, "now": now})
 
     try:
-        result = run(load_dataset(dataset, data_dir), table, protocol, report)
+        result = run(load_dataset(dataset, data_dir), table, protocol, seeds, report)
     except (ValueError, LookupError, MemoryError) as error:
         out.send(("failed", None, str(error) or type(error).__name__))
     else:

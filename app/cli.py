@@ -105,21 +105,28 @@ def benchmark(
     methods: Annotated[str, typer.Option(help="Comma-separated; `raw` is Euclidean.")],
     bits: Annotated[str, typer.Option(help="Comma-separated code lengths.")] = "12,24,48",
     seed: SeedOption = 0,
+    seeds: Annotated[
+        str | None, typer.Option(help="Comma-separated, in place of --seed: mean and spread.")
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="`retrieval-59k` or `unseen-classes`.")
+    ] = "retrieval-59k",
     queries: Annotated[int, typer.Option(help="Queries of each class.")] = 100,
     labels: Annotated[int, typer.Option(help="Labels of each class in the database.")] = 200,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
 ) -> None:
-    """Measure methods at code lengths: mean average precision and times."""
+    """Measure methods at code lengths: precision, recall, times."""
     from app.benchmark.datasets import load_dataset
-    from app.benchmark.protocol import Retrieval
-    from app.benchmark.run import rows
+    from app.benchmark.measure import rows
+    from app.benchmark.protocol import Protocol
     from app.benchmark.terminal import run_with_progress, show
 
-    table = rows(_split(methods), [_integer(text) for text in _split(bits)])
-    protocol = Retrieval(queries, labels, seed)
+    table = rows(_split(methods), _integers("--bits", bits))
+    asked = Protocol(protocol, queries, labels)
+    chosen = [seed] if seeds is None else _integers("--seeds", seeds)
     if json_file is not None:
         _to_write(json_file, ".json")
-    result = run_with_progress(load_dataset(dataset, _settings().data_dir), table, protocol)
+    result = run_with_progress(load_dataset(dataset, _settings().data_dir), table, asked, chosen)
     show(result)
     if json_file is not None:
         json_file.write_text(json.dumps(result, indent=2) + "\n")
@@ -156,11 +163,11 @@ def _split(text: str) -> list[str]:
     return [part.strip() for part in text.split(",") if part.strip()]
 
 
-def _integer(text: str) -> int:
+def _integers(option: str, text: str) -> list[int]:
     try:
-        return int(text)
+        return [int(part) for part in _split(text)]
     except ValueError:
-        raise ValueError(f"--bits takes whole numbers, got {text!r}") from None
+        raise ValueError(f"{option} takes whole numbers, got {text!r}") from None
 
 
 def _to_write(path: Path, suffix: str) -> Path:

@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 Number = Annotated[float, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
 Label = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
+Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 Text = Annotated[str, Field(strict=True)]
 Descriptors = Annotated[
     list[list[Number]], Field(min_length=1, description="One list of numbers a descriptor.")
@@ -180,7 +181,11 @@ class NewBenchmark(Body):
     dataset: Text
     methods: list[Text] = Field(min_length=1, max_length=50)
     bits: list[Integer] = Field([12, 24, 48], min_length=1, max_length=50)
-    seed: Integer = Field(0, ge=0, le=2**63 - 1)
+    protocol: Text = Field("retrieval-59k", description="Or `unseen-classes`.")
+    seed: Seed = 0
+    seeds: list[Seed] | None = Field(
+        None, min_length=1, max_length=20, description="In place of `seed`: mean and spread."
+    )
     queries_per_class: Integer = Field(100, ge=1, le=10**6)
     labels_per_class: Integer = Field(200, ge=1, le=10**6)
 

@@ -1,19 +1,21 @@
-"""Mean average precision over the whole ranking, exact where distances tie."""
+"""What a ranking by codes, or by Euclidean distance, is worth."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
 from hashing.base import InvalidInput
 from hashing.codes import Codes, hamming
 
-Counts = NDArray[np.int64]
 Labels = NDArray[np.integer[Any]]
+Positions = NDArray[np.intp]
 
-# Distances held at a time: queries times database, 2 bytes each and some copies.
+# Distances held at a time: queries times database, a few bytes each.
 _BLOCK_DISTANCES = 1 << 22
 
 
@@ -30,7 +32,7 @@ def mean_average_precision(
     return mean(average_precision(query_codes, query_labels, db_codes, db_labels))
 
 
-def mean(precisions: NDArray[np.float64]) -> float:
+def mean(precisions: Reals) -> float:
     """Mean over queries, those without a relevant item (NaN) left out."""
     counted = precisions[~np.isnan(precisions)]
     if not counted.size:
@@ -40,7 +42,7 @@ def mean(precisions: NDArray[np.float64]) -> float:
 
 def average_precision(
     query_codes: Codes, query_labels: Labels, db_codes: Codes, db_labels: Labels
-) -> NDArray[np.float64]:
+) -> Reals:
     """Average precision of ranking the database by Hamming distance, for each query.
 
     Where distances tie, it is the expectation over every order of the tied items, in closed form
@@ -66,78 +68,129 @@ def average_precision(
     the Presence of Tied Scores", ECIR 2008, section 2. Deviation: the sum over the places of
     a tie is written with harmonic numbers.
     """
+    ranking, _ = rank_codes(query_codes, query_labels, db_codes, db_labels)
+    return ranking.average_precision(harmonic_numbers(len(db_codes)))
+
+
+def rank_codes(
+    query_codes: Codes,
+    query_labels: Labels,
+    db_codes: Codes,
+    db_labels: Labels,
+    neighbours: Positions | None = None,
+) -> tuple[Ranking, Ranking]:
+    """The ranking by Hamming distance with the relevance of labels.
+
+    Parameters
+    ----------
+    query_codes, query_labels, db_codes, db_labels
+        As for `average_precision`.
+    neighbours : (q, k) int, optional
+        Positions in the database of what is relevant in a second sense.
+
+    Returns
+    -------
+    by_label : Ranking
+        A group for each distance from 0 to 8 · size.
+    by_neighbours : Ranking
+        The same items with the second relevance; nothing is relevant where none was given.
+    """
     _check(query_codes, query_labels, db_codes, db_labels)
-    n_distances = 8 * db_codes.shape[1] + 1
-    harmonic = _harmonic(len(db_codes))
-    precisions = np.empty(len(query_codes))
-    step = max(1, _BLOCK_DISTANCES // max(1, len(db_codes)))
-    for start in range(0, len(query_codes), step):
-        rows = slice(start, start + step)
+    groups = 8 * db_codes.shape[1] + 1
+    counts = np.empty((len(query_codes), groups, 2), np.int64)
+    near = np.zeros((len(query_codes), groups), np.int64)
+    for rows in _blocks(len(query_codes), len(db_codes)):
         # Distance and relevance in one number, so that one count gives both.
         keys = hamming(query_codes[rows], db_codes)
+        if neighbours is not None:
+            at = np.take_along_axis(keys, neighbours[rows], axis=1)
+            near[rows] = [np.bincount(distances, minlength=groups) for distances in at]
         keys *= 2
         keys += _relevant(query_labels[rows], db_labels)
-        counts = np.stack([np.bincount(key, minlength=2 * n_distances) for key in keys])
-        counts = counts.reshape(len(keys), n_distances, 2)
-        relevant = counts[:, :, 1]
-        at = counts.sum(axis=2)
-        precisions[rows] = _expected(
-            at.cumsum(axis=1) - at, at, relevant.cumsum(axis=1) - relevant, relevant, harmonic
-        )
-    return precisions
+        for i, key in enumerate(keys, rows.start):
+            counts[i] = np.bincount(key, minlength=2 * groups).reshape(groups, 2)
+    items = counts.sum(axis=2)
+    return Ranking(items, counts[:, :, 1]), Ranking(items, near)
+
+
+def euclidean_distances(
+    queries: NDArray[np.floating], db: NDArray[np.floating]
+) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+    """Squared Euclidean distances of (q, d) to (m, d), less ‖q‖², a block of queries at a time.
+
+    Computed in float64 and returned in float32, so that rounding does not break the ties of
+    duplicates.
+    """
+    center = db.mean(axis=0, dtype=np.float64)
+    db, queries = db - center, queries - center
+    squares = np.einsum("ij,ij->i", db, db)
+    for rows in _blocks(len(queries), len(db)):
+        # ‖q‖² is the same for all that one query ranks.
+        yield rows, (squares - 2 * (queries[rows] @ db.T)).astype(np.float32)
 
 
 def average_precision_euclidean(
     queries: NDArray[np.floating], query_labels: Labels, db: NDArray[np.floating], db_labels: Labels
-) -> NDArray[np.float64]:
+) -> Reals:
     """Average precision of ranking by Euclidean distance of (q, d) to (m, d), for each query.
 
-    Equal distances are a tie, as in `average_precision`, and labels and the result as there.
-    Squared distances are computed in float64 and compared in float32, so that rounding does not
-    break the ties of duplicates.
+    Equal distances are a tie; labels and the result as for `average_precision`.
     """
+    harmonic = harmonic_numbers(len(db))
+    rankings = rank_euclidean(queries, query_labels, db, db_labels)
+    return np.array([ranking.average_precision(harmonic)[0] for ranking in rankings])
+
+
+def rank_euclidean(
+    queries: NDArray[np.floating], query_labels: Labels, db: NDArray[np.floating], db_labels: Labels
+) -> Iterator[Ranking]:
+    """The ranking by Euclidean distance of each query in turn: as many groups as it needs."""
     _check(queries, query_labels, db, db_labels)
-    center = db.mean(axis=0, dtype=np.float64)
-    db, queries = db - center, queries - center
-    squares = np.einsum("ij,ij->i", db, db)
-    harmonic = _harmonic(len(db))
-    precisions = np.empty(len(queries))
-    step = max(1, _BLOCK_DISTANCES // max(1, len(db)))
-    for start in range(0, len(queries), step):
-        rows = slice(start, start + step)
-        # ‖q‖² is the same for all that one query ranks.
-        distances = (squares - 2 * (queries[rows] @ db.T)).astype(np.float32)
+    for rows, distances in euclidean_distances(queries, db):
         relevant = _relevant(query_labels[rows], db_labels)
-        for i, (distance, hit) in enumerate(zip(distances, relevant, strict=True), start):
-            at = np.sort(distance)
-            where, r = np.unique(distance[hit], return_counts=True)
-            first = np.searchsorted(at, where, "left")
-            n = np.searchsorted(at, where, "right") - first
-            precisions[i] = _expected(first, n, r.cumsum() - r, r, harmonic)
-    return precisions
+        for distance, hit in zip(distances, relevant, strict=True):
+            yield _rank(distance, hit)
 
 
-def _expected(
-    n_before: Counts, n: Counts, r_before: Counts, r: Counts, harmonic: NDArray[np.float64]
-) -> Any:
-    """Expected average precision from ties along the last axis, NaN where nothing is relevant.
+def nearest(queries: NDArray[np.floating], db: NDArray[np.floating], k: int) -> Positions:
+    """Positions of the k nearest in the database by Euclidean distance, (q, min(k, m)).
 
-    A tie of n items, r of them relevant, behind N items, R of them relevant: its place j holds a
-    relevant item with probability r / n, and then R + 1 + (j - 1) (r - 1) / (n - 1) relevant items
-    are expected among the first N + j. Summed over j = 1..n, with H the harmonic numbers and
-    D = H(N + n) - H(N), that is r / n · ((R + 1) D + (r - 1) / (n - 1) · (n - (N + 1) D)).
+    In no order; which of several equally far is taken at the k-th place is not defined.
     """
-    D = harmonic[n_before + n] - harmonic[n_before]
-    # A tie without relevant items has r = 0 and adds nothing, whatever else is here.
-    share = (r - 1) / np.maximum(n - 1, 1)
-    gains = r / np.maximum(n, 1) * ((r_before + 1) * D + share * (n - (n_before + 1) * D))
-    n_relevant = r.sum(axis=-1)
-    return np.where(n_relevant > 0, gains.sum(axis=-1) / np.maximum(n_relevant, 1), np.nan)
+    k = min(k, len(db))
+    found = np.empty((len(queries), k), np.intp)
+    for rows, distances in euclidean_distances(queries, db):
+        found[rows] = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    return found
 
 
-def _harmonic(n: int) -> NDArray[np.float64]:
-    """H(0) to H(n)."""
-    return np.concatenate([[0.0], np.cumsum(1 / np.arange(1, n + 1))])
+def bootstrap_interval(precisions: Reals, seed: int, rounds: int = 1000) -> tuple[float, float]:
+    """95 % interval of the mean over queries, by resampling queries; NaN are left out."""
+    counted = precisions[~np.isnan(precisions)]
+    rng = np.random.default_rng(seed)
+    means = [rng.choice(counted, len(counted)).mean() for _ in range(rounds)]
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _rank(distance: NDArray[np.float32], relevant: NDArray[np.bool_]) -> Ranking:
+    """The ranking of one query; only groups that hold something relevant are told apart."""
+    ordered = np.sort(distance)
+    where, n_relevant = np.unique(distance[relevant], return_counts=True)
+    first = np.searchsorted(ordered, where, "left")
+    last = np.searchsorted(ordered, where, "right")
+    # Each group is followed by all that lies before the next, none of it relevant.
+    edges = np.concatenate([[0], np.stack([first, last], axis=1).ravel(), [len(distance)]])
+    items = np.diff(edges)
+    counts = np.zeros_like(items)
+    counts[1::2] = n_relevant
+    return Ranking(items[None], counts[None])
+
+
+def _blocks(n: int, m: int) -> Iterator[slice]:
+    step = max(1, _BLOCK_DISTANCES // max(1, m))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
 
 
 def _relevant(query_labels: Labels, db_labels: Labels) -> NDArray[np.bool_]:

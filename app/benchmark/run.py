@@ -1,113 +1,125 @@
-"""The benchmark: methods × code lengths on one split of a dataset."""
+"""The benchmark: methods × code lengths, over seeds, on a dataset."""
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 
 from app.benchmark.datasets import Dataset
-from app.benchmark.metrics import average_precision, average_precision_euclidean, mean
-from app.benchmark.protocol import Retrieval, Split, split
-from hashing import HASHERS, InvalidInput, make_hasher
-from hashing.base import MAX_BITS, check_int
-from hashing.codes import code_size
-
-RAW = "raw"
-METHODS = (RAW, *HASHERS)
+from app.benchmark.measure import SHEET, Measured, Row, Task, curve_ranks, measure
+from app.benchmark.metrics import bootstrap_interval, mean
+from app.benchmark.protocol import Protocol, Split, describe, split
+from hashing import InvalidInput
 
 Progress = Callable[[int, int, str], None]
 """Called with the rows done, the rows in all, and what runs now."""
 
 
-@dataclass(frozen=True)
-class Row:
-    """One row to be measured: a method at a code length; `raw` has none."""
-
-    method: str
-    n_bits: int | None
-
-    def __str__(self) -> str:
-        return self.method if self.n_bits is None else f"{self.method}, {self.n_bits} bits"
-
-
-def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
-    """The rows of a table; InvalidInput for an unknown method, a bad length or none at all."""
-    if not methods or not bits:
-        raise InvalidInput("a benchmark needs at least one method and one code length")
-    for method in methods:
-        if method not in METHODS:
-            raise InvalidInput(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    for n_bits in bits:
-        check_int("bits", n_bits, 1, MAX_BITS)
-    table = (
-        [Row(method, None)] if method == RAW else [Row(method, n_bits) for n_bits in bits]
-        for method in dict.fromkeys(methods)
-    )
-    return [row for part in table for row in part]
-
-
 def run(
     dataset: Dataset,
-    table: Iterable[Row],
-    protocol: Retrieval,
+    table: Sequence[Row],
+    protocol: Protocol,
+    seeds: Sequence[int] = (0,),
     progress: Progress = lambda done, of, now: None,
 ) -> dict[str, Any]:
-    """Measure every row on one split.
+    """Measure every row on the split of every seed.
+
+    A row that cannot be measured, because its method cannot give that many bits or lacks labels,
+    has `error` in place of figures.
 
     Returns
     -------
     dict
-        JSON: `protocol` as it was carried out, `dataset`, and `results`, one a row, with `map` in
-        0 to 1 and times in seconds.
+        JSON: `protocol` as it was carried out; `dataset`; `results`, one a row, with `map` the
+        mean over seeds in 0 to 1, `map_spread` their standard deviation, `map_interval` the
+        bootstrap interval over queries, `maps` one a seed, and the figures of `Measured`, means
+        over seeds; `sheet`, the first neighbours of a query of each class under the first seed.
+
+    Raises
+    ------
+    InvalidInput
+        The protocol does not fit the dataset, or no row could be measured.
     """
-    table = list(table)
-    parts = split(dataset.labels, protocol)
-    results = []
-    for done, row in enumerate(table):
-        progress(done, len(table), str(row))
-        results.append(_measure(row, dataset, parts, protocol.seed))
-    progress(len(table), len(table), "done")
+    if not seeds:
+        raise InvalidInput("a benchmark needs at least one seed")
+    report = describe(protocol, dataset.labels, list(seeds))
+    splits = [split(dataset.labels, protocol, seed) for seed in seeds]
+    found: dict[Row, list[Measured]] = {row: [] for row in table}
+    errors: dict[Row, str] = {}
+    done, of = 0, len(table) * len(seeds)
+    for seed, parts in zip(seeds, splits, strict=True):
+        progress(done, of, f"seed {seed}: true neighbours")
+        task = Task(dataset, parts, seed)
+        for row in table:
+            progress(done, of, f"seed {seed}: {row}")
+            try:
+                found[row].append(measure(row, task))
+            except InvalidInput as error:
+                errors[row] = str(error)
+            done += 1
+    if len(errors) == len(table):
+        raise InvalidInput(f"nothing could be measured; {table[0]}: {errors[table[0]]}")
+    progress(done, of, "done")
     return {
-        "protocol": parts.protocol,
-        "dataset": {
-            "name": dataset.name,
-            "items": len(dataset),
-            "dimension": dataset.descriptors.shape[1],
-            "classes": len(np.unique(dataset.labels[dataset.labels >= 0])),
-            "queries": len(parts.queries),
-            "database": len(parts.database),
-        },
-        "results": results,
+        "protocol": report | {"unseen": [parts.unseen for parts in splits]},
+        "dataset": _dataset(dataset, splits[0]),
+        "results": [_result(row, found[row], errors.get(row)) for row in table],
+        "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
+        "sheet": _sheet(
+            dataset, splits[0], {row: found[row] for row in table if row not in errors}
+        ),
     }
 
 
-def _measure(row: Row, dataset: Dataset, parts: Split, seed: int) -> dict[str, Any]:
-    queries, database = dataset.descriptors[parts.queries], dataset.descriptors[parts.database]
-    labels = dataset.labels[parts.queries], dataset.labels[parts.database]
-    if row.n_bits is None:
-        precisions = average_precision_euclidean(queries, labels[0], database, labels[1])
-        size, fit_seconds, encode_seconds = 4 * queries.shape[1], 0.0, 0.0
-    else:
-        start = time.perf_counter()
-        hasher = make_hasher(row.method, n_bits=row.n_bits, random_state=seed)
-        hasher.fit(database, parts.y)
-        fitted = time.perf_counter()
-        codes = hasher.encode(database)
-        encode_seconds = time.perf_counter() - fitted
-        fit_seconds = fitted - start
-        precisions = average_precision(hasher.encode(queries), labels[0], codes, labels[1])
-        size = code_size(row.n_bits)
+def _dataset(dataset: Dataset, parts: Split) -> dict[str, Any]:
     return {
-        "method": row.method,
-        "n_bits": row.n_bits,
-        "map": mean(precisions),
+        "name": dataset.name,
+        "items": len(dataset),
+        "dimension": dataset.descriptors.shape[1],
+        "classes": len(np.unique(dataset.labels[dataset.labels >= 0])),
+        "queries": len(parts.queries),
+        "database": len(parts.database),
+    }
+
+
+def _result(row: Row, measured: list[Measured], error: str | None) -> dict[str, Any]:
+    head = {"method": row.method, "n_bits": row.n_bits}
+    if error is not None:
+        return head | {"error": error}
+    precisions = np.concatenate([m.precisions for m in measured])
+    maps = [mean(m.precisions) for m in measured]
+    return head | {
+        "map": float(np.mean(maps)),
+        "map_spread": float(np.std(maps)) if len(maps) > 1 else None,
+        "map_interval": list(bootstrap_interval(precisions, seed=0)),
+        "maps": maps,
         "queries": int(np.count_nonzero(~np.isnan(precisions))),
         "queries_without_relevant": int(np.count_nonzero(np.isnan(precisions))),
-        "fit_seconds": fit_seconds,
-        "encode_seconds": encode_seconds,
-        "bytes_per_item": size,
+        **_means([m.figures for m in measured]),
+        "curve": np.mean([m.curve for m in measured], axis=0).round(6).tolist(),
+    }
+
+
+def _means(figures: list[dict[str, float | None]]) -> dict[str, float | None]:
+    return {
+        name: None if value is None else float(np.mean([f[name] or 0.0 for f in figures]))
+        for name, value in figures[0].items()
+    }
+
+
+def _sheet(dataset: Dataset, parts: Split, found: dict[Row, list[Measured]]) -> dict[str, Any]:
+    """Positions in the dataset, so that a report can show the images."""
+    first = np.unique(dataset.labels[parts.queries], return_index=True)[1][:SHEET]
+    return {
+        "queries": parts.queries[first].tolist(),
+        "rows": [
+            {
+                "method": row.method,
+                "n_bits": row.n_bits,
+                "neighbours": parts.database[measured[0].sheet].tolist(),
+            }
+            for row, measured in found.items()
+        ],
     }

@@ -9,11 +9,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from rich.table import Table
 
 from app.benchmark.datasets import Dataset
-from app.benchmark.protocol import Retrieval
-from app.benchmark.run import Row, run
+from app.benchmark.measure import Row
+from app.benchmark.protocol import Protocol
+from app.benchmark.run import run
 
 
-def run_with_progress(dataset: Dataset, table: list[Row], protocol: Retrieval) -> dict[str, Any]:
+def run_with_progress(
+    dataset: Dataset, table: list[Row], protocol: Protocol, seeds: list[int]
+) -> dict[str, Any]:
     """`run`, with a bar on stderr."""
     bar = Progress(
         TextColumn("{task.description}"),
@@ -24,35 +27,64 @@ def run_with_progress(dataset: Dataset, table: list[Row], protocol: Retrieval) -
         transient=True,
     )
     with bar:
-        task = bar.add_task("starting", total=len(table))
+        task = bar.add_task("starting", total=len(table) * len(seeds))
 
         def progress(done: int, of: int, now: str) -> None:
             bar.update(task, completed=done, description=now)
 
-        return run(dataset, table, protocol, progress)
+        return run(dataset, table, protocol, seeds, progress)
+
+
+# Heading, key of the result, factor, decimals.
+_COLUMNS = (
+    ("mAP %", "map", 100, 2),
+    ("± seeds", "map_spread", 100, 2),
+    ("P@100", "precision_100", 100, 1),
+    ("P@1000", "precision_1000", 100, 1),
+    ("P r≤2", "precision_radius_2", 100, 1),
+    ("R r≤2", "recall_radius_2", 100, 1),
+    ("none r≤2", "empty_radius_2", 100, 1),
+    ("NN@100", "recall_neighbours_100", 100, 1),
+    ("fit s", "fit_seconds", 1, 2),
+    ("encode s", "encode_seconds", 1, 2),
+    ("bytes", "bytes_per_item", 1, 0),
+)
 
 
 def show(result: dict[str, Any]) -> None:
     """Print a result as a table on stdout."""
     protocol, dataset = result["protocol"], result["dataset"]
-    table = Table(
-        title=f"{dataset['name']}: {dataset['queries']:,} queries, {dataset['database']:,} in the "
-        f"database, {protocol['labels_per_class']} labels a class, seed {protocol['seed']}"
+    seeds = ", ".join(map(str, protocol["seeds"]))
+    # Folded columns of figures cannot be read: a narrow terminal wraps whole lines instead.
+    console = Console(width=max(Console().width, 120), soft_wrap=True)
+    console.print(
+        f"{dataset['name']}, {protocol['name']}: {dataset['queries']:,} queries, "
+        f"{dataset['database']:,} in the database, {protocol['labels_per_class']} labels a class, "
+        f"seed {seeds}"
     )
-    columns = ("method", "bits", "mAP %", "fit s", "encode s", "bytes an item")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="right" if place else "left")
+    table = Table("method", "bits")
+    shown = [
+        column
+        for column in _COLUMNS
+        if any(row.get(column[1]) is not None for row in result["results"])
+    ]
+    for heading, *_ in shown:
+        table.add_column(heading, justify="right")
     for row in result["results"]:
-        table.add_row(
-            row["method"],
-            str(row["n_bits"] or ""),
-            f"{100 * row['map']:.2f}",
-            f"{row['fit_seconds']:.2f}",
-            f"{row['encode_seconds']:.2f}",
-            str(row["bytes_per_item"]),
-        )
-    console = Console()
+        cells = [
+            "" if row.get(key) is None else f"{row[key] * factor:.{digits}f}"
+            for _, key, factor, digits in shown
+        ]
+        table.add_row(row["method"], str(row["n_bits"] or ""), *cells)
     console.print(table)
+    console.print(
+        "P, R: precision and recall, %; r≤2: within Hamming radius 2, none: queries that find "
+        "nothing there; NN@100: share of the true 100 nearest among the first 100.",
+        style="dim",
+    )
+    for row in result["results"]:
+        if "error" in row:
+            console.print(f"{row['method']}, {row['n_bits']} bits: {row['error']}", style="red")
     if "scaled" in protocol:
         console.print(
             f"Scaled to {protocol['queries_per_class']} queries and "

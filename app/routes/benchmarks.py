@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 
 from app import schemas
 from app.benchmark.datasets import UnknownDataset, known_datasets
-from app.benchmark.protocol import Retrieval
-from app.benchmark.run import rows
+from app.benchmark.measure import rows
+from app.benchmark.protocol import Protocol
 from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
 
@@ -24,8 +24,9 @@ def start(
     known = known_datasets(service.settings.data_dir)
     if new.dataset not in known:
         raise UnknownDataset(f"there is no dataset {new.dataset!r}; there are {', '.join(known)}")
-    protocol = Retrieval(new.queries_per_class, new.labels_per_class, new.seed)
-    benchmark = service.benchmarks.start(new.dataset, table, protocol)
+    protocol = Protocol(new.protocol, new.queries_per_class, new.labels_per_class)
+    seeds = [new.seed] if new.seeds is None else new.seeds
+    benchmark = service.benchmarks.start(new.dataset, table, protocol, seeds)
     url = request.url_for("show_benchmark", benchmark=benchmark).path
     response.headers["Location"] = url
     return schemas.Accepted(id=benchmark, url=url)

@@ -10,8 +10,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.benchmark.datasets import load_dataset
-from app.benchmark.protocol import Retrieval
-from app.benchmark.run import Row, rows, run
+from app.benchmark.measure import Row, rows
+from app.benchmark.protocol import Protocol
+from app.benchmark.run import run
 from app.benchmarks import MAX_WAITING, Benchmarks
 from app.main import create_app
 from app.settings import Settings
@@ -55,7 +56,7 @@ def test_over_http_the_result_is_the_librarys(
     shown = finished(client, url)
     assert shown["state"] == "done", shown
     table = rows(["raw", "lsh"], [8, 16])
-    expected = run(load_dataset("mine", settings.data_dir), table, Retrieval(seed=5))
+    expected = run(load_dataset("mine", settings.data_dir), table, Protocol(), [5])
     assert untimed(shown["result"]) == untimed(expected)
     assert [(r["method"], r["n_bits"]) for r in expected["results"]] == [
         ("raw", None),
@@ -76,7 +77,7 @@ def test_what_cannot_be_measured_fails_with_its_reason(
     accepted = client.post("/v1/benchmarks", json={"dataset": "one", "methods": ["lsh"]})
     shown = finished(client, accepted.json()["url"])
     assert shown["state"] == "failed"
-    assert "two classes or more" in shown["error"]
+    assert "2 classes or more" in shown["error"]
 
 
 def test_a_restart_marks_what_was_not_done(mine: Path, settings: Settings) -> None:
@@ -104,7 +105,7 @@ def test_a_process_that_dies_is_a_failure(
     database = Database(settings.data_dir / "bitcell.db")
     benchmarks = Benchmarks(database, settings.data_dir)
     monkeypatch.setattr("app.benchmarks._work", print)
-    benchmark = benchmarks.start("mine", [Row("lsh", 8)], Retrieval())
+    benchmark = benchmarks.start("mine", [Row("lsh", 8)], Protocol(), [0])
     benchmarks._worker.shutdown(wait=True)
     shown = benchmarks.get(benchmark)
     assert (shown["state"], shown["error"]) == ("failed", "its process ended without a result")

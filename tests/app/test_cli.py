@@ -39,7 +39,7 @@ def test_benchmark_writes_what_it_shows(
     assert bitcell(monkeypatch, line) == 0
     result = json.loads(Path("out.json").read_text())
     assert result["dataset"]["name"] == "digits"
-    assert result["protocol"]["seed"] == 1
+    assert result["protocol"]["seeds"] == [1]
     rows = [(row["method"], row["n_bits"]) for row in result["results"]]
     assert rows == [("raw", None), ("lsh", 12), ("lsh", 24)]
     shown = capsys.readouterr().out
