@@ -36,6 +36,7 @@ train-deps: $(VENV)/.train
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
+	@echo "Setting up $(VENV) from the locked versions: about a minute, once."
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 

@@ -6,6 +6,7 @@ import json
 import multiprocessing
 import uuid
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -90,6 +91,11 @@ class Benchmarks:
             "error": error,
         }
 
+    def list(self) -> list[dict[str, Any]]:
+        """All benchmarks without their results, the newest first."""
+        rows = self._database.read("SELECT id FROM benchmarks ORDER BY rowid DESC")
+        return [self.get(benchmark) | {"result": None} for (benchmark,) in rows]
+
     def close(self) -> None:
         """Stop what runs and what waits; the next start finds them failed."""
         with self._lock:
@@ -147,12 +153,18 @@ def _work(
 ) -> None:
     """The process of one benchmark: progress and the outcome go back through `out`."""
 
+    outcome: tuple[str, str | None, str | None]
+
     def report(done: int, of: int, now: str) -> None:
         out.send({"done": done, "of": of, "now": now})
 
     try:
         result = run(load_dataset(dataset, data_dir), table, protocol, seeds, report)
+    except BrokenPipeError:
+        return  # The service is gone, and nobody waits for this.
     except (ValueError, LookupError, MemoryError) as error:
-        out.send(("failed", None, str(error) or type(error).__name__))
+        outcome = ("failed", None, str(error) or type(error).__name__)
     else:
-        out.send(("done", json.dumps(result), None))
+        outcome = ("done", json.dumps(result), None)
+    with suppress(BrokenPipeError):
+        out.send(outcome)

@@ -91,10 +91,16 @@ def encode(
     """Encode descriptors into packed codes."""
     import numpy as np
 
+    from app import npy
     from hashing import load_hasher
 
     _to_write(out, ".npy")
-    codes = load_hasher(encoder).encode(np.load(descriptors, mmap_mode="r", allow_pickle=False))
+    hasher = load_hasher(encoder)
+    try:
+        (matrix,) = npy.read_arrays(descriptors.read_bytes(), npy.DESCRIPTORS)
+        codes = hasher.encode(matrix)
+    except ValueError as error:
+        raise ValueError(f"{descriptors}: {error}") from None
     np.save(out, codes)
     typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")
 
@@ -145,17 +151,19 @@ def main() -> None:
 def _settings(**changes: Any) -> Settings:
     from pydantic import ValidationError
 
-    from app.settings import PREFIX, Settings, unknown_variables
+    from app.settings import PREFIX, Settings, known_variables, unknown_variables
 
     given = {name: value for name, value in changes.items() if value is not None}
     try:
         settings = Settings(**given)
     except ValidationError as error:
         found = error.errors()[0]
-        name = PREFIX + str(found["loc"][0]).upper()
+        field = str(found["loc"][0])
+        name = f"--{field}" if field in given else PREFIX + field.upper()
         raise ValueError(f"{name}: {found['msg']}; got {found['input']!r}") from None
     if unknown := unknown_variables():
-        raise ValueError(f"{', '.join(unknown)}: there is no such setting")
+        names = ", ".join(known_variables())
+        raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {names}")
     return settings
 
 

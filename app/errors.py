@@ -89,15 +89,19 @@ def _http(request: Request, error: Exception) -> JSONResponse:
     detail = str(error.detail)
     if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
         detail = f"there is nothing at {request.url.path}"
+    if error.status_code == 405:
+        allowed = (error.headers or {}).get("Allow", "other methods")
+        detail = f"{request.method} does nothing at {request.url.path}; {allowed} does"
     return problem(error.status_code, detail, dict(error.headers or {}))
 
 
 def _validation(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError | ValidationError):
         raise error
-    found = error.errors()
+    # A misspelt field first: that another is missing follows from it.
+    found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     errors = [
-        {"at": ".".join(map(str, e["loc"])) or "body", "expected": e["msg"], "got": _brief(e)}
+        {"at": ".".join(map(str, e["loc"])) or "body", "expected": _expected(e), "got": _brief(e)}
         for e in found[:_SHOWN]
     ]
     first = errors[0]
@@ -107,6 +111,10 @@ def _validation(request: Request, error: Exception) -> JSONResponse:
     return problem(422, detail, errors=errors)
 
 
+def _expected(error: Any) -> str:
+    return "no field of this name" if error["type"] == "extra_forbidden" else str(error["msg"])
+
+
 def _brief(error: Any) -> str:
     """What came, short enough to print: never the whole of a large body."""
     if error["type"] in ("missing", "json_invalid"):
@@ -114,7 +122,7 @@ def _brief(error: Any) -> str:
     came = error["input"]
     if isinstance(came, list | dict):
         return f"{'a list' if isinstance(came, list) else 'an object'} of {len(came)}"
-    text = ascii(came) if isinstance(came, str) else repr(came)
+    text = "null" if came is None else repr(came)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

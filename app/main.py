@@ -35,20 +35,29 @@ _BODIES = (
 )
 
 
-def create_app(settings: Settings | None = None) -> FastAPI:
-    """The application; what lies in the data directory is opened when it starts."""
+def create_app(settings: Settings | None = None, service: Service | None = None) -> FastAPI:
+    """The application.
+
+    Parameters
+    ----------
+    settings : Settings, optional
+        By default from the environment.
+    service : Service, optional
+        What lies in the data directory, opened; by default it is opened when the application
+        starts. The application closes it when it stops.
+    """
     settings = settings or Settings()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         logging.getLogger("bitcell").setLevel(settings.log_level.upper())
-        service = await run_in_threadpool(Service, settings)
+        opened = await run_in_threadpool(Service, settings) if service is None else service
         try:
-            await run_in_threadpool(make_demo, service)
-            app.state.service = service
+            await run_in_threadpool(make_demo, opened)
+            app.state.service = opened
             yield
         finally:
-            await run_in_threadpool(service.close)
+            await run_in_threadpool(opened.close)
 
     problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     app = FastAPI(

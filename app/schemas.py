@@ -146,7 +146,9 @@ class Query(Body):
 
     descriptors: Descriptors | None = None
     ids: list[Text] | None = Field(None, min_length=1)
-    k: Integer = Field(10, ge=1, description="Neighbours a query.")
+    k: Integer | None = Field(
+        None, ge=1, description="Neighbours a query: 10, or with a radius as many as are allowed."
+    )
     radius: Integer | None = Field(
         None, ge=0, le=2**31 - 2, description="Nothing at a greater Hamming distance."
     )

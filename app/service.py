@@ -18,6 +18,7 @@ from index import Collection, Database, Store
 from index.store import check_name
 
 MAX_DIMENSION = 16384
+DEFAULT_K = 10
 
 
 class Service:
@@ -58,16 +59,17 @@ class Service:
         if "n_bits" in params:
             raise InvalidInput("n_bits stands beside params, not in it")
         hasher = make_hasher(method, n_bits=n_bits, **params)
-        if (dimension is None) == (descriptors is None):
-            raise InvalidInput(
-                "an encoder needs either training, or for a method without training a dimension"
-            )
-        if descriptors is None:
+        if descriptors is not None and dimension is not None:
+            raise InvalidInput("give training or a dimension, not both")
+        if descriptors is not None:
+            hasher.fit(descriptors, labels)
+        elif dimension is None or not hasher.data_free:
+            instead = ", or a dimension to do without" if hasher.data_free else ""
+            raise InvalidInput(f"{method} needs training, descriptors to fit on{instead}")
+        else:
             # One zero descriptor: its mean is zero, so nothing is centred.
             check_int("dimension", dimension, 1, MAX_DIMENSION)
-            hasher.fit(np.zeros((1, dimension or 0), np.float32))
-        else:
-            hasher.fit(descriptors, labels)
+            hasher.fit(np.zeros((1, dimension), np.float32))
         return self.encoders.add(name, hasher)
 
     def drop_encoder(self, name: str) -> None:
@@ -105,7 +107,7 @@ class Service:
     def query(
         self,
         name: str,
-        k: int,
+        k: int | None,
         radius: int | None,
         *,
         descriptors: ArrayLike | None = None,
@@ -114,6 +116,8 @@ class Service:
     ) -> list[list[dict[str, Any]]]:
         """The neighbours of descriptors, or of items that are in the collection."""
         collection = self.store.get(name)
+        if k is None:
+            k = DEFAULT_K if radius is None else self.settings.max_k
         if k > self.settings.max_k:
             raise InvalidInput(f"k is at most {self.settings.max_k} (BITCELL_MAX_K), got {k}")
         if descriptors is None:

@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import ByteSize, Field
+from pydantic import BeforeValidator, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "BITCELL_"
+LogLevel = Annotated[
+    Literal["debug", "info", "warning", "error"], BeforeValidator(lambda level: str(level).lower())
+]
 
 
 class Settings(BaseSettings):
     """Everything an operator can set; see the README for what each does."""
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     data_dir: Path = Path("bitcell-data")
     host: str = "127.0.0.1"
@@ -25,10 +28,15 @@ class Settings(BaseSettings):
     max_body: ByteSize = Field(ByteSize(64 << 20), ge=1 << 10)
     max_k: int = Field(10_000, ge=1)
     max_results: int = Field(200_000, ge=1)
-    log_level: Literal["debug", "info", "warning", "error"] = "info"
+    log_level: LogLevel = "info"
+
+
+def known_variables() -> list[str]:
+    """The variables that set something."""
+    return [PREFIX + name.upper() for name in Settings.model_fields]
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
     """Variables with our prefix that set nothing: most likely misspelt."""
-    known = {PREFIX + name.upper() for name in Settings.model_fields}
+    known = known_variables()
     return sorted(v for v in environment if v.upper().startswith(PREFIX) and v.upper() not in known)

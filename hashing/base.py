@@ -53,7 +53,10 @@ class Hasher(ABC):
     """Attributes that `fit` sets: float32 arrays. With the parameters they are the encoder."""
 
     needs_labels: ClassVar[bool] = False
-    """Whether `fit` needs `y`. A data-free method needs `X` only for its dimension and moments."""
+    """Whether `fit` needs `y`."""
+
+    data_free: ClassVar[bool] = False
+    """Whether `fit` needs `X` for no more than its dimension and moments."""
 
     n_bits: int
     random_state: int

@@ -37,6 +37,7 @@ class LSH(Hasher):
     """
 
     method: ClassVar[str] = "lsh"
+    data_free: ClassVar[bool] = True
     learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_")
 
     weights_: NDArray[np.float32]

@@ -24,6 +24,8 @@ class _RandomNet(Hasher):
     leaves about half of the fitted descriptors on either side.
     """
 
+    data_free: ClassVar[bool] = True
+
     activation: str
     a: float
     b: float

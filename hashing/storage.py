@@ -70,7 +70,7 @@ def from_bytes(data: bytes) -> Hasher:
     try:
         arrays = load(data)
     except SafetensorError as error:
-        raise BadEncoder(f"not a safetensors file: {error}") from None
+        raise BadEncoder(f"not an encoder, no safetensors file: {error}") from None
     header = _read_header(data)
     hasher = _build(header)
     n_features: Any = header.get("n_features")

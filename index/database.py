@@ -29,10 +29,13 @@ class Database:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._lock = RLock()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self._connection = sqlite3.connect(
-            path, isolation_level=None, check_same_thread=False, timeout=0
-        )
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._connection = sqlite3.connect(
+                path, isolation_level=None, check_same_thread=False, timeout=0
+            )
+        except (OSError, sqlite3.OperationalError) as error:
+            raise Unreadable(f"{path.parent} cannot hold the data: {error}") from None
         try:
             self._prepare()
         except sqlite3.OperationalError as error:

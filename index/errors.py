@@ -19,5 +19,5 @@ class InvalidItems(IndexProblem, ValueError):
     """Items, codes or numbers that do not fit the collection or one another."""
 
 
-class Unreadable(IndexProblem):
+class Unreadable(IndexProblem, OSError):
     """The record on disk is damaged, of a newer version, or in use by another process."""

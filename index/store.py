@@ -101,6 +101,6 @@ def check_name(name: str) -> None:
     """Raise InvalidItems unless `name` may name a collection or an encoder."""
     if not NAME.fullmatch(name):
         raise InvalidItems(
-            "a name has 1 to 64 letters, digits, dots, dashes and underscores and starts with a "
-            f"letter or digit; got {name!a:.80}"
+            "a name has 1 to 64 of a-z, A-Z, 0-9, dot, dash and underscore and starts with a "
+            f"letter or digit; got {name!r:.80}"
         )

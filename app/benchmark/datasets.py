@@ -96,11 +96,14 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     BadDataset
         Something is missing, of the wrong shape or kind, or not finite. Nothing is unpickled.
     """
+    wrong = BadDataset(f"{path} is no npz of plain arrays, as numpy.savez writes them")
+    if not zipfile.is_zipfile(path):
+        raise wrong
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             arrays = {key: npz[key] for key in npz.files if images or key != "images"}
-    except (ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
-        raise BadDataset(f"{path} cannot be read as an npz of plain arrays: {error}") from None
+    except (ValueError, EOFError, zipfile.BadZipFile):
+        raise wrong from None
     for key in ("descriptors", "labels"):
         if key not in arrays:
             raise BadDataset(f"{path} has no array {key!r}; it has {sorted(arrays)}")
@@ -124,11 +127,18 @@ def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
         raise InvalidInput(
             f"images must be uint8 of shape ({n}, h, w, 3), got {images.dtype} {images.shape}"
         )
+    if len(np.unique(ids)) < n:
+        raise InvalidInput(f"ids must differ; of {n} only {len(np.unique(ids))} do")
     names = arrays.get("class_names")
+    labels = as_labels(arrays["labels"], n)
+    if names is not None and (names.ndim != 1 or len(names) <= labels.max(initial=-1)):
+        raise InvalidInput(
+            f"class_names must name each label up to {labels.max()}, got shape {names.shape}"
+        )
     return Dataset(
         name=name,
         descriptors=np.asarray(descriptors, np.float32),
-        labels=as_labels(arrays["labels"], n),
+        labels=labels,
         ids=ids,
         class_names=None if names is None else names.astype(np.str_),
         images=images,

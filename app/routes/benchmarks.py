@@ -15,7 +15,7 @@ router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
 
 
 @router.post("", status_code=202, openapi_extra=takes(schemas.NewBenchmark))
-def start(
+def start_benchmark(
     body: BodyDep, request: Request, response: Response, service: ServiceDep
 ) -> schemas.Accepted:
     """Measure methods at code lengths on a dataset of the service, in the background."""
@@ -32,7 +32,13 @@ def start(
     return schemas.Accepted(id=benchmark, url=url)
 
 
-@router.get("/{benchmark}", name="show_benchmark")
-def show(benchmark: str, service: ServiceDep) -> schemas.BenchmarkOut:
+@router.get("")
+def list_benchmarks(service: ServiceDep) -> list[schemas.BenchmarkOut]:
+    """All benchmarks, the newest first, without their results."""
+    return [schemas.BenchmarkOut(**found) for found in service.benchmarks.list()]
+
+
+@router.get("/{benchmark}")
+def show_benchmark(benchmark: str, service: ServiceDep) -> schemas.BenchmarkOut:
     """State and progress, and when it is done the table."""
     return schemas.BenchmarkOut(**service.benchmarks.get(benchmark))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from app import schemas
 from app.bodies import takes
@@ -13,26 +13,26 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 
 @router.post("", status_code=201, openapi_extra=takes(schemas.NewCollection))
-def create(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
+def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Make an empty collection for the codes of an encoder."""
     new = body.parse(schemas.NewCollection)
     return _out(service.create_collection(new.name, new.encoder))
 
 
 @router.get("")
-def list_all(service: ServiceDep) -> list[schemas.CollectionOut]:
+def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
     """All collections, by name."""
     return [_out(collection) for collection in service.store.list()]
 
 
 @router.get("/{name}")
-def show(name: str, service: ServiceDep) -> schemas.CollectionOut:
+def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
     """One collection."""
     return _out(service.store.get(name))
 
 
-@router.delete("/{name}", status_code=204)
-def drop(name: str, service: ServiceDep) -> None:
+@router.delete("/{name}", status_code=204, response_class=Response)
+def drop_collection(name: str, service: ServiceDep) -> None:
     """Drop a collection and its items."""
     service.store.drop(name)
 

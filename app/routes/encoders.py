@@ -14,7 +14,7 @@ router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
 
 
 @router.post("", status_code=201, openapi_extra=takes(schemas.NewEncoder))
-def create(body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
+def create_encoder(body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
     """Make an encoder: fit it on the descriptors given, or for a dimension without any."""
     new = body.parse(schemas.NewEncoder)
     training = new.training
@@ -31,19 +31,19 @@ def create(body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
 
 
 @router.get("")
-def list_all(service: ServiceDep) -> list[schemas.EncoderOut]:
+def list_encoders(service: ServiceDep) -> list[schemas.EncoderOut]:
     """All encoders, by name."""
     return [_out(encoder) for encoder in service.encoders.list()]
 
 
 @router.get("/{name}")
-def show(name: str, service: ServiceDep) -> schemas.EncoderOut:
+def show_encoder(name: str, service: ServiceDep) -> schemas.EncoderOut:
     """One encoder."""
     return _out(service.encoders.get(name))
 
 
-@router.delete("/{name}", status_code=204)
-def drop(name: str, service: ServiceDep) -> None:
+@router.delete("/{name}", status_code=204, response_class=Response)
+def drop_encoder(name: str, service: ServiceDep) -> None:
     """Drop an encoder that no collection uses."""
     service.drop_encoder(name)
 
@@ -57,7 +57,7 @@ def encode(name: str, body: BodyDep, service: ServiceDep) -> Response | schemas.
     """Codes of descriptors: hex in JSON, packed uint8 in npy."""
     hasher = service.encoders.get(name).hasher
     if body.is_npy:
-        (descriptors,) = npy.read_arrays(body.data, (npy.NUMBERS,))
+        (descriptors,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
         codes = hasher.encode(npy.not_empty(descriptors))
     else:
         codes = hasher.encode(body.parse(schemas.ToEncode).descriptors)

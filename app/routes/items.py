@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from numpy.typing import ArrayLike
 
@@ -12,9 +12,11 @@ from app import npy, schemas
 from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
 from hashing import InvalidInput
+from hashing.base import as_labels
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
 
+_WITH_NPY = ("k", "radius", "payloads")
 _ITEMS_NPY = (
     "Two or three arrays, one after the other, as numpy.save writes them to one file: (n, d) "
     "numbers, (n,) strings, the ids, and if wanted (n,) integers, the labels, -1 for none."
@@ -22,12 +24,12 @@ _ITEMS_NPY = (
 
 
 @router.put("/items", openapi_extra=takes(schemas.NewItems, _ITEMS_NPY))
-def upsert(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upserted:
+def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upserted:
     """Insert items, or replace those whose id is there: all or none, on disk when answered."""
     if body.is_npy:
-        descriptors, ids, *rest = npy.read_arrays(body.data, (npy.NUMBERS, "U", "iu"), required=2)
+        descriptors, ids, *rest = npy.read_arrays(body.data, npy.ITEMS, required=2)
         names = npy.strings(ids)
-        labels = npy.labels(rest[0]) if rest else None
+        labels = as_labels(rest[0], len(names)) if rest else None
         collection = service.upsert(name, names, npy.not_empty(descriptors), labels)
     else:
         items = body.parse(schemas.NewItems).items
@@ -43,15 +45,15 @@ def upsert(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upserted:
 
 
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
-def show(name: str, item_id: str, service: ServiceDep) -> Response:
+def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """One item."""
     item = service.store.get(name).get(item_id)
     body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
     return JSONResponse({key: value for key, value in body.items() if value is not None})
 
 
-@router.delete("/items/{item_id:path}", status_code=204)
-def delete(name: str, item_id: str, service: ServiceDep) -> None:
+@router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
+def delete_item(name: str, item_id: str, service: ServiceDep) -> None:
     """Take out one item."""
     collection = service.store.get(name)
     if not collection.delete([item_id]):
@@ -59,7 +61,7 @@ def delete(name: str, item_id: str, service: ServiceDep) -> None:
 
 
 @router.post("/items/delete", openapi_extra=takes(schemas.Ids))
-def delete_many(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
+def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
     """Take out items; ids that are not there are no error."""
     ids = body.parse(schemas.Ids).ids
     return schemas.Deleted(deleted=service.store.get(name).delete(ids))
@@ -70,17 +72,24 @@ def delete_many(name: str, body: BodyDep, service: ServiceDep) -> schemas.Delete
     response_model=schemas.QueryOut,
     openapi_extra=takes(schemas.Query, "(n, d) numbers; `k`, `radius`, `payloads` in the URL."),
 )
-def query(
+def query_collection(
     name: str,
     body: BodyDep,
     service: ServiceDep,
-    k: Annotated[int, Query(ge=1, description="With npy; in JSON it stands in the body.")] = 10,
+    request: Request,
+    k: Annotated[
+        int | None, Query(ge=1, description="With npy; in JSON it stands in the body.")
+    ] = None,
     radius: Annotated[int | None, Query(ge=0, le=2**31 - 2, description="With npy.")] = None,
     payloads: Annotated[bool, Query(description="With npy.")] = True,
 ) -> Response:
     """The nearest items by Hamming distance, exact, ties broken by id."""
+    known = _WITH_NPY if body.is_npy else ()
+    if unknown := set(request.query_params) - set(known):
+        where = "the URL" if body.is_npy else "the URL of a query in JSON: it stands in the body"
+        raise InvalidInput(f"{', '.join(sorted(unknown))} cannot stand in {where}")
     if body.is_npy:
-        (matrix,) = npy.read_arrays(body.data, (npy.NUMBERS,))
+        (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
         descriptors: ArrayLike | None = npy.not_empty(matrix)
         ids = None
     else:

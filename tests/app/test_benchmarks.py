@@ -55,6 +55,8 @@ def test_over_http_the_result_is_the_librarys(
     assert accepted.headers["location"] == url == f"/v1/benchmarks/{accepted.json()['id']}"
     shown = finished(client, url)
     assert shown["state"] == "done", shown
+    (listed,) = client.get("/v1/benchmarks").json()
+    assert listed == shown | {"result": None}
     table = rows(["raw", "lsh"], [8, 16])
     expected = run(load_dataset("mine", settings.data_dir), table, Protocol(), [5])
     assert untimed(shown["result"]) == untimed(expected)

@@ -85,6 +85,8 @@ def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) ->
         ("benchmark --dataset digits --methods lsh --json no/x.json", "there is no folder no"),
         ("train --dataset digits --method lsh --bits 8 --out e.pt", "ends in .safetensors"),
         ("encode no.safetensors x.npy --out c.npy", "No such file or directory: 'no.safetensors'"),
+        ("encode e.safetensors text.txt --out c.npy", "text.txt: the npy of descriptors cannot"),
+        ("serve --port 99999", "--port: Input should be less than"),
         ("gist text.txt --out x.npz", "text.txt cannot be read as an image"),
     ],
 )
@@ -96,9 +98,10 @@ def test_what_is_wrong_is_said_in_one_line(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("text.txt").write_text("no image")
+    make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))).save("e.safetensors")
     assert bitcell(monkeypatch, line) == 2
     said = capsys.readouterr().err.strip()
     assert said.startswith("bitcell: ")
     assert message in said
     assert "\n" not in said
-    assert [path.name for path in folder.iterdir()] == ["text.txt"]
+    assert {path.name for path in folder.iterdir()} == {"text.txt", "e.safetensors"}

@@ -80,6 +80,15 @@ def test_a_query_by_id_is_a_query_by_its_code(small: TestClient) -> None:
     assert [near[0]["distance"] for near in by_id["results"]] == [0, 0]
 
 
+def test_without_k_a_radius_returns_all_within(small: TestClient) -> None:
+    ids = np.array([f"copy-{i}" for i in range(40)])
+    small.put(f"{URL}/items", content=npy(np.tile([1, 2, 3, 4], (40, 1)), ids), headers=NPY)
+    body = {"descriptors": [[1, 2, 3, 4]]}
+    assert len(small.post(f"{URL}/query", json=body).json()["results"][0]) == 10
+    (near,) = small.post(f"{URL}/query", json=body | {"radius": 0}).json()["results"]
+    assert [found["id"] for found in near] == sorted(["a", "c/d e", *ids.tolist()])
+
+
 def test_payloads_can_be_left_out(small: TestClient) -> None:
     query = {"ids": ["a"], "payloads": False}
     (near,) = small.post(f"{URL}/query", json=query).json()["results"]

@@ -99,7 +99,9 @@ def test_a_second_service_on_the_same_data_is_refused(serving: Process, data_dir
     second = Process(data_dir)
     assert second.url == ""
     assert "is another process using it?" in second.stop()
-    assert second.process.returncode
+    assert second.log.startswith("bitcell: ")
+    assert second.log.count("\n") == 1
+    assert second.process.returncode == 2
 
 
 def test_a_port_in_use_is_said(serving: Process, tmp_path: Path) -> None:
@@ -111,8 +113,18 @@ def test_a_port_in_use_is_said(serving: Process, tmp_path: Path) -> None:
         text=True,
         check=False,
     )
-    assert "address already in use" in run.stderr
-    assert run.returncode
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose" in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = Process(tmp_path / "file")
+    assert "file cannot hold the data" in process.stop()
+    assert process.log.count("\n") == 1
+    assert process.process.returncode == 2
 
 
 @pytest.mark.parametrize(

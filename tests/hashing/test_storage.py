@@ -32,10 +32,10 @@ def test_the_valid_file_that_the_others_change() -> None:
 @pytest.mark.parametrize(
     ("data", "message"),
     [
-        (b"", "not a safetensors file"),
-        (b"\x00" * 100, "not a safetensors file"),
-        (pickle.dumps({"weights_": 1}), "not a safetensors file"),
-        (to_bytes(make_hasher("lsh").fit(np.ones((1, 3))))[:-1], "not a safetensors file"),
+        (b"", "no safetensors file"),
+        (b"\x00" * 100, "no safetensors file"),
+        (pickle.dumps({"weights_": 1}), "no safetensors file"),
+        (to_bytes(make_hasher("lsh").fit(np.ones((1, 3))))[:-1], "no safetensors file"),
         (save(ARRAYS), "no 'bitcell' header"),
         (save(ARRAYS, metadata={"bitcell": "{"}), "no 'bitcell' header"),
         (save(ARRAYS, metadata={"bitcell": "[" * 100_000}), "no 'bitcell' header"),

@@ -16,6 +16,7 @@ from app.benchmark.datasets import (
     read_digits,
 )
 
+NPY = b"\x93NUMPY\x01\x00v\x00" + b" " * 118
 GOOD: dict[str, Any] = {"descriptors": np.eye(5, 3), "labels": np.array([0, 0, 1, 1, -1])}
 
 
@@ -74,6 +75,8 @@ def test_unknown_datasets_say_what_there_is(tmp_path: Path) -> None:
         ({"ids": list("abcd")}, "expected 5 ids"),
         ({"images": np.zeros((5, 4, 4), np.uint8)}, "images must be uint8 of shape"),
         ({"labels": np.array([{}] * 5)}, "plain arrays"),
+        ({"ids": list("abcda")}, "of 5 only 4 do"),
+        ({"class_names": ["zero"]}, "each label up to 1"),
     ],
 )
 def test_bad_files_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -83,8 +86,8 @@ def test_bad_files_are_refused(change: dict[str, Any], message: str, tmp_path: P
         load_dataset(str(tmp_path / "bad.npz"), images=True)
 
 
-@pytest.mark.parametrize("data", [b"", b"not a zip", pickle.dumps([1]), b"PK\x03\x04broken"])
+@pytest.mark.parametrize("data", [b"", b"not a zip", pickle.dumps([1]), b"PK\x03\x04broken", NPY])
 def test_files_that_are_no_npz_are_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(data)
-    with pytest.raises(BadDataset, match="cannot be read"):
+    with pytest.raises(BadDataset, match="is no npz of plain arrays"):
         load_dataset(str(tmp_path / "bad.npz"))
