@@ -6,21 +6,21 @@ import json
 import multiprocessing
 import uuid
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
-from app.benchmark.datasets import load_dataset
 from app.benchmark.measure import Row
 from app.benchmark.protocol import Protocol
-from app.benchmark.run import run
+from app.benchmark.worker import work
 from app.errors import Busy
 from index import Database, NotFound
 
 MAX_WAITING = 8
+Outcome = tuple[str, str | None, str | None]
+"""State, result and error."""
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS benchmarks (
     id TEXT PRIMARY KEY,
@@ -77,11 +77,15 @@ class Benchmarks:
     def get(self, benchmark: str) -> dict[str, Any]:
         """State, progress, result and error of a benchmark; NotFound where there is none."""
         rows = self._database.read(
-            "SELECT state, request, result, error FROM benchmarks WHERE id = ?", (benchmark,)
+            "SELECT id, state, request, result, error FROM benchmarks WHERE id = ?", (benchmark,)
         )
         if not rows:
             raise NotFound(f"there is no benchmark {benchmark!r}")
-        ((state, request, result, error),) = rows
+        return self._shown(*rows[0])
+
+    def _shown(
+        self, benchmark: str, state: str, request: str, result: str | None, error: str | None
+    ) -> dict[str, Any]:
         return {
             "id": benchmark,
             "state": state,
@@ -93,8 +97,10 @@ class Benchmarks:
 
     def list(self) -> list[dict[str, Any]]:
         """All benchmarks without their results, the newest first."""
-        rows = self._database.read("SELECT id FROM benchmarks ORDER BY rowid DESC")
-        return [self.get(benchmark) | {"result": None} for (benchmark,) in rows]
+        rows = self._database.read(
+            "SELECT id, state, request, NULL, error FROM benchmarks ORDER BY rowid DESC"
+        )
+        return [self._shown(*row) for row in rows]
 
     def close(self) -> None:
         """Stop what runs and what waits; the next start finds them failed."""
@@ -104,34 +110,40 @@ class Benchmarks:
                 self._process.terminate()
         self._worker.shutdown(wait=True, cancel_futures=True)
 
-    def _run(self, benchmark: str, *work: Any) -> None:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, self._data_dir, *work), daemon=True)
-        with self._lock:
-            if self._closed:
-                return
-            self._set(benchmark, "running")
-            process.start()
-            self._process = process
-        theirs.close()
-        outcome: tuple[str, str | None, str | None]
-        outcome = ("failed", None, "its process ended without a result")
+    def _run(self, benchmark: str, *task: Any) -> None:
+        outcome: Outcome = ("failed", None, "its process could not be started")
         try:
-            while True:
-                message = ours.recv()
-                if isinstance(message, dict):
-                    self._progress[benchmark] = message
-                else:
-                    outcome = message
-        except EOFError:
+            with self._lock:
+                if self._closed:
+                    return
+                self._set(benchmark, "running")
+                context = multiprocessing.get_context("spawn")
+                ours, theirs = context.Pipe()
+                process = context.Process(
+                    target=work, args=(theirs, self._data_dir, *task), daemon=True
+                )
+                process.start()
+                self._process = process
+            theirs.close()
+            outcome = self._follow(benchmark, ours)
             process.join()
-        ours.close()
-        with self._lock:
-            self._process = None
-            if not self._closed:
-                self._set(benchmark, *outcome)
-            del self._progress[benchmark]
+        finally:
+            with self._lock:
+                self._process = None
+                del self._progress[benchmark]
+                if not self._closed:
+                    self._set(benchmark, *outcome)
+
+    def _follow(self, benchmark: str, ours: Connection) -> Outcome:
+        """Take progress from the process until it gives the outcome or is gone."""
+        with ours:
+            try:
+                while isinstance(message := ours.recv(), dict):
+                    self._progress[benchmark] = message
+            except (EOFError, OSError):
+                return "failed", None, "its process ended without a result"
+        outcome: Outcome = message
+        return outcome
 
     def _set(
         self, benchmark: str, state: str, result: str | None = None, error: str | None = None
@@ -141,30 +153,3 @@ class Benchmarks:
                 "UPDATE benchmarks SET state = ?, result = ?, error = ? WHERE id = ?",
                 (state, result, error, benchmark),
             )
-
-
-def _work(
-    out: Connection,
-    data_dir: Path,
-    dataset: str,
-    table: list[Row],
-    protocol: Protocol,
-    seeds: list[int],
-) -> None:
-    """The process of one benchmark: progress and the outcome go back through `out`."""
-
-    outcome: tuple[str, str | None, str | None]
-
-    def report(done: int, of: int, now: str) -> None:
-        out.send({"done": done, "of": of, "now": now})
-
-    try:
-        result = run(load_dataset(dataset, data_dir), table, protocol, seeds, report)
-    except BrokenPipeError:
-        return  # The service is gone, and nobody waits for this.
-    except (ValueError, LookupError, MemoryError) as error:
-        outcome = ("failed", None, str(error) or type(error).__name__)
-    else:
-        outcome = ("done", json.dumps(result), None)
-    with suppress(BrokenPipeError):
-        out.send(outcome)

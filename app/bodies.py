@@ -6,7 +6,8 @@ from dataclasses import dataclass
 from typing import Any, TypeVar
 
 from fastapi import Request, Response
-from pydantic import BaseModel
+from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, ValidationError
 
 from app import npy
 from app.errors import UnsupportedMedia
@@ -41,12 +42,15 @@ class Raw:
         """The body as JSON of a model; UnsupportedMedia where it is something else."""
         if self.media_type != JSON:
             raise UnsupportedMedia(f"expected Content-Type {JSON}, got {self.media_type!r:.80}")
-        return model.model_validate_json(self.data)
+        try:
+            return model.model_validate_json(self.data)
+        except ValidationError as error:
+            raise RequestValidationError(error.errors()) from None
 
 
 async def raw_body(request: Request) -> Raw:
     """The body, read but not parsed: the handlers run in threads and parse there."""
-    header = request.headers.get("content-type", JSON)
+    header = request.headers.get("content-type", "")
     return Raw(
         await request.body(),
         header.partition(";")[0].strip().lower(),

@@ -9,9 +9,8 @@ import shutil
 import tarfile
 import zlib
 from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import httpx2 as httpx
 import numpy as np
@@ -19,6 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn
 
+from hashing.files import replacing
 from hashing.gist import Gist
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -80,7 +80,7 @@ def fetch(
         arrays = _read(archive or _download(data_dir / "downloads", transport))
         partial.mkdir(parents=True, exist_ok=True)
         descriptors = _describe(arrays["images"], partial)
-        with _replacing(out, partial) as file:
+        with replacing(out, partial) as file:
             np.savez(file, descriptors=descriptors, **arrays)
     shutil.rmtree(partial, ignore_errors=True)
     return out
@@ -219,24 +219,10 @@ def _describe(images: NDArray[np.uint8], partial: Path) -> NDArray[np.float32]:
         task = bar.add_task("describing", total=len(images), completed=done)
         for block, path in todo:
             descriptors = gist.transform(block)
-            with _replacing(path, partial) as file:
+            with replacing(path, partial) as file:
                 np.save(file, descriptors)
             bar.advance(task, len(block))
     return np.concatenate([np.load(path, allow_pickle=False) for path in files])
-
-
-@contextmanager
-def _replacing(path: Path, partial: Path) -> Iterator[BinaryIO]:
-    """A file to write that takes its name when it is whole; what a kill leaves is in `partial`."""
-    temporary = partial / f"{path.name}.{os.getpid()}"
-    try:
-        with temporary.open("wb") as file:
-            yield file
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def _bar(column: ProgressColumn) -> Progress:

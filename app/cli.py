@@ -93,6 +93,7 @@ def encode(
 
     from app import npy
     from hashing import load_hasher
+    from hashing.files import replacing
 
     _to_write(out, ".npy")
     hasher = load_hasher(encoder)
@@ -101,7 +102,8 @@ def encode(
         codes = hasher.encode(matrix)
     except ValueError as error:
         raise ValueError(f"{descriptors}: {error}") from None
-    np.save(out, codes)
+    with replacing(out) as file:
+        np.save(file, codes)
     typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")
 
 
@@ -126,6 +128,7 @@ def benchmark(
     from app.benchmark.measure import rows
     from app.benchmark.protocol import Protocol
     from app.benchmark.terminal import run_with_progress, show
+    from hashing.files import replacing
 
     table = rows(_split(methods), _integers("--bits", bits))
     asked = Protocol(protocol, queries, labels)
@@ -135,7 +138,8 @@ def benchmark(
     result = run_with_progress(load_dataset(dataset, _settings().data_dir), table, asked, chosen)
     show(result)
     if json_file is not None:
-        json_file.write_text(json.dumps(result, indent=2) + "\n")
+        with replacing(json_file) as file:
+            file.write((json.dumps(result, indent=2) + "\n").encode())
 
 
 def main() -> None:
@@ -143,7 +147,7 @@ def main() -> None:
     # Loaded here because every command may meet these, and `bitcell --help` should be quick.
     try:
         cli()
-    except (ValueError, LookupError, OSError) as error:
+    except (ValueError, OSError) as error:
         typer.secho(f"bitcell: {error}", fg="red", err=True)
         sys.exit(2)
 

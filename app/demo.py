@@ -14,7 +14,7 @@ from app.service import Service
 NAME = "demo"
 N_BITS = 128
 
-_SCHEMA = "CREATE TABLE IF NOT EXISTS demo (made INTEGER NOT NULL) STRICT"
+_SCHEMA = "CREATE TABLE IF NOT EXISTS demo (state TEXT NOT NULL) STRICT"
 
 log = logging.getLogger("bitcell")
 
@@ -27,13 +27,26 @@ def make_demo(service: Service) -> None:
     """
     with service.database.transaction() as connection:
         connection.execute(_SCHEMA)
-        if connection.execute("SELECT count(*) FROM demo").fetchone()[0]:
-            return
-    if not service.settings.demo:
+    states = [state for (state,) in service.database.read("SELECT state FROM demo")]
+    if "done" in states or not service.settings.demo:
         return
+    if "begun" not in states:
+        if NAME in _names(service):
+            log.warning("no demo is made: there is an encoder or a collection %r already", NAME)
+            return
+        _note(service, "begun")
     _fill(service)
+    _note(service, "done")
+
+
+def _names(service: Service) -> set[str]:
+    encoders, collections = service.encoders.list(), service.store.list()
+    return {encoder.name for encoder in encoders} | {one.name for one in collections}
+
+
+def _note(service: Service, state: str) -> None:
     with service.database.transaction() as connection:
-        connection.execute("INSERT INTO demo VALUES (1)")
+        connection.execute("INSERT INTO demo VALUES (?)", (state,))
 
 
 def _fill(service: Service) -> None:
@@ -41,7 +54,7 @@ def _fill(service: Service) -> None:
 
     log.info("first start: making the collection %r from 1,797 scanned digits", NAME)
     digits = load_dataset("digits", images=True)
-    # A start that was cut off has left a part of this: what is there is kept.
+    # A start that was cut off after it had begun has left a part of this.
     if NAME not in [encoder.name for encoder in service.encoders.list()]:
         service.create_encoder(NAME, "lsh", N_BITS, {}, descriptors=digits.descriptors)
     if NAME not in [collection.name for collection in service.store.list()]:

@@ -39,7 +39,9 @@ class Encoders:
     def add(self, name: str, hasher: Hasher) -> Encoder:
         """Keep a fitted hasher under a new name; AlreadyExists where there is one."""
         check_name(name)
-        encoder, file = _encoder(name, hasher), to_bytes(hasher)
+        file = to_bytes(hasher)
+        # What cannot be read back would stop the next start.
+        encoder = _encoder(name, from_bytes(file))
         with self._lock:
             self.check_free(name)
             with self._database.transaction() as connection:

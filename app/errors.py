@@ -9,7 +9,6 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from pydantic import ValidationError
 from starlette.exceptions import HTTPException
 
 from app.benchmark.datasets import BadDataset, UnknownDataset
@@ -19,6 +18,7 @@ from index import AlreadyExists, InvalidItems, NotFound
 
 MEDIA_TYPE = "application/problem+json"
 _SHOWN = 10
+_LONGEST = 1000  # characters of a detail: what came in may be far longer
 
 log = logging.getLogger("bitcell")
 
@@ -58,6 +58,8 @@ def problem(
     status: int, detail: str, headers: dict[str, str] | None = None, **more: Any
 ) -> JSONResponse:
     """A problem-details response."""
+    if len(detail) > _LONGEST:
+        detail = detail[:_LONGEST] + "…"
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     return JSONResponse(
         body | {"detail": detail} | more, status, headers=headers, media_type=MEDIA_TYPE
@@ -65,12 +67,11 @@ def problem(
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Turn every error of this project, of FastAPI and of pydantic into a problem."""
+    """Turn every error of this project and of FastAPI into a problem."""
     for kind, status in _STATUS.items():
         app.add_exception_handler(kind, _known(status))
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(ValidationError, _validation)
     app.add_exception_handler(Exception, _unknown)
 
 
@@ -96,12 +97,16 @@ def _http(request: Request, error: Exception) -> JSONResponse:
 
 
 def _validation(request: Request, error: Exception) -> JSONResponse:
-    if not isinstance(error, RequestValidationError | ValidationError):
+    if not isinstance(error, RequestValidationError):
         raise error
     # A misspelt field first: that another is missing follows from it.
     found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     errors = [
-        {"at": ".".join(map(str, e["loc"])) or "body", "expected": _expected(e), "got": _brief(e)}
+        {
+            "at": ".".join(map(str, e["loc"]))[:200] or "body",
+            "expected": _expected(e),
+            "got": _brief(e),
+        }
         for e in found[:_SHOWN]
     ]
     first = errors[0]
@@ -109,6 +114,10 @@ def _validation(request: Request, error: Exception) -> JSONResponse:
     if len(found) > 1:
         detail += f" (and {len(found) - 1} more)"
     return problem(422, detail, errors=errors)
+
+
+def _place(error: Any) -> str:
+    return ".".join(map(str, error["loc"]))[:200] or "body"
 
 
 def _expected(error: Any) -> str:
@@ -122,7 +131,7 @@ def _brief(error: Any) -> str:
     came = error["input"]
     if isinstance(came, list | dict):
         return f"{'a list' if isinstance(came, list) else 'an object'} of {len(came)}"
-    text = "null" if came is None else repr(came)
+    text = "null" if came is None else repr(came[:100] if isinstance(came, str) else came)
     return text if len(text) <= 80 else text[:77] + "..."
 
 

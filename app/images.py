@@ -6,10 +6,11 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from rich.console import Console
 from rich.progress import track
 
+from hashing.files import replacing
 from hashing.gist import Gist
 
 MAX_PIXELS = 100_000_000
@@ -29,12 +30,13 @@ def describe_files(paths: list[Path], out: Path) -> None:
         gist.transform(_read(path)[None])[0]
         for path in track(paths, "describing", console=console, transient=True)
     ]
-    np.savez(
-        out,
-        descriptors=np.array(descriptors),
-        labels=np.full(len(paths), -1),
-        ids=np.array([str(path) for path in paths]),
-    )
+    with replacing(out) as file:
+        np.savez(
+            file,
+            descriptors=np.array(descriptors),
+            labels=np.full(len(paths), -1),
+            ids=np.array([str(path) for path in paths]),
+        )
     Console().print(f"{out}: {len(paths)} descriptors of dimension {gist.dimension}")
 
 
@@ -46,5 +48,5 @@ def _read(path: Path) -> NDArray[np.uint8]:
                     f"{path} has {image.width} x {image.height} pixels, more than {MAX_PIXELS:,}"
                 )
             return np.asarray(image.convert("RGB"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, SyntaxError) as error:
+    except (OSError, Image.DecompressionBombError, SyntaxError) as error:
         raise ValueError(f"{path} cannot be read as an image: {error}") from None

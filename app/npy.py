@@ -98,10 +98,12 @@ def _parse(header: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[int, ..
     if descr in ("O", "|O"):
         raise BadNpy(f"the npy of {name} holds pickled objects; only plain numbers are read")
     if not isinstance(descr, str) or not _PLAIN.fullmatch(descr):
-        raise BadNpy(f"the npy of {name} has a dtype that is not read here: {descr!s:.80}")
+        raise BadNpy(f"the npy of {name} has a dtype that is not read here: {descr!a:.80}")
     if not isinstance(fortran, bool) or not isinstance(shape, tuple):
         raise BadNpy(f"the npy of {name} cannot be read: its header is of other types than npy's")
-    if len(shape) > 8 or not all(type(n) is int and 0 <= n < 2**48 for n in shape):
+    plain = len(shape) <= 8 and all(type(n) is int and n >= 0 for n in shape)
+    # A zero among lengths makes no other of them harmless: numpy multiplies the rest.
+    if not plain or math.prod(n for n in shape if n) >= 2**48:
         raise BadNpy(f"the npy of {name} has an impossible shape: {shape!s:.80}")
     try:
         dtype = np.dtype(descr)

@@ -11,8 +11,11 @@ Integer = Annotated[int, Field(strict=True)]
 Label = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 Text = Annotated[str, Field(strict=True)]
+# The first wrong element ends the reading: one error an element would fill the memory.
+Numbers = Annotated[list[Number], Field(fail_fast=True)]
 Descriptors = Annotated[
-    list[list[Number]], Field(min_length=1, description="One list of numbers a descriptor.")
+    list[Numbers],
+    Field(fail_fast=True, min_length=1, description="One list of numbers a descriptor."),
 ]
 
 
@@ -26,7 +29,9 @@ class Training(Body):
     """Descriptors to fit on."""
 
     descriptors: Descriptors
-    labels: list[Label] | None = Field(None, description="One a descriptor, -1 for unlabelled.")
+    labels: Annotated[list[Label], Field(fail_fast=True)] | None = Field(
+        None, description="One a descriptor, -1 for unlabelled."
+    )
 
 
 class NewEncoder(Body):
@@ -98,7 +103,7 @@ class NewItem(Body):
     """An item: its descriptor is encoded, not kept."""
 
     id: Text
-    descriptor: Annotated[list[Number], Field(min_length=1)]
+    descriptor: Annotated[list[Number], Field(fail_fast=True, min_length=1)]
     label: Label | None = None
     payload: dict[str, JsonValue] | None = Field(None, description="Any JSON object.")
 
@@ -106,7 +111,7 @@ class NewItem(Body):
 class NewItems(Body):
     """Items to insert, or to replace where the id is there."""
 
-    items: list[NewItem] = Field(min_length=1)
+    items: Annotated[list[NewItem], Field(fail_fast=True)] = Field(min_length=1)
 
 
 class Upserted(BaseModel):
@@ -128,7 +133,7 @@ class ItemOut(BaseModel):
 class Ids(Body):
     """Ids of items."""
 
-    ids: list[Text] = Field(min_length=1)
+    ids: Annotated[list[Text], Field(fail_fast=True)] = Field(min_length=1)
 
 
 class Deleted(BaseModel):
@@ -145,7 +150,7 @@ class Query(Body):
     )
 
     descriptors: Descriptors | None = None
-    ids: list[Text] | None = Field(None, min_length=1)
+    ids: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
     k: Integer | None = Field(
         None, ge=1, description="Neighbours a query: 10, or with a radius as many as are allowed."
     )

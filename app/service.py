@@ -13,11 +13,12 @@ from app.encoders import Encoder, Encoders
 from app.errors import Conflict, TooLarge
 from app.settings import Settings
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.base import check_int
+from hashing.base import as_descriptors, check_int
 from index import Collection, Database, Store
 from index.store import check_name
 
 MAX_DIMENSION = 16384
+MAX_VALUES = 1 << 24
 DEFAULT_K = 10
 
 
@@ -61,15 +62,21 @@ class Service:
         hasher = make_hasher(method, n_bits=n_bits, **params)
         if descriptors is not None and dimension is not None:
             raise InvalidInput("give training or a dimension, not both")
-        if descriptors is not None:
-            hasher.fit(descriptors, labels)
-        elif dimension is None or not hasher.data_free:
-            instead = ", or a dimension to do without" if hasher.data_free else ""
-            raise InvalidInput(f"{method} needs training, descriptors to fit on{instead}")
-        else:
-            # One zero descriptor: its mean is zero, so nothing is centred.
+        if descriptors is None:
+            if dimension is None or not hasher.data_free:
+                instead = ", or a dimension to do without" if hasher.data_free else ""
+                raise InvalidInput(f"{method} needs training, descriptors to fit on{instead}")
             check_int("dimension", dimension, 1, MAX_DIMENSION)
-            hasher.fit(np.zeros((1, dimension), np.float32))
+            # One zero descriptor: its mean is zero, so nothing is centred.
+            descriptors = np.zeros((1, dimension), np.float32)
+        X = as_descriptors(descriptors)
+        check_int("dimension", X.shape[1], 1, MAX_DIMENSION)
+        hasher.check_parameters()
+        if (values := hasher.learned_values(X.shape[1])) > MAX_VALUES:
+            raise TooLarge(
+                f"an encoder has at most {MAX_VALUES:,} learned values here, this one {values:,}"
+            )
+        hasher.fit(X, labels)
         return self.encoders.add(name, hasher)
 
     def drop_encoder(self, name: str) -> None:

@@ -16,7 +16,7 @@ HASHERS: dict[str, type[Hasher]] = {
 }
 
 
-def make_hasher(method: str, **params: Any) -> Hasher:
+def make_hasher(method: str, /, **params: Any) -> Hasher:
     """An unfitted hasher of a method in `HASHERS`, with parameters of its constructor.
 
     Raises
@@ -25,7 +25,7 @@ def make_hasher(method: str, **params: Any) -> Hasher:
         A ValueError: no such method, or no such parameter of it.
     """
     if method not in HASHERS:
-        raise InvalidInput(f"there is no method {method!r}; there are {', '.join(HASHERS)}")
+        raise InvalidInput(f"there is no method {method!r:.80}; there are {', '.join(HASHERS)}")
     check_parameter_names(HASHERS[method], params)
     return HASHERS[method](**params)
 

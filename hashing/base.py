@@ -19,8 +19,10 @@ Matrix = NDArray[np.float32] | NDArray[np.float64]
 MAX_BITS = 4096
 # Rows encoded at a time: enough for the matrix product, few enough that projections stay in cache.
 BLOCK = 4096
-# A projection this close to zero, relative to the others, is settled in float64.
+# A projection this close to zero, relative to the others, is settled in float64;
 NEAR_ZERO = 1e-4
+# so is one this close relative to the terms that cancel in it, some 30 roundings of float32.
+CANCELLED = 4e-6
 
 
 class InvalidInput(ValueError):
@@ -71,12 +73,16 @@ class Hasher(ABC):
         y : (n,) array_like of int, optional
             Labels; -1 means unlabelled. Ignored by methods that need none.
 
+        Returns
+        -------
+        self
+
         Raises
         ------
         InvalidInput
             A ValueError: shape, a value that is not finite (says which row), a parameter.
         """
-        self._check_parameters()
+        self.check_parameters()
         X = as_descriptors(X)
         if len(X) == 0:
             raise InvalidInput("fit needs at least one descriptor, got none")
@@ -86,8 +92,17 @@ class Hasher(ABC):
             labels = as_labels(y, len(X))
         elif self.needs_labels:
             raise InvalidInput(f"{self.method} learns from labels: fit(X, y) needs y")
+        if hasattr(self, "n_features_in_"):
+            del self.n_features_in_  # A fit that fails leaves an unfitted hasher.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self._fit(X, labels)
+        for name in self.learned:
+            if not np.isfinite(getattr(self, name)).all():
+                raise InvalidInput(
+                    f"the descriptors lead beyond float32 ({name} is not finite): they go up to "
+                    f"{np.abs(X.astype(np.float64)).max():.3g}; scale them"
+                )
         self.n_features_in_ = X.shape[1]
-        self._fit(X, labels)
         return self
 
     def project(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -95,7 +110,7 @@ class Hasher(ABC):
         X = self._check_queries(X)
         z = np.empty((len(X), self.n_bits), np.float32)
         for rows, block in self._project_blocks(X):
-            z[rows] = block
+            z[rows] = self._finish(block)
         return z
 
     def encode(self, X: ArrayLike) -> Codes:
@@ -140,9 +155,26 @@ class Hasher(ABC):
         """(n, d) to (n, n_bits) in the dtype of X; a fresh array, the caller may write to it.
 
         A row with NaN or infinity must give one in its projections, or raise `NotFinite`.
+        A last nonlinearity that keeps every sign belongs into `_finish`.
         """
 
-    def _check_parameters(self) -> None:
+    def _finish(self, z: Matrix) -> Matrix:
+        """What is left for `project` alone: a function that keeps every sign. May write to z."""
+        return z
+
+    def _cancelled(self) -> float:
+        """How large the terms are that cancel where a projection is near zero.
+
+        Their rounding in float32 decides how near is too near. Zero where nothing of note does.
+        """
+        return 0.0
+
+    def learned_values(self, d: int) -> int:
+        """About how many numbers `fit` on descriptors of dimension d would learn."""
+        return self.n_bits * (d + 1)
+
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
         check_int("n_bits", self.n_bits, 1, MAX_BITS)
         check_int("random_state", self.random_state, 0, 2**63 - 1)
 
@@ -156,23 +188,22 @@ class Hasher(ABC):
         A float32 matrix product rounds differently with the number of rows and of threads. Where
         that could decide a bit, because z is that near to zero, the row is projected in float64.
         """
+        cancelled = CANCELLED * self._cancelled()
         for start in range(0, len(X), BLOCK):
             rows = slice(start, min(start + BLOCK, len(X)))
             with np.errstate(over="ignore", invalid="ignore"):
                 block = np.asarray(X[rows], np.float32)
                 try:
-                    z = self._project(block)
+                    z = finite(self._project(block))
                 except NotFinite:
-                    square = np.nan
-                else:
-                    square = float(np.vdot(z, z))
-            if not np.isfinite(square):
-                check_finite(X)
-                raise InvalidInput(
-                    "the projections overflow float32: the largest value is "
-                    f"{np.abs(X[rows]).max():.3g}; scale the descriptors down"
-                )
-            near = np.flatnonzero(np.abs(z) <= NEAR_ZERO * np.sqrt(square / z.size))
+                    check_finite(X)
+                    raise InvalidInput(
+                        "the projections overflow float32: the largest value is "
+                        f"{np.abs(X[rows]).max():.3g}; scale the descriptors down"
+                    ) from None
+                square = float(np.vdot(z, z))
+                spread = np.sqrt(square / z.size) if square < np.inf else float(np.abs(z).max())
+            near = np.flatnonzero(np.abs(z) <= NEAR_ZERO * spread + cancelled)
             if near.size:
                 unsettled = np.unique(near // self.n_bits)
                 z[unsettled] = self._project(block[unsettled].astype(np.float64))
@@ -214,6 +245,14 @@ class NotFinite(Exception):
     """Raised by a `_project` that would hide a NaN or infinity; turned into InvalidInput."""
 
 
+def finite(z: Matrix) -> Matrix:
+    """`z`, or NotFinite where it holds NaN or infinity."""
+    # One pass over finite numbers of moderate size; the second is for those whose squares overflow.
+    if not np.isfinite(np.vdot(z, z)) and not np.isfinite(z).all():
+        raise NotFinite
+    return z
+
+
 def parameters(cls: type[Hasher]) -> dict[str, inspect.Parameter]:
     """The constructor's parameters of a method, by name."""
     return dict(inspect.signature(cls).parameters)
@@ -239,8 +278,12 @@ def check_number(name: str, value: object) -> None:
     """Raise InvalidInput unless `value` is a finite real number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
         raise InvalidInput(f"{name} must be a number, got {value!r}")
-    if not -math.inf < value < math.inf:
-        raise InvalidInput(f"{name} must be finite, got {value}")
+    try:
+        known = math.isfinite(value)
+    except OverflowError:
+        known = False
+    if not known:
+        raise InvalidInput(f"{name} must be finite in float64, got {value!r:.50}")
 
 
 def check_bool(name: str, value: object) -> None:
@@ -295,7 +338,10 @@ def check_finite(X: NDArray[Any]) -> None:
 
 def as_labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
     """`y` as int64 (n,), -1 for unlabelled; InvalidInput for anything else."""
-    labels = np.asarray(y)
+    try:
+        labels = np.asarray(y)
+    except ValueError:
+        raise InvalidInput(f"expected {n} labels, one a descriptor, got nested lists") from None
     if labels.shape != (n,):
         raise InvalidInput(f"expected {n} labels, one a descriptor, got shape {labels.shape}")
     if labels.dtype.kind not in "iu":

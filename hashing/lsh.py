@@ -51,8 +51,9 @@ class LSH(Hasher):
         self.scale = scale
         self.random_state = random_state
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
         check_bool("center", self.center)
         check_bool("scale", self.scale)
 
@@ -60,6 +61,9 @@ class LSH(Hasher):
         A = np.random.default_rng(self.random_state).standard_normal((self.n_bits, X.shape[1]))
         shift, divisor = moments(X, center=self.center, scale=self.scale)
         self.weights_, self.bias_ = fold(A, shift, divisor)
+
+    def _cancelled(self) -> float:
+        return float(np.abs(self.bias_).max())
 
     def _project(self, X: Matrix) -> Matrix:
         z = X @ self.weights_

@@ -31,7 +31,8 @@ def moments(
     if scale:
         spread = X.std(axis=0, dtype=np.float64)
         # Rounding leaves a constant dimension with a spread near, not at, zero.
-        constant = spread <= 1e-7 * np.abs(X).max(axis=0)
+        largest = np.maximum(-X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64))
+        constant = spread <= 1e-7 * np.abs(largest)
         divisor = np.where(constant, 1.0, spread)
     return shift, divisor
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.activations import activation
-from hashing.base import BLOCK, Hasher, Matrix, NotFinite, check_bool, check_int
+from hashing.base import BLOCK, Hasher, Matrix, check_bool, check_int, finite
 from hashing.moments import fold, moments
 
 MAX_HIDDEN = 8192
@@ -32,8 +32,9 @@ class _RandomNet(Hasher):
     center: bool
     scale: bool
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
         check_bool("center", self.center)
         check_bool("scale", self.scale)
         activation(self.activation, self.a, self.b)
@@ -41,12 +42,12 @@ class _RandomNet(Hasher):
     def _rho(self, v: Matrix) -> Matrix:
         return activation(self.activation, self.a, self.b)(v)
 
-    def _output(self, v: Matrix) -> Matrix:
-        """ρ(v) - ρ(0), whose sign is the bit."""
-        z = self._rho(_finite(v))
+    def _finish(self, z: Matrix) -> Matrix:
+        """ρ(z) - ρ(0)."""
         if self.activation == "sigmoid":
-            z -= 0.5
-        return z
+            # σ(z) - 1/2, without losing what is small.
+            return np.tanh(z / 2) / 2
+        return self._rho(z)
 
     def _gaussian(self, rng: np.random.Generator, m: int, n: int) -> NDArray[np.float64]:
         """A of a layer from n to m units, a_ij ~ N(0, 1/m)."""
@@ -112,7 +113,10 @@ class RandomNet1(_RandomNet):
         self.weights_, self.bias_ = fold(A, *moments(X, center=self.center, scale=self.scale))
 
     def _project(self, X: Matrix) -> Matrix:
-        return self._output(_affine(X, self.weights_, self.bias_))
+        return _affine(X, self.weights_, self.bias_)
+
+    def _cancelled(self) -> float:
+        return float(np.abs(self.bias_).max())
 
 
 class RandomNet2(_RandomNet):
@@ -173,8 +177,9 @@ class RandomNet2(_RandomNet):
         self.scale = scale
         self.random_state = random_state
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
         check_int("hidden", self.hidden, 1, MAX_HIDDEN)
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
@@ -194,19 +199,21 @@ class RandomNet2(_RandomNet):
 
     def _hidden(self, X: Matrix) -> Matrix:
         # ρ may be bounded and would then hide an infinity.
-        return self._rho(_finite(_affine(X, self.hidden_weights_, self.hidden_bias_)))
+        return self._rho(finite(_affine(X, self.hidden_weights_, self.hidden_bias_)))
 
     def _project(self, X: Matrix) -> Matrix:
-        return self._output(_affine(self._hidden(X), self.weights_, self.bias_))
+        return _affine(self._hidden(X), self.weights_, self.bias_)
+
+    def _cancelled(self) -> float:
+        hidden = np.abs(self.hidden_bias_).max() * np.linalg.norm(self.weights_, axis=0).max()
+        return float(np.abs(self.bias_).max() + hidden)
+
+    def learned_values(self, d: int) -> int:
+        """About how many numbers `fit` on descriptors of dimension d would learn."""
+        return self.hidden * (d + 1 + self.n_bits) + self.n_bits
 
 
 def _affine(X: Matrix, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Matrix:
     v: Matrix = X @ weights
     v += bias
-    return v
-
-
-def _finite(v: Matrix) -> Matrix:
-    if not np.isfinite(np.vdot(v, v)):
-        raise NotFinite
     return v

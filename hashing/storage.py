@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -16,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import MAX_BITS, Hasher, InvalidInput, check_int
+from hashing.base import Hasher, InvalidInput, NotFinite, check_int
+from hashing.files import replacing
 
 FORMAT = 1
 KEY = "bitcell"
@@ -35,17 +35,9 @@ def to_bytes(hasher: Hasher) -> bytes:
 
 def save_hasher(hasher: Hasher, path: str | PathLike[str]) -> None:
     """Write a fitted encoder to `path`, replacing what was there, all of it or nothing."""
-    path = Path(path)
     data = to_bytes(hasher)
-    partial = path.with_name(f"{path.name}.{os.getpid()}.partial")
-    try:
-        with partial.open("wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)
+    with replacing(Path(path)) as file:
+        file.write(data)
 
 
 def load_hasher(path: str | PathLike[str]) -> Hasher:
@@ -76,7 +68,7 @@ def from_bytes(data: bytes) -> Hasher:
     n_features: Any = header.get("n_features")
     try:
         check_int("n_features", n_features, 1, 2**31)
-        hasher._check_parameters()
+        hasher.check_parameters()
     except InvalidInput as error:
         raise BadEncoder(str(error)) from None
     hasher.n_features_in_ = int(n_features)
@@ -151,7 +143,7 @@ def _set_arrays(hasher: Hasher, arrays: dict[str, NDArray[Any]]) -> None:
         setattr(hasher, name, array)
     try:
         z = hasher._project(np.zeros((1, hasher.n_features_in_), np.float32))
-    except (ValueError, IndexError) as error:
+    except (ValueError, IndexError, OverflowError, NotFinite) as error:
         raise BadEncoder(f"the arrays do not fit together: {error}") from None
-    if z.shape != (1, hasher.n_bits) or hasher.n_bits > MAX_BITS:
-        raise BadEncoder(f"the arrays give {z.shape[1]} bits, the header says {hasher.n_bits}")
+    if z.shape != (1, hasher.n_bits):
+        raise BadEncoder(f"the arrays give shape {z.shape}, the header says {hasher.n_bits} bits")

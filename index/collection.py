@@ -232,6 +232,9 @@ class Collection:
                 f"expected {self.n_bits}-bit codes as uint8 of shape {expected}, "
                 f"got {codes.dtype} of shape {codes.shape}"
             )
+        padding = -self.n_bits % 8
+        if padding and (codes[:, -1] & ((1 << padding) - 1)).any():
+            raise InvalidItems(f"codes have bits set beyond the {self.n_bits} that they have")
 
 
 def check_ids(ids: Sequence[str]) -> None:
@@ -245,6 +248,11 @@ def check_ids(ids: Sequence[str]) -> None:
         if not item_id.isprintable():
             raise InvalidItems(
                 f"an id has printable characters only; item {place}: {item_id!a:.50}"
+            )
+        if not {".", ".."}.isdisjoint(item_id.split("/")):
+            raise InvalidItems(
+                f"an id has no part '.' or '..', which clients take out of a path; item {place}: "
+                f"{item_id!r:.50}"
             )
     if len(set(ids)) < len(ids):
         seen: set[str] = set()

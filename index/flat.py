@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import heapq
 from collections.abc import Sequence
 from typing import Any
 
@@ -79,29 +80,43 @@ class FlatIndex:
             return [[] for _ in range(len(queries))]
         # Threads that wait for a busy core cost a few queries more than they bring.
         faiss.omp_set_num_threads(1 if len(queries) < _FEW else _THREADS)
+        queries = np.ascontiguousarray(queries)
         # One more than asked for tells whether the k-th place is a tie.
-        distances, rows = self._faiss.search(np.ascontiguousarray(queries), min(k + 1, len(self)))
+        distances, rows = self._faiss.search(queries, min(k + 1, len(self)))
         tied = np.zeros(len(queries), bool)
         if k < len(self):
             tied = distances[:, k] == distances[:, k - 1]
             if radius is not None:
                 tied &= distances[:, k] <= radius
-        found = []
-        for query, cut in enumerate(tied.tolist()):
-            near, at = distances[query, :k], rows[query, :k]
-            if cut:
-                near, at = self._within(queries[query : query + 1], int(near[-1]))
-            pairs = zip(near.tolist(), [self._ids[row] for row in at.tolist()], strict=True)
-            ordered = sorted(pairs)[:k]
-            if radius is not None:
-                ordered = [pair for pair in ordered if pair[0] <= radius]
-            found.append(ordered)
+        found: list[Found] = [
+            [] if cut else sorted(zip(near.tolist(), self._names(at), strict=True))
+            for cut, near, at in zip(tied.tolist(), distances[:, :k], rows[:, :k], strict=True)
+        ]
+        for cut_at in np.unique(distances[tied, k - 1]).tolist():
+            among = np.flatnonzero(tied & (distances[:, k - 1] == cut_at))
+            for start in range(0, len(among), _FEW):
+                part = among[start : start + _FEW]
+                for query, near in zip(part, self._within(queries[part], cut_at, k), strict=True):
+                    found[query] = near
+        if radius is not None:
+            found = [[pair for pair in near if pair[0] <= radius] for near in found]
         return found
 
-    def _within(self, query: Codes, radius: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _within(self, queries: Codes, radius: int, k: int) -> list[Found]:
+        """The k nearest of each query, where more than k lie within `radius`, many just there."""
         # Faiss finds what is strictly nearer than the number it is given.
-        _, distances, rows = self._faiss.range_search(np.ascontiguousarray(query), radius + 1)
-        return distances.astype(np.int64), rows
+        limits, distances, rows = self._faiss.range_search(queries, radius + 1)
+        found = []
+        for first, last in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True):
+            near, at = distances[first:last].astype(np.int64), rows[first:last]
+            closer = near < radius
+            inside = sorted(zip(near[closer].tolist(), self._names(at[closer]), strict=True))
+            tie = heapq.nsmallest(k - len(inside), self._names(at[~closer]))
+            found.append(inside + [(radius, item_id) for item_id in tie])
+        return found
+
+    def _names(self, rows: NDArray[np.int64]) -> list[str]:
+        return [self._ids[row] for row in rows.tolist()]
 
     def _codes(self) -> Codes:
         """Faiss's own memory, (n, size): valid until the next row is added or removed."""

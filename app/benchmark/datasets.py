@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import importlib.util
 import zipfile
+import zlib
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from hashing.base import InvalidInput, as_descriptors, as_labels, check_finite
 from hashing.gist import Gist
 
 
-class UnknownDataset(LookupError):
+class UnknownDataset(ValueError):
     """No dataset has that name, and no file that path."""
 
 
@@ -102,7 +103,7 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             arrays = {key: npz[key] for key in npz.files if images or key != "images"}
-    except (ValueError, EOFError, zipfile.BadZipFile):
+    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         raise wrong from None
     for key in ("descriptors", "labels"):
         if key not in arrays:
@@ -117,7 +118,10 @@ def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
     descriptors = as_descriptors(arrays["descriptors"])
     n = len(descriptors)
     check_finite(descriptors)
-    ids = arrays.get("ids", np.arange(n)).astype(np.str_)
+    ids = arrays.get("ids", np.arange(n))
+    if ids.dtype.kind not in "Uiu":
+        raise InvalidInput(f"ids must be strings or integers, got dtype {ids.dtype}")
+    ids = ids.astype(np.str_)
     if ids.shape != (n,):
         raise InvalidInput(f"expected {n} ids, one a descriptor, got shape {ids.shape}")
     images = arrays.get("images")

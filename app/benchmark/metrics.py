@@ -17,6 +17,8 @@ Positions = NDArray[np.intp]
 
 # Distances held at a time: queries times database, a few bytes each.
 _BLOCK_DISTANCES = 1 << 22
+# Bytes of a code whose distances, doubled, fit in 16 bits.
+_LONGEST = 4000
 
 
 def mean_average_precision(
@@ -96,6 +98,8 @@ def rank_codes(
         The same items with the second relevance; nothing is relevant where none was given.
     """
     _check(query_codes, query_labels, db_codes, db_labels)
+    if db_codes.shape[1] > _LONGEST:
+        raise InvalidInput(f"codes have at most {_LONGEST} bytes, got {db_codes.shape[1]}")
     groups = 8 * db_codes.shape[1] + 1
     counts = np.empty((len(query_codes), groups, 2), np.int64)
     near = np.zeros((len(query_codes), groups), np.int64)
@@ -115,18 +119,25 @@ def rank_codes(
 
 def euclidean_distances(
     queries: NDArray[np.floating], db: NDArray[np.floating]
-) -> Iterator[tuple[slice, NDArray[np.float32]]]:
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
     """Squared Euclidean distances of (q, d) to (m, d), less ‖q‖², a block of queries at a time.
 
-    Computed in float64 and returned in float32, so that rounding does not break the ties of
-    duplicates.
+    In float64, rounded to a multiple of 1e-13 of the largest square, so that the rounding of the
+    product does not break the ties of duplicates.
     """
     center = db.mean(axis=0, dtype=np.float64)
     db, queries = db - center, queries - center
     squares = np.einsum("ij,ij->i", db, db)
     for rows in _blocks(len(queries), len(db)):
         # ‖q‖² is the same for all that one query ranks.
-        yield rows, (squares - 2 * (queries[rows] @ db.T)).astype(np.float32)
+        distances = queries[rows] @ db.T
+        distances *= -2
+        distances += squares
+        step = 1e-13 * max(float(np.abs(distances).max(initial=0)), float(squares.max(initial=0)))
+        if step > 0:
+            distances /= step
+            np.rint(distances, out=distances)
+        yield rows, distances
 
 
 def average_precision_euclidean(
@@ -173,7 +184,7 @@ def bootstrap_interval(precisions: Reals, seed: int, rounds: int = 1000) -> tupl
     return float(low), float(high)
 
 
-def _rank(distance: NDArray[np.float32], relevant: NDArray[np.bool_]) -> Ranking:
+def _rank(distance: NDArray[np.float64], relevant: NDArray[np.bool_]) -> Ranking:
     """The ranking of one query; only groups that hold something relevant are told apart."""
     ordered = np.sort(distance)
     where, n_relevant = np.unique(distance[relevant], return_counts=True)

@@ -115,6 +115,14 @@ def test_queries(small: TestClient, status: int, message: str, query: Any) -> No
         ("is nan", {"dimension": None, "training": {"descriptors": [[1, float("nan")]]}}),
         ("1 labels", {"dimension": None, "training": {"descriptors": [[1.0]], "labels": [1, 2]}}),
         ("no parameter 'bits'", {"params": {"bits": 9}}),
+        ("no parameter 'method'", {"params": {"method": "x"}}),
+        ("b must be finite", {"method": "random-net-1", "params": {"b": 10**400}}),
+        (
+            "dimension must be from 1",
+            {"dimension": None, "training": {"descriptors": [[1] * 17_000]}},
+        ),
+        ("no method 'xxx", {"method": "x" * 100_000}),
+        ("no field of this name", {"x" * 100_000: 1}),
         ("beside params", {"params": {"n_bits": 9}}),
         ("center must be true or false", {"params": {"center": "yes"}}),
         ("random_state must be an integer", {"params": {"random_state": None}}),
@@ -139,6 +147,8 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
         (400, "cannot be read", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000),
         (400, "cannot be read", b"\x93NUMPY\x01\x00\x10\x00" + b"__import__('os')"),
         (400, "format 1.0 or 2.0", b"\x93NUMPY\x09\x00" + npy(X)[8:]),
+        (400, "impossible shape", npy(X, IDS).replace(b"(2, 4), }" + b" " * 17, b"(0, 9999999999, 9999999),}")),
+        (400, "dtype that is not read", npy(X, IDS).replace(b"'<f8'", b"'\\x'  ", 1).replace(b"'\\x'", b"'\\n'")),
         (400, "pickled objects", npy(np.array([{}, {}]), IDS)),
         (400, "cannot be read", pickle.dumps([X, IDS])),
         (400, "the descriptors must be npy of numbers, got dtype <U1", npy(IDS, X)),
@@ -256,7 +266,21 @@ def test_malformed_json(small: TestClient, url: str, body: bytes, message: str) 
     check(small.post(url, content=body, headers=headers), 422, message)
 
 
+def test_a_million_errors_are_one(small: TestClient) -> None:
+    for body in ({"ids": [1] * 300_000}, {"descriptors": [[None] * 100_000]}):
+        answer = small.post("/v1/collections/c/query", json=body)
+        assert len(answer.json()["errors"]) == 1
+        check(answer, 422, "should be a valid")
+
+
+def test_an_encoder_beyond_the_limit(small: TestClient) -> None:
+    new = {"name": "x", "method": "random-net-2", "n_bits": 4096, "dimension": 16384}
+    answer = small.post("/v1/encoders", json=new | {"params": {"hidden": 8192}})
+    check(answer, 413, "at most 16,777,216 learned values here, this one 167,784,448")
+
+
 def test_other_content_types(small: TestClient) -> None:
+    check(small.post("/v1/collections/c/items/delete", content=b'{"ids": ["a"]}'), 415, "got ''")
     for url in ("/v1/collections/c/query", "/v1/encoders/e/encode", "/v1/encoders"):
         answer = small.post(url, content=b"a,b", headers={"Content-Type": "text/csv"})
         check(answer, 415, "got 'text/csv'")

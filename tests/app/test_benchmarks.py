@@ -106,7 +106,7 @@ def test_a_process_that_dies_is_a_failure(
 ) -> None:
     database = Database(settings.data_dir / "bitcell.db")
     benchmarks = Benchmarks(database, settings.data_dir)
-    monkeypatch.setattr("app.benchmarks._work", print)
+    monkeypatch.setattr("app.benchmarks.work", print)
     benchmark = benchmarks.start("mine", [Row("lsh", 8)], Protocol(), [0])
     benchmarks._worker.shutdown(wait=True)
     shown = benchmarks.get(benchmark)

@@ -5,6 +5,7 @@ import io
 from pathlib import Path
 
 import numpy as np
+import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
@@ -36,6 +37,33 @@ def test_the_first_start_makes_it_and_no_later_one(tmp_path: Path, y: NDArray[np
     with TestClient(create_app(settings)) as client:
         assert client.get("/v1/collections").json() == []
         assert client.get("/readyz").json() == {"status": "ready", "collections": 0}
+
+
+@pytest.mark.parametrize("own", ["encoder", "collection"])
+def test_it_does_not_touch_what_has_its_name(own: str, settings: Settings) -> None:
+    new = {"name": "demo", "method": "lsh", "n_bits": 8, "dimension": 384}
+    if own == "collection":
+        new["name"] = "other"
+    with TestClient(create_app(settings)) as client:
+        assert client.post("/v1/encoders", json=new).status_code == 201
+        if own == "collection":
+            body = {"name": "demo", "encoder": "other"}
+            assert client.post("/v1/collections", json=body).status_code == 201
+        before = client.get("/v1/encoders").json(), client.get("/v1/collections").json()
+    with TestClient(create_app(settings.model_copy(update={"demo": True}))) as client:
+        assert (client.get("/v1/encoders").json(), client.get("/v1/collections").json()) == before
+
+
+def test_a_start_that_was_cut_off_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path)
+    with monkeypatch.context() as patched:
+        patched.setattr("app.service.Service.upsert", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError), TestClient(create_app(settings)):
+            pass
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/v1/collections/demo").json()["items"] == 1797
 
 
 def test_it_can_be_left_out(client: TestClient) -> None:

@@ -71,6 +71,37 @@ def test_in_use_it_cannot_be_dropped(small: TestClient) -> None:
     assert small.get("/v1/encoders/e").status_code == 404
 
 
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"training": {"descriptors": [[3e38] * 40]}},
+        {"training": {"descriptors": [[1e25] * 4]}},
+        {"method": "random-net-1", "training": {"descriptors": [[1e25] * 4]}},
+        {"method": "random-net-2", "training": {"descriptors": [[1e25] * 4]}},
+    ],
+)
+def test_what_is_accepted_does_not_stop_the_next_start(change: Any, settings: Settings) -> None:
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        new = {"name": "e", "method": "lsh", "n_bits": 8} | change
+        made = client.post("/v1/encoders", json=new)
+        assert made.status_code in (201, 422), made.text
+        before = client.get("/v1/encoders").json()
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/v1/encoders").json() == before
+
+
+def test_another_encoder_than_a_collections_is_refused_naming_both(small: TestClient) -> None:
+    service = small.app.state.service  # type: ignore[attr-defined]
+    other = make_hasher("lsh", n_bits=12, random_state=9).fit(np.zeros((1, 4)))
+    ours = service.encoders.get("e").fingerprint
+    service.encoders.drop("e")
+    service.encoders.add("e", other)
+    answer = small.post("/v1/collections/c/query", json={"descriptors": [[1, 2, 3, 4]]})
+    assert answer.status_code == 409
+    assert ours in answer.json()["detail"]
+    assert other.fingerprint in answer.json()["detail"]
+
+
 def test_survives_a_restart(settings: Settings) -> None:
     with TestClient(create_app(settings)) as client:
         new = {"name": "e", "method": "random-net-2", "n_bits": 24, "dimension": 4}

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hashing.codes import check_codes, code_size, hamming, pack, unpack
+from hashing.codes import code_size, hamming, pack, unpack
 
 
 def test_the_bit_rule_is_strictly_above_zero() -> None:
@@ -19,7 +19,8 @@ def test_unpack_inverts_pack_and_padding_is_clear(n_bits: int, n: int, seed: int
     codes = pack(bits.astype(np.float32))
     assert codes.shape == (n, code_size(n_bits))
     np.testing.assert_array_equal(unpack(codes, n_bits), bits)
-    check_codes(codes, n_bits)
+    padding = np.unpackbits(codes, axis=1)[:, n_bits:]
+    assert not padding.any()
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32 - 1))
@@ -37,17 +38,3 @@ def test_hamming_of_long_codes_does_not_overflow() -> None:
 def test_codes_of_different_length_are_refused() -> None:
     with pytest.raises(ValueError, match="2 bytes cannot be compared with 3 bytes"):
         hamming(np.zeros((1, 2), np.uint8), np.zeros((1, 3), np.uint8))
-
-
-@pytest.mark.parametrize(
-    ("codes", "message"),
-    [
-        (np.zeros((1, 2), np.uint8), r"shape \(n, 3\)"),
-        (np.zeros((1, 3), np.int64), "uint8"),
-        (np.zeros(3, np.uint8), r"shape \(3,\)"),
-        (np.array([[0, 0, 0], [0, 0, 1]], np.uint8), "code 1 has bits set beyond the 20"),
-    ],
-)
-def test_malformed_codes_are_refused(codes: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
-        check_codes(codes, 20)

@@ -83,6 +83,32 @@ def test_bits_do_not_depend_on_batch_or_threads(hasher: Hasher, X: NDArray[Any])
         np.testing.assert_array_equal(hasher.encode(X), codes)
 
 
+def test_bits_do_not_depend_on_batch_where_large_terms_cancel(hasher: Hasher) -> None:
+    # A mean far larger than the spread: what float32 leaves of a projection is rounding.
+    far = np.random.default_rng(0).normal(1000, 0.1, (600, hasher.n_features_in_))
+    y = np.arange(600) % 3
+    far_hasher = clone(hasher).set_params(n_bits=64).fit(far, y)
+    codes = far_hasher.encode(far)
+    parts = [far_hasher.encode(far[i : i + 1]) for i in range(600)]
+    np.testing.assert_array_equal(np.concatenate(parts), codes)
+
+
+@pytest.mark.parametrize("value", [3e38, 1e25, 1e-39])
+def test_what_is_fitted_can_be_saved_and_loaded(
+    hasher: Hasher, value: float, tmp_path: Path
+) -> None:
+    extreme = np.random.default_rng(0).uniform(0.5, 1, (60, 40)) * value
+    fresh = clone(hasher)
+    try:
+        fresh.fit(extreme, np.arange(60) % 3)
+    except InvalidInput:
+        with pytest.raises(NotFitted):
+            fresh.encode(extreme)
+        return
+    fresh.save(tmp_path / "e.safetensors")
+    assert load_hasher(tmp_path / "e.safetensors").fingerprint == fresh.fingerprint
+
+
 def test_input_is_not_written_to_and_layout_does_not_matter(
     hasher: Hasher, X: NDArray[Any]
 ) -> None:
@@ -174,6 +200,8 @@ def test_n_bits_is_checked(hasher: Hasher, X: NDArray[Any], n_bits: Any) -> None
 def test_unknown_names_are_refused(hasher: Hasher) -> None:
     with pytest.raises(InvalidInput, match="no method 'md5'; there are lsh"):
         make_hasher("md5")
+    with pytest.raises(InvalidInput, match="no parameter 'method'"):
+        make_hasher(hasher.method, method="lsh")
     with pytest.raises(InvalidInput, match="no parameter 'bits'; it has n_bits"):
         make_hasher(hasher.method, bits=3)
     with pytest.raises(InvalidInput, match="no parameter 'bits'"):

@@ -88,6 +88,13 @@ def test_constant_dimensions_add_nothing(method: str, X: NDArray[Any]) -> None:
     assert share.max() < 0.7
 
 
+def test_a_constant_dimension_of_small_integers_is_constant() -> None:
+    X = np.full((10, 3), -128, np.int8)
+    X[:, 0] = np.arange(10)
+    hasher: Any = make_hasher("lsh", n_bits=8, scale=True).fit(X)
+    assert np.abs(hasher.weights_[1:]).max() < 5
+
+
 @pytest.mark.parametrize(
     ("a", "b", "message"),
     [
@@ -96,6 +103,7 @@ def test_constant_dimensions_add_nothing(method: str, X: NDArray[Any]) -> None:
         (1, -1, "a <= 0 < b"),
         (-np.inf, 1, "a must be finite"),
         (-1, np.nan, "b must be finite"),
+        (-(10**400), 1, "a must be finite"),
         ("x", 1, "a must be a number"),
         (-1, True, "b must be a number"),
     ],

@@ -95,6 +95,8 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
         ({"ids": ["a", "b", 3]}, "that of item 2 is 3"),
         ({"ids": ["a", "b", "\ud800"]}, "printable characters only; item 2"),
         ({"ids": ["a", "b", "\x00"]}, "printable characters only; item 2"),
+        ({"ids": ["a", "b", ".."]}, "no part '.' or '..'"),
+        ({"ids": ["a", "b", "x/./y"]}, "no part '.' or '..'"),
         ({"ids": ["a", "b"]}, r"shape \(2, 1\), got uint8 of shape \(3, 1\)"),
         ({"codes": CODES[:3].astype(int)}, "got int64"),
         ({"labels": [1, 2]}, "expected 3 labels"),
@@ -206,19 +208,36 @@ def test_a_search_sees_a_batch_whole_or_not_at_all(path: Path) -> None:
         assert mixed == []
 
 
-def write_and_fail(store: Store) -> None:
-    with store._database.transaction() as connection:
-        connection.execute("DELETE FROM items")
-        connection.execute("INSERT INTO items (collection, id, code) VALUES (99, 'x', x'00')")
-
-
 def test_a_failed_write_leaves_memory_and_disk_alike(path: Path) -> None:
     with Opened(path) as store:
         collection = store.create("c", 8)
         collection.upsert(IDS, CODES)
         before = contents(store)
-        with pytest.raises(sqlite3.IntegrityError):
-            write_and_fail(store)
+        # The disk fills up, as it were, in the middle of a batch.
+        with store._database.transaction() as connection:
+            for event in ("INSERT", "DELETE"):
+                row = "NEW" if event == "INSERT" else "OLD"
+                connection.execute(
+                    f"CREATE TRIGGER no_{event} BEFORE {event} ON items WHEN {row}.id = 'd' "
+                    "BEGIN SELECT RAISE(ABORT, 'full'); END"
+                )
+        with pytest.raises(sqlite3.IntegrityError, match="full"):
+            collection.upsert([*IDS[::-1], "new"], np.arange(7, dtype=np.uint8)[:, None])
+        with pytest.raises(sqlite3.IntegrityError, match="full"):
+            collection.delete(IDS)
         assert contents(store) == before
     with Opened(path) as store:
         assert contents(store) == before
+
+
+def test_every_commit_is_synced(path: Path) -> None:
+    with Opened(path) as store:
+        assert store._database.read("PRAGMA synchronous") == [(2,)]
+        assert store._database.read("PRAGMA journal_mode") == [("wal",)]
+
+
+def test_codes_with_padding_bits_are_refused(path: Path) -> None:
+    with Opened(path) as store:
+        collection = store.create("c", 4)
+        with pytest.raises(InvalidItems, match="bits set beyond the 4"):
+            collection.upsert(["a"], np.array([[0b00001000]], np.uint8))

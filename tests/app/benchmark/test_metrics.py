@@ -86,6 +86,30 @@ def test_euclidean_equals_scikit_learn_where_nothing_ties() -> None:
         assert value == pytest.approx(average_precision_score(labels == label, scores), abs=1e-6)
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_euclidean_tells_apart_what_lies_close_and_far_out(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    labels = np.repeat([0, 1], 40)
+    fine = rng.permutation(80) * 0.01
+    db = np.stack([np.where(fine > 0.4, 1000.0, -1000.0), fine], axis=1)
+    query = np.array([[1000.0, -0.5]])
+    expected = average_precision_score(labels == 1, -np.linalg.norm(db - query, axis=1))
+    measured = average_precision_euclidean(query, np.array([1]), db, labels)[0]
+    assert measured == pytest.approx(expected, abs=1e-9)
+
+
+def test_euclidean_ties_duplicates_wherever_they_stand() -> None:
+    rng = np.random.default_rng(0)
+    distinct = rng.normal(5, 1, (40, 30))
+    db = distinct[np.arange(4000) % 40].astype(np.float32)
+    labels = rng.integers(0, 2, 4000)
+    order = rng.permutation(4000)
+    queries = rng.normal(5, 1, (3, 30)).astype(np.float32)
+    one = average_precision_euclidean(queries, np.ones(3, int), db, labels)
+    other = average_precision_euclidean(queries, np.ones(3, int), db[order], labels[order])
+    np.testing.assert_allclose(one, other, rtol=1e-12)
+
+
 def test_the_order_of_the_database_is_nothing() -> None:
     rng = np.random.default_rng(0)
     queries, db = pack(rng.normal(size=(30, 12))), pack(rng.normal(size=(5000, 12)))
