@@ -9,6 +9,9 @@ from hashing.base import InvalidInput
 
 Pairs = NDArray[np.intp]
 
+# What is made of pairs takes memory: their number times that of the dimensions.
+MAX_PAIRS = 100_000
+
 
 def labelled(y: NDArray[np.int64]) -> NDArray[np.intp]:
     """Positions of the labelled rows; InvalidInput unless they are of two classes or more."""

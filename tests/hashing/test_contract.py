@@ -40,8 +40,11 @@ def test_codes_are_the_signs_of_the_projections(hasher: Hasher, X: NDArray[Any])
 
 def test_every_bit_is_close_to_balanced(hasher: Hasher, X: NDArray[Any]) -> None:
     share = unpack(hasher.encode(X), N_BITS).mean(axis=0)
-    assert share.min() > 0.35
-    assert share.max() < 0.65
+    # A threshold learned from labels stands where it sorts them best: it may well set one class
+    # of the ten apart from the rest, but a bit that is the same for nearly all says nothing.
+    least = 0.05 if hasher.needs_labels else 0.35
+    assert share.min() > least
+    assert share.max() < 1 - least
 
 
 def test_neighbours_get_nearer_codes_than_strangers(hasher: Hasher, X: NDArray[Any]) -> None:
