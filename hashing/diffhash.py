@@ -69,11 +69,13 @@ class DiffHash(Hasher):
     """
 
     method: ClassVar[str] = "diffhash"
-    learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_")
+    learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_", "offset_")
     needs_labels: ClassVar[bool] = True
 
     weights_: NDArray[np.float32]
     bias_: NDArray[np.float32]
+    offset_: NDArray[np.float32]
+    """How far from the origin the descriptors lie, (1,)."""
 
     def __init__(
         self,
@@ -90,8 +92,9 @@ class DiffHash(Hasher):
         self.n_pairs = n_pairs
         self.random_state = random_state
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
         check_int("n_pairs", self.n_pairs, 1, MAX_PAIRS)
         check_number("alpha", self.alpha)
         if self.alpha < 0:
@@ -109,6 +112,7 @@ class DiffHash(Hasher):
         A = self._projections(centred, pairs, rng)
         thresholds = self._thresholds((centred @ A).astype(np.float32), pairs)
         self.weights_ = A.astype(np.float32)
+        self.offset_ = np.array([np.linalg.norm(centre)], np.float32)
         self.bias_ = (-(A * centre[:, None]).sum(axis=0) - thresholds).astype(np.float32)
 
     def _projections(
@@ -138,6 +142,10 @@ class DiffHash(Hasher):
         cuts = Cuts(values, pairs)
         wrong = cuts.separated(np.repeat([1, -1], self.n_pairs))
         return cuts.thresholds(np.arange(self.n_bits), wrong.argmin(axis=1))
+
+    def _cancelled(self) -> float:
+        # The projections are unit vectors, and may be orthogonal to the mean.
+        return float(self.offset_[0])
 
     def _project(self, X: Matrix) -> Matrix:
         z = X @ self.weights_

@@ -70,8 +70,9 @@ class SSH(Hasher):
         self.n_pairs = n_pairs
         self.random_state = random_state
 
-    def _check_parameters(self) -> None:
-        super()._check_parameters()
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
         check_int("n_pairs", self.n_pairs, 1, MAX_PAIRS)
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:

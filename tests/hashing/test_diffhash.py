@@ -11,7 +11,7 @@ from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
 from app.benchmark.metrics import mean_average_precision
-from app.benchmark.protocol import Retrieval, split
+from app.benchmark.protocol import Protocol, split
 from hashing import InvalidInput, make_hasher
 from hashing.diffhash import VARIANTS
 from hashing.pairs import sample_pairs
@@ -141,7 +141,7 @@ def test_informative_bits_beat_random_ones_and_the_rest_dilute_them(
 
     The other 15 of 24 follow sampling noise and outvote them: at 24 bits both methods are alike.
     """
-    parts = split(y, Retrieval())
+    parts = split(y, Protocol(), 0)
 
     def score(method: str, n_bits: int) -> float:
         hasher = make_hasher(method, n_bits=n_bits).fit(X[parts.database], parts.y)

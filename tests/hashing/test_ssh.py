@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.benchmark.metrics import mean_average_precision
-from app.benchmark.protocol import Retrieval, split
+from app.benchmark.protocol import Protocol, split
 from hashing import InvalidInput, make_hasher
 from hashing.pairs import sample_pairs
 from hashing.ssh import Boosted, boost
@@ -117,7 +117,7 @@ def test_unlabelled_rows_are_not_learned_from(X: NDArray[Any], y: NDArray[Any]) 
 
 
 def test_beats_random_hyperplanes(X: NDArray[Any], y: NDArray[Any]) -> None:
-    parts = split(y, Retrieval())
+    parts = split(y, Protocol(), 0)
     scores = []
     for method in ("ssh", "lsh"):
         hasher = make_hasher(method, n_bits=24).fit(X[parts.database], parts.y)
