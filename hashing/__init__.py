@@ -5,14 +5,18 @@ from __future__ import annotations
 from typing import Any
 
 from hashing.base import Hasher, InvalidInput, NotFitted, check_parameter_names
+from hashing.ksh import KSH
 from hashing.lsh import LSH
 from hashing.random_net import RandomNet1, RandomNet2
+from hashing.sdh import SDH
 from hashing.storage import BadEncoder, load_hasher
 
 HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
     "random-net-1": RandomNet1,
     "random-net-2": RandomNet2,
+    "ksh": KSH,
+    "sdh": SDH,
 }
 
 

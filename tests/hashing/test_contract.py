@@ -17,11 +17,14 @@ from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_
 from hashing.codes import pack, unpack
 
 N_BITS = 20  # not a multiple of 8
+# What a method keeps, it keeps with less work too.
+LESS_WORK: dict[str, dict[str, Any]] = {"ksh": {"max_steps": 20}}
 
 
 @pytest.fixture(scope="module", params=list(HASHERS))
 def hasher(request: pytest.FixtureRequest, X: NDArray[Any], y: NDArray[Any]) -> Hasher:
-    return make_hasher(request.param, n_bits=N_BITS, random_state=3).fit(X, y)
+    params = LESS_WORK.get(request.param, {})
+    return make_hasher(request.param, n_bits=N_BITS, random_state=3, **params).fit(X, y)
 
 
 def test_name_is_its_key(hasher: Hasher) -> None:
@@ -40,8 +43,10 @@ def test_codes_are_the_signs_of_the_projections(hasher: Hasher, X: NDArray[Any])
 
 def test_every_bit_is_close_to_balanced(hasher: Hasher, X: NDArray[Any]) -> None:
     share = unpack(hasher.encode(X), N_BITS).mean(axis=0)
-    assert share.min() > 0.35
-    assert share.max() < 0.65
+    # A bit learned from labels has whole classes on a side: of ten perhaps one, and nine.
+    margin = 0.05 if hasher.needs_labels else 0.35
+    assert share.min() > margin
+    assert share.max() < 1 - margin
 
 
 def test_neighbours_get_nearer_codes_than_strangers(hasher: Hasher, X: NDArray[Any]) -> None:
