@@ -6,8 +6,10 @@ from typing import Any
 
 from hashing.base import Hasher, InvalidInput, NotFitted, check_parameter_names
 from hashing.diffhash import DiffHash
+from hashing.ksh import KSH
 from hashing.lsh import LSH
 from hashing.random_net import RandomNet1, RandomNet2
+from hashing.sdh import SDH
 from hashing.ssh import SSH
 from hashing.storage import BadEncoder, load_hasher
 
@@ -17,6 +19,8 @@ HASHERS: dict[str, type[Hasher]] = {
     "random-net-2": RandomNet2,
     "diffhash": DiffHash,
     "ssh": SSH,
+    "ksh": KSH,
+    "sdh": SDH,
 }
 
 

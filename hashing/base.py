@@ -19,6 +19,8 @@ Matrix = NDArray[np.float32] | NDArray[np.float64]
 MAX_BITS = 4096
 # Rows encoded at a time: enough for the matrix product, few enough that projections stay in cache.
 BLOCK = 4096
+# Of what can be fitted: squares of it, summed, stay within float32.
+LARGEST = 1e15
 # A projection this close to zero, relative to the others, is settled in float64;
 NEAR_ZERO = 1e-4
 # so is one this close relative to the terms that cancel in it, some 30 roundings of float32.
@@ -86,7 +88,7 @@ class Hasher(ABC):
         X = as_descriptors(X)
         if len(X) == 0:
             raise InvalidInput("fit needs at least one descriptor, got none")
-        check_finite(X)
+        check_finite(X, LARGEST)
         labels = None
         if y is not None:
             labels = as_labels(y, len(X))
@@ -322,16 +324,15 @@ def _not_a_matrix(X: Any) -> str:
     return message
 
 
-def check_finite(X: NDArray[Any]) -> None:
-    """Raise InvalidInput for the first value that is NaN, infinite, or beyond float32."""
-    limit = np.finfo(np.float32).max
+def check_finite(X: NDArray[Any], limit: float = float(np.finfo(np.float32).max)) -> None:
+    """Raise InvalidInput for the first value that is NaN, infinite, or larger than `limit`."""
     for start in range(0, len(X), BLOCK):
         block = X[start : start + BLOCK]
         wrong = ~(np.abs(block) <= limit)
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise InvalidInput(
-                f"descriptors must be finite float32 numbers: row {start + row}, column {column} "
+                f"descriptors must be finite and at most {limit:.3g} in size: row {start + row}, column {column} "
                 f"is {block[row, column]}"
             )
 

@@ -17,11 +17,14 @@ from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_
 from hashing.codes import pack, unpack
 
 N_BITS = 20  # not a multiple of 8
+# What a method keeps, it keeps with less work too.
+LESS_WORK: dict[str, dict[str, Any]] = {"ksh": {"max_steps": 20}}
 
 
 @pytest.fixture(scope="module", params=list(HASHERS))
 def hasher(request: pytest.FixtureRequest, X: NDArray[Any], y: NDArray[Any]) -> Hasher:
-    return make_hasher(request.param, n_bits=N_BITS, random_state=3).fit(X, y)
+    params = LESS_WORK.get(request.param, {})
+    return make_hasher(request.param, n_bits=N_BITS, random_state=3, **params).fit(X, y)
 
 
 def test_name_is_its_key(hasher: Hasher) -> None:
@@ -40,11 +43,10 @@ def test_codes_are_the_signs_of_the_projections(hasher: Hasher, X: NDArray[Any])
 
 def test_every_bit_is_close_to_balanced(hasher: Hasher, X: NDArray[Any]) -> None:
     share = unpack(hasher.encode(X), N_BITS).mean(axis=0)
-    # A threshold learned from labels stands where it sorts them best: it may well set one class
-    # of the ten apart from the rest, but a bit that is the same for nearly all says nothing.
-    least = 0.05 if hasher.needs_labels else 0.35
-    assert share.min() > least
-    assert share.max() < 1 - least
+    # A bit learned from labels has whole classes on a side: of ten perhaps one, and nine.
+    margin = 0.05 if hasher.needs_labels else 0.35
+    assert share.min() > margin
+    assert share.max() < 1 - margin
 
 
 def test_neighbours_get_nearer_codes_than_strangers(hasher: Hasher, X: NDArray[Any]) -> None:
@@ -96,7 +98,7 @@ def test_bits_do_not_depend_on_batch_where_large_terms_cancel(hasher: Hasher) ->
     np.testing.assert_array_equal(np.concatenate(parts), codes)
 
 
-@pytest.mark.parametrize("value", [3e38, 1e25, 1e-39])
+@pytest.mark.parametrize("value", [3e38, 1e15, 1e-39])
 def test_what_is_fitted_can_be_saved_and_loaded(
     hasher: Hasher, value: float, tmp_path: Path
 ) -> None:
@@ -104,7 +106,7 @@ def test_what_is_fitted_can_be_saved_and_loaded(
     fresh = clone(hasher)
     try:
         fresh.fit(extreme, np.arange(60) % 3)
-    except InvalidInput:
+    except InvalidInput:  # for values too large, or too small to differ
         with pytest.raises(NotFitted):
             fresh.encode(extreme)
         return
