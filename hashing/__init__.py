@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from hashing.agh import AGH
 from hashing.base import Hasher, InvalidInput, NotFitted, check_parameter_names
+from hashing.itq import ITQ
 from hashing.lsh import LSH
 from hashing.random_net import RandomNet1, RandomNet2
 from hashing.storage import BadEncoder, load_hasher
@@ -13,6 +15,8 @@ HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
     "random-net-1": RandomNet1,
     "random-net-2": RandomNet2,
+    "agh": AGH,
+    "itq": ITQ,
 }
 
 

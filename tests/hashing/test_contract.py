@@ -17,6 +17,9 @@ from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_
 from hashing.codes import pack, unpack
 
 N_BITS = 20  # not a multiple of 8
+# The least share of either value of a bit, where it is not 0.35. Eigenvectors of a graph, as AGH
+# has them, have mean 0 but not median 0: some of them tell a small part from the rest.
+LEAST_SHARE = {"agh": 0.15}
 
 
 @pytest.fixture(scope="module", params=list(HASHERS))
@@ -40,8 +43,9 @@ def test_codes_are_the_signs_of_the_projections(hasher: Hasher, X: NDArray[Any])
 
 def test_every_bit_is_close_to_balanced(hasher: Hasher, X: NDArray[Any]) -> None:
     share = unpack(hasher.encode(X), N_BITS).mean(axis=0)
-    assert share.min() > 0.35
-    assert share.max() < 0.65
+    least = LEAST_SHARE.get(hasher.method, 0.35)
+    assert share.min() > least
+    assert share.max() < 1 - least
 
 
 def test_neighbours_get_nearer_codes_than_strangers(hasher: Hasher, X: NDArray[Any]) -> None:
