@@ -68,8 +68,8 @@ class AGH(Hasher):
     authors' code, √t is the mean distance of a descriptor to its s-th nearest anchor.
 
     Deviations: only the constant eigenvector is left out, where the authors' code leaves out all
-    with σ > 0.999. These tell apart parts of the graph which it hardly joins or, where σ = 1, does
-    not join. Thresholds to split such a part off do not matter to vᵀ L v; then b⁺ = -b⁻.
+    with σ > 0.999; what those tell apart, the graph hardly joins, so it should not share a code.
+    Where the graph does not join y > 0 and y <= 0 at all, every b⁺ + b⁻ is as good: it is 0 here.
     """
 
     method: ClassVar[str] = "agh"
