@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
+from hashing.agh import AGH
 from hashing.base import Hasher, InvalidInput, NotFitted, check_parameter_names
 from hashing.diffhash import DiffHash
+from hashing.itq import ITQ
 from hashing.ksh import KSH
 from hashing.lsh import LSH
 from hashing.random_net import RandomNet1, RandomNet2
@@ -17,6 +19,8 @@ HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
     "random-net-1": RandomNet1,
     "random-net-2": RandomNet2,
+    "itq": ITQ,
+    "agh": AGH,
     "diffhash": DiffHash,
     "ssh": SSH,
     "ksh": KSH,

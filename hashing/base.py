@@ -332,8 +332,8 @@ def check_finite(X: NDArray[Any], limit: float = float(np.finfo(np.float32).max)
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise InvalidInput(
-                f"descriptors must be finite and at most {limit:.3g} in size: row {start + row}, column {column} "
-                f"is {block[row, column]}"
+                f"descriptors must be finite and at most {limit:.3g} in size: "
+                f"row {start + row}, column {column} is {block[row, column]}"
             )
 
 

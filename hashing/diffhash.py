@@ -7,8 +7,9 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, InvalidInput, Matrix, check_int, check_number
+from hashing.base import InvalidInput, check_int, check_number
 from hashing.cuts import Cuts
+from hashing.linear import LinearHasher
 from hashing.pairs import MAX_PAIRS, Pairs, sample_pairs
 
 VARIANTS = ("dif", "lda")
@@ -20,7 +21,7 @@ MIN_VARIANCE = 1e-10
 GRID = 2.0**16
 
 
-class DiffHash(Hasher):
+class DiffHash(LinearHasher):
     """Bits are sign(p·x - t): p shrinks similar pairs and spreads dissimilar ones, t sorts them.
 
     With Σ_P and Σ_N the covariances of the differences x - x' of similar and of dissimilar pairs,
@@ -69,13 +70,7 @@ class DiffHash(Hasher):
     """
 
     method: ClassVar[str] = "diffhash"
-    learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_", "offset_")
     needs_labels: ClassVar[bool] = True
-
-    weights_: NDArray[np.float32]
-    bias_: NDArray[np.float32]
-    offset_: NDArray[np.float32]
-    """How far from the origin the descriptors lie, (1,)."""
 
     def __init__(
         self,
@@ -111,9 +106,8 @@ class DiffHash(Hasher):
         centred = X[rows] - centre
         A = self._projections(centred, pairs, rng)
         thresholds = self._thresholds((centred @ A).astype(np.float32), pairs)
-        self.weights_ = A.astype(np.float32)
-        self.offset_ = np.array([np.linalg.norm(centre)], np.float32)
-        self.bias_ = (-(A * centre[:, None]).sum(axis=0) - thresholds).astype(np.float32)
+        bias = -(A * centre[:, None]).sum(axis=0) - thresholds
+        self._set_linear(A, bias, centre)
 
     def _projections(
         self, X: NDArray[np.float64], pairs: Pairs, rng: np.random.Generator
@@ -142,15 +136,6 @@ class DiffHash(Hasher):
         cuts = Cuts(values, pairs)
         wrong = cuts.separated(np.repeat([1, -1], self.n_pairs))
         return cuts.thresholds(np.arange(self.n_bits), wrong.argmin(axis=1))
-
-    def _cancelled(self) -> float:
-        # The projections are unit vectors, and may be orthogonal to the mean.
-        return float(self.offset_[0])
-
-    def _project(self, X: Matrix) -> Matrix:
-        z = X @ self.weights_
-        z += self.bias_
-        return z
 
 
 def _covariance(X: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:

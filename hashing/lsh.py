@@ -7,11 +7,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix, check_bool
+from hashing.base import check_bool
+from hashing.linear import LinearHasher
 from hashing.moments import fold, moments
 
 
-class LSH(Hasher):
+class LSH(LinearHasher):
     """Bits are the sides of random hyperplanes: sign(A (x - μ)) with a_ij ~ N(0, 1).
 
     Two descriptors at angle θ (seen from μ) differ in a bit with probability θ / π.
@@ -38,10 +39,6 @@ class LSH(Hasher):
 
     method: ClassVar[str] = "lsh"
     data_free: ClassVar[bool] = True
-    learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_")
-
-    weights_: NDArray[np.float32]
-    bias_: NDArray[np.float32]
 
     def __init__(
         self, n_bits: int = 64, *, center: bool = True, scale: bool = False, random_state: int = 0
@@ -60,12 +57,4 @@ class LSH(Hasher):
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         A = np.random.default_rng(self.random_state).standard_normal((self.n_bits, X.shape[1]))
         shift, divisor = moments(X, center=self.center, scale=self.scale)
-        self.weights_, self.bias_ = fold(A, shift, divisor)
-
-    def _cancelled(self) -> float:
-        return float(np.abs(self.bias_).max())
-
-    def _project(self, X: Matrix) -> Matrix:
-        z = X @ self.weights_
-        z += self.bias_
-        return z
+        self._set_linear(*fold(A, shift, divisor), shift)

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hashing.activations import activation
 from hashing.base import BLOCK, Hasher, Matrix, check_bool, check_int, finite
+from hashing.linear import LinearHasher
 from hashing.moments import fold, moments
 
 MAX_HIDDEN = 8192
@@ -54,7 +55,7 @@ class _RandomNet(Hasher):
         return rng.normal(0.0, 1 / math.sqrt(m), (m, n))
 
 
-class RandomNet1(_RandomNet):
+class RandomNet1(_RandomNet, LinearHasher):
     """One random layer: bits are sign(ρ(A (x - μ))) with a_ij ~ N(0, 1/m), m = `n_bits`.
 
     ρ is monotone, so it does not change the bits, only the real-valued projections: with the
@@ -84,10 +85,6 @@ class RandomNet1(_RandomNet):
     """
 
     method: ClassVar[str] = "random-net-1"
-    learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_")
-
-    weights_: NDArray[np.float32]
-    bias_: NDArray[np.float32]
 
     def __init__(
         self,
@@ -110,13 +107,8 @@ class RandomNet1(_RandomNet):
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         A = self._gaussian(np.random.default_rng(self.random_state), self.n_bits, X.shape[1])
-        self.weights_, self.bias_ = fold(A, *moments(X, center=self.center, scale=self.scale))
-
-    def _project(self, X: Matrix) -> Matrix:
-        return _affine(X, self.weights_, self.bias_)
-
-    def _cancelled(self) -> float:
-        return float(np.abs(self.bias_).max())
+        shift, divisor = moments(X, center=self.center, scale=self.scale)
+        self._set_linear(*fold(A, shift, divisor), shift)
 
 
 class RandomNet2(_RandomNet):

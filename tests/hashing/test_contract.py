@@ -19,6 +19,9 @@ from hashing.codes import pack, unpack
 N_BITS = 20  # not a multiple of 8
 # What a method keeps, it keeps with less work too.
 LESS_WORK: dict[str, dict[str, Any]] = {"ksh": {"max_steps": 20}}
+# The least share of either value of a bit, where it is not 0.35. Eigenvectors of a graph, as AGH
+# has them, have mean 0 but not median 0: some of them tell a small part from the rest.
+LEAST_SHARE = {"agh": 0.15}
 
 
 @pytest.fixture(scope="module", params=list(HASHERS))
@@ -44,9 +47,9 @@ def test_codes_are_the_signs_of_the_projections(hasher: Hasher, X: NDArray[Any])
 def test_every_bit_is_close_to_balanced(hasher: Hasher, X: NDArray[Any]) -> None:
     share = unpack(hasher.encode(X), N_BITS).mean(axis=0)
     # A bit learned from labels has whole classes on a side: of ten perhaps one, and nine.
-    margin = 0.05 if hasher.needs_labels else 0.35
-    assert share.min() > margin
-    assert share.max() < 1 - margin
+    least = 0.05 if hasher.needs_labels else LEAST_SHARE.get(hasher.method, 0.35)
+    assert share.min() > least
+    assert share.max() < 1 - least
 
 
 def test_neighbours_get_nearer_codes_than_strangers(hasher: Hasher, X: NDArray[Any]) -> None:

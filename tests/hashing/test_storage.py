@@ -12,7 +12,11 @@ from safetensors.numpy import save
 from hashing import BadEncoder, load_hasher, make_hasher
 from hashing.storage import from_bytes, to_bytes
 
-ARRAYS = {"weights_": np.ones((4, 8), np.float32), "bias_": np.zeros(8, np.float32)}
+ARRAYS = {
+    "weights_": np.ones((4, 8), np.float32),
+    "bias_": np.zeros(8, np.float32),
+    "offset_": np.zeros(1, np.float32),
+}
 HEADER: dict[str, Any] = {
     "format": 1,
     "method": "lsh",
@@ -50,8 +54,11 @@ def test_the_valid_file_that_the_others_change() -> None:
         (file(n_features=2**40), "n_features must be from 1"),
         (file(n_features=5), "do not fit together"),
         (file(params={"n_bits": 9}), "the header says 9 bits"),
-        (file({"weights_": ARRAYS["weights_"]}), r"expected arrays \['bias_', 'weights_'\]"),
-        (file(ARRAYS | {"more": np.ones(1)}), r"got \['bias_', 'more', 'weights_'\]"),
+        (
+            file({"weights_": ARRAYS["weights_"]}),
+            r"expected arrays \['bias_', 'offset_', 'weights_'\]",
+        ),
+        (file(ARRAYS | {"more": np.ones(1)}), r"got \['bias_', 'more', 'offset_', 'weights_'\]"),
         (file(ARRAYS | {"bias_": np.zeros(8)}), "bias_ must be float32, got float64"),
         (file(ARRAYS | {"bias_": np.full(8, np.nan, np.float32)}), "not finite"),
         (file(ARRAYS | {"bias_": np.zeros(7, np.float32)}), "do not fit together"),
