@@ -15,8 +15,9 @@ from typing import Any
 from app.benchmark.datasets import load_dataset
 from app.benchmark.measure import Row
 from app.benchmark.protocol import Protocol
+from app.benchmark.report import render
 from app.benchmark.run import run
-from app.errors import Busy
+from app.errors import Busy, Conflict
 from index import Database, NotFound
 
 MAX_WAITING = 8
@@ -26,14 +27,15 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS benchmarks (
     state TEXT NOT NULL,
     request TEXT NOT NULL,
     result TEXT,
-    error TEXT
+    error TEXT,
+    report TEXT
 ) STRICT"""
 
 
 class Benchmarks:
     """Benchmarks by id, in the record from the moment they are accepted.
 
-    States: `queued`, `running`, `done` with a result, `failed` with an error.
+    States: `queued`, `running`, `done` with a result and a report, `failed` with an error.
     """
 
     def __init__(self, database: Database, data_dir: Path) -> None:
@@ -90,6 +92,20 @@ class Benchmarks:
             "error": error,
         }
 
+    def report(self, benchmark: str) -> str:
+        """The HTML page of a benchmark that is done; NotFound, or Conflict where it is not done."""
+        rows = self._database.read(
+            "SELECT state, report FROM benchmarks WHERE id = ?", (benchmark,)
+        )
+        if not rows:
+            raise NotFound(f"there is no benchmark {benchmark!r}")
+        ((state, page),) = rows
+        if state != "done":
+            raise Conflict(
+                f"benchmark {benchmark!r} is {state}; only one that is done has a report"
+            )
+        return str(page)
+
     def close(self) -> None:
         """Stop what runs and what waits; the next start finds them failed."""
         with self._lock:
@@ -109,8 +125,8 @@ class Benchmarks:
             process.start()
             self._process = process
         theirs.close()
-        outcome: tuple[str, str | None, str | None]
-        outcome = ("failed", None, "its process ended without a result")
+        outcome: tuple[str, str | None, str | None, str | None]
+        outcome = ("failed", None, "its process ended without a result", None)
         try:
             while True:
                 message = ours.recv()
@@ -128,12 +144,17 @@ class Benchmarks:
             del self._progress[benchmark]
 
     def _set(
-        self, benchmark: str, state: str, result: str | None = None, error: str | None = None
+        self,
+        benchmark: str,
+        state: str,
+        result: str | None = None,
+        error: str | None = None,
+        report: str | None = None,
     ) -> None:
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE benchmarks SET state = ?, result = ?, error = ? WHERE id = ?",
-                (state, result, error, benchmark),
+                "UPDATE benchmarks SET state = ?, result = ?, error = ?, report = ? WHERE id = ?",
+                (state, result, error, report, benchmark),
             )
 
 
@@ -147,12 +168,14 @@ def _work(
 ) -> None:
     """The process of one benchmark: progress and the outcome go back through `out`."""
 
-    def report(done: int, of: int, now: str) -> None:
+    def progress(done: int, of: int, now: str) -> None:
         out.send({"done": done, "of": of, "now": now})
 
     try:
-        result = run(load_dataset(dataset, data_dir), table, protocol, seeds, report)
+        loaded = load_dataset(dataset, data_dir, images=True)
+        result = run(loaded, table, protocol, seeds, progress)
+        page = render(result, loaded)
     except (ValueError, LookupError, MemoryError) as error:
-        out.send(("failed", None, str(error) or type(error).__name__))
+        out.send(("failed", None, str(error) or type(error).__name__, None))
     else:
-        out.send(("done", json.dumps(result), None))
+        out.send(("done", json.dumps(result), None, page))
