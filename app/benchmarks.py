@@ -15,26 +15,27 @@ from typing import Any
 from app.benchmark.measure import Row
 from app.benchmark.protocol import Protocol
 from app.benchmark.worker import work
-from app.errors import Busy
+from app.errors import Busy, Conflict
 from index import Database, NotFound
 
 MAX_WAITING = 8
-Outcome = tuple[str, str | None, str | None]
-"""State, result and error."""
+Outcome = tuple[str, str | None, str | None, str | None]
+"""State, result, error and report."""
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS benchmarks (
     id TEXT PRIMARY KEY,
     state TEXT NOT NULL,
     request TEXT NOT NULL,
     result TEXT,
-    error TEXT
+    error TEXT,
+    report TEXT
 ) STRICT"""
 
 
 class Benchmarks:
     """Benchmarks by id, in the record from the moment they are accepted.
 
-    States: `queued`, `running`, `done` with a result, `failed` with an error.
+    States: `queued`, `running`, `done` with a result and a report, `failed` with an error.
     """
 
     def __init__(self, database: Database, data_dir: Path) -> None:
@@ -102,6 +103,20 @@ class Benchmarks:
         )
         return [self._shown(*row) for row in rows]
 
+    def report(self, benchmark: str) -> str:
+        """The HTML page of a benchmark that is done; NotFound, or Conflict where it is not done."""
+        rows = self._database.read(
+            "SELECT state, report FROM benchmarks WHERE id = ?", (benchmark,)
+        )
+        if not rows:
+            raise NotFound(f"there is no benchmark {benchmark!r}")
+        ((state, page),) = rows
+        if state != "done":
+            raise Conflict(
+                f"benchmark {benchmark!r} is {state}; only one that is done has a report"
+            )
+        return str(page)
+
     def close(self) -> None:
         """Stop what runs and what waits; the next start finds them failed."""
         with self._lock:
@@ -111,7 +126,7 @@ class Benchmarks:
         self._worker.shutdown(wait=True, cancel_futures=True)
 
     def _run(self, benchmark: str, *task: Any) -> None:
-        outcome: Outcome = ("failed", None, "its process could not be started")
+        outcome: Outcome = ("failed", None, "its process could not be started", None)
         try:
             with self._lock:
                 if self._closed:
@@ -141,15 +156,20 @@ class Benchmarks:
                 while isinstance(message := ours.recv(), dict):
                     self._progress[benchmark] = message
             except (EOFError, OSError):
-                return "failed", None, "its process ended without a result"
+                return "failed", None, "its process ended without a result", None
         outcome: Outcome = message
         return outcome
 
     def _set(
-        self, benchmark: str, state: str, result: str | None = None, error: str | None = None
+        self,
+        benchmark: str,
+        state: str,
+        result: str | None = None,
+        error: str | None = None,
+        report: str | None = None,
     ) -> None:
         with self._database.transaction() as connection:
             connection.execute(
-                "UPDATE benchmarks SET state = ?, result = ?, error = ? WHERE id = ?",
-                (state, result, error, benchmark),
+                "UPDATE benchmarks SET state = ?, result = ?, error = ?, report = ? WHERE id = ?",
+                (state, result, error, report, benchmark),
             )

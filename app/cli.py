@@ -122,6 +122,9 @@ def benchmark(
     queries: Annotated[int, typer.Option(help="Queries of each class.")] = 100,
     labels: Annotated[int, typer.Option(help="Labels of each class in the database.")] = 200,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
+    report: Annotated[
+        Path | None, typer.Option(help="Write a page with plots and pictures here, an .html.")
+    ] = None,
 ) -> None:
     """Measure methods at code lengths: precision, recall, times."""
     from app.benchmark.datasets import load_dataset
@@ -135,11 +138,19 @@ def benchmark(
     chosen = [seed] if seeds is None else _integers("--seeds", seeds)
     if json_file is not None:
         _to_write(json_file, ".json")
-    result = run_with_progress(load_dataset(dataset, _settings().data_dir), table, asked, chosen)
+    if report is not None:
+        _to_write(report, ".html")
+    loaded = load_dataset(dataset, _settings().data_dir, images=report is not None)
+    result = run_with_progress(loaded, table, asked, chosen)
     show(result)
     if json_file is not None:
         with replacing(json_file) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())
+    if report is not None:
+        from app.benchmark.report import render
+
+        with replacing(report) as file:
+            file.write(render(result, loaded).encode())
 
 
 def main() -> None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import base64
-import io
 import logging
 
 import numpy as np
-from numpy.typing import NDArray
 
 from app.service import Service
+from app.thumbnail import thumbnail
 
 NAME = "demo"
 N_BITS = 128
@@ -67,15 +65,3 @@ def _fill(service: Service) -> None:
         digits.labels,
         [{"thumbnail": thumbnail(image)} for image in images],
     )
-
-
-def thumbnail(image: NDArray[np.uint8]) -> str:
-    """An (h, w, 3) uint8 image as the data URI of a PNG; grey where all its pixels are."""
-    from PIL import Image
-
-    picture = Image.fromarray(image)
-    if (image == image[..., :1]).all():
-        picture = picture.convert("L")
-    file = io.BytesIO()
-    picture.save(file, "PNG", optimize=True)
-    return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()

@@ -10,6 +10,7 @@ from pathlib import Path
 from app.benchmark.datasets import load_dataset
 from app.benchmark.measure import Row
 from app.benchmark.protocol import Protocol
+from app.benchmark.report import render
 from app.benchmark.run import run
 
 
@@ -22,18 +23,20 @@ def work(
     seeds: list[int],
 ) -> None:
     """The process of one benchmark: progress and the outcome go back through `out`."""
-    outcome: tuple[str, str | None, str | None]
+    outcome: tuple[str, str | None, str | None, str | None]
 
-    def report(done: int, of: int, now: str) -> None:
+    def progress(done: int, of: int, now: str) -> None:
         out.send({"done": done, "of": of, "now": now})
 
     try:
-        result = run(load_dataset(dataset, data_dir), table, protocol, seeds, report)
+        loaded = load_dataset(dataset, data_dir, images=True)
+        result = run(loaded, table, protocol, seeds, progress)
+        page = render(result, loaded)
     except BrokenPipeError:
         return  # The service is gone, and nobody waits for this.
-    except (ValueError, LookupError, MemoryError) as error:
-        outcome = ("failed", None, str(error) or type(error).__name__)
+    except (ValueError, MemoryError) as error:
+        outcome = ("failed", None, str(error) or type(error).__name__, None)
     else:
-        outcome = ("done", json.dumps(result), None)
+        outcome = ("done", json.dumps(result), None, page)
     with suppress(BrokenPipeError):
         out.send(outcome)

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
 
 from app import schemas
 from app.benchmark.datasets import UnknownDataset, known_datasets
 from app.benchmark.measure import rows
 from app.benchmark.protocol import Protocol
+from app.benchmark.report import POLICY
 from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
 
@@ -42,3 +44,10 @@ def list_benchmarks(service: ServiceDep) -> list[schemas.BenchmarkOut]:
 def show_benchmark(benchmark: str, service: ServiceDep) -> schemas.BenchmarkOut:
     """State and progress, and when it is done the table."""
     return schemas.BenchmarkOut(**service.benchmarks.get(benchmark))
+
+
+@router.get("/{benchmark}/report", response_class=HTMLResponse)
+def report(benchmark: str, service: ServiceDep) -> HTMLResponse:
+    """One HTML page with the table, plots and, where the dataset has images, pictures."""
+    page = service.benchmarks.report(benchmark)
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

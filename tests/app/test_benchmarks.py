@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from app.benchmark.datasets import load_dataset
 from app.benchmark.measure import Row, rows
 from app.benchmark.protocol import Protocol
+from app.benchmark.report import render
 from app.benchmark.run import run
 from app.benchmarks import MAX_WAITING, Benchmarks
 from app.main import create_app
@@ -68,6 +69,36 @@ def test_over_http_the_result_is_the_librarys(
     assert all(r["map"] > 1 / 3 for r in expected["results"])
     assert all(r["queries"] == 30 for r in expected["results"])
     assert "scaled" in expected["protocol"]
+
+
+def test_the_report_is_that_of_the_result(
+    mine: Path, client: TestClient, settings: Settings
+) -> None:
+    asked = {"dataset": "mine", "methods": ["raw", "lsh"], "bits": [8]}
+    url = client.post("/v1/benchmarks", json=asked).json()["url"]
+    result = finished(client, url)["result"]
+    answer = client.get(f"{url}/report")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/html; charset=utf-8"
+    policy = answer.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'unsafe-inline'; img-src data:")
+    assert answer.text == render(result, load_dataset("mine", settings.data_dir, images=True))
+
+
+def test_there_is_a_report_only_of_what_is_done(
+    mine: Path, client: TestClient, settings: Settings
+) -> None:
+    assert client.get("/v1/benchmarks/none/report").status_code == 404
+    asked = {"dataset": "mine", "methods": ["lsh"], "bits": list(range(1, 40))}
+    urls = [client.post("/v1/benchmarks", json=asked).json()["url"] for _ in range(2)]
+    answer = client.get(f"{urls[1]}/report")
+    assert answer.status_code == 409
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert "is queued; only one that is done has a report" in answer.json()["detail"]
+    np.savez(settings.data_dir / "datasets" / "bad.npz", descriptors=np.eye(9))
+    bad = client.post("/v1/benchmarks", json=asked | {"dataset": "bad"}).json()["url"]
+    finished(client, bad)
+    assert "is failed" in client.get(f"{bad}/report").json()["detail"]
 
 
 def test_what_cannot_be_measured_fails_with_its_reason(

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.benchmark.datasets import load_dataset
+from app.benchmark.report import render
 from app.cli import main
 from hashing import load_hasher, make_hasher
 from hashing.gist import Gist
@@ -49,6 +50,15 @@ def test_benchmark_writes_what_it_shows(
     assert "Scaled to 29 queries and 58 labels a class" in " ".join(shown.split())
 
 
+def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "benchmark --dataset digits --methods raw,lsh --bits 12 --json o.json --report o.html"
+    assert bitcell(monkeypatch, line) == 0
+    result = json.loads(Path("o.json").read_text())
+    expected = render(result, load_dataset("digits", images=True))
+    assert Path("o.html").read_text("utf-8") == expected
+    assert "data:image/png" in expected
+
+
 def test_train_then_encode(monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]) -> None:
     line = "train --dataset digits --method lsh --bits 24 --seed 3 --out e.safetensors"
     assert bitcell(monkeypatch, line) == 0
@@ -83,6 +93,8 @@ def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) ->
         ("benchmark --dataset digits --methods , --bits 1", "at least one method"),
         ("benchmark --dataset digits --methods lsh --seed -1", "seed must be from 0"),
         ("benchmark --dataset digits --methods lsh --json no/x.json", "there is no folder no"),
+        ("benchmark --dataset digits --methods lsh --report no/x.html", "there is no folder no"),
+        ("benchmark --dataset digits --methods lsh --report x.pdf", "ends in .html"),
         ("train --dataset digits --method lsh --bits 8 --out e.pt", "ends in .safetensors"),
         ("encode no.safetensors x.npy --out c.npy", "No such file or directory: 'no.safetensors'"),
         ("encode e.safetensors text.txt --out c.npy", "text.txt: the npy of descriptors cannot"),

@@ -1,0 +1,418 @@
+"""The page is read back: what it shows must be what was measured."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import math
+import re
+from collections.abc import Iterator
+from html.parser import HTMLParser
+from typing import Any
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.benchmark import plots
+from app.benchmark.datasets import Dataset
+from app.benchmark.measure import rows
+from app.benchmark.plots import BOTTOM, LEFT, RIGHT, TOP, style
+from app.benchmark.protocol import UNSEEN, Protocol
+from app.benchmark.published import CIFAR10
+from app.benchmark.report import POLICY, render
+from app.benchmark.run import run
+from app.benchmark.sheet import SIDE, shown_length
+
+VOID = {"meta", "link", "rect", "path", "polyline"}
+BLANK = "\N{EN DASH}"
+NAMES = ["ant", "bee & <b>", "cow", "d'oe"]
+
+
+def make(name: str = "mine", d: int = 16, classes: int = 4, *, pictures: bool = True) -> Dataset:
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.repeat(np.arange(classes), 30))
+    n = len(labels)
+    return Dataset(
+        name=name,
+        descriptors=(rng.normal(size=(n, d)) + 2 * np.eye(classes, d)[labels]).astype(np.float32),
+        labels=labels,
+        ids=np.array([f"item <{i}>" for i in range(n)]),
+        class_names=np.array(NAMES) if classes == 4 else None,
+        images=rng.integers(0, 256, (n, 8, 8, 3), np.uint8) if pictures else None,
+    )
+
+
+def measured(
+    dataset: Dataset,
+    methods: str = "raw lsh random-net-2",
+    bits: tuple[int, ...] = (8, 16),
+    seeds: tuple[int, ...] = (0, 1),
+    protocol: str = Protocol.name,
+) -> dict[str, Any]:
+    """The result as it is stored: numbers that have been through JSON."""
+    result = run(dataset, rows(methods.split(), bits), Protocol(protocol), seeds)
+    loaded: dict[str, Any] = json.loads(json.dumps(result))
+    return loaded
+
+
+@pytest.fixture(scope="module")
+def mine() -> Dataset:
+    return make()
+
+
+@pytest.fixture(scope="module")
+def result(mine: Dataset) -> dict[str, Any]:
+    return measured(mine)
+
+
+@pytest.fixture(scope="module")
+def page(result: dict[str, Any], mine: Dataset) -> str:
+    return render(result, mine)
+
+
+class Reader(HTMLParser):
+    """Reads a page and keeps its tags, its table and its strips; fails where tags do not match."""
+
+    def __init__(self, page: str) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.table: list[list[str]] = []
+        self.strips: list[tuple[str, list[dict[str, str | None]]]] = []
+        self.text = ""
+        self.feed(page)
+        self.close()
+        assert self.open == []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+        if tag == "tr":
+            self.table.append([])
+        elif tag in ("td", "th"):
+            self.table[-1].append("")
+        elif dict(attrs).get("class") == "strip":
+            self.strips.append((str(dict(attrs)["aria-label"]), []))
+        elif tag == "i" and self.open[-3:-1] == ["div", "div"]:
+            self.strips[-1][1].append(dict(attrs))
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        assert tag in VOID
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        if "style" not in self.open:
+            self.text += data
+        if "td" in self.open or "th" in self.open:
+            self.table[-1][-1] += " " * ("span" in self.open) + data
+
+    def row(self, method: str, n_bits: int | None) -> dict[str, str]:
+        head = f"{method} {n_bits or ''}".strip()
+        (found,) = (row for row in self.table if row[0] == head)
+        return dict(zip(self.table[0], found, strict=False))
+
+
+def figures(page: str) -> list[ElementTree.Element]:
+    return [ElementTree.fromstring(svg) for svg in re.findall(r"<svg.*?</svg>", page, re.DOTALL)]
+
+
+def lines(svg: ElementTree.Element) -> dict[str, NDArray[np.float64]]:
+    """Points of each method's line, as they are drawn."""
+    found = {}
+    for group in svg.iter("g"):
+        title, line = group.find("title"), group.find("polyline")
+        if title is not None and line is not None:
+            pairs = [pair.split(",") for pair in line.attrib["points"].split()]
+            found[str(title.text)] = np.array(pairs, float)
+    return found
+
+
+def ticks(svg: ElementTree.Element, axis: str) -> tuple[list[float], list[float]]:
+    """Coordinates and values of an axis, ascending in the coordinate."""
+    (group,) = (g for g in svg.iter("g") if g.get("class") == axis)
+    read = sorted((float(t.attrib[axis]), float(str(t.text))) for t in group)
+    return [at for at, _ in read], [value for _, value in read]
+
+
+def test_every_figure_is_in_the_table(result: dict[str, Any], page: str) -> None:
+    reader = Reader(page)
+    assert len(reader.table) == 1 + len(result["results"])
+    for row in result["results"]:
+        shown = reader.row(row["method"], row["n_bits"])
+        low, high = row["map_interval"]
+        expected = {
+            "mAP %": f"{100 * row['map']:.2f}",
+            "± seeds": f"{100 * row['map_spread']:.2f}",
+            "95 % interval": f"{100 * low:.2f}{BLANK}{100 * high:.2f}",
+            "P@100": f"{100 * row['precision_100']:.1f}",
+            "P@1000": f"{100 * row['precision_1000']:.1f}",
+            "NN@100": f"{100 * row['recall_neighbours_100']:.1f}",
+            "fit s": f"{row['fit_seconds']:.2f}",
+            "encode s": f"{row['encode_seconds']:.2f}",
+            "bytes": f"{row['bytes_per_item']:.0f}",
+        }
+        radius = ("precision_radius_2", "recall_radius_2", "empty_radius_2")
+        for heading, key in zip(("P r≤2", "R r≤2", "none r≤2"), radius, strict=True):
+            expected[heading] = BLANK if row["method"] == "raw" else f"{100 * row[key]:.1f}"
+        assert shown.pop("method, bits")
+        assert shown == expected
+
+
+def test_the_best_of_each_length_is_marked_and_equals_both(
+    result: dict[str, Any], mine: Dataset
+) -> None:
+    lsh, net = ([r for r in result["results"] if r["method"] == m] for m in ("lsh", "random-net-2"))
+    changed = result | {
+        "results": [
+            lsh[0] | {"map": 0.5},
+            lsh[1] | {"map": 0.7},
+            net[0] | {"map": 0.500001},
+            net[1] | {"map": 0.6},
+        ]
+    }
+    marked = re.findall(r'class="best" title="best at (\d+) bits">([\d.]+)<', render(changed, mine))
+    assert marked == [("8", "50.00"), ("16", "70.00"), ("8", "50.00")]
+
+
+def test_the_page_stands_alone(page: str) -> None:
+    reader = Reader(page)
+    assert not {"script", "iframe", "img", "object", "base"} & {tag for tag, _ in reader.tags}
+    for _, attributes in reader.tags:
+        assert not [name for name in attributes if name.startswith("on")]
+        for name in ("src", "href"):
+            assert str(attributes.get(name, "data:,")).startswith("data:")
+    assert "://" not in page
+    assert "@import" not in page
+    assert all(url.startswith("data:image/png;") for url in re.findall(r"url\((.*?)\)", page))
+    assert any(attributes.get("content") == POLICY for _, attributes in reader.tags)
+
+
+def test_what_users_named_is_text(mine: Dataset) -> None:
+    hostile = "<script>alert('\"&')</script>"
+    named = make(hostile)
+    named = Dataset(
+        **{**vars(named), "class_names": np.array([hostile] * 4), "ids": np.array([hostile] * 120)}
+    )
+    result = measured(named, protocol=UNSEEN)
+    result["results"][-1] = {"method": hostile, "n_bits": 16, "error": hostile}
+    result["protocol"]["scaled"] = hostile
+    result["sheet"]["rows"].append({**result["sheet"]["rows"][-1], "method": hostile})
+    result["results"].append({**result["results"][1], "method": hostile})
+    page = render(result, named)
+    reader = Reader(page)
+    assert "script" not in {tag for tag, _ in reader.tags}
+    assert "<script" not in page
+    assert all(name.isascii() for _, attributes in reader.tags for name in attributes)
+    assert f"Binary codes on {hostile}" in reader.text
+    assert len(figures(page)) == 3
+
+
+@pytest.mark.parametrize("bits", [(8, 16, 24), (8,)])
+def test_map_lines_are_the_values(mine: Dataset, bits: tuple[int, ...]) -> None:
+    result = measured(mine, bits=bits)
+    svg = figures(render(result, mine))[0]
+    drawn = lines(svg)
+    assert list(drawn) == ["raw", "lsh", "random-net-2"]
+    x, n_bits = ticks(svg, "x")
+    assert n_bits == list(bits)
+    y, percent = ticks(svg, "y")
+    for row in result["results"]:
+        points = drawn[row["method"]]
+        assert ((points >= [LEFT, TOP]) & (points <= [RIGHT, BOTTOM])).all()
+        point = points[0 if row["n_bits"] is None else bits.index(row["n_bits"])]
+        if row["n_bits"] is not None:
+            lengths = np.exp2(np.interp(point[0], x, np.log2(n_bits)))
+            assert lengths == pytest.approx(row["n_bits"], rel=1e-3)
+        assert np.interp(point[1], y, percent) == pytest.approx(100 * row["map"], abs=0.02)
+    assert drawn["raw"][:, 0].tolist() == [LEFT, RIGHT]
+    label = svg.attrib["aria-label"]
+    assert all(f"{100 * row['map']:.1f}" in label for row in result["results"])
+
+
+def test_curves_are_the_values(result: dict[str, Any], page: str) -> None:
+    for n_bits, svg in zip((8, 16), figures(page)[1:], strict=True):
+        x, y = ticks(svg, "x"), ticks(svg, "y")
+        drawn = lines(svg)
+        assert f"at {n_bits} bits" in svg.attrib["aria-label"]
+        for row in result["results"]:
+            if row["n_bits"] not in (None, n_bits):
+                continue
+            points = drawn.pop(row["method"])
+            assert ((points >= [LEFT, TOP]) & (points <= [RIGHT, BOTTOM])).all()
+            decoded = np.stack([np.interp(points[:, 0], *x), np.interp(points[:, 1], *y)], axis=1)
+            np.testing.assert_allclose(decoded, 100 * np.array(row["curve"]), atol=0.03)
+        assert not drawn
+
+
+def test_names_beside_a_plot_do_not_collide(result: dict[str, Any], mine: Dataset) -> None:
+    (row,) = (r for r in result["results"] if (r["method"], r["n_bits"]) == ("lsh", 8))
+    same = result | {"results": [{**row, "method": f"m{i}"} for i in range(12)]}
+    for svg in figures(render(same, mine)):
+        (names,) = (g for g in svg.iter("g") if g.get("class") == "names")
+        heights = sorted(float(text.attrib["y"]) for text in names.iter("text"))
+        assert len(heights) == 12
+        assert min(np.diff(heights)) > 13
+        assert heights[0] >= TOP
+        assert heights[-1] <= BOTTOM
+
+
+def test_eleven_methods_look_different_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plots, "HASHERS", {f"m{i}": None for i in range(11)})
+    looks = [style(f"m{i}") for i in range(11)]
+    assert len({(look.mark, "again" in look.css) for look in looks}) == 11
+    assert style("raw").mark is None
+
+
+def positions(tags: list[dict[str, str | None]]) -> Iterator[tuple[int, bool, str]]:
+    for attributes in tags:
+        first, place, *wrong = str(attributes["class"]).split()
+        assert first == "picture"
+        yield int(place[1:]), wrong == ["wrong"], str(attributes["title"])
+
+
+def test_neighbours_are_marked_truthfully(result: dict[str, Any], mine: Dataset, page: str) -> None:
+    strips = iter(Reader(page).strips)
+    shown = [row for row in result["sheet"]["rows"] if row["n_bits"] in (None, 16)]
+    assert [row["method"] for row in shown] == ["raw", "lsh", "random-net-2"]
+    wrongs = 0
+    for i, query in enumerate(result["sheet"]["queries"]):
+        for row in shown:
+            said, tags = next(strips)
+            found = list(positions(tags))
+            assert [place for place, _, _ in found] == row["neighbours"][i]
+            for place, wrong, title in found:
+                assert wrong == (mine.labels[place] != mine.labels[query])
+                assert title == f"{NAMES[mine.labels[place]]}, {mine.ids[place]}"
+                wrongs += wrong
+            right = sum(not wrong for _, wrong, _ in found)
+            assert said.startswith(f"{row['method']}: {right} of 10 right: ")
+    assert next(strips, None) is None
+    assert wrongs
+
+
+def test_each_picture_is_embedded_once_and_is_that_of_its_item(
+    result: dict[str, Any], mine: Dataset, page: str
+) -> None:
+    embedded = re.findall(r"\.p(\d+)\{background-image:url\(data:image/png;base64,(.*?)\)\}", page)
+    places = [int(place) for place, _ in embedded]
+    used = {int(place) for place in re.findall(r"picture p(\d+)", page)}
+    assert places == sorted(used)
+    assert mine.images is not None
+    for place, data in embedded:
+        picture = Image.open(io.BytesIO(base64.b64decode(data))).convert("RGB")
+        np.testing.assert_array_equal(np.asarray(picture), mine.images[int(place)])
+
+
+def test_large_pictures_are_made_small() -> None:
+    large = make()
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (120, 100, 200, 3), np.uint8)
+    large = Dataset(**{**vars(large), "images": images})
+    page = render(measured(large, "raw"), large)
+    data = re.findall(r"base64,(.*?)\)", page)
+    sizes = {Image.open(io.BytesIO(base64.b64decode(uri))).size for uri in data}
+    assert sizes == {(SIDE, SIDE // 2)}
+    assert len(page) < 40_000 + 10_000 * len(data)
+
+
+def test_the_length_shown_is_the_longest_common_one() -> None:
+    def found(**lengths: list[int]) -> list[dict[str, Any]]:
+        return [{"method": m, "n_bits": b} for m, bits in lengths.items() for b in bits]
+
+    assert shown_length(found(a=[12, 24, 48], b=[12, 24])) == 24
+    assert shown_length(found(a=[12], b=[24])) == 24
+    assert shown_length([{"method": "raw", "n_bits": None}]) is None
+
+
+def test_published_figures_are_those_of_cifar10_only() -> None:
+    cifar = make("cifar10", 384, 10)
+    result = measured(cifar, "raw lsh", (12, 24, 48))
+    like = next(row for row in result["results"] if row["method"] == "lsh")
+    result["results"] += [
+        {**like, "method": method, "n_bits": n_bits}
+        for method in ("ksh", "net-2")
+        for n_bits in (12, 24, 48, 64)
+    ]
+    reader = Reader(render(result, cifar))
+    assert "Bronstein" in reader.text
+    assert reader.row("raw", None)["published"] == "19.16"
+    assert reader.row("lsh", 24)["published"] == reader.row("ksh", 64)["published"] == BLANK
+    for method in ("ksh", "net-2"):
+        for n_bits in (12, 24, 48):
+            shown = reader.row(method, n_bits)["published"]
+            assert shown == f"{CIFAR10[method][n_bits]:.2f}"
+    part = render(result | {"dataset": result["dataset"] | {"name": "cifar10-part"}}, cifar)
+    assert "Bronstein" in part
+    for change in ({"name": "mine"}, {"classes": 9}, {"dimension": 512}):
+        other = render(result | {"dataset": result["dataset"] | change}, cifar)
+        assert "ublished" not in other
+    unseen = {"name": UNSEEN, "unseen": [[1], [2]]}
+    other = render(result | {"protocol": result["protocol"] | unseen}, cifar)
+    assert "ublished" not in other
+
+
+def test_the_protocol_is_said(mine: Dataset, page: str) -> None:
+    text = Reader(page).text
+    assert "from each of the seeds 0 and 1, 5 items of each class are queries (20 in all)" in text
+    assert "100 items are the database, where 10 of each class carry a label" in text
+    assert "Scaled down from 100 queries and 200 labels a class: the smallest class has 30" in text
+    result = measured(mine, "lsh", seeds=(3,), protocol=UNSEEN)
+    (unseen,) = result["protocol"]["unseen"]
+    text = Reader(render(result, mine)).text
+    assert f"Unseen, without a label in the database: {NAMES[unseen[0]]} (seed 3)." in text
+    assert "from seed 3, 5 items of each unseen class are queries (5 in all)" in text
+
+
+def test_a_row_that_failed_says_why(result: dict[str, Any], mine: Dataset) -> None:
+    *kept, last = result["results"]
+    failed = {"method": last["method"], "n_bits": last["n_bits"], "error": "too few anchors"}
+    page = render(result | {"results": [*kept, failed]}, mine)
+    assert Reader(page).row("random-net-2", 16)["mAP %"] == "too few anchors"
+    assert "random-net-2" in lines(figures(page)[0])
+    assert "random-net-2" not in lines(figures(page)[2])
+
+
+@pytest.mark.parametrize(
+    ("methods", "bits", "seeds", "n_figures"),
+    [
+        ("raw", (8,), (0,), 1),
+        ("lsh", (8,), (0,), 2),
+        ("lsh", (1, 2, 3, 4, 5, 6, 7, 8, 9), (0,), 6),
+        ("raw lsh", (8, 16), (0, 1, 2), 3),
+    ],
+)
+def test_small_and_large_results(
+    methods: str, bits: tuple[int, ...], seeds: tuple[int, ...], n_figures: int
+) -> None:
+    plain = make(classes=3, pictures=False)
+    page = render(measured(plain, methods, bits, seeds), plain)
+    reader = Reader(page)
+    assert len(figures(page)) == n_figures
+    assert ("± seeds" in reader.table[0]) == (len(seeds) > 1)
+    assert ("P r≤2" in reader.table[0]) == (methods != "raw")
+    assert not reader.strips
+    assert "First neighbours" not in page
+
+
+def test_what_cannot_be_computed_is_left_blank(result: dict[str, Any], mine: Dataset) -> None:
+    bare = [
+        {**row, "recall_radius_2": math.nan, "curve": [[math.nan, 0.0]] * len(row["curve"])}
+        for row in result["results"]
+    ]
+    bare[0]["queries_without_relevant"] = 3
+    page = render(result | {"results": bare}, mine)
+    assert "nan" not in Reader(page).text
+    assert "3 queries have no relevant item" in page
+    assert len(figures(page)) == 1
+
+
+def test_the_same_result_gives_the_same_page(result: dict[str, Any], page: str) -> None:
+    assert render(json.loads(json.dumps(result)), make()) == page
