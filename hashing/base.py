@@ -328,7 +328,8 @@ def check_finite(X: NDArray[Any], limit: float = float(np.finfo(np.float32).max)
     """Raise InvalidInput for the first value that is NaN, infinite, or larger than `limit`."""
     for start in range(0, len(X), BLOCK):
         block = X[start : start + BLOCK]
-        wrong = ~(np.abs(block) <= limit)
+        # A Python number would be taken as float16 beside float16.
+        wrong = ~(np.abs(block) <= np.float32(limit))
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise InvalidInput(

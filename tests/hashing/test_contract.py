@@ -126,6 +126,12 @@ def test_input_is_not_written_to_and_layout_does_not_matter(
     np.testing.assert_array_equal(hasher.encode(np.asfortranarray(before)), codes)
     np.testing.assert_array_equal(hasher.encode(before.astype(np.float64)), codes)
     np.testing.assert_array_equal(hasher.encode(before.tolist()), codes)
+    half = before.astype(np.float16)
+    np.testing.assert_array_equal(hasher.encode(half), hasher.encode(half.astype(np.float32)))
+    integers = (before * 1000).astype(np.int32)
+    np.testing.assert_array_equal(hasher.encode(integers), hasher.encode(integers.astype(float)))
+    for X_fit in (half, integers):
+        clone(hasher).fit(X_fit, np.arange(50) % 2)
     assert hasher.encode(X[:0]).shape == (0, codes.shape[1])
 
 
