@@ -6,6 +6,7 @@ from typing import Any
 
 from hashing.base import Hasher, InvalidInput, NotFitted, check_parameter_names
 from hashing.lsh import LSH
+from hashing.net import Net1, Net2
 from hashing.random_net import RandomNet1, RandomNet2
 from hashing.storage import BadEncoder, load_hasher
 
@@ -13,6 +14,8 @@ HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
     "random-net-1": RandomNet1,
     "random-net-2": RandomNet2,
+    "net-1": Net1,
+    "net-2": Net2,
 }
 
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.activations import activation
-from hashing.base import BLOCK, Hasher, Matrix, NotFinite, check_bool, check_int
+from hashing.base import BLOCK, Hasher, Matrix, check_bool, check_int
+from hashing.layers import affine, finite
 from hashing.moments import fold, moments
 
 MAX_HIDDEN = 8192
@@ -41,7 +42,7 @@ class _RandomNet(Hasher):
 
     def _output(self, v: Matrix) -> Matrix:
         """ρ(v) - ρ(0), whose sign is the bit."""
-        z = self._rho(_finite(v))
+        z = self._rho(finite(v))
         if self.activation == "sigmoid":
             z -= 0.5
         return z
@@ -110,7 +111,7 @@ class RandomNet1(_RandomNet):
         self.weights_, self.bias_ = fold(A, *moments(X, center=self.center, scale=self.scale))
 
     def _project(self, X: Matrix) -> Matrix:
-        return self._output(_affine(X, self.weights_, self.bias_))
+        return self._output(affine(X, self.weights_, self.bias_))
 
 
 class RandomNet2(_RandomNet):
@@ -192,19 +193,7 @@ class RandomNet2(_RandomNet):
 
     def _hidden(self, X: Matrix) -> Matrix:
         # ρ may be bounded and would then hide an infinity.
-        return self._rho(_finite(_affine(X, self.hidden_weights_, self.hidden_bias_)))
+        return self._rho(finite(affine(X, self.hidden_weights_, self.hidden_bias_)))
 
     def _project(self, X: Matrix) -> Matrix:
-        return self._output(_affine(self._hidden(X), self.weights_, self.bias_))
-
-
-def _affine(X: Matrix, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Matrix:
-    v: Matrix = X @ weights
-    v += bias
-    return v
-
-
-def _finite(v: Matrix) -> Matrix:
-    if not np.isfinite(np.vdot(v, v)):
-        raise NotFinite
-    return v
+        return self._output(affine(self._hidden(X), self.weights_, self.bias_))

@@ -1,0 +1,26 @@
+"""How tests fit each method: quickly, and not where what it needs is missing."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+# Parameters that make training short; what is tested holds for a net that is half trained.
+QUICK: dict[str, dict[str, Any]] = {
+    "net-1": {"steps": 60},
+    "net-2": {"steps": 60, "hidden": 32},
+}
+NEED_TORCH = {"net-1", "net-2"}
+
+
+def quick(method: str) -> dict[str, Any]:
+    """Parameters for a quick fit; skips the test where torch is needed and not installed."""
+    if method in NEED_TORCH:
+        needs_torch()
+    return QUICK.get(method, {})
+
+
+def needs_torch() -> Any:
+    """torch; skips the test where it is not installed."""
+    return pytest.importorskip("torch", reason="nets are trained with torch: `make train-deps`")
