@@ -10,6 +10,7 @@ from hashing.diffhash import DiffHash
 from hashing.itq import ITQ
 from hashing.ksh import KSH
 from hashing.lsh import LSH
+from hashing.net import Net1, Net2
 from hashing.random_net import RandomNet1, RandomNet2
 from hashing.sdh import SDH
 from hashing.ssh import SSH
@@ -25,6 +26,8 @@ HASHERS: dict[str, type[Hasher]] = {
     "ssh": SSH,
     "ksh": KSH,
     "sdh": SDH,
+    "net-1": Net1,
+    "net-2": Net2,
 }
 
 

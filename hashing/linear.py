@@ -1,4 +1,4 @@
-"""Methods whose projection is one matrix product."""
+"""Methods whose projection is one matrix product, or two with a nonlinearity between."""
 
 from __future__ import annotations
 
@@ -42,6 +42,40 @@ class LinearHasher(Hasher):
         return float(self.offset_[0] * np.linalg.norm(self.weights_, axis=0).max())
 
     def _project(self, X: Matrix) -> Matrix:
-        z: Matrix = X @ self.weights_
-        z += self.bias_
-        return z
+        return affine(X, self.weights_, self.bias_)
+
+
+class TwoLayerHasher(Hasher):
+    """z = ρ(x·hidden_weights + hidden_bias)·weights + bias, with some ρ that is nowhere steep.
+
+    Attributes
+    ----------
+    hidden_weights_ : (d, hidden) float32
+    hidden_bias_ : (hidden,) float32
+    weights_ : (hidden, n_bits) float32
+    bias_ : (n_bits,) float32
+    """
+
+    learned: ClassVar[tuple[str, ...]] = ("hidden_weights_", "hidden_bias_", "weights_", "bias_")
+
+    hidden: int
+    hidden_weights_: NDArray[np.float32]
+    hidden_bias_: NDArray[np.float32]
+    weights_: NDArray[np.float32]
+    bias_: NDArray[np.float32]
+
+    def learned_values(self, d: int) -> int:
+        """About how many numbers `fit` on descriptors of dimension d would learn."""
+        return self.hidden * (d + 1 + self.n_bits) + self.n_bits
+
+    def _cancelled(self) -> float:
+        # What cancels in the hidden layer comes out through the weights of the second.
+        hidden = np.abs(self.hidden_bias_).max() * np.linalg.norm(self.weights_, axis=0).max()
+        return float(np.abs(self.bias_).max() + hidden)
+
+
+def affine(X: Matrix, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Matrix:
+    """x·weights + bias, (n, d) to (n, m) in the dtype of X, which is float32 or float64."""
+    v: Matrix = X @ weights
+    v += bias
+    return v

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from hashing.activations import activation
 from hashing.base import BLOCK, Hasher, Matrix, check_bool, check_int, finite
-from hashing.linear import LinearHasher
+from hashing.linear import LinearHasher, TwoLayerHasher, affine
 from hashing.moments import fold, moments
 
 MAX_HIDDEN = 8192
@@ -111,7 +111,7 @@ class RandomNet1(_RandomNet, LinearHasher):
         self._set_linear(*fold(A, shift, divisor), shift)
 
 
-class RandomNet2(_RandomNet):
+class RandomNet2(_RandomNet, TwoLayerHasher):
     """Two random layers: bits are sign(ρ(A₂ ρ(A₁ (x - μ)) - t)), Gaussian A₁ and A₂.
 
     Entries of A₁ are N(0, 1/m) with m = `hidden`, of A₂ with m = `n_bits`.
@@ -141,12 +141,6 @@ class RandomNet2(_RandomNet):
     """
 
     method: ClassVar[str] = "random-net-2"
-    learned: ClassVar[tuple[str, ...]] = ("hidden_weights_", "hidden_bias_", "weights_", "bias_")
-
-    hidden_weights_: NDArray[np.float32]
-    hidden_bias_: NDArray[np.float32]
-    weights_: NDArray[np.float32]
-    bias_: NDArray[np.float32]
 
     def __init__(
         self,
@@ -191,21 +185,7 @@ class RandomNet2(_RandomNet):
 
     def _hidden(self, X: Matrix) -> Matrix:
         # ρ may be bounded and would then hide an infinity.
-        return self._rho(finite(_affine(X, self.hidden_weights_, self.hidden_bias_)))
+        return self._rho(finite(affine(X, self.hidden_weights_, self.hidden_bias_)))
 
     def _project(self, X: Matrix) -> Matrix:
-        return _affine(self._hidden(X), self.weights_, self.bias_)
-
-    def _cancelled(self) -> float:
-        hidden = np.abs(self.hidden_bias_).max() * np.linalg.norm(self.weights_, axis=0).max()
-        return float(np.abs(self.bias_).max() + hidden)
-
-    def learned_values(self, d: int) -> int:
-        """About how many numbers `fit` on descriptors of dimension d would learn."""
-        return self.hidden * (d + 1 + self.n_bits) + self.n_bits
-
-
-def _affine(X: Matrix, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Matrix:
-    v: Matrix = X @ weights
-    v += bias
-    return v
+        return affine(self._hidden(X), self.weights_, self.bias_)

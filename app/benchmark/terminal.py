@@ -56,13 +56,15 @@ def show(result: dict[str, Any]) -> None:
     protocol, dataset = result["protocol"], result["dataset"]
     seeds = ", ".join(map(str, protocol["seeds"]))
     # Folded columns of figures cannot be read: a narrow terminal wraps whole lines instead.
-    console = Console(width=max(Console().width, 120), soft_wrap=True)
+    console = Console(width=max(Console().width, 130), soft_wrap=True)
     console.print(
         f"{dataset['name']}, {protocol['name']}: {dataset['queries']:,} queries, "
         f"{dataset['database']:,} in the database, {protocol['labels_per_class']} labels a class, "
         f"seed {seeds}"
     )
-    table = Table("method", "bits")
+    table = Table()
+    table.add_column("method", no_wrap=True)
+    table.add_column("bits", justify="right")
     shown = [
         column
         for column in _COLUMNS

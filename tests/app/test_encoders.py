@@ -12,6 +12,7 @@ from app.main import create_app
 from app.settings import Settings
 from hashing import HASHERS, make_hasher
 from tests.app.conftest import NPY, npy
+from tests.methods import quick
 
 
 @pytest.mark.parametrize("method", list(HASHERS))
@@ -21,9 +22,10 @@ def test_fitted_inline_it_encodes_as_the_library_does(
     X, y = X[:100], y[:100]
     training = {"descriptors": X.tolist(), "labels": y.tolist()}
     new = {"name": "mine", "method": method, "n_bits": 20, "training": training}
-    made = client.post("/v1/encoders", json=new | {"params": {"random_state": 3}})
+    params = quick(method) | {"random_state": 3}
+    made = client.post("/v1/encoders", json=new | {"params": params})
     assert made.status_code == 201
-    hasher = make_hasher(method, n_bits=20, random_state=3).fit(X, y)
+    hasher = make_hasher(method, n_bits=20, **params).fit(X, y)
     shown = made.json()
     assert shown["fingerprint"] == hasher.fingerprint
     assert (shown["name"], shown["method"], shown["n_bits"]) == ("mine", method, 20)

@@ -15,10 +15,9 @@ from threadpoolctl import threadpool_limits
 
 from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_hasher
 from hashing.codes import pack, unpack
+from tests.methods import quick
 
 N_BITS = 20  # not a multiple of 8
-# What a method keeps, it keeps with less work too.
-LESS_WORK: dict[str, dict[str, Any]] = {"ksh": {"max_steps": 20}}
 # The least share of either value of a bit, where it is not 0.35. Eigenvectors of a graph, as AGH
 # has them, have mean 0 but not median 0: some of them tell a small part from the rest.
 LEAST_SHARE = {"agh": 0.15}
@@ -26,7 +25,7 @@ LEAST_SHARE = {"agh": 0.15}
 
 @pytest.fixture(scope="module", params=list(HASHERS))
 def hasher(request: pytest.FixtureRequest, X: NDArray[Any], y: NDArray[Any]) -> Hasher:
-    params = LESS_WORK.get(request.param, {})
+    params = quick(request.param)
     return make_hasher(request.param, n_bits=N_BITS, random_state=3, **params).fit(X, y)
 
 
@@ -157,7 +156,8 @@ def test_works_in_a_pipeline(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -
 def test_not_finite_is_refused_with_its_row(hasher: Hasher, wrong: float, row: int) -> None:
     bad = np.random.default_rng(0).normal(size=(5000, hasher.n_features_in_))
     bad[row, 7] = wrong
-    for call in (hasher.encode, hasher.project, clone(hasher).fit):
+    labels = np.arange(5000) % 10
+    for call in (hasher.encode, hasher.project, lambda X: clone(hasher).fit(X, labels)):
         with pytest.raises(InvalidInput, match=f"row {row}, column 7 is (-?inf|nan)"):
             call(bad)
 
@@ -203,6 +203,15 @@ def test_fit_refuses_nothing_and_wrong_labels(hasher: Hasher, X: NDArray[Any]) -
         fresh.fit(X[:3], [0.5, 1, 2])
     with pytest.raises(InvalidInput, match="got -2"):
         fresh.fit(X[:3], [0, 1, -2])
+
+
+def test_labels_are_asked_for_or_ignored(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
+    fresh = clone(hasher)
+    if hasher.needs_labels:
+        with pytest.raises(InvalidInput, match=f"{hasher.method} learns from labels.*needs y"):
+            fresh.fit(X)
+    else:
+        assert fresh.fit(X).fingerprint == clone(hasher).fit(X, y).fingerprint
 
 
 @pytest.mark.parametrize("n_bits", [0, -1, 4097, 12.0, True, "12", None])
