@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from app.benchmark.datasets import BadDataset, UnknownDataset
 from app.npy import BadNpy
-from hashing import InvalidInput
+from hashing import BadEncoder, InvalidInput
 from index import AlreadyExists, InvalidItems, NotFound
 
 MEDIA_TYPE = "application/problem+json"
@@ -41,6 +41,7 @@ class UnsupportedMedia(Exception):
 
 _STATUS: dict[type[Exception], int] = {
     BadNpy: 400,
+    BadEncoder: 400,
     NotFound: 404,
     UnknownDataset: 404,
     AlreadyExists: 409,

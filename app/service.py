@@ -14,6 +14,7 @@ from app.errors import Conflict, TooLarge
 from app.settings import Settings
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.base import as_descriptors, check_int
+from hashing.storage import from_bytes
 from index import Collection, Database, Store
 from index.store import check_name
 
@@ -60,6 +61,11 @@ class Service:
         if "n_bits" in params:
             raise InvalidInput("n_bits stands beside params, not in it")
         hasher = make_hasher(method, n_bits=n_bits, **params)
+        if hasher.needs_torch:
+            raise InvalidInput(
+                f"{method} is not trained in the service: train it with `bitcell train` and PUT "
+                f"the file to /v1/encoders/{name}"
+            )
         if descriptors is not None and dimension is not None:
             raise InvalidInput("give training or a dimension, not both")
         if descriptors is None:
@@ -78,6 +84,12 @@ class Service:
             )
         hasher.fit(X, labels)
         return self.encoders.add(name, hasher)
+
+    def add_encoder(self, name: str, file: bytes) -> Encoder:
+        """Keep an encoder that `Hasher.save` wrote, given as the bytes of its file."""
+        check_name(name)
+        self.encoders.check_free(name)
+        return self.encoders.add(name, from_bytes(file))
 
     def drop_encoder(self, name: str) -> None:
         """Forget an encoder that no collection uses."""

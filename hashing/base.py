@@ -59,6 +59,9 @@ class Hasher(ABC):
     needs_labels: ClassVar[bool] = False
     """Whether `fit` needs `y`."""
 
+    needs_torch: ClassVar[bool] = False
+    """Whether `fit` needs torch; encoding never does."""
+
     data_free: ClassVar[bool] = False
     """Whether `fit` needs `X` for no more than its dimension and moments."""
 

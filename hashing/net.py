@@ -24,6 +24,7 @@ class _Net(Hasher):
     """What the nets share: their parameters, and how they are trained."""
 
     needs_labels: ClassVar[bool] = True
+    needs_torch: ClassVar[bool] = True
 
     margin: float
     alpha: float
@@ -62,14 +63,14 @@ class _Net(Hasher):
             weight_decay=self.weight_decay,
             random_state=self.random_state,
         )
-        weights, bias = layers[0]
-        folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
-        layers[0] = folded, bias + offset
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise InvalidInput(
                 f"training diverged: lower learning_rate ({self.learning_rate}) or weight_decay "
                 f"({self.weight_decay})"
             )
+        weights, bias = layers[0]
+        folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
+        layers[0] = folded, bias + offset
         return layers
 
 

@@ -12,6 +12,13 @@ from app.encoders import Encoder
 
 router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
 
+_FILE = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
 
 @router.post("", status_code=201, openapi_extra=takes(schemas.NewEncoder))
 def create_encoder(body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
@@ -40,6 +47,12 @@ def list_encoders(service: ServiceDep) -> list[schemas.EncoderOut]:
 def show_encoder(name: str, service: ServiceDep) -> schemas.EncoderOut:
     """One encoder."""
     return _out(service.encoders.get(name))
+
+
+@router.put("/{name}", status_code=201, openapi_extra=_FILE)
+def upload_encoder(name: str, body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
+    """Keep an encoder that was made elsewhere: the file that `bitcell train` wrote."""
+    return _out(service.add_encoder(name, body.data))
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import io
+import pickle
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,40 @@ from numpy.typing import NDArray
 from app.main import create_app
 from app.settings import Settings
 from hashing import HASHERS, make_hasher
+from hashing.storage import to_bytes
 from tests.app.conftest import NPY, npy
 from tests.methods import quick
 
 
-@pytest.mark.parametrize("method", list(HASHERS))
+@pytest.mark.parametrize("method", [m for m, cls in HASHERS.items() if cls.needs_torch])
+def test_what_needs_torch_is_trained_elsewhere_and_brought(
+    method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    training = {"descriptors": X[:100].tolist(), "labels": y[:100].tolist()}
+    new = {"name": "mine", "method": method, "n_bits": 20, "training": training}
+    refused = client.post("/v1/encoders", json=new)
+    assert refused.status_code == 422
+    assert "PUT the file to /v1/encoders/mine" in refused.json()["detail"]
+    hasher = make_hasher(method, n_bits=20, **quick(method)).fit(X[:100], y[:100])
+    made = client.put("/v1/encoders/mine", content=to_bytes(hasher))
+    assert made.status_code == 201
+    assert made.json()["fingerprint"] == hasher.fingerprint
+    answer = client.post("/v1/encoders/mine/encode", json={"descriptors": X[:9].tolist()}).json()
+    assert answer["codes"] == [code.tobytes().hex() for code in hasher.encode(X[:9])]
+
+
+def test_a_file_that_is_no_encoder_is_refused(small: TestClient) -> None:
+    before = small.get("/v1/encoders").json()
+    for file in (b"", b"no encoder", pickle.dumps([1])):
+        answer = small.put("/v1/encoders/mine", content=file)
+        assert answer.status_code == 400
+        assert "no safetensors file" in answer.json()["detail"]
+    good = to_bytes(make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))))
+    assert small.put("/v1/encoders/e", content=good).status_code == 409
+    assert small.get("/v1/encoders").json() == before
+
+
+@pytest.mark.parametrize("method", [m for m, cls in HASHERS.items() if not cls.needs_torch])
 def test_fitted_inline_it_encodes_as_the_library_does(
     method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
