@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import InvalidInput
+from hashing.checks import InvalidInput
 
 MEDIA_TYPE = "application/x-npy"
 # Letters of dtype kinds, and what to call them.

@@ -13,7 +13,7 @@ from app.encoders import Encoder, Encoders
 from app.errors import Conflict, TooLarge
 from app.settings import Settings
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.base import as_descriptors, check_int
+from hashing.checks import as_descriptors, check_int
 from hashing.storage import from_bytes
 from index import Collection, Database, Store
 from index.store import check_name

@@ -5,7 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from hashing.agh import AGH
-from hashing.base import Hasher, InvalidInput, NotFitted, check_parameter_names
+from hashing.base import Hasher, NotFitted, check_parameter_names
+from hashing.checks import InvalidInput
 from hashing.diffhash import DiffHash
 from hashing.itq import ITQ
 from hashing.ksh import KSH

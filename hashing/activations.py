@@ -6,7 +6,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hashing.base import InvalidInput, Matrix, check_number
+from hashing.base import Matrix
+from hashing.checks import InvalidInput, check_number
 
 
 def _relu(v: Matrix) -> Matrix:

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.anchors import kmeans, squared_distances
-from hashing.base import BLOCK, Hasher, InvalidInput, Matrix, check_int
+from hashing.base import Hasher, Matrix
+from hashing.checks import BLOCK, InvalidInput, check_int
 from hashing.spectral import coarse, eigenvectors
 from hashing.threads import one_blas_thread
 

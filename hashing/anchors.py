@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import BLOCK, Matrix, NotFinite
+from hashing.base import Matrix, NotFinite
+from hashing.checks import BLOCK
 
 
 def squared_distances(X: Matrix, anchors: NDArray[np.float32]) -> Matrix:

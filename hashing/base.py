@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from os import PathLike
@@ -12,23 +11,18 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hashing.checks import BLOCK, InvalidInput, as_descriptors, as_labels, check_finite, check_int
 from hashing.codes import Codes, code_size, pack
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
 
 MAX_BITS = 4096
-# Rows encoded at a time: enough for the matrix product, few enough that projections stay in cache.
-BLOCK = 4096
 # Of what can be fitted: squares of it, summed, stay within float32.
 LARGEST = 1e15
 # A projection this close to zero, relative to the others, is settled in float64;
 NEAR_ZERO = 1e-4
 # so is one this close relative to the terms that cancel in it, some 30 roundings of float32.
 CANCELLED = 4e-6
-
-
-class InvalidInput(ValueError):
-    """Descriptors, labels or parameters that a method cannot take; says what came instead."""
 
 
 class NotFitted(RuntimeError):
@@ -269,90 +263,3 @@ def check_parameter_names(cls: type[Hasher], params: dict[str, Any]) -> None:
     for name in params:
         if name not in known:
             raise InvalidInput(f"{cls.method} has no parameter {name!r}; it has {', '.join(known)}")
-
-
-def check_int(name: str, value: object, low: int, high: int) -> None:
-    """Raise InvalidInput unless `value` is an integer (no bool) from `low` to `high`."""
-    if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InvalidInput(f"{name} must be an integer, got {value!r}")
-    if not low <= value <= high:
-        raise InvalidInput(f"{name} must be from {low} to {high}, got {value}")
-
-
-def check_number(name: str, value: object) -> None:
-    """Raise InvalidInput unless `value` is a finite real number."""
-    if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InvalidInput(f"{name} must be a number, got {value!r}")
-    try:
-        known = math.isfinite(value)
-    except OverflowError:
-        known = False
-    if not known:
-        raise InvalidInput(f"{name} must be finite in float64, got {value!r:.50}")
-
-
-def check_bool(name: str, value: object) -> None:
-    """Raise InvalidInput unless `value` is True or False."""
-    if not isinstance(value, bool | np.bool_):
-        raise InvalidInput(f"{name} must be true or false, got {value!r}")
-
-
-def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
-    """`X` as a real matrix (n, d), without a copy where it is one; finiteness is not checked.
-
-    Raises
-    ------
-    InvalidInput
-        When it is not two-dimensional, not numeric, has no columns or not `n_features` of them.
-    """
-    try:
-        X = np.asarray(X)
-    except (ValueError, OverflowError):
-        raise InvalidInput(_not_a_matrix(X)) from None
-    if X.dtype.kind not in "fiu":
-        raise InvalidInput(f"descriptors must be real numbers, got dtype {X.dtype}")
-    if X.ndim != 2 or X.shape[1] == 0:
-        raise InvalidInput(f"descriptors must have shape (n, d) with d > 0, got {X.shape}")
-    if n_features is not None and X.shape[1] != n_features:
-        raise InvalidInput(f"expected descriptors of dimension {n_features}, got {X.shape[1]}")
-    return X
-
-
-def _not_a_matrix(X: Any) -> str:
-    message = "descriptors must be a matrix of numbers, all rows of one length"
-    if isinstance(X, list | tuple) and all(isinstance(row, list | tuple) for row in X):
-        for i, row in enumerate(X):
-            if len(row) != len(X[0]):
-                return f"{message}: row 0 has {len(X[0])} numbers, row {i} has {len(row)}"
-    return message
-
-
-def check_finite(X: NDArray[Any], limit: float = float(np.finfo(np.float32).max)) -> None:
-    """Raise InvalidInput for the first value that is NaN, infinite, or larger than `limit`."""
-    for start in range(0, len(X), BLOCK):
-        block = X[start : start + BLOCK]
-        # A Python number would be taken as float16 beside float16.
-        wrong = ~(np.abs(block) <= np.float32(limit))
-        if wrong.any():
-            row, column = (int(i) for i in np.argwhere(wrong)[0])
-            raise InvalidInput(
-                f"descriptors must be finite and at most {limit:.3g} in size: "
-                f"row {start + row}, column {column} is {block[row, column]}"
-            )
-
-
-def as_labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
-    """`y` as int64 (n,), -1 for unlabelled; InvalidInput for anything else."""
-    try:
-        labels = np.asarray(y)
-    except ValueError:
-        raise InvalidInput(f"expected {n} labels, one a descriptor, got nested lists") from None
-    if labels.shape != (n,):
-        raise InvalidInput(f"expected {n} labels, one a descriptor, got shape {labels.shape}")
-    if labels.dtype.kind not in "iu":
-        raise InvalidInput(f"labels must be integers, got dtype {labels.dtype}")
-    if n and labels.min() < -1:
-        raise InvalidInput(f"labels are -1 (unlabelled) or more, got {labels.min()}")
-    if labels.dtype.kind == "u" and n and labels.max() > np.iinfo(np.int64).max:
-        raise InvalidInput(f"labels must fit in int64, got {labels.max()}")
-    return labels.astype(np.int64)

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import InvalidInput, check_int, check_number
+from hashing.checks import InvalidInput, check_int, check_number
 from hashing.cuts import Cuts
 from hashing.linear import LinearHasher
 from hashing.pairs import MAX_PAIRS, Pairs, sample_pairs

@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import BLOCK, InvalidInput, check_bool, check_int, check_number
+from hashing.checks import BLOCK, InvalidInput, check_bool, check_int, check_number
 from hashing.linear import LinearHasher
 from hashing.moments import fold
 from hashing.pairs import labelled

@@ -8,7 +8,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hashing.anchors import rbf, sample, squared_distances
-from hashing.base import BLOCK, Hasher, InvalidInput, Matrix, check_int
+from hashing.base import Hasher, Matrix
+from hashing.checks import BLOCK, InvalidInput, check_int
 from hashing.pairs import labelled
 
 MAX_ANCHORS = 10_000

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import check_int
+from hashing.checks import check_int
 from hashing.kernel_features import Array, KernelHasher, class_sums
 from hashing.threads import one_blas_thread
 

@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import check_bool
+from hashing.checks import check_bool
 from hashing.linear import LinearHasher
 from hashing.moments import fold, moments
 

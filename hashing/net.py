@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, InvalidInput, Matrix, check_int, check_number, finite
+from hashing.base import Hasher, Matrix, finite
+from hashing.checks import InvalidInput, check_int, check_number
 from hashing.linear import LinearHasher, TwoLayerHasher, affine
 from hashing.moments import fold, moments
 from hashing.pairs import labelled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import InvalidInput
+from hashing.checks import InvalidInput
 
 Pairs = NDArray[np.intp]
 

@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.activations import activation
-from hashing.base import BLOCK, Hasher, Matrix, check_bool, check_int, finite
+from hashing.base import Hasher, Matrix, finite
+from hashing.checks import BLOCK, check_bool, check_int
 from hashing.linear import LinearHasher, TwoLayerHasher, affine
 from hashing.moments import fold, moments
 

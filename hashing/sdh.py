@@ -8,7 +8,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import InvalidInput, check_int, check_number
+from hashing.checks import InvalidInput, check_int, check_number
 from hashing.kernel_features import Array, KernelHasher, class_sums
 from hashing.threads import one_blas_thread
 

@@ -7,7 +7,8 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, InvalidInput, Matrix, NotFinite, check_int
+from hashing.base import Hasher, Matrix, NotFinite
+from hashing.checks import InvalidInput, check_int
 from hashing.cuts import Cuts
 from hashing.pairs import MAX_PAIRS, Pairs, sample_pairs
 

@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, InvalidInput, NotFinite, check_int
+from hashing.base import Hasher, NotFinite
+from hashing.checks import InvalidInput, check_int
 from hashing.files import replacing
 
 FORMAT = 1

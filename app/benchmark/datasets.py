@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import InvalidInput, as_descriptors, as_labels, check_finite
+from hashing.checks import InvalidInput, as_descriptors, as_labels, check_finite
 from hashing.gist import Gist
 
 

@@ -21,7 +21,8 @@ from app.benchmark.metrics import (
 from app.benchmark.protocol import Split
 from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
 from hashing import HASHERS, InvalidInput, make_hasher
-from hashing.base import MAX_BITS, check_int
+from hashing.base import MAX_BITS
+from hashing.checks import check_int
 from hashing.codes import code_size, hamming
 
 RAW = "raw"

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
-from hashing.base import InvalidInput
+from hashing.checks import InvalidInput
 from hashing.codes import Codes, hamming
 
 Labels = NDArray[np.integer[Any]]

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import InvalidInput, check_int
+from hashing.checks import InvalidInput, check_int
 
 RETRIEVAL = "retrieval-59k"
 UNSEEN = "unseen-classes"

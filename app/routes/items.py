@@ -12,7 +12,7 @@ from app import npy, schemas
 from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
 from hashing import InvalidInput
-from hashing.base import as_labels
+from hashing.checks import as_labels
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
 
