@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable
 from os import PathLike
 from typing import Any, ClassVar, Self
 
@@ -108,20 +108,18 @@ class Hasher(ABC):
         """Real-valued projections, (n, d) to (n, n_bits) float32; a bit is set where z > 0."""
         X = self._check_queries(X)
         z = np.empty((len(X), self.n_bits), np.float32)
-        for rows, block in self._project_blocks(X):
-            z[rows] = self._finish(block)
+        self._project_into(z, X, self._finish)
         return z
 
     def encode(self, X: ArrayLike) -> Codes:
         """Packed codes, (n, d) to (n, ceil(n_bits / 8)) uint8.
 
         The bits of a descriptor do not depend on the others it is encoded with, nor on the number
-        of threads: see `_project_blocks`.
+        of threads: see `_project_into`.
         """
         X = self._check_queries(X)
         codes = np.empty((len(X), code_size(self.n_bits)), np.uint8)
-        for rows, block in self._project_blocks(X):
-            codes[rows] = pack(block)
+        self._project_into(codes, X, pack)
         return codes
 
     def transform(self, X: ArrayLike) -> NDArray[np.int8]:
@@ -181,13 +179,16 @@ class Hasher(ABC):
         self.check_is_fitted()
         return as_descriptors(X, self.n_features_in_)
 
-    def _project_blocks(self, X: NDArray[Any]) -> Iterator[tuple[slice, Matrix]]:
-        """Project block by block in float32, settling what float32 cannot.
+    def _project_into(
+        self, out: NDArray[Any], X: NDArray[Any], finish: Callable[[Matrix], NDArray[Any]]
+    ) -> None:
+        """Project block by block in float32, settle what float32 cannot, and keep `finish` of it.
 
         A float32 matrix product rounds differently with the number of rows and of threads. Where
         that could decide a bit, because z is that near to zero, the row is projected in float64.
         """
         cancelled = CANCELLED * self._cancelled()
+        unsettled = [np.empty(0, np.intp)]
         for start in range(0, len(X), BLOCK):
             rows = slice(start, min(start + BLOCK, len(X)))
             with np.errstate(over="ignore", invalid="ignore"):
@@ -202,11 +203,16 @@ class Hasher(ABC):
                     ) from None
                 square = float(np.vdot(z, z))
                 spread = np.sqrt(square / z.size) if square < np.inf else float(np.abs(z).max())
-            near = np.flatnonzero(np.abs(z) <= NEAR_ZERO * spread + cancelled)
-            if near.size:
-                unsettled = np.unique(near // self.n_bits)
-                z[unsettled] = self._project(block[unsettled].astype(np.float64))
-            yield rows, z
+            # A numpy float64 here would turn the whole comparison into float64.
+            near = np.flatnonzero(np.abs(z) <= float(NEAR_ZERO * spread + cancelled))
+            unsettled.append(start + np.unique(near // self.n_bits))
+            out[rows] = finish(z)
+        # All at once: a small product costs little more than its start.
+        again = np.concatenate(unsettled)
+        for start in range(0, len(again), BLOCK):
+            places = again[start : start + BLOCK]
+            exact = X[places].astype(np.float32).astype(np.float64)
+            out[places] = finish(self._project(exact))
 
     def check_is_fitted(self) -> None:
         """Raise NotFitted where `fit` has not been called."""

@@ -26,7 +26,11 @@ def pack(z: NDArray[np.floating]) -> Codes:
     (n, ceil(n_bits / 8)) uint8
         Big-endian within the byte: bit 0 is the highest bit of byte 0.
     """
-    return np.packbits(z > 0, axis=1)
+    bits = z > 0
+    if bits.shape[1] % 8 == 0:
+        # The same bytes, and numpy packs one long row three times as fast as many short ones.
+        return np.packbits(bits).reshape(len(bits), code_size(bits.shape[1]))
+    return np.packbits(bits, axis=1)
 
 
 def unpack(codes: Codes, n_bits: int) -> NDArray[np.uint8]:
