@@ -42,6 +42,7 @@ class Service:
     def close(self) -> None:
         """Stop what runs in the background and close the record."""
         self.benchmarks.close()
+        self.store.close()
         self.database.close()
 
     def create_encoder(
@@ -154,9 +155,9 @@ class Service:
                 {"id": near.id, "distance": near.distance}
                 | ({} if near.label is None else {"label": near.label})
                 | ({} if near.payload is None else {"payload": near.payload})
-                for near in neighbours
+                for near in one.neighbours
             ]
-            for neighbours in found
+            for one in found
         ]
 
     def _hasher(self, collection: Collection) -> Hasher:

@@ -2,20 +2,35 @@
 
 from __future__ import annotations
 
-from index.collection import Collection, Item, Neighbour
+from index.collection import Collection, Found, Item, Neighbour
 from index.database import Database
-from index.errors import AlreadyExists, IndexProblem, InvalidItems, NotFound, Unreadable
+from index.errors import (
+    AlreadyExists,
+    Full,
+    IndexProblem,
+    InvalidItems,
+    NotFound,
+    Replaced,
+    Unreadable,
+)
+from index.filters import Filter
+from index.search import Certificate
 from index.store import Store
 
 __all__ = [
     "AlreadyExists",
+    "Certificate",
     "Collection",
     "Database",
+    "Filter",
+    "Found",
+    "Full",
     "IndexProblem",
     "InvalidItems",
     "Item",
     "Neighbour",
     "NotFound",
+    "Replaced",
     "Store",
     "Unreadable",
 ]

@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from threading import RLock
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
+from index.checks import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
 from index.database import Database
-from index.errors import InvalidItems, NotFound
-from index.flat import Codes, FlatIndex
+from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
+from index.filters import Filter
+from index.ids import pack
+from index.record import Record
+from index.rerank import by_bits, by_descriptor
+from index.rows import Rows, View
+from index.search import Answer, Certificate, search
+from index.segment import Batch
+from index.words import Codes, to_codes, to_words
 
-MAX_ID = 256
-MAX_PAYLOAD = 1 << 16
-# SQLite's own limit on parameters has been far higher for years.
-_SQL_PARAMETERS = 500
-
-Payload = Mapping[str, Any]
+_CHUNK = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,19 +38,28 @@ class Item:
 
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An item that a search found, at a Hamming distance."""
+    """An item that a search found, at a Hamming distance; `score` is what it was reranked by."""
 
     id: str
     distance: int
     label: int | None
     payload: dict[str, Any] | None
+    score: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found for one query, and what proves that it is right."""
+
+    neighbours: list[Neighbour]
+    certificate: Certificate
 
 
 class Collection:
     """Items under string ids, found by the Hamming distance of their codes.
 
-    Safe for threads: a search sees a batch of writes whole or not at all. A write that has
-    returned is on disk. Made by `Store`.
+    Safe for threads: a search sees a batch of writes whole or not at all, and waits for none. A
+    write that has returned is on disk. Made by `Store`.
 
     Attributes
     ----------
@@ -56,24 +68,40 @@ class Collection:
         Code length.
     encoder, fingerprint : str
         What the codes were made by, in the words of whoever made the collection.
+    keep_descriptors : bool
+        Whether items come with their descriptors, which are kept as float16.
     """
 
     def __init__(
-        self, database: Database, key: int, name: str, n_bits: int, encoder: str, fingerprint: str
+        self,
+        database: Database,
+        key: int,
+        name: str,
+        n_bits: int,
+        encoder: str,
+        fingerprint: str,
+        keep_descriptors: int,
+        wake: Callable[[Collection], None],
     ) -> None:
         self.name = name
+        self.key = key
         self.n_bits = n_bits
         self.encoder = encoder
         self.fingerprint = fingerprint
+        self.keep_descriptors = bool(keep_descriptors)
         self._database = database
-        self._key = key
-        self._lock = RLock()
-        self._dropped = False
-        self._index = FlatIndex(n_bits)
-        self._load()
+        self._wake = wake
+        self._gone: NotFound | None = None
+        self._size = (n_bits + 7) // 8
+        self._record = Record(database, key, self._size)
+        self._rows = Rows(n_bits, self._record.load())
+        self._dimension = self._record.dimension()
+        # Ids written while a re-encoding copies the items.
+        self._touched: set[str] | None = None
+        wake(self)
 
     def __len__(self) -> int:
-        return len(self._index)
+        return len(self._rows)
 
     def upsert(
         self,
@@ -81,6 +109,7 @@ class Collection:
         codes: Codes,
         labels: Sequence[int | None] | NDArray[np.int64] | None = None,
         payloads: Sequence[Payload | None] | None = None,
+        descriptors: ArrayLike | None = None,
     ) -> None:
         """Insert items, or replace those whose ids are there, all of them or none.
 
@@ -94,62 +123,118 @@ class Collection:
             None or -1 for an item without one. Replaced along with the rest of the item.
         payloads : (n,) mappings that JSON can hold, optional
             At most 64 KiB each.
+        descriptors : (n, d), where the collection keeps them and only there
+            Stored as float16; every batch has the d of the first.
 
         Raises
         ------
         InvalidItems
         NotFound
-            The collection has been dropped.
+            The collection has been dropped; `Replaced` where it has been re-encoded.
+        Full
+            There is no room on the disk.
         """
         check_ids(ids)
-        self._check_codes(codes, len(ids))
-        rows = [
-            (self._key, item_id, code.tobytes(), label, payload)
-            for item_id, code, label, payload in zip(
-                ids, codes, _labels(labels, len(ids)), _payloads(payloads, len(ids)), strict=True
-            )
-        ]
-        with self._lock:
-            self._check_there()
-            with self._database.transaction() as connection:
-                connection.executemany(
-                    "INSERT OR REPLACE INTO items (collection, id, code, label, payload) "
-                    "VALUES (?, ?, ?, ?, ?)",
-                    rows,
+        check_codes(codes, len(ids), self.n_bits)
+        column, texts = as_label_column(labels, len(ids)), as_texts(payloads, len(ids))
+        if self.keep_descriptors != (descriptors is not None):
+            raise InvalidItems(
+                f"collection {self.name!r} "
+                + (
+                    "keeps descriptors: give one for each item"
+                    if self.keep_descriptors
+                    else "keeps no descriptors: make it with keep_descriptors to give some"
                 )
-            self._index.upsert(ids, codes)
+            )
+        half = None if descriptors is None else as_half(descriptors, len(ids), self._dimension)
+        self._put(ids, to_words(codes), column, texts, half)
+
+    def _put(
+        self,
+        ids: Sequence[str],
+        words: NDArray[np.uint64],
+        labels: NDArray[np.int64],
+        texts: list[str | None] | None,
+        half: NDArray[np.float16] | None,
+    ) -> None:
+        if not ids:
+            return
+        data, lengths = pack(ids)
+        batch = Batch(data, lengths, words, labels, np.empty(0, np.int64))
+
+        def work(connection: sqlite3.Connection) -> None:
+            self._check_there()
+            if half is not None and half.shape[1] != (self._dimension or half.shape[1]):
+                raise InvalidItems(
+                    f"expected descriptors of {self._dimension} numbers, got {half.shape[1]}"
+                )
+            rows, serials = self._rows.find_staged(ids)
+            there = rows >= 0
+            new = self._record.insert(connection, batch, texts, half, serials[there])
+            self._rows.stage(ids, words, labels, new, rows[there])
+            if half is not None:
+                self._dimension = half.shape[1]
+
+        self._write(work, ids)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Remove the items of these ids; how many were there. Unknown ids are no error."""
-        with self._lock:
+        unique = list(dict.fromkeys(ids))
+
+        def work(connection: sqlite3.Connection) -> int:
             self._check_there()
-            there = [item_id for item_id in dict.fromkeys(ids) if item_id in self._index]
-            with self._database.transaction() as connection:
-                connection.executemany(
-                    "DELETE FROM items WHERE collection = ? AND id = ?",
-                    [(self._key, item_id) for item_id in there],
-                )
-            self._index.delete(there)
-        return len(there)
+            rows, serials = self._rows.find_staged(unique)
+            there = np.flatnonzero(rows >= 0)
+            self._record.delete(connection, serials[there])
+            self._rows.stage_deletion([unique[place] for place in there.tolist()], rows[there])
+            return len(there)
+
+        deleted: int = self._write(work, unique)
+        return deleted
+
+    def _write(self, work: Callable[[sqlite3.Connection], Any], ids: Sequence[str]) -> Any:
+        def publish() -> None:
+            self._rows.publish()
+            self._record.publish(self._rows.version)
+            if self._touched is not None:
+                self._touched.update(ids)
+
+        def undo() -> None:
+            self._rows.undo()
+            self._record.undo()
+
+        result = self._database.write(work, publish, undo)
+        if self._rows.unsettled or self._record.due:
+            self._wake(self)
+        return result
 
     def get(self, item_id: str) -> Item:
         """One item; NotFound where there is none."""
-        with self._lock:
-            self._check_there()
-            self._check_known([item_id])
-            ((_, code, label, payload),) = self._rows([item_id])
-        return Item(item_id, code, label, json.loads(payload) if payload else None)
+        self._check_there()
+        view, rows = self._locate([item_id])
+        code = to_codes(view.words(rows), self._size)[0].tobytes()
+        ((_, label, payload),) = self._describe(view, rows, payloads=True)
+        return Item(item_id, code, label, payload)
 
     def codes(self, ids: Sequence[str]) -> Codes:
         """The codes of items, (len(ids), size); NotFound where there is no such item."""
-        with self._lock:
-            self._check_there()
-            self._check_known(ids)
-            return self._index.codes(ids)
+        self._check_there()
+        view, rows = self._locate(ids)
+        return to_codes(view.words(rows), self._size)
 
     def search(
-        self, queries: Codes, k: int, radius: int | None = None, *, payloads: bool = True
-    ) -> list[list[Neighbour]]:
+        self,
+        queries: Codes,
+        k: int,
+        radius: int | None = None,
+        *,
+        payloads: bool = True,
+        offset: int = 0,
+        where: Filter | None = None,
+        rerank: int | None = None,
+        descriptors: ArrayLike | None = None,
+        projections: ArrayLike | None = None,
+    ) -> list[Found]:
         """The k nearest items of each query code, exact, ties broken by id.
 
         Parameters
@@ -161,6 +246,14 @@ class Collection:
             Nothing farther than this is returned.
         payloads : bool
             Whether to read the payloads.
+        offset : int
+            How many of the nearest to leave out: those of the pages before.
+        where : Filter, optional
+            Only items for which this holds are searched.
+        rerank : int, optional
+            Take the first so many by Hamming distance, and order them anew: by Euclidean distance
+            to `descriptors`, (q, d), which takes a collection that keeps them, or else by the
+            asymmetric distance of `projections`, (q, n_bits).
 
         Raises
         ------
@@ -168,127 +261,206 @@ class Collection:
         NotFound
             The collection has been dropped.
         """
-        self._check_codes(queries, len(queries))
+        check_codes(queries, len(queries), self.n_bits)
         if k < 1:
             raise InvalidItems(f"k must be at least 1, got {k}")
         if radius is not None and radius < 0:
             raise InvalidItems(f"radius must be at least 0, got {radius}")
-        with self._lock:
-            self._check_there()
-            found = self._index.search(queries, k, radius)
-            ids = {item_id for near in found for _, item_id in near}
-            read = {row[0]: row[2:] for row in self._rows(ids, payload=payloads)}
-        return [
-            [
-                Neighbour(item_id, distance, label, json.loads(payload) if payload else None)
-                for distance, item_id in near
-                for label, payload in (read[item_id],)
+        if offset < 0:
+            raise InvalidItems(f"offset must be at least 0, got {offset}")
+        if rerank is not None and rerank < offset + k:
+            raise InvalidItems(f"rerank must be at least offset + k = {offset + k}, got {rerank}")
+        self._check_there()
+        view = self._rows.view()
+        mask = None if where is None else where.mask(view, self._database, self.key)
+        answers = search(view, to_words(queries), rerank or offset + k, radius, mask)
+        scores: list[NDArray[np.float64]] | None = None
+        if rerank is not None:
+            answers, scores = self._rerank(view, answers, descriptors, projections)
+        return self._found(view, answers, scores, slice(offset, offset + k), payloads)
+
+    def _rerank(
+        self,
+        view: View,
+        answers: list[Answer],
+        descriptors: ArrayLike | None,
+        projections: ArrayLike | None,
+    ) -> tuple[list[Answer], list[NDArray[np.float64]]]:
+        if descriptors is not None:
+            if not self.keep_descriptors:
+                raise InvalidItems(
+                    f"collection {self.name!r} keeps no descriptors to rerank by: make it with "
+                    "keep_descriptors"
+                )
+            return by_descriptor(view, answers, descriptors, self._dimension, self._record)
+        if projections is None:
+            raise InvalidItems("rerank takes the descriptors of the queries or their projections")
+        return by_bits(view, answers, projections, self.n_bits)
+
+    def _found(
+        self,
+        view: View,
+        answers: list[Answer],
+        scores: list[NDArray[np.float64]] | None,
+        page: slice,
+        payloads: bool,
+    ) -> list[Found]:
+        rows = [answer.rows[page] for answer in answers]
+        sizes = [len(part) for part in rows]
+        described = iter(
+            self._describe(view, np.concatenate([np.empty(0, np.int64), *rows]), payloads=payloads)
+        )
+        found = []
+        for place, (answer, size) in enumerate(zip(answers, sizes, strict=True)):
+            apart = answer.distances[page].tolist()
+            score = [None] * size if scores is None else scores[place][page].tolist()
+            near = [
+                Neighbour(item_id, d, label, payload, s)
+                for d, s, (item_id, label, payload) in zip(apart, score, described, strict=False)
             ]
-            for near in found
-        ]
+            found.append(Found(near, answer.certificate))
+        return found
+
+    def _describe(
+        self, view: View, rows: NDArray[np.int64], *, payloads: bool
+    ) -> Iterator[tuple[str, int | None, dict[str, Any] | None]]:
+        """Id, label and payload of rows."""
+        labels = (None if label == -1 else label for label in view.labels(rows).tolist())
+        texts: dict[int, str] = {}
+        serials = view.serials(rows).tolist() if payloads else []
+        if payloads:
+            texts = self._record.payloads(set(serials))
+        read = (json.loads(texts[s]) if s in texts else None for s in serials)
+        bare: Iterator[None] = iter([None] * len(rows))
+        return zip(view.names(rows), labels, read if payloads else bare, strict=True)
 
     def drop(self) -> None:
         """Remove the record; every further call raises NotFound. `Store.drop` forgets the name."""
-        with self._lock:
+
+        def work(connection: sqlite3.Connection) -> None:
             self._check_there()
-            with self._database.transaction() as connection:
-                connection.execute("DELETE FROM collections WHERE key = ?", (self._key,))
-            self._dropped = True
+            connection.execute("DELETE FROM collections WHERE key = ?", (self.key,))
 
-    def _load(self) -> None:
-        rows = self._database.read("SELECT id, code FROM items WHERE collection = ?", (self._key,))
-        if rows:
-            ids = [item_id for item_id, _ in rows]
-            packed = np.frombuffer(b"".join(code for _, code in rows), np.uint8)
-            self._index.upsert(ids, packed.reshape(len(ids), -1))
+        def publish() -> None:
+            self._gone = NotFound(f"there is no collection {self.name!r}")
 
-    def _rows(self, ids: Iterable[str], *, payload: bool = True) -> list[tuple[Any, ...]]:
-        """(id, code, label, payload) of items, in no order."""
-        ids = list(ids)
-        columns = f"id, code, label, {'payload' if payload else 'NULL'}"
-        rows = []
-        for start in range(0, len(ids), _SQL_PARAMETERS):
-            part = ids[start : start + _SQL_PARAMETERS]
-            marks = ", ".join("?" * len(part))
-            rows += self._database.read(
-                f"SELECT {columns} FROM items WHERE collection = ? AND id IN ({marks})",  # noqa: S608
-                (self._key, *part),
+        self._database.write(work, publish, lambda: None)
+
+    def begin_copy(self) -> None:
+        """Note from now on what is written, for `copy_rest`."""
+        self._check_there()
+        if not self.keep_descriptors:
+            raise InvalidItems(
+                f"collection {self.name!r} keeps no descriptors, so it cannot be encoded anew: "
+                "make it with keep_descriptors"
             )
-        return rows
+        with self._database.exclusive():
+            if self._touched is not None:
+                raise AlreadyExists(f"collection {self.name!r} is being encoded anew already")
+            self._touched = set()
+
+    def end_copy(self) -> None:
+        """Note no more."""
+        self._touched = None
+
+    def copy_into(
+        self,
+        new: Collection,
+        encode: Callable[[NDArray[np.float16]], Codes],
+        progress: Callable[[int, int], None],
+    ) -> None:
+        """Put all items of this moment into another collection, with codes of another encoder."""
+        view = self._rows.view()
+        rows = np.arange(view.n_rows) if view.alive is None else np.flatnonzero(view.alive)
+        for first in range(0, len(rows), _CHUNK):
+            self._copy(view, rows[first : first + _CHUNK], new, encode)
+            progress(min(first + _CHUNK, len(rows)), len(rows))
+
+    def copy_rest(self, new: Collection, encode: Callable[[NDArray[np.float16]], Codes]) -> None:
+        """Repeat there what was written since `begin_copy`."""
+        touched = sorted(self._touched or ())
+        for first in range(0, len(touched), _CHUNK):
+            ids = touched[first : first + _CHUNK]
+            view, rows = self._rows.locate(ids)
+            new.delete([ids[place] for place in np.flatnonzero(rows < 0).tolist()])
+            self._copy(view, rows[rows >= 0], new, encode)
+
+    def _copy(
+        self,
+        view: View,
+        rows: NDArray[np.int64],
+        new: Collection,
+        encode: Callable[[NDArray[np.float16]], Codes],
+    ) -> None:
+        if not len(rows):
+            return
+        serials = view.serials(rows).tolist()
+        kept, texts = self._record.descriptors(serials), self._record.payloads(serials)
+        payloads = [texts.get(serial) for serial in serials] if texts else None
+        codes = encode(kept)
+        check_codes(codes, len(rows), new.n_bits)
+        new._put(view.names(rows), to_words(codes), view.labels(rows), payloads, kept)
+
+    def take_over(self, old: Collection) -> None:
+        """Have the name of another from now on, and end that one."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            old._check_there()
+            connection.execute("DELETE FROM collections WHERE key = ?", (old.key,))
+            connection.execute(
+                "UPDATE collections SET name = ? WHERE key = ?", (old.name, self.key)
+            )
+
+        def publish() -> None:
+            self.name = old.name
+            old._gone = Replaced(f"collection {old.name!r} has been encoded anew")
+
+        self._database.write(work, publish, lambda: None)
+
+    def dataset(self) -> Iterator[tuple[list[str], NDArray[np.int64], NDArray[np.float16]]]:
+        """All items of this moment, some at a time: ids, labels (-1 for none) and descriptors.
+
+        Raises InvalidItems where none are kept.
+        """
+        if not self.keep_descriptors:
+            raise InvalidItems(f"collection {self.name!r} keeps no descriptors")
+        view = self._rows.view()
+        rows = np.arange(view.n_rows) if view.alive is None else np.flatnonzero(view.alive)
+        for first in range(0, len(rows), _CHUNK):
+            part = rows[first : first + _CHUNK]
+            kept = self._record.descriptors(view.serials(part).tolist())
+            yield view.names(part), view.labels(part), kept
+
+    def maintain(self) -> None:
+        """Do what keeps searches and start-up fast: join parts, build tables anew."""
+
+        def work(connection: sqlite3.Connection) -> Callable[[], None] | None:
+            oldest = self._rows.oldest()
+            todo = None if self._gone else self._record.work(oldest)
+            return None if todo is None else self._record.rewrite(connection, *todo, oldest)
+
+        while self._rewrite(work):
+            pass
+        if self._rows.unsettled:
+            self._rows.settle(self._database.exclusive())
+
+    def _rewrite(self, work: Callable[[sqlite3.Connection], Callable[[], None] | None]) -> bool:
+        finish: list[Callable[[], None]] = []
+
+        def noted(connection: sqlite3.Connection) -> None:
+            if done := work(connection):
+                finish.append(done)
+
+        self._database.write(noted, lambda: [done() for done in finish], lambda: None)
+        return bool(finish)
+
+    def _locate(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:
+        view, rows = self._rows.locate(ids)
+        if (rows < 0).any():
+            missing = ids[int(np.argmax(rows < 0))]
+            raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
+        return view, rows
 
     def _check_there(self) -> None:
-        if self._dropped:
-            raise NotFound(f"there is no collection {self.name!r}")
-
-    def _check_known(self, ids: Iterable[str]) -> None:
-        for item_id in ids:
-            if item_id not in self._index:
-                raise NotFound(f"there is no item {item_id!r} in collection {self.name!r}")
-
-    def _check_codes(self, codes: Codes, n: int) -> None:
-        expected = (n, self._index.size)
-        if codes.dtype != np.uint8 or codes.shape != expected:
-            raise InvalidItems(
-                f"expected {self.n_bits}-bit codes as uint8 of shape {expected}, "
-                f"got {codes.dtype} of shape {codes.shape}"
-            )
-        padding = -self.n_bits % 8
-        if padding and (codes[:, -1] & ((1 << padding) - 1)).any():
-            raise InvalidItems(f"codes have bits set beyond the {self.n_bits} that they have")
-
-
-def check_ids(ids: Sequence[str]) -> None:
-    """Raise InvalidItems for an id that is no string of 1 to 256 characters or stands twice."""
-    for place, item_id in enumerate(ids):
-        if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ID:
-            raise InvalidItems(
-                f"an id is a string of 1 to {MAX_ID} characters; that of item {place} is "
-                f"{item_id!r:.50}"
-            )
-        if not item_id.isprintable():
-            raise InvalidItems(
-                f"an id has printable characters only; item {place}: {item_id!a:.50}"
-            )
-        if not {".", ".."}.isdisjoint(item_id.split("/")):
-            raise InvalidItems(
-                f"an id has no part '.' or '..', which clients take out of a path; item {place}: "
-                f"{item_id!r:.50}"
-            )
-    if len(set(ids)) < len(ids):
-        seen: set[str] = set()
-        twice = next(i for i in ids if i in seen or seen.add(i))  # type: ignore[func-returns-value]
-        raise InvalidItems(f"every id may stand once in a batch; {twice!r} stands twice")
-
-
-def _labels(
-    labels: Sequence[int | None] | NDArray[np.int64] | None, n: int
-) -> Sequence[int | None]:
-    if labels is None:
-        return [None] * n
-    if len(labels) != n:
-        raise InvalidItems(f"expected {n} labels, one an item, got {len(labels)}")
-    plain = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    for label in plain:
-        if label is not None and not -1 <= label < 2**63:
-            raise InvalidItems(f"a label is from -1 (none) to 2**63 - 1, got {label}")
-    return [None if label == -1 else label for label in plain]
-
-
-def _payloads(payloads: Sequence[Payload | None] | None, n: int) -> Sequence[str | None]:
-    if payloads is None:
-        return [None] * n
-    if len(payloads) != n:
-        raise InvalidItems(f"expected {n} payloads, one an item, got {len(payloads)}")
-    return [None if payload is None else _dump(payload, i) for i, payload in enumerate(payloads)]
-
-
-def _dump(payload: Payload, place: int) -> str:
-    try:
-        text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidItems(f"the payload of item {place} is not JSON: {error}") from None
-    if len(text) > MAX_PAYLOAD:
-        raise InvalidItems(
-            f"a payload has at most {MAX_PAYLOAD} bytes; that of item {place} has {len(text)}"
-        )
-    return text
+        if self._gone is not None:
+            raise self._gone

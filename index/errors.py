@@ -21,3 +21,11 @@ class InvalidItems(IndexProblem, ValueError):
 
 class Unreadable(IndexProblem, OSError):
     """The record on disk is damaged, of a newer version, or in use by another process."""
+
+
+class Full(IndexProblem, OSError):
+    """There is no room on the disk; nothing of the write was kept."""
+
+
+class Replaced(NotFound):
+    """The collection has been re-encoded: its codes are of another encoder now."""

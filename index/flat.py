@@ -1,126 +1,95 @@
-"""Exact Hamming search: a Faiss flat binary index whose rows carry string ids."""
+"""The flat scan: every code is looked at. Fast for what no table helps with."""
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Sequence
-from typing import Any
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import NamedTuple
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-Codes = NDArray[np.uint8]
-Found = list[tuple[int, str]]
-"""Distance and id, ascending by both."""
+from index.words import Words, distances
+
+THREADS = max(1, min(cpu_count() or 1, faiss.omp_get_max_threads()))
+POOL = ThreadPoolExecutor(THREADS, "scan")
+# Below this many queries numpy's scan is faster than Faiss's with its threads.
+_FEW = 4
+# Faiss's heap of the nearest grows slow beyond.
+_MOST_HEAP = 512
 
 
-_THREADS = faiss.omp_get_max_threads()
-_FEW = 16
+class Hits(NamedTuple):
+    """Pairs of a query and a code that is near it, in no order."""
+
+    query: NDArray[np.int64]
+    distance: NDArray[np.int64]
+    row: NDArray[np.int64]
+
+    @classmethod
+    def join(cls, parts: list[Hits]) -> Hits:
+        """All pairs of several."""
+        if not parts:
+            return cls(*(np.empty(0, np.int64) for _ in range(3)))
+        return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-class FlatIndex:
-    """Codes in memory, found by id and by Hamming distance. Not safe for threads.
+def scan(words: Words, queries: Words, k: int, radius: int) -> Hits:
+    """For each query all codes within `radius` that are no farther than the k-th nearest.
 
-    Rows are dense and in no order: a deleted row is filled by the last one, so that an upsert or
-    a delete costs the same in a large index as in a small one.
+    Ties at the k-th place are returned in full.
     """
+    n = len(words)
+    if n == 0 or len(queries) == 0 or k < 1:
+        return Hits.join([])
+    few = len(queries) < _FEW
+    wanted = min(n, 2 * k + 32)
+    if few or wanted > _MOST_HEAP:
+        return _each(words, queries, np.arange(len(queries)), k, radius)
+    faiss.omp_set_num_threads(THREADS)
+    apart, rows = faiss.knn_hamming(_bytes(queries), _bytes(words), wanted, variant="hc")
+    kth = np.full(len(queries), apart[:, -1]) if k > wanted else apart[:, min(k, n) - 1]
+    whole = (apart[:, -1] > np.minimum(kth, radius)) | (wanted == n)
+    near = (apart <= np.minimum(kth, radius)[:, None]) & whole[:, None]
+    query, place = np.nonzero(near)
+    found = Hits(
+        query.astype(np.int64),
+        apart[query, place].astype(np.int64),
+        rows[query, place].astype(np.int64),
+    )
+    rest = np.flatnonzero(~whole)
+    return Hits.join([found, _each(words, queries, rest, k, radius)])
 
-    def __init__(self, n_bits: int) -> None:
-        self.size = (n_bits + 7) // 8
-        # Faiss's stubs leave out the memory of the index.
-        self._faiss: Any = faiss.IndexBinaryFlat(8 * self.size)
-        self._ids: list[str] = []
-        self._rows: dict[str, int] = {}
 
-    def __len__(self) -> int:
-        return len(self._ids)
+def _each(words: Words, queries: Words, which: NDArray[np.int64], k: int, radius: int) -> Hits:
+    def one(query: int) -> Hits:
+        apart = distances(words, queries[query])
+        rows = np.flatnonzero(apart <= min(_kth_bound(apart, k), radius))
+        near = apart[rows]
+        counts = np.bincount(near) if len(near) else np.zeros(1, np.int64)
+        kth = int(np.searchsorted(np.cumsum(counts), k))
+        rows = rows[near <= kth]
+        return Hits(np.full(len(rows), query), apart[rows].astype(np.int64), rows)
 
-    def __contains__(self, item_id: str) -> bool:
-        return item_id in self._rows
+    if len(which) < 2 or len(words) < 1 << 12:
+        return Hits.join([one(query) for query in which.tolist()])
+    return Hits.join(list(POOL.map(one, which.tolist())))
 
-    def upsert(self, ids: Sequence[str], codes: Codes) -> None:
-        """Set the codes of ids, new or not. `codes` is (n, size); no id may stand twice."""
-        rows = [self._rows.get(item_id, -1) for item_id in ids]
-        old = np.flatnonzero(np.array(rows, np.int64) >= 0)
-        if old.size:
-            self._codes()[np.array(rows)[old]] = codes[old]
-        new = [i for i, row in enumerate(rows) if row < 0]
-        if new:
-            self._faiss.add(np.ascontiguousarray(codes[new]))
-            for i in new:
-                self._rows[ids[i]] = len(self._ids)
-                self._ids.append(ids[i])
 
-    def delete(self, ids: Sequence[str]) -> None:
-        """Remove ids that are there, each once."""
-        codes = self._codes()
-        for item_id in ids:
-            row, last = self._rows.pop(item_id), self._ids.pop()
-            if last != item_id:
-                codes[row] = codes[len(self._ids)]
-                self._ids[row] = last
-                self._rows[last] = row
-        del codes
-        self._faiss.xb.resize(len(self._ids) * self.size)
-        self._faiss.ntotal = len(self._ids)
+def _kth_bound(apart: NDArray[np.unsignedinteger], k: int) -> int:
+    """A distance within which there are at least k codes, or all: not much more than needed."""
+    n = len(apart)
+    if k >= n:
+        return int(apart.max())
+    step = n >> 15
+    if step > 1:
+        counts = np.cumsum(np.bincount(apart[::step])) * step
+        bound = int(np.searchsorted(counts, 2 * k + 8 * step))
+        if bound < len(counts) and np.count_nonzero(apart <= bound) >= k:
+            return bound
+    return int(np.searchsorted(np.cumsum(np.bincount(apart)), k))
 
-    def codes(self, ids: Sequence[str]) -> Codes:
-        """The codes of ids that are there, (len(ids), size)."""
-        return self._codes()[[self._rows[item_id] for item_id in ids]]
 
-    def search(self, queries: Codes, k: int, radius: int | None = None) -> list[Found]:
-        """The k nearest of each query, within `radius` where one is given.
-
-        Exact. Ties are broken by id, at the k-th place too; there are fewer than k where the
-        index or the radius holds fewer.
-        """
-        k = min(k, len(self))
-        if k == 0 or len(queries) == 0:
-            return [[] for _ in range(len(queries))]
-        # Threads that wait for a busy core cost a few queries more than they bring.
-        faiss.omp_set_num_threads(1 if len(queries) < _FEW else _THREADS)
-        queries = np.ascontiguousarray(queries)
-        # One more than asked for tells whether the k-th place is a tie.
-        distances, rows = self._faiss.search(queries, min(k + 1, len(self)))
-        tied = np.zeros(len(queries), bool)
-        if k < len(self):
-            tied = distances[:, k] == distances[:, k - 1]
-            if radius is not None:
-                tied &= distances[:, k] <= radius
-        found: list[Found] = [
-            [] if cut else sorted(zip(near.tolist(), self._names(at), strict=True))
-            for cut, near, at in zip(tied.tolist(), distances[:, :k], rows[:, :k], strict=True)
-        ]
-        for cut_at in np.unique(distances[tied, k - 1]).tolist():
-            among = np.flatnonzero(tied & (distances[:, k - 1] == cut_at))
-            for start in range(0, len(among), _FEW):
-                part = among[start : start + _FEW]
-                for query, near in zip(part, self._within(queries[part], cut_at, k), strict=True):
-                    found[query] = near
-        if radius is not None:
-            found = [[pair for pair in near if pair[0] <= radius] for near in found]
-        return found
-
-    def _within(self, queries: Codes, radius: int, k: int) -> list[Found]:
-        """The k nearest of each query, where more than k lie within `radius`, many just there."""
-        # Faiss finds what is strictly nearer than the number it is given.
-        limits, distances, rows = self._faiss.range_search(queries, radius + 1)
-        found = []
-        for first, last in zip(limits[:-1].tolist(), limits[1:].tolist(), strict=True):
-            near, at = distances[first:last].astype(np.int64), rows[first:last]
-            closer = near < radius
-            inside = sorted(zip(near[closer].tolist(), self._names(at[closer]), strict=True))
-            tie = heapq.nsmallest(k - len(inside), self._names(at[~closer]))
-            found.append(inside + [(radius, item_id) for item_id in tie])
-        return found
-
-    def _names(self, rows: NDArray[np.int64]) -> list[str]:
-        return [self._ids[row] for row in rows.tolist()]
-
-    def _codes(self) -> Codes:
-        """Faiss's own memory, (n, size): valid until the next row is added or removed."""
-        if not self._ids:
-            return np.empty((0, self.size), np.uint8)
-        codes: Codes = faiss.rev_swig_ptr(self._faiss.xb.data(), len(self._ids) * self.size)
-        return codes.reshape(-1, self.size)
+def _bytes(words: Words) -> NDArray[np.uint8]:
+    return np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)

@@ -2,32 +2,32 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from threading import Lock
+from collections.abc import Callable
+from queue import SimpleQueue
+from threading import Event, Lock, Thread
+from time import monotonic
+from weakref import ref
 
+import numpy as np
+from numpy.typing import NDArray
+
+from index import migrate
 from index.collection import Collection
 from index.database import Database
 from index.errors import AlreadyExists, InvalidItems, NotFound
+from index.record import SCHEMA
+from index.words import Codes
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+# Names that nobody can give: collections that are being made.
+_UNFINISHED = "/new"
+# Of the time of a core, the share that maintenance takes at most.
+_SHARE = 0.25
+_COLUMNS = "key, name, n_bits, encoder, fingerprint, keep_descriptors"
 
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS collections (
-        key INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        n_bits INTEGER NOT NULL,
-        encoder TEXT NOT NULL,
-        fingerprint TEXT NOT NULL
-    ) STRICT""",
-    """CREATE TABLE IF NOT EXISTS items (
-        collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
-        id TEXT NOT NULL,
-        code BLOB NOT NULL,
-        label INTEGER,
-        payload TEXT,
-        PRIMARY KEY (collection, id)
-    ) STRICT, WITHOUT ROWID""",
-)
+log = logging.getLogger("bitcell")
 
 
 class Store:
@@ -36,14 +36,40 @@ class Store:
     def __init__(self, database: Database) -> None:
         self._database = database
         self._lock = Lock()
+        self._maintenance = Maintenance()
         with database.transaction() as connection:
-            for statement in _SCHEMA:
+            if database.version == 1:
+                migrate.prepare(connection)
+            for statement in SCHEMA:
                 connection.execute(statement)
-        rows = database.read("SELECT key, name, n_bits, encoder, fingerprint FROM collections")
-        self._collections = {row[1]: Collection(database, *row) for row in rows}
+            if database.version == 1:
+                migrate.finish(database, connection)
+            connection.execute("DELETE FROM collections WHERE name LIKE ?", ("%" + _UNFINISHED,))
+        rows = database.read(f"SELECT {_COLUMNS} FROM collections")  # noqa: S608
+        self._collections = {row[1]: self._open(*row) for row in rows}
+
+    def _open(
+        self, key: int, name: str, n_bits: int, encoder: str, fingerprint: str, keep: int
+    ) -> Collection:
+        wake = self._maintenance.wake
+        return Collection(self._database, key, name, n_bits, encoder, fingerprint, keep, wake)
+
+    def close(self) -> None:
+        """Stop what runs in the background; the database stays open."""
+        self._maintenance.close()
+
+    def settle(self) -> None:
+        """Wait until all tables are built and nothing is left to do in the background."""
+        self._maintenance.settle()
 
     def create(
-        self, name: str, n_bits: int, *, encoder: str = "", fingerprint: str = ""
+        self,
+        name: str,
+        n_bits: int,
+        *,
+        encoder: str = "",
+        fingerprint: str = "",
+        keep_descriptors: bool = False,
     ) -> Collection:
         """A new, empty collection.
 
@@ -55,6 +81,8 @@ class Store:
             Code length.
         encoder, fingerprint : str
             What makes the codes; kept, not interpreted.
+        keep_descriptors : bool
+            Whether items come with their descriptors, to rerank by and to encode anew.
 
         Raises
         ------
@@ -67,16 +95,20 @@ class Store:
         with self._lock:
             if name in self._collections:
                 raise AlreadyExists(f"there is a collection {name!r} already")
-            with self._database.transaction() as connection:
-                cursor = connection.execute(
-                    "INSERT INTO collections (name, n_bits, encoder, fingerprint) "
-                    "VALUES (?, ?, ?, ?)",
-                    (name, n_bits, encoder, fingerprint),
-                )
-            key = cursor.lastrowid or 0
-            collection = Collection(self._database, key, name, n_bits, encoder, fingerprint)
+            collection = self._insert(name, n_bits, encoder, fingerprint, keep_descriptors)
             self._collections[name] = collection
             return collection
+
+    def _insert(
+        self, name: str, n_bits: int, encoder: str, fingerprint: str, keep: bool
+    ) -> Collection:
+        with self._database.transaction() as connection:
+            cursor = connection.execute(
+                "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors) "
+                "VALUES (?, ?, ?, ?, ?)",
+                (name, n_bits, encoder, fingerprint, int(keep)),
+            )
+        return self._open(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep))
 
     def get(self, name: str) -> Collection:
         """The collection of a name; NotFound where there is none."""
@@ -95,6 +127,114 @@ class Store:
         with self._lock:
             self.get(name).drop()
             del self._collections[name]
+
+    def reencode(
+        self,
+        name: str,
+        encode: Callable[[NDArray[np.float16]], Codes],
+        n_bits: int,
+        *,
+        encoder: str = "",
+        fingerprint: str = "",
+        progress: Callable[[int, int], None] = lambda done, of: None,
+    ) -> Collection:
+        """Encode all items anew from the descriptors that are kept, and change over at once.
+
+        Until then the collection serves, and takes writes, which are encoded anew as well; on
+        an error or a crash nothing has changed. Calls of a collection from before the change raise
+        `Replaced`: get it anew, and encode anew.
+
+        Parameters
+        ----------
+        encode : callable
+            Descriptors, (n, d) float16, to packed codes of `n_bits`.
+        progress : callable
+            Told how many items are done, of how many.
+
+        Raises
+        ------
+        NotFound
+        InvalidItems
+            The collection keeps no descriptors.
+        AlreadyExists
+            It is being encoded anew already.
+        """
+        old = self.get(name)
+        old.begin_copy()
+        new = None
+        try:
+            new = self._insert(name + _UNFINISHED, n_bits, encoder, fingerprint, True)
+            old.copy_into(new, encode, progress)
+            with self._lock, self._database.exclusive():
+                old.copy_rest(new, encode)
+                new.take_over(old)
+                self._collections[name] = new
+        except BaseException:
+            if new is not None:
+                new.drop()
+            raise
+        finally:
+            old.end_copy()
+        return new
+
+
+class Maintenance:
+    """One thread that keeps collections fit; it takes a share of the time only."""
+
+    def __init__(self) -> None:
+        self._queue: SimpleQueue[Collection | Event | None] = SimpleQueue()
+        self._waiting: set[int] = set()
+        self._lock = Lock()
+        self._closed = Event()
+        # The thread does not keep alive what nobody closed.
+        self._thread = Thread(target=_run, args=(ref(self), self._queue), daemon=True)
+        self._thread.name = "maintenance"
+        self._thread.start()
+
+    def wake(self, collection: Collection) -> None:
+        """Look at a collection some time soon."""
+        with self._lock:
+            if collection.key not in self._waiting:
+                self._waiting.add(collection.key)
+                self._queue.put(collection)
+
+    def settle(self) -> None:
+        """Wait until all that is asked for so far is done."""
+        for _ in range(2):
+            done = Event()
+            self._queue.put(done)
+            done.wait()
+
+    def close(self) -> None:
+        """Stop; a second call does nothing."""
+        self._closed.set()
+        self._queue.put(None)
+        self._thread.join()
+
+    def look(self, collection: Collection) -> None:
+        """Do what there is to do for a collection."""
+        with self._lock:
+            self._waiting.discard(collection.key)
+        if self._closed.is_set():
+            return
+        start = monotonic()
+        try:
+            collection.maintain()
+        except Exception:
+            # Nothing is lost by it: answers stay exact, and the next write comes back to it.
+            log.exception("collection %r could not be kept fit", collection.name)
+        if self._queue.empty():
+            self._closed.wait((monotonic() - start) * (1 / _SHARE - 1))
+
+
+def _run(maintenance: ref[Maintenance], queue: SimpleQueue[Collection | Event | None]) -> None:
+    while (item := queue.get()) is not None:
+        if isinstance(item, Event):
+            item.set()
+        elif (there := maintenance()) is not None:
+            there.look(item)
+            del there
+        del item
 
 
 def check_name(name: str) -> None:

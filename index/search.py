@@ -1,0 +1,274 @@
+"""Exact search over a view, with what proves it: the radius covered, the codes looked at."""
+
+from __future__ import annotations
+
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from index import cost, flat
+from index.flat import Hits
+from index.rows import View
+from index.segment import Segment
+from index.tables import Tables
+from index.words import Words
+
+# Not the pool of scans, which these wait for.
+_POOL = ThreadPoolExecutor(flat.THREADS, "search")
+_MANY = 32
+# Values at one distance of a substring: beyond, a scan is cheaper in any collection.
+_MOST_FLIPS = 1 << 17
+_AT_ONCE = 512
+_AT_ONCE_SCANNED = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """What an answer rests on.
+
+    Attributes
+    ----------
+    exact : bool
+        No item that is not in the answer is nearer than those that are.
+    radius : int
+        Every code within this distance of the query has been looked at.
+    looked : int
+        How many codes were.
+    tie : int
+        How many items lie at the distance of the last neighbour, in the answer or not.
+    """
+
+    exact: bool
+    radius: int
+    looked: int
+    tie: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The neighbours of one query as rows of a view, ascending by distance, then by id."""
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.int64]
+    certificate: Certificate
+
+
+def search(
+    view: View, queries: Words, k: int, radius: int | None, mask: NDArray[np.bool_] | None = None
+) -> list[Answer]:
+    """The k nearest of each query, within `radius` if given, among the rows that `mask` allows."""
+    n_bits = view.segment.n_bits
+    reach = n_bits if radius is None else min(radius, n_bits)
+    allowed = view.alive if mask is None else mask if view.alive is None else mask & view.alive
+    asked = _Asked(view, k, reach, allowed)
+    if len(queries) < 2 * _MANY or flat.THREADS == 1 or not asked.uses_tables(len(queries)):
+        return asked.answers(queries)
+    parts = np.array_split(queries, flat.THREADS * -(-len(queries) // (flat.THREADS * _AT_ONCE)))
+    return [one for part in _POOL.map(asked.by_tables, parts) for one in part]
+
+
+class _Asked:
+    """One search: what all its queries have in common."""
+
+    def __init__(self, view: View, k: int, reach: int, allowed: NDArray[np.bool_] | None) -> None:
+        self.view, self.k, self.reach, self.allowed = view, k, reach, allowed
+        self.segment: Segment = view.segment
+        self.n_bits = view.segment.n_bits
+        n = len(view.segment)
+        self.early = None if allowed is None else allowed[:n]
+        self.late = None if allowed is None else np.flatnonzero(allowed[n:])
+        n_allowed = n if self.early is None else int(np.count_nonzero(self.early))
+        self.share = n_allowed / n if n else 0.0
+        self._counts: NDArray[np.int64] | None = None
+        if self.early is not None or self.segment.shares_codes:
+            self._counts = self.segment.counts(self.early)
+
+    def uses_tables(self, n_queries: int) -> bool:
+        prepared = self.segment.prepared
+        if prepared is None or not self.share:
+            return False
+        # Of codes that are not allowed as many again must be met; scanning leaves them out.
+        k = self.k / self.share
+        return self.share > 0.02 and prepared[0].prefers_tables(k, self.reach, n_queries)
+
+    def answers(self, queries: Words) -> list[Answer]:
+        tables = self.uses_tables(len(queries))
+        if tables:
+            return self.by_tables(queries)
+        codes = self._scanned()
+        return [
+            answer
+            for first in range(0, len(queries), _AT_ONCE_SCANNED)
+            for answer in self._answers(queries[first : first + _AT_ONCE_SCANNED], codes)
+        ]
+
+    def by_tables(self, queries: Words) -> list[Answer]:
+        return self._answers(queries, None)
+
+    def _scanned(self) -> tuple[Words, NDArray[np.int64] | None]:
+        """The codes that a scan looks at, and which of all they are."""
+        if self.early is None or self._counts is None:
+            return self.segment.codes, None
+        there = np.flatnonzero(self._counts)
+        return self.segment.codes[there], there
+
+    def _answers(
+        self, queries: Words, scanned: tuple[Words, NDArray[np.int64] | None] | None
+    ) -> list[Answer]:
+        nq = len(queries)
+        radius = np.full(nq, self.n_bits)
+        looked = np.zeros(nq, np.int64)
+        if scanned is None:
+            prepared = self.segment.prepared
+            assert prepared is not None  # noqa: S101
+            probe = _Probe(*prepared, self._counts, queries, self.k, self.reach)
+            parts = [probe.hits]
+            radius, looked = probe.radius, probe.looked
+            rest = probe.rest
+            if len(rest):
+                scanned = self._scanned()
+        else:
+            parts, rest = [], np.arange(nq)
+        if scanned is not None and len(rest):
+            words, which = scanned
+            hits = flat.scan(words, queries[rest], self.k, self.reach)
+            code = hits.row if which is None else which[hits.row]
+            parts.append(Hits(rest[hits.query], hits.distance, code))
+            looked[rest] += len(words)
+            radius[rest] = self.n_bits
+        base = Hits.join(parts)
+        tail = self.view.tail if self.late is None else self.view.tail[self.late]
+        new = flat.scan(tail, queries, self.k, self.reach)
+        return self._cut(nq, base, new, radius, looked + len(tail))
+
+    def _cut(
+        self, nq: int, base: Hits, new: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]
+    ) -> list[Answer]:
+        """The k nearest of the codes found, as rows."""
+        width = self.n_bits + 1
+        weights = None if self._counts is None else self._counts[base.row]
+        near = np.bincount(base.query * width + base.distance, weights, nq * width)
+        near = near.astype(np.int64) + np.bincount(
+            new.query * width + new.distance, minlength=nq * width
+        )
+        near = near.reshape(nq, width)
+        within = np.cumsum(near, axis=1)
+        # The distance of the last neighbour: of the k-th, or of the farthest where there are fewer.
+        last = (within < np.minimum(self.k, within[:, -1])[:, None]).sum(axis=1)
+        tie = near[np.arange(nq), np.minimum(last, width - 1)]
+        base = _keep(base, base.distance <= last[base.query])
+        new = _keep(new, new.distance <= last[new.query])
+        hits = self._expand(base)
+        order = np.lexsort((hits.row, hits.distance, hits.query))
+        hits = _keep(hits, order)
+        firsts = np.searchsorted(hits.query, np.arange(nq + 1))
+        place = np.arange(len(hits.query)) - firsts[hits.query]
+        hits = _keep(hits, place < self.k)
+        edges = np.searchsorted(hits.query, np.arange(nq + 1)).tolist()
+        rows, apart = hits.row, hits.distance
+        late = self._late(new)
+        answers = []
+        for query, (t, r, n) in enumerate(
+            zip(tie.tolist(), radius.tolist(), looked.tolist(), strict=True)
+        ):
+            here = slice(edges[query], edges[query + 1])
+            found, at = rows[here], apart[here]
+            if query in late:
+                found, at = self._merge(found, at, *late[query])
+            answers.append(Answer(found, at, Certificate(True, r, n, t)))
+        return answers
+
+    def _expand(self, base: Hits) -> Hits:
+        """From codes to the rows that have them."""
+        place, row = self.segment.members(base.row, None if self.early is not None else self.k)
+        hits = Hits(base.query[place], base.distance[place], row)
+        return hits if self.early is None else _keep(hits, self.early[row])
+
+    def _late(self, new: Hits) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Rows and distances in the tail, by query."""
+        if not len(new.query):
+            return {}
+        row = new.row if self.late is None else self.late[new.row]
+        row = row + len(self.segment)
+        order = np.argsort(new.query, kind="stable")
+        queries, starts = np.unique(new.query[order], return_index=True)
+        rows, apart = np.split(row[order], starts[1:]), np.split(new.distance[order], starts[1:])
+        return dict(zip(queries.tolist(), zip(rows, apart, strict=True), strict=True))
+
+    def _merge(
+        self,
+        rows: NDArray[np.int64],
+        apart: NDArray[np.int64],
+        late_rows: NDArray[np.int64],
+        late_apart: NDArray[np.int64],
+    ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        rows, apart = np.concatenate([rows, late_rows]), np.concatenate([apart, late_apart])
+        names = self.view.names(rows)
+        keys = sorted(zip(apart.tolist(), names, range(len(rows)), strict=True))[: self.k]
+        order = np.array([place for _, _, place in keys], np.int64)
+        return rows[order], apart[order]
+
+
+class _Probe:
+    """Queries put to the tables, until each has its k nearest or has cost a scan."""
+
+    def __init__(
+        self,
+        model: cost.Model,
+        tables: Tables,
+        counts: NDArray[np.int64] | None,
+        queries: Words,
+        k: int,
+        reach: int,
+    ) -> None:
+        nq, n_bits = len(queries), model.near.shape[1] - 1
+        width, m = n_bits + 1, len(tables)
+        self.radius = np.full(nq, -1)
+        self.looked = np.zeros(nq, np.int64)
+        near = np.zeros((nq, width), np.int64)
+        # No code farther than this can be among the k nearest.
+        bound = np.full(nq, reach)
+        spent = np.zeros(nq)
+        parts: list[Hits] = []
+        active = np.arange(nq)
+        given_up = np.zeros(nq, bool)
+        keys = tables.keys(queries)
+        for step in range(n_bits + 1):
+            distance, table = divmod(step, m)
+            n_probes = tables.probes(table, distance)
+            over = spent[active] + cost.PROBE * n_probes > model.flat
+            if n_probes > _MOST_FLIPS:
+                over[:] = True
+            given_up[active[over]] = True
+            active = active[~over]
+            if not len(active):
+                break
+            if n_probes:
+                query, row, apart, looked = tables.look(
+                    table, distance, keys[table][active], queries[active]
+                )
+                self.looked[active] += looked
+                spent[active] += cost.PROBE * n_probes + cost.CANDIDATE * looked
+                query = active[query]
+                good = apart <= bound[query]
+                if counts is not None:
+                    good &= counts[row] > 0
+                hits = Hits(query[good], apart[good], row[good])
+                parts.append(hits)
+                weights = None if counts is None else counts[hits.row]
+                new = np.bincount(hits.query * width + hits.distance, weights, nq * width)
+                near += new.astype(np.int64).reshape(nq, width)
+            self.radius[active] = step
+            within = np.cumsum(near[active], axis=1)
+            bound[active] = np.minimum(reach, (within < k).sum(axis=1))
+            active = active[bound[active] > step]
+        self.rest = np.flatnonzero(given_up)
+        found = Hits.join(parts)
+        keep = (found.distance <= bound[found.query]) & ~given_up[found.query]
+        self.hits = _keep(found, keep)
+
+
+def _keep(hits: Hits, which: NDArray[np.bool_] | NDArray[np.int64]) -> Hits:
+    return Hits(hits.query[which], hits.distance[which], hits.row[which])
