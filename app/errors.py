@@ -14,7 +14,7 @@ from starlette.exceptions import HTTPException
 from app.benchmark.datasets import BadDataset, UnknownDataset
 from app.npy import BadNpy
 from hashing import BadEncoder, InvalidInput
-from index import AlreadyExists, InvalidItems, NotFound
+from index import AlreadyExists, Full, InvalidItems, NotFound, Unreadable
 
 MEDIA_TYPE = "application/problem+json"
 _SHOWN = 10
@@ -51,7 +51,9 @@ _STATUS: dict[type[Exception], int] = {
     InvalidInput: 422,
     InvalidItems: 422,
     BadDataset: 422,
+    Unreadable: 422,
     Busy: 503,
+    Full: 507,
 }
 
 

@@ -27,6 +27,8 @@ _BODIES = (
     schemas.NewEncoder,
     schemas.ToEncode,
     schemas.NewCollection,
+    schemas.Reencode,
+    schemas.Restore,
     schemas.NewItems,
     schemas.Ids,
     schemas.Query,

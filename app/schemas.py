@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
@@ -11,6 +11,7 @@ Integer = Annotated[int, Field(strict=True)]
 Label = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 Text = Annotated[str, Field(strict=True)]
+RerankBy = Literal["descriptors", "bits"]
 # The first wrong element ends the reading: one error an element would fill the memory.
 Numbers = Annotated[list[Number], Field(fail_fast=True)]
 Descriptors = Annotated[
@@ -87,6 +88,28 @@ class NewCollection(Body):
 
     name: Text
     encoder: Text
+    keep_descriptors: bool = Field(
+        False, description="As float16 on disk, to rerank by and to encode anew."
+    )
+
+
+class Reencode(Body):
+    """The encoder that is to make the codes of a collection from now on."""
+
+    encoder: Text
+
+
+class Restore(Body):
+    """A snapshot to make a collection of: a file in `snapshots/` of the data directory."""
+
+    snapshot: Text
+
+
+class SnapshotOut(BaseModel):
+    """A snapshot: a file in `snapshots/` of the data directory."""
+
+    snapshot: str
+    items: int
 
 
 class CollectionOut(BaseModel):
@@ -97,6 +120,7 @@ class CollectionOut(BaseModel):
     fingerprint: str = Field(description="Of the encoder that made its codes.")
     n_bits: int
     items: int = Field(description="How many items it holds.")
+    keep_descriptors: bool
 
 
 class NewItem(Body):
@@ -158,6 +182,26 @@ class Query(Body):
         None, ge=0, le=2**31 - 2, description="Nothing at a greater Hamming distance."
     )
     payloads: bool = Field(True, description="Whether payloads are returned.")
+    offset: Integer = Field(0, ge=0, description="How many of the nearest to leave out.")
+    filter: dict[str, JsonValue] | None = Field(
+        None,
+        description=(
+            'Only items that match: `{"label": 3}`, `{"price": {"gte": 1, "lt": 5}}`, '
+            '`{"a.b": {"in": ["x", "y"]}}`; several fields in one object are all to match, and '
+            "`and`, `or`, `not` combine such objects. Exact like any search."
+        ),
+        examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
+    )
+    rerank: Integer | None = Field(
+        None, ge=1, description="Take so many by Hamming distance and order them anew."
+    )
+    rerank_by: RerankBy | None = Field(
+        None,
+        description=(
+            "`descriptors`: Euclidean distance to those that are kept, the default where they are. "
+            "`bits`: asymmetric distance of the query's projection to the codes."
+        ),
+    )
 
 
 class NeighbourOut(BaseModel):
@@ -167,12 +211,23 @@ class NeighbourOut(BaseModel):
     distance: int = Field(description="Hamming distance.")
     label: int | None = None
     payload: dict[str, Any] | None = None
+    score: float | None = Field(None, description="What it was reranked by.")
+
+
+class CertificateOut(BaseModel):
+    """What an answer rests on."""
+
+    exact: bool = Field(description="No item that is left out is nearer.")
+    radius: int = Field(description="Every code within this distance has been looked at.")
+    looked: int = Field(description="How many codes were looked at.")
+    tie: int = Field(description="How many items lie at the distance of the last neighbour.")
 
 
 class QueryOut(BaseModel):
-    """Neighbours of each query, ascending by distance, then by id."""
+    """Neighbours of each query, ascending by distance, then by id; and what proves each."""
 
     results: list[list[NeighbourOut]]
+    certificates: list[CertificateOut]
 
 
 class NewBenchmark(Body):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from datetime import UTC, datetime
 from threading import Lock
 from typing import Any
 
@@ -15,12 +17,14 @@ from app.settings import Settings
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.checks import as_descriptors, check_int
 from hashing.storage import from_bytes
-from index import Collection, Database, Store
+from index import Collection, Database, Filter, Found, NotFound, Replaced, Store, snapshot
 from index.store import check_name
 
 MAX_DIMENSION = 16384
 MAX_VALUES = 1 << 24
 DEFAULT_K = 10
+# As deep as paging and reranking go.
+MAX_REACH = 100_000
 
 
 class Service:
@@ -38,6 +42,7 @@ class Service:
             raise
         # Held while an encoder is tied to a collection, or dropped because none is.
         self._ties = Lock()
+        self._encoding: list[str] = []
 
     def close(self) -> None:
         """Stop what runs in the background and close the record."""
@@ -95,18 +100,57 @@ class Service:
     def drop_encoder(self, name: str) -> None:
         """Forget an encoder that no collection uses."""
         with self._ties:
+            if name in self._encoding:
+                raise Conflict(f"encoder {name!r} is encoding a collection: wait until it is done")
             users = [c.name for c in self.store.list() if c.encoder == name]
             if users:
                 raise Conflict(f"encoder {name!r} is used by {', '.join(users)}: drop those first")
             self.encoders.drop(name)
 
-    def create_collection(self, name: str, encoder: str) -> Collection:
+    def create_collection(
+        self, name: str, encoder: str, keep_descriptors: bool = False
+    ) -> Collection:
         """An empty collection for codes of an encoder."""
         with self._ties:
             used = self.encoders.get(encoder)
             return self.store.create(
-                name, used.hasher.n_bits, encoder=encoder, fingerprint=used.fingerprint
+                name,
+                used.hasher.n_bits,
+                encoder=encoder,
+                fingerprint=used.fingerprint,
+                keep_descriptors=keep_descriptors,
             )
+
+    def reencode(self, name: str, encoder: str) -> Collection:
+        """Encode a collection anew from the descriptors it keeps; it serves meanwhile."""
+        with self._ties:
+            used = self.encoders.get(encoder)
+            self._encoding.append(encoder)
+        try:
+            return self.store.reencode(
+                name,
+                used.hasher.encode,
+                used.hasher.n_bits,
+                encoder=encoder,
+                fingerprint=used.fingerprint,
+            )
+        finally:
+            self._encoding.remove(encoder)
+
+    def snapshot(self, name: str) -> tuple[str, int]:
+        """Write a collection to a new file in `snapshots/`: its name, and how many items it has."""
+        collection = self.store.get(name)
+        folder = self.settings.data_dir / "snapshots"
+        folder.mkdir(exist_ok=True)
+        file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
+        return file, snapshot.write(collection, folder / file)
+
+    def restore(self, name: str, file: str) -> Collection:
+        """A new collection of the items in a file in `snapshots/`."""
+        path = self.settings.data_dir / "snapshots" / file
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", file) or not path.is_file():
+            raise NotFound(f"there is no snapshot {file!r:.200} in {path.parent}")
+        return snapshot.read(self.store, path, name)
 
     def upsert(
         self,
@@ -117,12 +161,18 @@ class Service:
         payloads: list[dict[str, Any] | None] | None = None,
     ) -> Collection:
         """Encode descriptors and put them into a collection."""
-        collection = self.store.get(name)
-        codes = self._hasher(collection).encode(descriptors)
-        if len(codes) != len(ids):
-            raise InvalidInput(f"expected {len(codes)} ids, one a descriptor, got {len(ids)}")
-        collection.upsert(ids, codes, labels, payloads)
-        return collection
+        while True:
+            collection = self.store.get(name)
+            codes = self._hasher(collection).encode(descriptors)
+            if len(codes) != len(ids):
+                raise InvalidInput(f"expected {len(codes)} ids, one a descriptor, got {len(ids)}")
+            kept = descriptors if collection.keep_descriptors else None
+            try:
+                collection.upsert(ids, codes, labels, payloads, kept)
+            except Replaced:
+                # It has been encoded anew meanwhile, and so must these be.
+                continue
+            return collection
 
     def query(
         self,
@@ -133,32 +183,43 @@ class Service:
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
         payloads: bool = True,
-    ) -> list[list[dict[str, Any]]]:
+        offset: int = 0,
+        where: Filter | None = None,
+        rerank: int | None = None,
+        rerank_by: str | None = None,
+    ) -> list[Found]:
         """The neighbours of descriptors, or of items that are in the collection."""
         collection = self.store.get(name)
         if k is None:
             k = DEFAULT_K if radius is None else self.settings.max_k
         if k > self.settings.max_k:
             raise InvalidInput(f"k is at most {self.settings.max_k} (BITCELL_MAX_K), got {k}")
+        reach = max(offset + k, rerank or 0)
+        if reach > MAX_REACH:
+            raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
         if descriptors is None:
             codes = collection.codes(ids or [])
+            if rerank is not None:
+                descriptors = collection.descriptors(ids or [])
         else:
             codes = self._hasher(collection).encode(descriptors)
-        if len(codes) * min(k, len(collection)) > self.settings.max_results:
+        if len(codes) * min(reach, len(collection)) > self.settings.max_results:
             raise TooLarge(
                 f"a query returns at most {self.settings.max_results} neighbours "
-                f"(BITCELL_MAX_RESULTS), this one asks for {len(codes)} times {k}"
+                f"(BITCELL_MAX_RESULTS), this one asks for {len(codes)} times {reach}"
             )
-        found = collection.search(codes, k, radius, payloads=payloads)
-        return [
-            [
-                {"id": near.id, "distance": near.distance}
-                | ({} if near.label is None else {"label": near.label})
-                | ({} if near.payload is None else {"payload": near.payload})
-                for near in one.neighbours
-            ]
-            for one in found
-        ]
+        by: dict[str, Any] = {}
+        if rerank is not None:
+            if rerank_by is None:
+                rerank_by = "descriptors" if collection.keep_descriptors else "bits"
+            if rerank_by == "descriptors":
+                by["descriptors"] = descriptors
+            else:
+                queries: Any = descriptors
+                by["projections"] = self._hasher(collection).project(queries)
+        return collection.search(
+            codes, k, radius, payloads=payloads, offset=offset, where=where, rerank=rerank, **by
+        )
 
     def _hasher(self, collection: Collection) -> Hasher:
         encoder = self.encoders.get(collection.encoder)

@@ -16,6 +16,7 @@ from index.database import Database
 from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
 from index.filters import Filter
 from index.ids import pack
+from index.memory import give_back
 from index.record import Record
 from index.rerank import by_bits, by_descriptor
 from index.rows import Rows, View
@@ -222,6 +223,13 @@ class Collection:
         view, rows = self._locate(ids)
         return to_codes(view.words(rows), self._size)
 
+    def descriptors(self, ids: Sequence[str]) -> NDArray[np.float16]:
+        """The descriptors of items, (len(ids), d), where they are kept; NotFound, InvalidItems."""
+        self._check_keeps()
+        self._check_there()
+        view, rows = self._locate(ids)
+        return self._record.descriptors(view.serials(rows).tolist())
+
     def search(
         self,
         queries: Codes,
@@ -287,11 +295,7 @@ class Collection:
         projections: ArrayLike | None,
     ) -> tuple[list[Answer], list[NDArray[np.float64]]]:
         if descriptors is not None:
-            if not self.keep_descriptors:
-                raise InvalidItems(
-                    f"collection {self.name!r} keeps no descriptors to rerank by: make it with "
-                    "keep_descriptors"
-                )
+            self._check_keeps()
             return by_descriptor(view, answers, descriptors, self._dimension, self._record)
         if projections is None:
             raise InvalidItems("rerank takes the descriptors of the queries or their projections")
@@ -349,11 +353,7 @@ class Collection:
     def begin_copy(self) -> None:
         """Note from now on what is written, for `copy_rest`."""
         self._check_there()
-        if not self.keep_descriptors:
-            raise InvalidItems(
-                f"collection {self.name!r} keeps no descriptors, so it cannot be encoded anew: "
-                "make it with keep_descriptors"
-            )
+        self._check_keeps()
         with self._database.exclusive():
             if self._touched is not None:
                 raise AlreadyExists(f"collection {self.name!r} is being encoded anew already")
@@ -422,14 +422,45 @@ class Collection:
 
         Raises InvalidItems where none are kept.
         """
-        if not self.keep_descriptors:
-            raise InvalidItems(f"collection {self.name!r} keeps no descriptors")
+        self._check_keeps()
+        for ids, _, labels, _, kept in self.export():
+            if kept is not None:
+                yield ids, labels, kept
+
+    def export(
+        self,
+    ) -> Iterator[
+        tuple[
+            list[str],
+            Codes,
+            NDArray[np.int64],
+            list[dict[str, Any] | None],
+            NDArray[np.float16] | None,
+        ]
+    ]:
+        """All items of this moment, some at a time, as `upsert` takes them."""
+        self._check_there()
         view = self._rows.view()
         rows = np.arange(view.n_rows) if view.alive is None else np.flatnonzero(view.alive)
         for first in range(0, len(rows), _CHUNK):
             part = rows[first : first + _CHUNK]
-            kept = self._record.descriptors(view.serials(part).tolist())
-            yield view.names(part), view.labels(part), kept
+            serials = view.serials(part).tolist()
+            texts = self._record.payloads(serials)
+            payloads = [json.loads(texts[s]) if s in texts else None for s in serials]
+            kept = self._record.descriptors(serials) if self.keep_descriptors else None
+            codes = to_codes(view.words(part), self._size)
+            yield view.names(part), codes, view.labels(part), payloads, kept
+
+    def rename(self, name: str) -> None:
+        """Have another name from now on."""
+
+        def work(connection: sqlite3.Connection) -> None:
+            connection.execute("UPDATE collections SET name = ? WHERE key = ?", (name, self.key))
+
+        def publish() -> None:
+            self.name = name
+
+        self._database.write(work, publish, lambda: None)
 
     def maintain(self) -> None:
         """Do what keeps searches and start-up fast: join parts, build tables anew."""
@@ -443,6 +474,7 @@ class Collection:
             pass
         if self._rows.unsettled:
             self._rows.settle(self._database.exclusive())
+            give_back()
 
     def _rewrite(self, work: Callable[[sqlite3.Connection], Callable[[], None] | None]) -> bool:
         finish: list[Callable[[], None]] = []
@@ -460,6 +492,12 @@ class Collection:
             missing = ids[int(np.argmax(rows < 0))]
             raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
         return view, rows
+
+    def _check_keeps(self) -> None:
+        if not self.keep_descriptors:
+            raise InvalidItems(
+                f"collection {self.name!r} keeps no descriptors: make it with keep_descriptors"
+            )
 
     def _check_there(self) -> None:
         if self._gone is not None:

@@ -132,7 +132,8 @@ class _Test:
         labels = rows.view.labels()
         if not self.bounds:
             same: Mask = np.isin(labels, np.array(self.values, np.int64))
-            return same & (labels != -1)
+            same &= labels != -1
+            return same
         mask: Mask = labels != -1
         compare = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
         for name, bound in self.bounds.items():

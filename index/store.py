@@ -105,9 +105,11 @@ class Store:
         with self._database.transaction() as connection:
             cursor = connection.execute(
                 "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors) "
-                "VALUES (?, ?, ?, ?, ?)",
+                "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
                 (name, n_bits, encoder, fingerprint, int(keep)),
             )
+            if not cursor.rowcount:
+                raise AlreadyExists(f"{name.removesuffix(_UNFINISHED)!r} is being made already")
         return self._open(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep))
 
     def get(self, name: str) -> Collection:
@@ -127,6 +129,27 @@ class Store:
         with self._lock:
             self.get(name).drop()
             del self._collections[name]
+
+    def begin(
+        self, name: str, n_bits: int, *, encoder: str, fingerprint: str, keep_descriptors: bool
+    ) -> Collection:
+        """A collection that nobody sees before `finish`, and that a crash takes away."""
+        check_name(name)
+        if n_bits < 1:
+            raise InvalidItems(f"n_bits must be at least 1, got {n_bits}")
+        with self._lock:
+            if name in self._collections:
+                raise AlreadyExists(f"there is a collection {name!r} already")
+            unfinished = name + _UNFINISHED
+            return self._insert(unfinished, n_bits, encoder, fingerprint, keep_descriptors)
+
+    def finish(self, collection: Collection, name: str) -> None:
+        """Give a collection from `begin` its name."""
+        with self._lock:
+            if name in self._collections:
+                raise AlreadyExists(f"there is a collection {name!r} already")
+            collection.rename(name)
+            self._collections[name] = collection
 
     def reencode(
         self,

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"])
 def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Make an empty collection for the codes of an encoder."""
     new = body.parse(schemas.NewCollection)
-    return _out(service.create_collection(new.name, new.encoder))
+    return _out(service.create_collection(new.name, new.encoder, new.keep_descriptors))
 
 
 @router.get("")
@@ -37,6 +37,25 @@ def drop_collection(name: str, service: ServiceDep) -> None:
     service.store.drop(name)
 
 
+@router.post("/{name}/reencode", openapi_extra=takes(schemas.Reencode))
+def reencode_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
+    """Encode a collection anew from the descriptors it keeps; it serves as before until done."""
+    return _out(service.reencode(name, body.parse(schemas.Reencode).encoder))
+
+
+@router.post("/{name}/snapshots", status_code=201)
+def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
+    """Write the items of this moment to one file in the data directory; it serves meanwhile."""
+    file, items = service.snapshot(name)
+    return schemas.SnapshotOut(snapshot=file, items=items)
+
+
+@router.post("/{name}/restore", status_code=201, openapi_extra=takes(schemas.Restore))
+def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
+    """Make a new collection of the items in a snapshot; a damaged one is refused."""
+    return _out(service.restore(name, body.parse(schemas.Restore).snapshot))
+
+
 def _out(collection: Collection) -> schemas.CollectionOut:
     return schemas.CollectionOut(
         name=collection.name,
@@ -44,4 +63,5 @@ def _out(collection: Collection) -> schemas.CollectionOut:
         fingerprint=collection.fingerprint,
         n_bits=collection.n_bits,
         items=len(collection),
+        keep_descriptors=collection.keep_descriptors,
     )

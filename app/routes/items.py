@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from dataclasses import asdict
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
@@ -13,10 +14,11 @@ from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
 from hashing import InvalidInput
 from hashing.checks import as_labels
+from index import Filter, Neighbour
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
 
-_WITH_NPY = ("k", "radius", "payloads")
+_WITH_NPY = ("k", "radius", "payloads", "offset", "rerank", "rerank_by")
 _ITEMS_NPY = (
     "Two or three arrays, one after the other, as numpy.save writes them to one file: (n, d) "
     "numbers, (n,) strings, the ids, and if wanted (n,) integers, the labels, -1 for none."
@@ -70,7 +72,7 @@ def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Delet
 @router.post(
     "/query",
     response_model=schemas.QueryOut,
-    openapi_extra=takes(schemas.Query, "(n, d) numbers; `k`, `radius`, `payloads` in the URL."),
+    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL."),
 )
 def query_collection(
     name: str,
@@ -82,6 +84,9 @@ def query_collection(
     ] = None,
     radius: Annotated[int | None, Query(ge=0, le=2**31 - 2, description="With npy.")] = None,
     payloads: Annotated[bool, Query(description="With npy.")] = True,
+    offset: Annotated[int, Query(ge=0, description="With npy.")] = 0,
+    rerank: Annotated[int | None, Query(ge=1, description="With npy.")] = None,
+    rerank_by: Annotated[schemas.RerankBy | None, Query(description="With npy.")] = None,
 ) -> Response:
     """The nearest items by Hamming distance, exact, ties broken by id."""
     known = _WITH_NPY if body.is_npy else ()
@@ -92,12 +97,38 @@ def query_collection(
         (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
         descriptors: ArrayLike | None = npy.not_empty(matrix)
         ids = None
+        condition: Filter | None = None
     else:
         asked = body.parse(schemas.Query)
-        k, radius, payloads = asked.k, asked.radius, asked.payloads
+        k, radius, payloads, offset = asked.k, asked.radius, asked.payloads, asked.offset
+        rerank, rerank_by = asked.rerank, asked.rerank_by
+        condition = None if asked.filter is None else Filter(asked.filter)
         if (asked.descriptors is None) == (asked.ids is None):
             raise InvalidInput("a query has either descriptors or ids of items")
         ids = asked.ids
         descriptors = asked.descriptors
-    results = service.query(name, k, radius, descriptors=descriptors, ids=ids, payloads=payloads)
-    return JSONResponse({"results": results})
+    found = service.query(
+        name,
+        k,
+        radius,
+        descriptors=descriptors,
+        ids=ids,
+        payloads=payloads,
+        offset=offset,
+        where=condition,
+        rerank=rerank,
+        rerank_by=rerank_by,
+    )
+    return JSONResponse(
+        {
+            "results": [[_shown(near) for near in one.neighbours] for one in found],
+            "certificates": [asdict(one.certificate) for one in found],
+        }
+    )
+
+
+def _shown(near: Neighbour) -> dict[str, Any]:
+    more = {"label": near.label, "payload": near.payload, "score": near.score}
+    return {"id": near.id, "distance": near.distance} | {
+        key: value for key, value in more.items() if value is not None
+    }

@@ -69,7 +69,7 @@ def test_items_are_shown_replaced_and_deleted(small: TestClient) -> None:
     assert deleted.json() == {"deleted": 2}
     assert small.get(URL).json()["items"] == 0
     query = {"descriptors": [[1, 2, 3, 4]], "k": 5}
-    assert small.post(f"{URL}/query", json=query).json() == {"results": [[]]}
+    assert small.post(f"{URL}/query", json=query).json()["results"] == [[]]
 
 
 def test_a_query_by_id_is_a_query_by_its_code(small: TestClient) -> None:
@@ -98,7 +98,14 @@ def test_payloads_can_be_left_out(small: TestClient) -> None:
 
 def test_collections_are_listed_and_dropped(small: TestClient) -> None:
     fingerprint = small.get("/v1/encoders/e").json()["fingerprint"]
-    shown = {"name": "c", "encoder": "e", "fingerprint": fingerprint, "n_bits": 12, "items": 3}
+    shown: dict[str, Any] = {
+        "name": "c",
+        "encoder": "e",
+        "fingerprint": fingerprint,
+        "n_bits": 12,
+        "items": 3,
+    }
+    shown |= {"keep_descriptors": False}
     assert small.get(URL).json() == shown
     assert small.get("/v1/collections").json() == [shown]
     assert small.delete(URL).status_code == 204
@@ -119,3 +126,67 @@ def test_items_survive_a_restart(settings: Settings) -> None:
         query = {"descriptors": [[1, 2, 3, 4]]}
         ((near,),) = client.post(f"{URL}/query", json=query).json()["results"]
         assert near == {"id": "ü", "distance": 0, "label": 2**63 - 1, "payload": {"a": [1]}}
+
+
+def test_filters_pages_and_proofs(small: TestClient) -> None:
+    def ask(**more: Any) -> Any:
+        query = {"descriptors": [[1, 2, 3, 4]]} | more
+        return small.post(f"{URL}/query", json=query).json()
+
+    whole = ask()
+    assert [near["id"] for near in whole["results"][0]] == ["a", "c/d e", "b"]
+    assert whole["certificates"] == [{"exact": True, "radius": 12, "looked": 3, "tie": 1}]
+    assert ask(k=1)["certificates"][0]["tie"] == 2
+    assert [near["id"] for near in ask(k=1, offset=1)["results"][0]] == ["c/d e"]
+    assert [near["id"] for near in ask(filter={"label": 7})["results"][0]] == ["a"]
+    assert [near["id"] for near in ask(filter={"not": {"n": None}})["results"][0]] == ["c/d e", "b"]
+    scored = ask(k=3, rerank=3)["results"][0]
+    assert [near["score"] for near in scored] == sorted(near["score"] for near in scored)
+
+
+def test_descriptors_that_are_kept_rerank_and_are_encoded_anew(client: TestClient) -> None:
+    for name, n_bits in (("e", 12), ("f", 20)):
+        new = {"name": name, "method": "lsh", "n_bits": n_bits, "dimension": 4}
+        assert client.post("/v1/encoders", json=new).status_code == 201
+    made = {"name": "c", "encoder": "e", "keep_descriptors": True}
+    assert client.post("/v1/collections", json=made).json()["keep_descriptors"]
+    X = np.random.default_rng(0).normal(size=(50, 4)).round(2)
+    ids = [f"{i:02}" for i in range(50)]
+    items = [{"id": i, "descriptor": x} for i, x in zip(ids, X.tolist(), strict=True)]
+    client.put(f"{URL}/items", json={"items": items})
+    nearest = sorted(ids, key=lambda i: float(np.linalg.norm(X[int(i)] - X[7])))
+    for by in ({"ids": ["07"]}, {"descriptors": [X[7].tolist()]}):
+        found = client.post(f"{URL}/query", json=by | {"k": 5, "rerank": 50}).json()["results"][0]
+        assert [near["id"] for near in found] == nearest[:5]
+    again = client.post(f"{URL}/reencode", json={"encoder": "f"}).json()
+    assert (again["encoder"], again["n_bits"], again["items"]) == ("f", 20, 50)
+    assert client.post(f"{URL}/reencode", json={"encoder": "nobody"}).status_code == 404
+    assert len(client.get(f"{URL}/items/07").json()["code"]) == 6
+    encoded = client.post("/v1/encoders/f/encode", json={"descriptors": [X[7].tolist()]}).json()
+    found = client.post(f"{URL}/query", json={"ids": ["07"], "k": 1}).json()["results"][0]
+    assert found == [{"id": "07", "distance": 0}]
+    assert len(encoded["codes"][0]) == 6
+
+
+def test_snapshots_are_restored_under_another_name(small: TestClient, settings: Settings) -> None:
+    made = small.post(f"{URL}/snapshots").json()
+    assert made["items"] == 3
+    restored = small.post("/v1/collections/d/restore", json={"snapshot": made["snapshot"]})
+    assert restored.status_code == 201
+    query = {"descriptors": [[1, 2, 3, 4]]}
+    url = "/v1/collections/{}/query"
+    answers = [small.post(url.format(name), json=query).json()["results"] for name in "cd"]
+    assert answers[0] == answers[1]
+    again = small.post("/v1/collections/d/restore", json={"snapshot": made["snapshot"]})
+    assert again.status_code == 409
+    for name in ("nothing", "../bitcell.db", "..", ""):
+        gone = small.post("/v1/collections/x/restore", json={"snapshot": name})
+        assert gone.status_code == 404
+    path = settings.data_dir / "snapshots" / made["snapshot"]
+    data = bytearray(path.read_bytes())
+    data[-30] ^= 1
+    path.write_bytes(data)
+    bad = small.post("/v1/collections/x/restore", json={"snapshot": made["snapshot"]})
+    assert bad.status_code == 422
+    assert "is damaged" in bad.json()["detail"]
+    assert small.get("/v1/collections/x").status_code == 404

@@ -181,7 +181,7 @@ def test_neighbours_carry_label_and_payload(store: Store) -> None:
         ({"offset": -1}, "offset must be at least 0, got -1"),
         ({"rerank": 3, "offset": 3}, r"rerank must be at least offset \+ k = 4, got 3"),
         ({"rerank": 3}, "takes the descriptors of the queries or their projections"),
-        ({"rerank": 3, "descriptors": [[0.0]]}, "keeps no descriptors to rerank by"),
+        ({"rerank": 3, "descriptors": [[0.0]]}, "keeps no descriptors: make it with"),
         ({"rerank": 3, "projections": [[0.0]]}, r"projections of shape \(1, 8\)"),
         ({"queries": np.zeros((1, 2), np.uint8)}, r"shape \(1, 1\), got uint8 of shape \(1, 2\)"),
         ({"queries": np.zeros((1, 1), int)}, "got int64"),
