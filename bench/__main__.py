@@ -7,13 +7,18 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from bench import encode, gist, precision, serving
+from bench import encode, gist, index, precision, serving
 
 # What is measured, the figure that counts, the floor or ceiling, and its sense.
 CHECKS = (
     ("encode / bare product, 48 bits", encode.measure, "ratio", ">=", 0.75),
     ("GIST / one inverse FFT a filter", gist.measure, "ratio", ">=", 3.0),
     ("mAP, 1,000 x 59,000 codes", precision.measure, "seconds", "<=", 5.0),
+    ("clustered codes / Faiss flat", index.clusters, "ratio", ">=", 8.0),
+    ("uniform codes / Faiss flat", index.random_codes, "ratio", ">=", 0.9),
+    ("a million items, from disk", index.million, "ready_seconds", "<=", 3.0),
+    ("searches beside writes / quiet", index.beside_writes, "ratio", ">=", 0.5),
+    ("snapshot, one byte flipped", index.snapshots, "refused", ">=", 1.0),
     ("start with the demo", serving.measure, "ready_seconds", "<=", 3.0),
     ("memory with the demo", serving.measure, "resident_mb", "<=", 250.0),
 )

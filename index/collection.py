@@ -348,7 +348,8 @@ class Collection:
         def publish() -> None:
             self._gone = NotFound(f"there is no collection {self.name!r}")
 
-        self._database.write(work, publish, lambda: None)
+        with self._database.exclusive():
+            self._database.write(work, publish, lambda: None)
 
     def begin_copy(self) -> None:
         """Note from now on what is written, for `copy_rest`."""
@@ -483,7 +484,9 @@ class Collection:
             if done := work(connection):
                 finish.append(done)
 
-        self._database.write(noted, lambda: [done() for done in finish], lambda: None)
+        # Alone: what others stage in the same transaction it would not know.
+        with self._database.exclusive():
+            self._database.write(noted, lambda: [done() for done in finish], lambda: None)
         return bool(finish)
 
     def _locate(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:

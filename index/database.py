@@ -208,11 +208,11 @@ class Database:
     def exclusive(self) -> Iterator[None]:
         """Nobody else writes meanwhile."""
         with self._lock:
-            self._alone = True
+            before, self._alone = self._alone, True
             try:
                 yield
             finally:
-                self._alone = False
+                self._alone = before
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
