@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -64,7 +65,7 @@ class Model:
         return bool(spent.mean() + (reach.mean() + 1) * STEP / n_queries < self.flat)
 
 
-def fit(words: Words, counts: NDArray[np.int64], n_bits: int) -> Model:
+def fit(words: Words, counts: NDArray[Any], n_bits: int) -> Model:
     """The model of distinct codes, (n, words), that `counts` items have."""
     n = len(words)
     flat = SCAN * n * words.shape[1]
@@ -88,9 +89,7 @@ def fit(words: Words, counts: NDArray[np.int64], n_bits: int) -> Model:
     return best
 
 
-def _near(
-    words: Words, counts: NDArray[np.int64], asked: Words, n_bits: int
-) -> NDArray[np.float64]:
+def _near(words: Words, counts: NDArray[Any], asked: Words, n_bits: int) -> NDArray[np.float64]:
     stride = max(1, len(words) // _NEAR_SAMPLE)
     weights = counts[::stride].astype(np.float64) * stride
     near = np.empty((len(asked), n_bits + 1))

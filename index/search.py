@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -81,7 +82,7 @@ class _Asked:
         self.late = None if allowed is None else np.flatnonzero(allowed[n:])
         n_allowed = n if self.early is None else int(np.count_nonzero(self.early))
         self.share = n_allowed / n if n else 0.0
-        self._counts: NDArray[np.int64] | None = None
+        self._counts: NDArray[Any] | None = None
         if self.early is not None or self.segment.shares_codes:
             self._counts = self.segment.counts(self.early)
 
@@ -218,7 +219,7 @@ class _Probe:
         self,
         model: cost.Model,
         tables: Tables,
-        counts: NDArray[np.int64] | None,
+        counts: NDArray[Any] | None,
         queries: Words,
         k: int,
         reach: int,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -132,10 +133,10 @@ class Segment:
         words: Words = self.codes[rows if self._code_of is None else self._code_of[rows]]
         return words
 
-    def counts(self, allowed: NDArray[np.bool_] | None) -> NDArray[np.int64]:
-        """How many of the allowed rows have each of `codes`."""
+    def counts(self, allowed: NDArray[np.bool_] | None) -> NDArray[Any]:
+        """How many of the allowed rows have each of `codes`; as booleans where that is enough."""
         if self._starts is None or self._code_of is None:
-            return np.ones(len(self), np.int64) if allowed is None else allowed.astype(np.int64)
+            return np.ones(len(self), bool) if allowed is None else allowed
         if allowed is None:
             starts = self._starts.astype(np.int64)
             return starts[1:] - starts[:-1]

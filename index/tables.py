@@ -26,8 +26,9 @@ from numpy.typing import NDArray
 from index.words import Words, bit_places
 
 MAX_WIDTH = 24
-_MOST_FLIPS = 1 << 16
 _PAIRS = 1 << 20
+# Codes whose bits are taken at once, with a matrix of them in memory.
+_FEW = 1024
 
 
 @dataclass(frozen=True)
@@ -167,8 +168,13 @@ def _flips(width: int, distance: int) -> NDArray[np.uint32]:
 
 def _bits(words: Words, places: NDArray[np.uint64]) -> NDArray[np.uint32]:
     """The bits at `places` of each code, as one number."""
+    order = np.arange(len(places), dtype=np.uint32)
+    if len(words) < _FEW:
+        bits = (words[:, places // 64] >> (places % 64)) & np.uint64(1)
+        few: NDArray[np.uint32] = (bits.astype(np.uint32) << order).sum(axis=1, dtype=np.uint32)
+        return few
     value = np.zeros(len(words), np.uint32)
-    for i, place in enumerate(places):
-        bit = words[:, int(place) // 64] >> np.uint64(int(place) % 64)
-        value |= (bit.astype(np.uint32) & np.uint32(1)) << np.uint32(i)
+    for i, place in zip(order, places, strict=True):
+        bit = words[:, int(place) // 64] >> (place % np.uint64(64))
+        value |= (bit.astype(np.uint32) & np.uint32(1)) << i
     return value
