@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from index.collection import Collection, Found, Item, Neighbour
+from index.collection import Collection
 from index.database import Database
 from index.errors import (
     AlreadyExists,
@@ -14,6 +14,7 @@ from index.errors import (
     Unreadable,
 )
 from index.filters import Filter
+from index.items import Found, Item, Neighbour
 from index.search import Certificate
 from index.store import Store
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,44 +15,17 @@ from index.database import Database
 from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
 from index.filters import Filter
 from index.ids import pack
+from index.items import Found, Item, Neighbour
 from index.memory import give_back
 from index.record import Record
 from index.rerank import by_bits, by_descriptor
-from index.rows import Rows, View
-from index.search import Answer, Certificate, search
+from index.rows import Rows
+from index.search import Answer, search
 from index.segment import Batch
+from index.view import View
 from index.words import Codes, to_codes, to_words
 
-_CHUNK = 4096
-
-
-@dataclass(frozen=True, slots=True)
-class Item:
-    """An item as it is stored: `code` is packed, `label` and `payload` may be None."""
-
-    id: str
-    code: bytes
-    label: int | None
-    payload: dict[str, Any] | None
-
-
-@dataclass(frozen=True, slots=True)
-class Neighbour:
-    """An item that a search found, at a Hamming distance; `score` is what it was reranked by."""
-
-    id: str
-    distance: int
-    label: int | None
-    payload: dict[str, Any] | None
-    score: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Found:
-    """What a search found for one query, and what proves that it is right."""
-
-    neighbours: list[Neighbour]
-    certificate: Certificate
+CHUNK = 4096
 
 
 class Collection:
@@ -148,9 +120,9 @@ class Collection:
                 )
             )
         half = None if descriptors is None else as_half(descriptors, len(ids), self._dimension)
-        self._put(ids, to_words(codes), column, texts, half)
+        self.put(ids, to_words(codes), column, texts, half)
 
-    def _put(
+    def put(
         self,
         ids: Sequence[str],
         words: NDArray[np.uint64],
@@ -158,6 +130,7 @@ class Collection:
         texts: list[str | None] | None,
         half: NDArray[np.float16] | None,
     ) -> None:
+        """Upsert what has been checked: labels with -1 for none, payloads as JSON."""
         if not ids:
             return
         data, lengths = pack(ids)
@@ -351,56 +324,37 @@ class Collection:
         with self._database.exclusive():
             self._database.write(work, publish, lambda: None)
 
-    def begin_copy(self) -> None:
-        """Note from now on what is written, for `copy_rest`."""
+    def watch(self) -> set[str]:
+        """The ids that are written from now on, until `unwatch`: it grows."""
         self._check_there()
         self._check_keeps()
         with self._database.exclusive():
             if self._touched is not None:
                 raise AlreadyExists(f"collection {self.name!r} is being encoded anew already")
             self._touched = set()
+            return self._touched
 
-    def end_copy(self) -> None:
-        """Note no more."""
+    def unwatch(self) -> None:
+        """Watch no more."""
         self._touched = None
 
-    def copy_into(
-        self,
-        new: Collection,
-        encode: Callable[[NDArray[np.float16]], Codes],
-        progress: Callable[[int, int], None],
-    ) -> None:
-        """Put all items of this moment into another collection, with codes of another encoder."""
+    def moment(self) -> tuple[View, NDArray[np.int64]]:
+        """What is there now, and its rows."""
+        self._check_there()
         view = self._rows.view()
-        rows = np.arange(view.n_rows) if view.alive is None else np.flatnonzero(view.alive)
-        for first in range(0, len(rows), _CHUNK):
-            self._copy(view, rows[first : first + _CHUNK], new, encode)
-            progress(min(first + _CHUNK, len(rows)), len(rows))
+        return view, np.arange(view.n_rows) if view.alive is None else np.flatnonzero(view.alive)
 
-    def copy_rest(self, new: Collection, encode: Callable[[NDArray[np.float16]], Codes]) -> None:
-        """Repeat there what was written since `begin_copy`."""
-        touched = sorted(self._touched or ())
-        for first in range(0, len(touched), _CHUNK):
-            ids = touched[first : first + _CHUNK]
-            view, rows = self._rows.locate(ids)
-            new.delete([ids[place] for place in np.flatnonzero(rows < 0).tolist()])
-            self._copy(view, rows[rows >= 0], new, encode)
+    def locate(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:
+        """What is there now, and the row of each id, -1 where there is none."""
+        return self._rows.locate(ids)
 
-    def _copy(
-        self,
-        view: View,
-        rows: NDArray[np.int64],
-        new: Collection,
-        encode: Callable[[NDArray[np.float16]], Codes],
-    ) -> None:
-        if not len(rows):
-            return
+    def stored(
+        self, view: View, rows: NDArray[np.int64]
+    ) -> tuple[list[str | None], NDArray[np.float16]]:
+        """Payloads, as JSON, and descriptors of rows."""
         serials = view.serials(rows).tolist()
-        kept, texts = self._record.descriptors(serials), self._record.payloads(serials)
-        payloads = [texts.get(serial) for serial in serials] if texts else None
-        codes = encode(kept)
-        check_codes(codes, len(rows), new.n_bits)
-        new._put(view.names(rows), to_words(codes), view.labels(rows), payloads, kept)
+        texts = self._record.payloads(serials)
+        return [texts.get(serial) for serial in serials], self._record.descriptors(serials)
 
     def take_over(self, old: Collection) -> None:
         """Have the name of another from now on, and end that one."""
@@ -440,11 +394,9 @@ class Collection:
         ]
     ]:
         """All items of this moment, some at a time, as `upsert` takes them."""
-        self._check_there()
-        view = self._rows.view()
-        rows = np.arange(view.n_rows) if view.alive is None else np.flatnonzero(view.alive)
-        for first in range(0, len(rows), _CHUNK):
-            part = rows[first : first + _CHUNK]
+        view, rows = self.moment()
+        for first in range(0, len(rows), CHUNK):
+            part = rows[first : first + CHUNK]
             serials = view.serials(part).tolist()
             texts = self._record.payloads(serials)
             payloads = [json.loads(texts[s]) if s in texts else None for s in serials]

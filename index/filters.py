@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from index.database import Database
 from index.errors import InvalidItems
-from index.rows import View
+from index.view import View
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 64

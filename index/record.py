@@ -16,50 +16,6 @@ from index.ids import gather
 from index.segment import Batch
 from index.words import to_codes, to_words
 
-SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS collections (
-        key INTEGER PRIMARY KEY AUTOINCREMENT,
-        name TEXT NOT NULL UNIQUE,
-        n_bits INTEGER NOT NULL,
-        encoder TEXT NOT NULL,
-        fingerprint TEXT NOT NULL,
-        keep_descriptors INTEGER NOT NULL DEFAULT 0,
-        items INTEGER NOT NULL DEFAULT 0,
-        next_serial INTEGER NOT NULL DEFAULT 0
-    ) STRICT""",
-    # Ids, codes and labels of items with ascending serial numbers, the first of them `first`.
-    """CREATE TABLE IF NOT EXISTS parts (
-        collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
-        first INTEGER NOT NULL,
-        n INTEGER NOT NULL,
-        data BLOB NOT NULL,
-        checksum INTEGER NOT NULL,
-        PRIMARY KEY (collection, first)
-    ) STRICT""",
-    # Serial numbers of items that were deleted or replaced and are still in the parts.
-    """CREATE TABLE IF NOT EXISTS deaths (
-        key INTEGER PRIMARY KEY AUTOINCREMENT,
-        collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
-        serials BLOB NOT NULL,
-        checksum INTEGER NOT NULL
-    ) STRICT""",
-    "CREATE INDEX IF NOT EXISTS deaths_of ON deaths (collection)",
-    """CREATE TABLE IF NOT EXISTS payloads (
-        collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
-        serial INTEGER NOT NULL,
-        payload TEXT NOT NULL,
-        checksum INTEGER NOT NULL,
-        PRIMARY KEY (collection, serial)
-    ) STRICT, WITHOUT ROWID""",
-    """CREATE TABLE IF NOT EXISTS descriptors (
-        collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
-        serial INTEGER NOT NULL,
-        vector BLOB NOT NULL,
-        checksum INTEGER NOT NULL,
-        PRIMARY KEY (collection, serial)
-    ) STRICT, WITHOUT ROWID""",
-)
-
 PART = 1 << 16
 # So many small parts that follow one another are joined, at three sizes of small: an item is
 # rewritten three times at most, and there are never many parts to read.

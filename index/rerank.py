@@ -7,8 +7,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from index.errors import InvalidItems
 from index.record import Record
-from index.rows import View
 from index.search import Answer
+from index.view import View
 from index.words import bit_places
 
 Scored = tuple[list[Answer], list[NDArray[np.float64]]]

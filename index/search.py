@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from index import cost, flat
 from index.flat import Hits
-from index.rows import View
 from index.segment import Segment
 from index.tables import Tables
+from index.view import View
 from index.words import Words
 
 # Not the pool of scans, which these wait for.

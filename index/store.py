@@ -2,13 +2,9 @@
 
 from __future__ import annotations
 
-import logging
 import re
 from collections.abc import Callable
-from queue import SimpleQueue
-from threading import Event, Lock, Thread
-from time import monotonic
-from weakref import ref
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,17 +13,15 @@ from index import migrate
 from index.collection import Collection
 from index.database import Database
 from index.errors import AlreadyExists, InvalidItems, NotFound
-from index.record import SCHEMA
+from index.maintenance import Maintenance
+from index.reencode import copy_all, copy_written
+from index.schema import SCHEMA
 from index.words import Codes
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Names that nobody can give: collections that are being made.
 _UNFINISHED = "/new"
-# Of the time of a core, the share that maintenance takes at most.
-_SHARE = 0.25
 _COLUMNS = "key, name, n_bits, encoder, fingerprint, keep_descriptors"
-
-log = logging.getLogger("bitcell")
 
 
 class Store:
@@ -183,13 +177,13 @@ class Store:
             It is being encoded anew already.
         """
         old = self.get(name)
-        old.begin_copy()
+        written = old.watch()
         new = None
         try:
             new = self._insert(name + _UNFINISHED, n_bits, encoder, fingerprint, True)
-            old.copy_into(new, encode, progress)
+            copy_all(old, new, encode, progress)
             with self._lock, self._database.exclusive():
-                old.copy_rest(new, encode)
+                copy_written(old, new, written, encode)
                 new.take_over(old)
                 self._collections[name] = new
         except BaseException:
@@ -197,67 +191,8 @@ class Store:
                 new.drop()
             raise
         finally:
-            old.end_copy()
+            old.unwatch()
         return new
-
-
-class Maintenance:
-    """One thread that keeps collections fit; it takes a share of the time only."""
-
-    def __init__(self) -> None:
-        self._queue: SimpleQueue[Collection | Event | None] = SimpleQueue()
-        self._waiting: set[int] = set()
-        self._lock = Lock()
-        self._closed = Event()
-        # The thread does not keep alive what nobody closed.
-        self._thread = Thread(target=_run, args=(ref(self), self._queue), daemon=True)
-        self._thread.name = "maintenance"
-        self._thread.start()
-
-    def wake(self, collection: Collection) -> None:
-        """Look at a collection some time soon."""
-        with self._lock:
-            if collection.key not in self._waiting:
-                self._waiting.add(collection.key)
-                self._queue.put(collection)
-
-    def settle(self) -> None:
-        """Wait until all that is asked for so far is done."""
-        for _ in range(2):
-            done = Event()
-            self._queue.put(done)
-            done.wait()
-
-    def close(self) -> None:
-        """Stop; a second call does nothing."""
-        self._closed.set()
-        self._queue.put(None)
-        self._thread.join()
-
-    def look(self, collection: Collection) -> None:
-        """Do what there is to do for a collection."""
-        with self._lock:
-            self._waiting.discard(collection.key)
-        if self._closed.is_set():
-            return
-        start = monotonic()
-        try:
-            collection.maintain()
-        except Exception:
-            # Nothing is lost by it: answers stay exact, and the next write comes back to it.
-            log.exception("collection %r could not be kept fit", collection.name)
-        if self._queue.empty():
-            self._closed.wait((monotonic() - start) * (1 / _SHARE - 1))
-
-
-def _run(maintenance: ref[Maintenance], queue: SimpleQueue[Collection | Event | None]) -> None:
-    while (item := queue.get()) is not None:
-        if isinstance(item, Event):
-            item.set()
-        elif (there := maintenance()) is not None:
-            there.look(item)
-            del there
-        del item
 
 
 def check_name(name: str) -> None:

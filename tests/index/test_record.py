@@ -241,3 +241,36 @@ def test_codes_with_padding_bits_are_refused(path: Path) -> None:
         collection = store.create("c", 4)
         with pytest.raises(InvalidItems, match="bits set beyond the 4"):
             collection.upsert(["a"], np.array([[0b00001000]], np.uint8))
+
+
+def test_writers_that_wait_share_one_commit(path: Path) -> None:
+    with Opened(path) as store:
+        collection = store.create("c", 8)
+        store.settle()
+        database = store._database
+        commits: list[str] = []
+        database._connection.set_trace_callback(
+            lambda sql: commits.append(sql) if sql == "COMMIT" else None
+        )
+
+        def write(i: int) -> None:
+            # They contend for one id, and one of them is refused, which harms no other.
+            if i == 5:
+                with pytest.raises(InvalidItems):
+                    collection.upsert(["x"], CODES[:1], None, None, CODES[:1])
+            else:
+                collection.upsert(["same", f"own-{i}"], CODES[:2], [i, i])
+
+        with database.exclusive():
+            writers = [Thread(target=write, args=(i,)) for i in range(12)]
+            for writer in writers:
+                writer.start()
+            while len(database._waiting) < 11:
+                pass
+        for writer in writers:
+            writer.join()
+        database._connection.set_trace_callback(None)
+        assert len(commits) == 1
+        assert len(collection) == 12
+    with Opened(path) as store:
+        assert len(store.get("c")) == 12
