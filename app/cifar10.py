@@ -81,7 +81,7 @@ def fetch(
         partial.mkdir(parents=True, exist_ok=True)
         descriptors = _describe(arrays["images"], partial)
         with replacing(out, partial) as file:
-            np.savez(file, descriptors=descriptors, **arrays)
+            np.savez(file, descriptors=descriptors, mirror=Gist().mirror, **arrays)
     shutil.rmtree(partial, ignore_errors=True)
     return out
 

@@ -24,6 +24,10 @@ cli.add_typer(data, name="data")
 DatasetOption = Annotated[
     str, typer.Option(help="`digits`, a dataset that was fetched, or a path to an .npz.")
 ]
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(help="`gist`: the descriptors are GIST, so nets learn from mirror images too."),
+]
 BitsOption = Annotated[int, typer.Option(help="Code length.")]
 SeedOption = Annotated[int, typer.Option(help="Seed of all that is random.")]
 
@@ -70,14 +74,19 @@ def train(
     bits: BitsOption,
     out: Annotated[Path, typer.Option(help="The .safetensors to write.")],
     seed: SeedOption = 0,
+    mirror: MirrorOption = None,
 ) -> None:
     """Fit an encoder on a dataset and write it to a file."""
     from app.benchmark.datasets import load_dataset
     from hashing import make_hasher
 
     _to_write(out, ".safetensors")
-    hasher = make_hasher(method, n_bits=bits, random_state=seed)
+    make_hasher(method, n_bits=bits, random_state=seed).check_parameters()
     loaded = load_dataset(dataset, _settings().data_dir)
+    if mirror is not None:
+        loaded = loaded.mirrored_as(mirror)
+    params = loaded.parameters(method)
+    hasher = make_hasher(method, n_bits=bits, random_state=seed, **params)
     hasher.fit(loaded.descriptors, loaded.labels).save(out)
     typer.echo(f"{out}: {hasher.fingerprint}")
 
@@ -121,6 +130,7 @@ def benchmark(
     ] = "retrieval-59k",
     queries: Annotated[int, typer.Option(help="Queries of each class.")] = 100,
     labels: Annotated[int, typer.Option(help="Labels of each class in the database.")] = 200,
+    mirror: MirrorOption = None,
     json_file: Annotated[Path | None, typer.Option("--json", help="Write the result here.")] = None,
     report: Annotated[
         Path | None, typer.Option(help="Write a page with plots and pictures here, an .html.")
@@ -141,6 +151,8 @@ def benchmark(
     if report is not None:
         _to_write(report, ".html")
     loaded = load_dataset(dataset, _settings().data_dir, images=report is not None)
+    if mirror is not None:
+        loaded = loaded.mirrored_as(mirror)
     result = run_with_progress(loaded, table, asked, chosen)
     show(result)
     if json_file is not None:

@@ -36,6 +36,7 @@ def describe_files(paths: list[Path], out: Path) -> None:
             descriptors=np.array(descriptors),
             labels=np.full(len(paths), -1),
             ids=np.array([str(path) for path in paths]),
+            mirror=gist.mirror,
         )
     Console().print(f"{out}: {len(paths)} descriptors of dimension {gist.dimension}")
 

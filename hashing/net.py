@@ -1,7 +1,8 @@
-"""Trained nets of one and two layers of tanh, learned from similar and dissimilar pairs."""
+"""Trained nets of one and two layers, learned from few labels and all descriptors."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
@@ -15,68 +16,125 @@ from hashing.moments import fold, moments
 from hashing.pairs import labelled
 
 if TYPE_CHECKING:
-    from hashing.siamese import Layer
+    from hashing.training import Layer
 
 MAX_HIDDEN = 8192
 MAX_STEPS = 10**6
+MAX_MIRROR = 1 << 20
+MUCH = 1000
+LARGEST_NOISE = 0.5
+"""Noise on n rows is √(MUCH / n), but no more than this, unless it is given."""
 
 
 class _Net(Hasher):
-    """What the nets share: their parameters, and how they are trained."""
+    """What the nets share: their parameters, and how they are trained.
+
+    Attributes
+    ----------
+    power_ : (1,) float32
+        The power used.
+    reused_seconds_ : float
+        Seconds that `fit` saved because the fit before it, of another length, had the same teacher.
+    """
 
     needs_labels: ClassVar[bool] = True
     needs_torch: ClassVar[bool] = True
 
-    margin: float
-    alpha: float
-    noise: float
+    hidden: int
+    power: float | None
+    mirror: Sequence[int] | None
+    noise: float | None
+    teacher_steps: int
     steps: int
-    learning_rate: float
-    weight_decay: float
+    power_: NDArray[np.float32]
+    reused_seconds_: float
 
     def check_parameters(self) -> None:
         """Raise InvalidInput for a parameter out of its range."""
         super().check_parameters()
-        check_int("steps", self.steps, 1, MAX_STEPS)
-        for name in ("margin", "alpha", "noise", "learning_rate", "weight_decay"):
-            value = getattr(self, name)
-            check_number(name, value)
-            if value < 0 or (value == 0 and name in ("margin", "alpha", "learning_rate")):
-                raise InvalidInput(f"{name} must be positive, got {value}")
+        check_int("hidden", self.hidden, 1, MAX_HIDDEN)
+        for name in ("steps", "teacher_steps"):
+            check_int(name, getattr(self, name), 1, MAX_STEPS)
+        if self.power is not None:
+            check_number("power", self.power)
+            if not 0 < self.power <= 1:
+                raise InvalidInput(f"power must be above 0 and at most 1, got {self.power}")
+        if self.noise is not None:
+            check_number("noise", self.noise)
+            if self.noise < 0:
+                raise InvalidInput(f"noise must be 0 or more, got {self.noise}")
+        _check_mirror(self.mirror)
 
     def _train(
-        self, X: NDArray[Any], y: NDArray[np.int64] | None, widths: Sequence[int]
-    ) -> list[Layer]:
-        """Trained layers, the standardisation of the input folded into the first."""
+        self, X: NDArray[Any], y: NDArray[np.int64] | None, *, two_layers: bool
+    ) -> tuple[list[Layer], NDArray[np.float64]]:
+        """Trained layers, the standardisation folded into the first, and what it subtracts."""
         labels = cast("NDArray[np.int64]", y)  # `needs_labels`: fit has refused None
-        rows = labelled(labels)
-        shift, divisor = moments(X, center=True, scale=True)
-        standardised = ((X[rows] - shift) / divisor).astype(np.float32)
-        layers: list[Layer] = _torch_train(self.method)(
+        labelled(labels)
+        if self.mirror is not None and len(self.mirror) != X.shape[1]:
+            raise InvalidInput(
+                f"mirror must name each of the {X.shape[1]} dimensions once, "
+                f"got {len(self.mirror)} of them"
+            )
+        self_training, ranking = _torch_modules(self.method)
+        power = self.power or (0.5 if X.min() >= 0 else 1.0)
+        self.power_ = np.array([power], np.float32)
+        raised = self._raised(X.astype(np.float64))
+        shift, divisor = moments(raised, center=True, scale=True)
+        raised -= shift
+        raised /= divisor
+        standardised = raised.astype(np.float32)
+        del raised
+        shared = {
+            "mirror": self.mirror,
+            "noise": min(LARGEST_NOISE, (MUCH / len(X)) ** 0.5)
+            if self.noise is None
+            else self.noise,
+            "random_state": self.random_state,
+        }
+        start = time.perf_counter()
+        teacher = self_training.teach(
+            standardised, labels, hidden=self.hidden, steps=self.teacher_steps, **shared
+        )
+        self.reused_seconds_ = max(0.0, teacher.seconds - (time.perf_counter() - start))
+        layers: list[Layer] = ranking.train(
             standardised,
-            labels[rows],
-            widths,
-            margin=self.margin,
-            alpha=self.alpha,
-            noise=self.noise,
+            teacher.probabilities,
+            self.n_bits,
+            teacher.hidden if two_layers else None,
             steps=self.steps,
-            learning_rate=self.learning_rate,
-            weight_decay=self.weight_decay,
-            random_state=self.random_state,
+            **shared,
         )
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise InvalidInput(
-                f"training diverged: lower learning_rate ({self.learning_rate}) or weight_decay "
-                f"({self.weight_decay})"
-            )
+            raise InvalidInput("training diverged; is there noise of a sensible size?")
         weights, bias = layers[0]
         folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
         layers[0] = folded, bias + offset
-        return layers
+        return layers, shift
+
+    def _raised(self, X: Matrix) -> Matrix:
+        """sign(x)·|x|^power, in the dtype of X."""
+        power = self.power_.item()
+        if power == 1:
+            return X
+        size = np.abs(X)
+        size = np.sqrt(size, out=size) if power == 0.5 else size**power
+        return np.copysign(size, X, out=size)
 
 
-def _torch_train(method: str) -> Any:
-    """`hashing.siamese.train`; InvalidInput where torch cannot be imported."""
+def _check_mirror(mirror: object) -> None:
+    if mirror is None:
+        return
+    if not isinstance(mirror, list | tuple) or len(mirror) > MAX_MIRROR:
+        raise InvalidInput(f"mirror must be a list of dimensions, got {mirror!r:.50}")
+    for dimension in mirror:
+        check_int("each entry of mirror", dimension, 0, len(mirror) - 1)
+    if len(set(mirror)) < len(mirror):
+        raise InvalidInput("mirror must name each dimension once, got one twice")
+
+
+def _torch_modules(method: str) -> tuple[Any, Any]:
+    """The modules that train; InvalidInput where torch cannot be imported."""
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -85,138 +143,133 @@ def _torch_train(method: str) -> Any:
             "`make train-deps` installs it, or `pip install 'bitcell[train]' --extra-index-url "
             "https://download.pytorch.org/whl/cpu`"
         ) from error
-    from hashing.siamese import train
+    from hashing import ranking, self_training
 
-    return train
-
-
-class Net1(_Net, LinearHasher):
-    """One trained layer: bits are sign(tanh(A s + b)), s the standardised descriptor.
-
-    With ξ(x) = tanh(A s + b), m = `n_bits` and r = ‖ξ(x) - ξ(x')‖ / √m, which is 0 to 2,
-    training lowers
-
-        mean of r² over similar pairs + alpha · mean of max(0, margin - r)² over dissimilar pairs
-
-    by stochastic gradient steps. Similar is of one label, dissimilar of two. Rows without a label
-    count in the standardisation alone. `project` gives A s + b, the last layer before its tanh,
-    which has the same sign.
-
-    Parameters
-    ----------
-    n_bits : int
-        Code length.
-    margin : float
-        Dissimilar pairs are pushed apart up to here. Codes that differ in a share p of their
-        bits have r = 2 √p: √2 is half of the bits.
-    alpha : float
-        Weight of dissimilar pairs.
-    noise : float
-        Standard deviation of the Gaussian noise added to s in training: against learning the
-        labelled descriptors by heart. 0 for none.
-    steps : int
-        Gradient steps, each on 64 similar and 64 dissimilar pairs.
-    learning_rate : float
-        Of AdamW; it falls to zero along a cosine.
-    weight_decay : float
-        Decoupled decay of A, as a multiple of the learning rate.
-    random_state : int
-        Seed of the first weights, the pairs and the noise.
-
-    References
-    ----------
-    J. Masci, M. Bronstein, A. Bronstein, J. Schmidhuber, "Multimodal Similarity-Preserving
-    Hashing", IEEE Trans. PAMI 36(4), 2014 (arXiv:1207.1522): a siamese net of tanh layers under
-    this hinge loss, here with one modality. Deviations: distances are divided by √m, so that the
-    same margin does for every code length; each kind of pair is averaged by itself; input is
-    standardised; noise, weight decay and AdamW in place of plain gradient descent.
-    """
-
-    method: ClassVar[str] = "net-1"
-
-    def __init__(
-        self,
-        n_bits: int = 64,
-        *,
-        margin: float = 1.4,
-        alpha: float = 2.0,
-        noise: float = 1.0,
-        steps: int = 4000,
-        learning_rate: float = 0.002,
-        weight_decay: float = 1.0,
-        random_state: int = 0,
-    ) -> None:
-        self.n_bits = n_bits
-        self.margin = margin
-        self.alpha = alpha
-        self.noise = noise
-        self.steps = steps
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
-        self.random_state = random_state
-
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        ((weights, bias),) = self._train(X, y, [self.n_bits])
-        self._set_linear(weights, bias, X.mean(axis=0, dtype=np.float64))
+    return self_training, ranking
 
 
 class Net2(_Net, TwoLayerHasher):
-    """Two trained layers: bits are sign(tanh(A₂ tanh(A₁ s + b₁) + b₂)).
+    """Two trained layers: bits are sign(A₂ relu(A₁ s + b₁) + b₂).
 
-    Trained as `Net1` is, with ξ(x) the output of the second layer. `project` gives what its tanh
-    is taken of.
+    s is the descriptor, raised to a signed power and standardised. Training has two parts.
+    A teacher learns the class of each descriptor from the labels and from where the descriptors
+    without labels lie (`hashing.self_training.teach`); the net then takes over its hidden layer
+    and learns codes whose Hamming distance ranks descriptors by the teacher's probability that
+    they share their class, by gradient steps on the average precision itself
+    (`hashing.ranking.train`). Descriptors without a label (y = -1) count in full, and help most
+    where labels are few. `project` gives what the sign is taken of.
 
     Parameters
     ----------
     n_bits : int
         Code length.
     hidden : int
-        Width of the hidden layer.
-    margin, alpha, noise, steps, learning_rate, weight_decay, random_state
-        As `Net1`; fewer steps, since two layers learn the labelled descriptors by heart sooner.
+        Width of the hidden layer, the teacher's too.
+    power : float, optional
+        Exponent, above 0 and at most 1. Half makes much of the small values, of which histograms
+        like GIST have many; 1 leaves descriptors as they are. By default half where no descriptor
+        has a negative value, else 1.
+    mirror : list of int, optional
+        ``X[:, mirror]`` are the descriptors of the mirror images, which then count as further
+        examples: ``hashing.gist.Gist().mirror.tolist()`` for GIST. None where there is no such
+        thing.
+    noise : float, optional
+        Standard deviation of the Gaussian noise added to s in training: against learning few
+        descriptors by heart. By default √(1000 / n) for n descriptors, and at most 0.5.
+    teacher_steps : int
+        Gradient steps of the teacher, each on 512 descriptors.
+    steps : int
+        Gradient steps of the net, likewise.
+    random_state : int
+        Seed of the first weights, the order of the descriptors and the noise.
 
     References
     ----------
-    As `Net1`, with its deviations.
+    J. Masci, M. Bronstein, A. Bronstein, J. Schmidhuber, "Multimodal Similarity-Preserving
+    Hashing", IEEE Trans. PAMI 36(4), 2014 (arXiv:1207.1522): hashing by a siamese net of one or
+    two layers. Deviations: an average precision loss in place of a hinge on pairs, a self-trained
+    teacher in place of the labels alone, relu in place of tanh in the hidden layer, which serves
+    faster and ranks as well. Sources of each part stand with it.
     """
 
     method: ClassVar[str] = "net-2"
+    learned: ClassVar[tuple[str, ...]] = (*TwoLayerHasher.learned, "power_")
 
     def __init__(
         self,
         n_bits: int = 64,
         *,
-        hidden: int = 512,
-        margin: float = 1.4,
-        alpha: float = 2.0,
-        noise: float = 1.0,
-        steps: int = 1500,
-        learning_rate: float = 0.002,
-        weight_decay: float = 1.0,
+        hidden: int = 2048,
+        power: float | None = None,
+        mirror: Sequence[int] | None = None,
+        noise: float | None = None,
+        teacher_steps: int = 5000,
+        steps: int = 1000,
         random_state: int = 0,
     ) -> None:
         self.n_bits = n_bits
         self.hidden = hidden
-        self.margin = margin
-        self.alpha = alpha
+        self.power = power
+        self.mirror = mirror
         self.noise = noise
+        self.teacher_steps = teacher_steps
         self.steps = steps
-        self.learning_rate = learning_rate
-        self.weight_decay = weight_decay
         self.random_state = random_state
 
-    def check_parameters(self) -> None:
-        """Raise InvalidInput for a parameter out of its range."""
-        super().check_parameters()
-        check_int("hidden", self.hidden, 1, MAX_HIDDEN)
-
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        (
-            (self.hidden_weights_, self.hidden_bias_),
-            (self.weights_, self.bias_),
-        ) = self._train(X, y, [self.hidden, self.n_bits])
+        layers, _ = self._train(X, y, two_layers=True)
+        (self.hidden_weights_, self.hidden_bias_), (self.weights_, self.bias_) = layers
 
     def _project(self, X: Matrix) -> Matrix:
-        # tanh would hide an infinity.
-        hidden = finite(affine(X, self.hidden_weights_, self.hidden_bias_))
-        return affine(np.tanh(hidden, out=hidden), self.weights_, self.bias_)
+        # relu would hide an infinity.
+        hidden = finite(affine(self._raised(X), self.hidden_weights_, self.hidden_bias_))
+        return affine(np.maximum(hidden, 0, out=hidden), self.weights_, self.bias_)
+
+
+class Net1(_Net, LinearHasher):
+    """One trained layer: bits are sign(A s + b), trained as `Net2` is.
+
+    Parameters
+    ----------
+    n_bits : int
+        Code length.
+    hidden : int
+        Width of the teacher's hidden layer; the net itself has none.
+    power, mirror, noise, teacher_steps, steps, random_state
+        As `Net2`.
+
+    References
+    ----------
+    As `Net2`, with its deviations.
+    """
+
+    method: ClassVar[str] = "net-1"
+    learned: ClassVar[tuple[str, ...]] = (*LinearHasher.learned, "power_")
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        hidden: int = 2048,
+        power: float | None = None,
+        mirror: Sequence[int] | None = None,
+        noise: float | None = None,
+        teacher_steps: int = 5000,
+        steps: int = 1000,
+        random_state: int = 0,
+    ) -> None:
+        self.n_bits = n_bits
+        self.hidden = hidden
+        self.power = power
+        self.mirror = mirror
+        self.noise = noise
+        self.teacher_steps = teacher_steps
+        self.steps = steps
+        self.random_state = random_state
+
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        ((weights, bias),), shift = self._train(X, y, two_layers=False)
+        self._set_linear(weights, bias, shift)
+
+    def _project(self, X: Matrix) -> Matrix:
+        return super()._project(self._raised(X))

@@ -6,13 +6,15 @@ import gzip
 import importlib.util
 import zipfile
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing import HASHERS
+from hashing.base import parameters
 from hashing.checks import InvalidInput, as_descriptors, as_labels, check_finite
 from hashing.gist import Gist
 
@@ -39,6 +41,8 @@ class Dataset:
     class_names : (c,) str, or None
         The name of class i.
     images : (n, h, w, 3) uint8, or None
+    mirror : (d,) intp, or None
+        ``descriptors[:, mirror]`` are those of the mirror images.
     """
 
     name: str
@@ -47,9 +51,27 @@ class Dataset:
     ids: NDArray[np.str_]
     class_names: NDArray[np.str_] | None = None
     images: NDArray[np.uint8] | None = None
+    mirror: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.descriptors)
+
+    def parameters(self, method: str) -> dict[str, Any]:
+        """What is known of these descriptors that a method has a parameter for."""
+        if self.mirror is None or "mirror" not in parameters(HASHERS[method]):
+            return {}
+        return {"mirror": self.mirror.tolist()}
+
+    def mirrored_as(self, kind: str) -> Dataset:
+        """The same, with the mirror of `gist`, as `bitcell gist` describes images."""
+        if kind != "gist":
+            raise BadDataset(f"mirror must be `gist`, got {kind!r}")
+        mirror = Gist().mirror
+        if len(mirror) != self.descriptors.shape[1]:
+            raise BadDataset(
+                f"GIST has {len(mirror)} dimensions, {self.name} has {self.descriptors.shape[1]}"
+            )
+        return replace(self, mirror=mirror)
 
 
 def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = False) -> Dataset:
@@ -139,6 +161,12 @@ def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
         raise InvalidInput(
             f"class_names must name each label up to {labels.max()}, got shape {names.shape}"
         )
+    mirror = arrays.get("mirror")
+    d = descriptors.shape[1]
+    if mirror is not None and (
+        mirror.dtype.kind not in "iu" or not np.array_equal(np.sort(mirror), np.arange(d))
+    ):
+        raise InvalidInput(f"mirror must name each of the {d} dimensions once")
     return Dataset(
         name=name,
         descriptors=np.asarray(descriptors, np.float32),
@@ -146,6 +174,7 @@ def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
         ids=ids,
         class_names=None if names is None else names.astype(np.str_),
         images=images,
+        mirror=None if mirror is None else mirror.astype(np.intp),
     )
 
 

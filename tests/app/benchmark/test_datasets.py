@@ -91,3 +91,28 @@ def test_files_that_are_no_npz_are_refused(data: bytes, tmp_path: Path) -> None:
     (tmp_path / "bad.npz").write_bytes(data)
     with pytest.raises(BadDataset, match="is no npz of plain arrays"):
         load_dataset(str(tmp_path / "bad.npz"))
+
+
+def test_mirror_is_read_and_given_to_the_methods_that_have_it(tmp_path: Path) -> None:
+    mirror = np.array([1, 0, 2])
+    np.savez(tmp_path / "m.npz", descriptors=np.eye(3), labels=np.zeros(3, np.int64), mirror=mirror)
+    dataset = load_dataset(str(tmp_path / "m.npz"))
+    assert dataset.parameters("net-2") == {"mirror": [1, 0, 2]}
+    assert dataset.parameters("lsh") == {}
+    assert load_dataset("digits").parameters("net-2") == {}
+
+
+@pytest.mark.parametrize("mirror", [[0, 1], [0, 0, 1], [0.0, 1.0, 2.0], [[0, 1, 2]]])
+def test_a_mirror_that_is_no_permutation_is_refused(tmp_path: Path, mirror: list[Any]) -> None:
+    np.savez(tmp_path / "m.npz", descriptors=np.eye(3), labels=np.zeros(3, int), mirror=mirror)
+    with pytest.raises(BadDataset, match="mirror must name each of the 3 dimensions once"):
+        load_dataset(str(tmp_path / "m.npz"))
+
+
+def test_mirror_of_gist_needs_the_dimension_of_gist(tmp_path: Path) -> None:
+    np.savez(tmp_path / "m.npz", descriptors=np.eye(3), labels=np.zeros(3, np.int64))
+    dataset = load_dataset(str(tmp_path / "m.npz"))
+    with pytest.raises(BadDataset, match="GIST has 384 dimensions, m has 3"):
+        dataset.mirrored_as("gist")
+    with pytest.raises(BadDataset, match="mirror must be `gist`, got 'x'"):
+        dataset.mirrored_as("x")
