@@ -27,7 +27,7 @@ class Conflict(Exception):
     """What was asked for does not go with what is there."""
 
 
-class Busy(Exception):
+class TooMany(Exception):
     """Too much of this is waiting already; try again later."""
 
 
@@ -51,7 +51,7 @@ _STATUS: dict[type[Exception], int] = {
     InvalidInput: 422,
     InvalidItems: 422,
     BadDataset: 422,
-    Busy: 503,
+    TooMany: 429,
 }
 
 
@@ -77,7 +77,7 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _known(status: int) -> Any:
-    headers = {"Retry-After": "10"} if status == 503 else None
+    headers = {"Retry-After": "10"} if status == 429 else None
 
     def handle(request: Request, error: Exception) -> JSONResponse:
         return problem(status, str(error), headers)

@@ -17,7 +17,7 @@ from app import schemas
 from app.demo import make_demo
 from app.errors import MEDIA_TYPE, add_handlers
 from app.limits import BodyLimit
-from app.routes import benchmarks, collections, encoders, health, home, items
+from app.routes import benchmarks, collections, encoders, health, home, items, jobs
 from app.service import Service
 from app.settings import Settings
 
@@ -67,7 +67,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         lifespan=lifespan,
         responses={"4XX": {"description": "A problem with the request", "content": problem}},
     )
-    for part in (health, encoders, collections, items, benchmarks, home):
+    for part in (health, encoders, collections, items, jobs, benchmarks, home):
         app.include_router(part.router)
     add_handlers(app)
     app.add_middleware(BodyLimit, limit=settings.max_body)

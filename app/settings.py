@@ -28,6 +28,8 @@ class Settings(BaseSettings):
     max_body: ByteSize = Field(ByteSize(64 << 20), ge=1 << 10)
     max_k: int = Field(10_000, ge=1)
     max_results: int = Field(200_000, ge=1)
+    job_workers: int = Field(2, ge=1, le=64)
+    max_jobs: int = Field(16, ge=1)
     log_level: LogLevel = "info"
 
 
