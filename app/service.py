@@ -17,9 +17,12 @@ from app.encoders import Encoder, Encoders
 from app.errors import Conflict, TooLarge
 from app.jobs.kind import Kind, Outcome
 from app.jobs.queue import Jobs
+from app.keys import Keys
+from app.metrics import Metrics
 from app.settings import Settings
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.checks import as_descriptors, check_int
+from hashing.codes import Codes
 from hashing.storage import from_bytes
 from index import AlreadyExists, Collection, Database, Store
 from index.store import check_name
@@ -38,6 +41,7 @@ class Service:
         try:
             self.encoders = Encoders(self.database)
             self.store = Store(self.database)
+            self.keys = Keys(settings.data_dir)
             kinds = {
                 "benchmark": Kind(benchmark.work),
                 "training": Kind(training.work, self._training_material, self._keep_trained),
@@ -54,11 +58,14 @@ class Service:
             raise
         # Held while an encoder is tied to a collection, or dropped because none is.
         self._ties = Lock()
+        self.metrics = Metrics()
+        self.metrics.watch(self)
         self.jobs.resume()
 
     def close(self) -> None:
         """Stop what runs in the background and close the record."""
         self.jobs.close()
+        self.keys.close()
         self.database.close()
 
     def create_encoder(
@@ -177,6 +184,7 @@ class Service:
     ) -> Collection:
         """Encode descriptors and put them into a collection."""
         collection = self.store.get(name)
+        self._check_batch(len(ids))
         codes = self._hasher(collection).encode(descriptors)
         if len(codes) != len(ids):
             raise InvalidInput(f"expected {len(codes)} ids, one a descriptor, got {len(ids)}")
@@ -200,8 +208,11 @@ class Service:
         if k > self.settings.max_k:
             raise InvalidInput(f"k is at most {self.settings.max_k} (BITCELL_MAX_K), got {k}")
         if descriptors is None:
+            self._check_batch(len(ids or []))
             codes = collection.codes(ids or [])
         else:
+            descriptors = as_descriptors(descriptors)
+            self._check_batch(len(descriptors))
             codes = self._hasher(collection).encode(descriptors)
         if len(codes) * min(k, len(collection)) > self.settings.max_results:
             raise TooLarge(
@@ -209,6 +220,7 @@ class Service:
                 f"(BITCELL_MAX_RESULTS), this one asks for {len(codes)} times {k}"
             )
         found = collection.search(codes, k, radius, payloads=payloads)
+        self.metrics.answers(name, found)
         return [
             [
                 {"id": near.id, "distance": near.distance}
@@ -218,6 +230,20 @@ class Service:
             ]
             for neighbours in found
         ]
+
+    def _check_batch(self, size: int) -> None:
+        if size > self.settings.max_batch:
+            raise TooLarge(
+                f"a request has at most {self.settings.max_batch} descriptors or items "
+                f"(BITCELL_MAX_BATCH), this one has {size}"
+            )
+
+    def encode(self, name: str, descriptors: ArrayLike) -> tuple[Hasher, Codes]:
+        """The encoder of a name, and its codes of descriptors."""
+        hasher = self.encoders.get(name).hasher
+        X = as_descriptors(descriptors)
+        self._check_batch(len(X))
+        return hasher, hasher.encode(X)
 
     def _new_hasher(self, name: str, method: str, n_bits: int, params: dict[str, Any]) -> Hasher:
         """An unfitted hasher, for a name that is free."""

@@ -85,12 +85,11 @@ def drop_encoder(name: str, service: ServiceDep) -> None:
 )
 def encode(name: str, body: BodyDep, service: ServiceDep) -> Response | schemas.CodesOut:
     """Codes of descriptors: hex in JSON, packed uint8 in npy."""
-    hasher = service.encoders.get(name).hasher
     if body.is_npy:
-        (descriptors,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-        codes = hasher.encode(npy.not_empty(descriptors))
+        (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
+        hasher, codes = service.encode(name, npy.not_empty(matrix))
     else:
-        codes = hasher.encode(body.parse(schemas.ToEncode).descriptors)
+        hasher, codes = service.encode(name, body.parse(schemas.ToEncode).descriptors)
     if body.wants_npy:
         return npy_response(np.ascontiguousarray(codes))
     return schemas.CodesOut(codes=[code.tobytes().hex() for code in codes], n_bits=hasher.n_bits)

@@ -25,7 +25,13 @@ def npy(*arrays: Any) -> bytes:
 
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", demo=False, max_body=1 << 20, max_k=500)
+    return Settings(
+        data_dir=tmp_path / "data",
+        demo=False,
+        max_body=1 << 20,
+        max_k=500,
+        allowed_hosts="testserver,localhost",
+    )
 
 
 @pytest.fixture

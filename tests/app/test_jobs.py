@@ -87,10 +87,10 @@ def runs(shown: dict[str, Any]) -> bool:
 
 def gone(pid: int) -> bool:
     try:
-        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state: str = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return True
-    return state == "Z"
+    return bool(state == "Z")
 
 
 def test_its_process_stays_behind_the_service(start: Callable[..., Jobs]) -> None:
@@ -296,7 +296,7 @@ def test_without_torch_a_net_is_refused_at_once(
 
 def test_a_full_queue_is_said(settings: Settings) -> None:
     few = settings.model_copy(update={"max_jobs": 1})
-    with TestClient(create_app(few), base_url="http://localhost") as client:
+    with TestClient(create_app(few)) as client:
         first = train(client).json()["id"]
         full = train(client, name="u")
         assert full.status_code == 429
@@ -308,9 +308,9 @@ def test_a_full_queue_is_said(settings: Settings) -> None:
 def test_a_training_goes_on_after_a_restart(settings: Settings) -> None:
     X = np.random.default_rng(0).normal(size=(300, 20))
     training = {"descriptors": X.tolist(), "labels": (X[:, 0] > 0).astype(int).tolist()}
-    with TestClient(create_app(settings), base_url="http://localhost") as client:
+    with TestClient(create_app(settings)) as client:
         job = train(client, method="sdh", training=training).json()["id"]
-    with TestClient(create_app(settings), base_url="http://localhost") as client:
+    with TestClient(create_app(settings)) as client:
         assert ended(client, job)["state"] == "done"
         assert client.get("/v1/encoders/t").json()["method"] == "sdh"
 
