@@ -85,6 +85,11 @@ class Metrics:
             [len(near) - bisect_left(near, near[-1].distance, key=distance) for near in some],
         )
 
+    def forget(self, collection: str) -> None:
+        """Drop the figures of a collection."""
+        self.nearest.forget(collection)
+        self.ties.forget(collection)
+
     def watch(self, service: Service) -> None:
         """Tell what a service holds, as it is when it is asked."""
         self.registry.register(_Holdings(service))

@@ -174,6 +174,11 @@ class Service:
                 name, used.hasher.n_bits, encoder=encoder, fingerprint=used.fingerprint
             )
 
+    def drop_collection(self, name: str) -> None:
+        """Drop a collection, its items and its figures."""
+        self.store.drop(name)
+        self.metrics.forget(name)
+
     def upsert(
         self,
         name: str,

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
 from app.main import create_app
@@ -21,6 +22,13 @@ def npy(*arrays: Any) -> bytes:
     for array in arrays:
         np.save(file, array)
     return file.getvalue()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _plain_log() -> None:
+    """Tracebacks as Python has them: those of rich take seconds."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, plain])
 
 
 @pytest.fixture

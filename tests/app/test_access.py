@@ -133,9 +133,7 @@ def test_unless_it_is_set_that_none_is(serve: Client) -> None:
     assert client.get("/v1/encoders").status_code == 200
 
 
-@pytest.mark.parametrize(
-    "host", ["evil.example", "localhost.evil.example", "a b", "", "[::1", "::1"]
-)
+@pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "a b", "[::1", "::1"])
 def test_a_name_that_was_rebound_to_us_is_refused(host: str, serve: Client) -> None:
     client = serve(allowed_hosts="")
     refused(client.get("/v1/encoders", headers={"Host": host}), 400, "BITCELL_ALLOWED_HOSTS")
@@ -151,6 +149,9 @@ def test_hosts_can_be_named(serve: Client) -> None:
     client = serve(allowed_hosts="codes.example, other.example")
     assert client.get("/v1/encoders", headers={"Host": "codes.example"}).status_code == 200
     assert client.get("/v1/encoders", headers={"Host": "localhost"}).status_code == 400
+
+
+def test_any_host_can_be_allowed(serve: Client) -> None:
     assert serve(allowed_hosts="*").get("/healthz", headers={"Host": "x"}).status_code == 200
 
 

@@ -82,12 +82,12 @@ def end_of(jobs: Jobs, job: str) -> dict[str, Any]:
 
 
 def runs(shown: dict[str, Any]) -> bool:
-    return shown["state"] == "running" and shown["progress"]["done"] > 0
+    return bool(shown["state"] == "running" and shown["progress"]["done"] > 0)
 
 
 def gone(pid: int) -> bool:
     try:
-        state: str = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
     except FileNotFoundError:
         return True
     return bool(state == "Z")
