@@ -47,6 +47,7 @@ class Access:
         # With keys, a page that has rebound its name to us still has none.
         self.any_host_with_key = not named
         self.any_host = "*" in named
+        self.loopback = is_loopback(settings.host)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -60,7 +61,9 @@ class Access:
     def _check(self, scope: Scope) -> tuple[int, str] | None:
         headers = Headers(scope=scope)
         keys: Keys = scope["app"].state.service.keys
-        required = keys_are_required(self.settings, keys)
+        required = self.settings.require_keys
+        if required is None:
+            required = not self.loopback or keys.any()
         host = headers.get("host", "")
         if not (self.any_host or (required and self.any_host_with_key)):
             name = urlsplit(f"//{host}").hostname if _HOST.fullmatch(host) else None

@@ -122,8 +122,8 @@ def big(tmp_path: Path) -> Path:
     """A data directory with a dataset that keeps a benchmark and a training busy."""
     (tmp_path / "datasets").mkdir()
     rng = np.random.default_rng(0)
-    labels = rng.integers(0, 5, 4000)
-    X = rng.normal(size=(4000, 64)) + np.eye(5, 64)[labels]
+    labels = rng.integers(0, 5, 1500)
+    X = rng.normal(size=(1500, 64)) + np.eye(5, 64)[labels]
     np.savez(tmp_path / "datasets" / "big.npz", descriptors=X, labels=labels)
     return tmp_path
 
@@ -158,7 +158,9 @@ def ended(pid: int) -> bool:
 def test_jobs_that_ran_are_run_again(how: signal.Signals, big: Path) -> None:
     process = Process(big, BITCELL_DEMO="false")
     lasting = {"dataset": "big", "methods": ["lsh"], "bits": list(range(8, 58))}
-    new = {"name": "t", "method": "ksh", "n_bits": 16, "training": {"dataset": "big"}}
+    params = {"n_anchors": 100, "max_steps": 100}
+    new = {"name": "t", "method": "ksh", "n_bits": 16, "params": params}
+    new["training"] = {"dataset": "big"}
     benchmark = call(process, "POST", "/v1/benchmarks", lasting)["id"]
     training = call(process, "POST", "/v1/encoders", new)["id"]
     waiting = call(process, "POST", "/v1/encoders", new | {"name": "u", "method": "itq"})["id"]
