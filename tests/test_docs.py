@@ -26,13 +26,11 @@ def test_every_setting_is_listed_with_its_default() -> None:
     listed = rows("BITCELL_")
     assert sorted(listed) == sorted(known_variables())
     for name, (default, _) in listed.items():
-        field = Settings.model_fields[name.removeprefix("BITCELL_").lower()]
-        if field.default not in (None, ""):
-            environment = {field.annotation: default.strip("`")}
-            given = Settings.model_validate(
-                {name.removeprefix("BITCELL_").lower(): next(iter(environment.values()))}
-            )
-            assert getattr(given, name.removeprefix("BITCELL_").lower()) == field.default
+        field = name.removeprefix("BITCELL_").lower()
+        if Settings.model_fields[field].default in (None, ""):
+            continue  # It follows from others, which the page says in words.
+        given = Settings.model_validate({field: default.strip("`")})
+        assert getattr(given, field) == Settings.model_fields[field].default
 
 
 def test_every_metric_is_listed(tmp_path: Path) -> None:

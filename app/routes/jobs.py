@@ -17,6 +17,11 @@ from app.service import Service
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
+_EVENT = {
+    "type": "object",
+    "properties": {"data": {"type": "string", "contentMediaType": "application/json"}},
+    "required": ["data"],
+}
 QUIET = 15.0  # seconds until a comment says that the connection lives
 
 
@@ -46,7 +51,7 @@ def remove_job(job: str, service: ServiceDep) -> None:
     responses={
         200: {
             "description": "Server-sent events: each the job as JSON, the last when it has ended.",
-            "content": {"text/event-stream": {"schema": {"type": "string"}}},
+            "content": {"text/event-stream": {"schema": _EVENT}},
         }
     },
 )

@@ -11,7 +11,7 @@ import schemathesis
 from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase
 from schemathesis.core.result import Ok
-from schemathesis.specs.openapi.checks import positive_data_acceptance
+from schemathesis.specs.openapi.checks import positive_data_acceptance, use_after_free
 
 from app.main import create_app
 from app.settings import Settings
@@ -84,7 +84,10 @@ def in_order(app: Bare, cases: int) -> None:
 
     class Calls(schema.as_state_machine()):  # type: ignore[misc]
         def validate_response(self, response: Any, case: Any, *_: Any, **__: Any) -> None:
-            case.validate_response(response, excluded_checks=LEFT_OUT, recorder=self.recorder)
+            left_out = [*LEFT_OUT]
+            if case.path.startswith("/v1/jobs/"):
+                left_out.append(use_after_free)  # Who cancels a job may still look at it.
+            case.validate_response(response, excluded_checks=left_out, recorder=self.recorder)
 
     Calls.run(settings=settings_of(cases, steps=10))
 
