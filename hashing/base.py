@@ -25,8 +25,8 @@ NEAR_ZERO = 1e-4
 CANCELLED = 4e-6
 
 
-class NotFitted(RuntimeError):
-    """A hasher was asked for codes before it was fitted."""
+class NotFitted(ValueError, AttributeError):
+    """A hasher was asked for codes before it was fitted. Its bases are scikit-learn's choice."""
 
 
 class Hasher(ABC):

@@ -50,6 +50,8 @@ def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     InvalidInput
         When it is not two-dimensional, not numeric, has no columns or not `n_features` of them.
     """
+    if hasattr(X, "toarray"):
+        raise InvalidInput("sparse input is not supported: pass X.toarray(), a dense matrix")
     try:
         X = np.asarray(X)
     except (ValueError, OverflowError):
