@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import hypothesis
@@ -20,15 +22,38 @@ QUICK, LONG = 4, 160
 """Cases of each call: in every run of the tests, and in `make bench`."""
 
 # A schema cannot say that rows are of one length, or that there is such a dataset.
-LEFT_OUT = [positive_data_acceptance]
+LEFT_OUT: list[Any] = [positive_data_acceptance]
 
 
-class Bare:
+class Service:
     """An application that runs already: whoever calls it neither starts nor stops it."""
 
-    def __init__(self, app: Any) -> None:
-        self.app = app
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.started = 0
         self.requests = 0
+        self.running = ExitStack()
+        self.start()
+
+    def start(self) -> None:
+        """Begin anew, with little there and room for one job: what jobs do is tested elsewhere."""
+        self.running.close()
+        self.started += 1
+        self.app = create_app(
+            Settings(
+                data_dir=self.folder / str(self.started),
+                demo=False,
+                max_body=1 << 20,
+                max_jobs=1,
+                job_workers=1,
+                allowed_hosts="testserver",
+            )
+        )
+        client = self.running.enter_context(TestClient(self.app))
+        new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 2}
+        client.post("/v1/encoders", json=new)
+        client.post("/v1/collections", json={"name": "c", "encoder": "e"})
+        client.put("/v1/collections/c/items", json={"items": [{"id": "a", "descriptor": [1, 2]}]})
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
         if scope["type"] == "lifespan":
@@ -42,15 +67,10 @@ class Bare:
 
 
 @pytest.fixture
-def app(settings: Settings) -> Iterator[Bare]:
-    """A service that takes few jobs, and small ones: what they give is tested elsewhere."""
-    app = create_app(settings.model_copy(update={"max_jobs": 1, "job_workers": 1}))
-    with TestClient(app) as client:
-        new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 2}
-        client.post("/v1/encoders", json=new)
-        client.post("/v1/collections", json={"name": "c", "encoder": "e"})
-        client.put("/v1/collections/c/items", json={"items": [{"id": "a", "descriptor": [1, 2]}]})
-        yield Bare(app)
+def service(tmp_path: Path) -> Iterator[Service]:
+    service = Service(tmp_path)
+    yield service
+    service.running.close()
 
 
 def settings_of(cases: int, steps: int = 1) -> hypothesis.settings:
@@ -65,8 +85,8 @@ def settings_of(cases: int, steps: int = 1) -> hypothesis.settings:
     )
 
 
-def each_call(app: Bare, cases: int) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+def each_call(service: Service, cases: int) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", service)
     for result in schema.get_all_operations():
         assert isinstance(result, Ok), result
         operation = result.ok()
@@ -79,10 +99,14 @@ def each_call(app: Bare, cases: int) -> None:
         check()
 
 
-def in_order(app: Bare, cases: int) -> None:
-    schema = schemathesis.openapi.from_asgi("/openapi.json", app)
+def in_order(service: Service, cases: int) -> None:
+    schema = schemathesis.openapi.from_asgi("/openapi.json", service)
 
     class Calls(schema.as_state_machine()):  # type: ignore[misc]
+        def setup(self) -> None:
+            super().setup()
+            service.start()
+
         def validate_response(self, response: Any, case: Any, *_: Any, **__: Any) -> None:
             left_out = [*LEFT_OUT]
             if case.path.startswith("/v1/jobs/"):
@@ -92,18 +116,18 @@ def in_order(app: Bare, cases: int) -> None:
     Calls.run(settings=settings_of(cases, steps=10))
 
 
-def test_each_call(app: Bare) -> None:
-    each_call(app, QUICK)
-    assert app.requests >= 20 * QUICK
+def test_each_call(service: Service) -> None:
+    each_call(service, QUICK)
+    assert service.requests >= 20 * QUICK
 
 
-def test_calls_after_one_another(app: Bare) -> None:
-    in_order(app, QUICK)
-    assert app.requests > QUICK
+def test_calls_after_one_another(service: Service) -> None:
+    in_order(service, QUICK)
+    assert service.requests > QUICK
 
 
 @pytest.mark.slow
-def test_three_thousand_cases(app: Bare) -> None:
-    each_call(app, LONG)
-    in_order(app, LONG)
-    assert app.requests >= 3000
+def test_three_thousand_cases(service: Service) -> None:
+    each_call(service, LONG)
+    in_order(service, LONG)
+    assert service.requests >= 3000
