@@ -163,7 +163,9 @@ def test_jobs_that_ran_are_run_again(how: signal.Signals, big: Path) -> None:
     new["training"] = {"dataset": "big"}
     benchmark = call(process, "POST", "/v1/benchmarks", lasting)["id"]
     training = call(process, "POST", "/v1/encoders", new)["id"]
-    waiting = call(process, "POST", "/v1/encoders", new | {"name": "u", "method": "itq"})["id"]
+    waiting = call(
+        process, "POST", "/v1/encoders", new | {"name": "u", "method": "itq", "params": {}}
+    )["id"]
     follow(process, benchmark, "running")
     follow(process, training, "running")
     workers = children(process.process.pid)
