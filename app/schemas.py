@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Number = Annotated[float, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
@@ -27,12 +27,27 @@ class Body(BaseModel):
 
 
 class Training(Body):
-    """Descriptors to fit on."""
+    """What to fit on: descriptors, or a dataset or a collection of the service."""
 
-    descriptors: Descriptors
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"dataset": "digits"}]}
+    )
+
+    descriptors: Descriptors | None = None
     labels: Annotated[list[Label], Field(fail_fast=True)] | None = Field(
         None, description="One a descriptor, -1 for unlabelled."
     )
+    dataset: Text | None = Field(None, description="A name, such as `digits`.")
+    collection: Text | None = Field(None, description="One that keeps its descriptors.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = (self.descriptors, self.dataset, self.collection)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("expected one of descriptors, dataset and collection")
+        if self.labels is not None and self.descriptors is None:
+            raise ValueError("labels go with descriptors; datasets and collections have their own")
+        return self
 
 
 class NewEncoder(Body):
@@ -259,15 +274,30 @@ class Accepted(BaseModel):
     url: str
 
 
-class BenchmarkOut(BaseModel):
-    """A benchmark: `queued`, `running`, `done` or `failed`."""
+class ProgressOut(BaseModel):
+    """How far a job is."""
+
+    done: int
+    of: int = Field(description="Steps in all.")
+    now: str = Field(description="What runs now.")
+    seconds_left: float | None = Field(
+        None, description="If each step takes as long as those before; null before the first."
+    )
+
+
+class JobOut(BaseModel):
+    """A job. Times are seconds since 1970."""
 
     id: str
-    state: str
+    kind: str = Field(description="`training` or `benchmark`.")
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
     request: dict[str, Any]
-    progress: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
-    error: str | None = None
+    progress: ProgressOut | None = Field(None, description="Of one that waits or runs.")
+    result: dict[str, Any] | None = Field(None, description="Of one that is done.")
+    error: str | None = Field(None, description="Why it failed.")
+    created: float
+    started: float | None = None
+    ended: float | None = None
 
 
 class Problem(BaseModel):

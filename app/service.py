@@ -10,14 +10,33 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.benchmarks import Benchmarks
+from app import training
+from app.benchmark import job as benchmark
+from app.benchmark.datasets import UnknownDataset, known_datasets
+from app.benchmark.measure import Row
+from app.benchmark.protocol import Protocol
 from app.encoders import Encoder, Encoders
 from app.errors import Conflict, TooLarge
+from app.jobs.kind import Kind, Outcome
+from app.jobs.queue import Jobs
+from app.keys import Keys
+from app.metrics import Metrics
 from app.settings import Settings
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.checks import as_descriptors, check_int
+from hashing.codes import Codes
 from hashing.storage import from_bytes
-from index import Collection, Database, Filter, Found, NotFound, Replaced, Store, snapshot
+from index import (
+    AlreadyExists,
+    Collection,
+    Database,
+    Filter,
+    Found,
+    NotFound,
+    Replaced,
+    Store,
+    snapshot,
+)
 from index.store import check_name
 
 MAX_DIMENSION = 16384
@@ -36,18 +55,33 @@ class Service:
         try:
             self.encoders = Encoders(self.database)
             self.store = Store(self.database)
-            self.benchmarks = Benchmarks(self.database, settings.data_dir)
+            self.keys = Keys(settings.data_dir)
+            kinds = {
+                "benchmark": Kind(benchmark.work),
+                "training": Kind(training.work, self._training_material, self._keep_trained),
+            }
+            self.jobs = Jobs(
+                self.database,
+                settings.data_dir,
+                kinds,
+                workers=settings.job_workers,
+                limit=settings.max_jobs,
+            )
         except BaseException:
             self.database.close()
             raise
         # Held while an encoder is tied to a collection, or dropped because none is.
         self._ties = Lock()
         self._encoding: list[str] = []
+        self.metrics = Metrics()
+        self.metrics.watch(self)
+        self.jobs.resume()
 
     def close(self) -> None:
         """Stop what runs in the background and close the record."""
-        self.benchmarks.close()
+        self.jobs.close()
         self.store.close()
+        self.keys.close()
         self.database.close()
 
     def create_encoder(
@@ -61,40 +95,83 @@ class Service:
         descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
     ) -> Encoder:
-        """Fit a hasher on descriptors, or make a data-free one for a dimension, and keep it."""
-        check_name(name)
-        self.encoders.check_free(name)
-        if "n_bits" in params:
-            raise InvalidInput("n_bits stands beside params, not in it")
-        hasher = make_hasher(method, n_bits=n_bits, **params)
-        if hasher.needs_torch:
-            raise InvalidInput(
-                f"{method} is not trained in the service: train it with `bitcell train` and PUT "
-                f"the file to /v1/encoders/{name}"
-            )
-        if descriptors is not None and dimension is not None:
-            raise InvalidInput("give training or a dimension, not both")
+        """Make a data-free encoder, for a dimension or for the moments of descriptors."""
+        hasher = self._new_hasher(name, method, n_bits, params)
+        if not hasher.data_free:
+            raise InvalidInput(f"{method} needs training, descriptors to fit on")
         if descriptors is None:
-            if dimension is None or not hasher.data_free:
-                instead = ", or a dimension to do without" if hasher.data_free else ""
-                raise InvalidInput(f"{method} needs training, descriptors to fit on{instead}")
+            if dimension is None:
+                raise InvalidInput(
+                    f"{method} needs training, descriptors to fit on, or a dimension to do without"
+                )
             check_int("dimension", dimension, 1, MAX_DIMENSION)
             # One zero descriptor: its mean is zero, so nothing is centred.
             descriptors = np.zeros((1, dimension), np.float32)
         X = as_descriptors(descriptors)
-        check_int("dimension", X.shape[1], 1, MAX_DIMENSION)
-        hasher.check_parameters()
-        if (values := hasher.learned_values(X.shape[1])) > MAX_VALUES:
-            raise TooLarge(
-                f"an encoder has at most {MAX_VALUES:,} learned values here, this one {values:,}"
-            )
-        hasher.fit(X, labels)
-        return self.encoders.add(name, hasher)
+        _check_size(hasher, X.shape[1])
+        return self.encoders.add(name, hasher.fit(X, labels))
+
+    def train_encoder(
+        self,
+        name: str,
+        method: str,
+        n_bits: int,
+        params: dict[str, Any],
+        *,
+        descriptors: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        dataset: str | None = None,
+        collection: str | None = None,
+    ) -> str:
+        """Check what is to be learned from and queue the training of an encoder; the job's id."""
+        hasher = self._new_hasher(name, method, n_bits, params)
+        request = {"name": name, "method": method, "n_bits": n_bits, "params": params}
+        material = None
+        if descriptors is not None:
+            training.check_trainable(hasher, labelled=labels is not None)
+            X = as_descriptors(descriptors)
+            _check_size(hasher, X.shape[1])
+            material = training.pack(X, labels)
+            source: dict[str, Any] = {"descriptors": len(X)}
+        elif dataset is not None:
+            training.check_trainable(hasher, labelled=True)
+            self.check_dataset(dataset)
+            source = {"dataset": dataset}
+        else:
+            held, its_labels = self.stored_descriptors(collection or "")
+            training.check_trainable(hasher, labelled=its_labels is not None)
+            _check_size(hasher, held.shape[1])
+            source = {"collection": collection}
+        with self._ties:
+            self._check_name_free(name)
+            return self.jobs.add("training", request | {"training": source}, material)
+
+    def stored_descriptors(
+        self, collection: str
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+        """The descriptors and labels that a collection keeps; InvalidInput where it keeps none."""
+        found = self.store.get(collection)
+        raise InvalidInput(
+            f"collection {found.name!r} keeps no descriptors to train on, only codes"
+        )
+
+    def start_benchmark(
+        self, dataset: str, table: list[Row], protocol: Protocol, seeds: list[int]
+    ) -> str:
+        """Queue a benchmark of a dataset known by name; its id."""
+        self.check_dataset(dataset)
+        return self.jobs.add("benchmark", benchmark.request(dataset, table, protocol, seeds))
+
+    def check_dataset(self, name: str) -> None:
+        """Raise UnknownDataset unless the name, never a path, is that of a dataset."""
+        known = known_datasets(self.settings.data_dir)
+        if name not in known:
+            raise UnknownDataset(f"there is no dataset {name!r:.80}; there are {', '.join(known)}")
 
     def add_encoder(self, name: str, file: bytes) -> Encoder:
         """Keep an encoder that `Hasher.save` wrote, given as the bytes of its file."""
         check_name(name)
-        self.encoders.check_free(name)
+        self._check_name_free(name)
         return self.encoders.add(name, from_bytes(file))
 
     def drop_encoder(self, name: str) -> None:
@@ -152,6 +229,11 @@ class Service:
             raise NotFound(f"there is no snapshot {file!r:.200} in {path.parent}")
         return snapshot.read(self.store, path, name)
 
+    def drop_collection(self, name: str) -> None:
+        """Drop a collection, its items and its figures."""
+        self.store.drop(name)
+        self.metrics.forget(name)
+
     def upsert(
         self,
         name: str,
@@ -161,6 +243,7 @@ class Service:
         payloads: list[dict[str, Any] | None] | None = None,
     ) -> Collection:
         """Encode descriptors and put them into a collection."""
+        self._check_batch(len(ids))
         while True:
             collection = self.store.get(name)
             codes = self._hasher(collection).encode(descriptors)
@@ -198,10 +281,13 @@ class Service:
         if reach > MAX_REACH:
             raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
         if descriptors is None:
+            self._check_batch(len(ids or []))
             codes = collection.codes(ids or [])
             if rerank is not None:
                 descriptors = collection.descriptors(ids or [])
         else:
+            descriptors = as_descriptors(descriptors)
+            self._check_batch(len(descriptors))
             codes = self._hasher(collection).encode(descriptors)
         if len(codes) * min(reach, len(collection)) > self.settings.max_results:
             raise TooLarge(
@@ -217,9 +303,57 @@ class Service:
             else:
                 queries: Any = descriptors
                 by["projections"] = self._hasher(collection).project(queries)
-        return collection.search(
+        found = collection.search(
             codes, k, radius, payloads=payloads, offset=offset, where=where, rerank=rerank, **by
         )
+        # Of a later page the nearest are not there, and reranked they are in another order.
+        if offset == 0 and rerank is None:
+            self.metrics.answers(name, [one.neighbours for one in found])
+        return found
+
+    def _check_batch(self, size: int) -> None:
+        if size > self.settings.max_batch:
+            raise TooLarge(
+                f"a request has at most {self.settings.max_batch} descriptors or items "
+                f"(BITCELL_MAX_BATCH), this one has {size}"
+            )
+
+    def encode(self, name: str, descriptors: ArrayLike) -> tuple[Hasher, Codes]:
+        """The encoder of a name, and its codes of descriptors."""
+        hasher = self.encoders.get(name).hasher
+        X = as_descriptors(descriptors)
+        self._check_batch(len(X))
+        return hasher, hasher.encode(X)
+
+    def _new_hasher(self, name: str, method: str, n_bits: int, params: dict[str, Any]) -> Hasher:
+        """An unfitted hasher, for a name that is free."""
+        check_name(name)
+        self._check_name_free(name)
+        if "n_bits" in params:
+            raise InvalidInput("n_bits stands beside params, not in it")
+        hasher = make_hasher(method, n_bits=n_bits, **params)
+        hasher.check_parameters()
+        return hasher
+
+    def _check_name_free(self, name: str) -> None:
+        self.encoders.check_free(name)
+        if name in [request["name"] for request in self.jobs.open_requests("training")]:
+            raise AlreadyExists(f"an encoder {name!r} is being trained already")
+
+    def _training_material(self, request: dict[str, Any], material: bytes | None) -> bytes | None:
+        if "collection" not in request["training"]:
+            return material
+        return training.pack(*self.stored_descriptors(request["training"]["collection"]))
+
+    def _keep_trained(self, request: dict[str, Any], outcome: Outcome) -> Outcome:
+        hasher = from_bytes(outcome.output or b"")
+        _check_size(hasher, hasher.n_features_in_)
+        name = request["name"]
+        there = [e.fingerprint for e in self.encoders.list() if e.name == name]
+        # One that is there already was kept before a crash.
+        if there != [outcome.result["fingerprint"]]:
+            self.encoders.add(name, hasher)
+        return Outcome(outcome.result)
 
     def _hasher(self, collection: Collection) -> Hasher:
         encoder = self.encoders.get(collection.encoder)
@@ -229,3 +363,11 @@ class Service:
                 f"{collection.fingerprint}; {collection.encoder!r} has {encoder.fingerprint}"
             )
         return encoder.hasher
+
+
+def _check_size(hasher: Hasher, dimension: int) -> None:
+    check_int("dimension", dimension, 1, MAX_DIMENSION)
+    if (values := hasher.learned_values(dimension)) > MAX_VALUES:
+        raise TooLarge(
+            f"an encoder has at most {MAX_VALUES:,} learned values here, this one {values:,}"
+        )

@@ -34,7 +34,7 @@ def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
 @router.delete("/{name}", status_code=204, response_class=Response)
 def drop_collection(name: str, service: ServiceDep) -> None:
     """Drop a collection and its items."""
-    service.store.drop(name)
+    service.drop_collection(name)
 
 
 @router.post("/{name}/reencode", openapi_extra=takes(schemas.Reencode))

@@ -190,3 +190,16 @@ def test_snapshots_are_restored_under_another_name(small: TestClient, settings: 
     assert bad.status_code == 422
     assert "is damaged" in bad.json()["detail"]
     assert small.get("/v1/collections/x").status_code == 404
+
+
+def test_a_disk_that_is_full_is_said(small: TestClient) -> None:
+    service = small.app.state.service  # type: ignore[attr-defined]
+    with service.database.transaction() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    X, ids = np.ones((5000, 4)), np.array([f"i{i}" for i in range(5000)])
+    full = small.put(f"{URL}/items", content=npy(X, ids), headers=NPY)
+    assert full.status_code == 507
+    assert "nothing of this write was kept" in full.json()["detail"]
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert small.put(f"{URL}/items", content=npy(X, ids), headers=NPY).json()["items"] == 5003
