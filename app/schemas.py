@@ -246,7 +246,7 @@ class QueryOut(BaseModel):
 
 
 class NewBenchmark(Body):
-    """A benchmark of methods on a dataset of the service."""
+    """A benchmark of methods on a dataset or a collection of the service."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -255,7 +255,8 @@ class NewBenchmark(Body):
         },
     )
 
-    dataset: Text
+    dataset: Text | None = Field(None, description="A name, such as `digits`.")
+    collection: Text | None = Field(None, description="One that keeps its descriptors.")
     methods: list[Text] = Field(min_length=1, max_length=50)
     bits: list[Integer] = Field([12, 24, 48], min_length=1, max_length=50)
     protocol: Text = Field("retrieval-59k", description="Or `unseen-classes`.")
@@ -265,6 +266,12 @@ class NewBenchmark(Body):
     )
     queries_per_class: Integer = Field(100, ge=1, le=10**6)
     labels_per_class: Integer = Field(200, ge=1, le=10**6)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.dataset is None) == (self.collection is None):
+            raise ValueError("expected one of dataset and collection")
+        return self
 
 
 class Accepted(BaseModel):
@@ -289,7 +296,7 @@ class JobOut(BaseModel):
     """A job. Times are seconds since 1970."""
 
     id: str
-    kind: str = Field(description="`training` or `benchmark`.")
+    kind: str = Field(description="`training`, `benchmark` or `reencoding`.")
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     request: dict[str, Any]
     progress: ProgressOut | None = Field(None, description="Of one that waits or runs.")

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app import training
+from app import handover, training
 from app.benchmark import job as benchmark
 from app.benchmark.datasets import UnknownDataset, known_datasets
 from app.benchmark.measure import Row
 from app.benchmark.protocol import Protocol
 from app.encoders import Encoder, Encoders
 from app.errors import Conflict, TooLarge
-from app.jobs.kind import Kind, Outcome
+from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.queue import Jobs
 from app.keys import Keys
 from app.metrics import Metrics
@@ -33,7 +34,6 @@ from index import (
     Filter,
     Found,
     NotFound,
-    Replaced,
     Store,
     snapshot,
 )
@@ -57,8 +57,9 @@ class Service:
             self.store = Store(self.database)
             self.keys = Keys(settings.data_dir)
             kinds = {
-                "benchmark": Kind(benchmark.work),
-                "training": Kind(training.work, self._training_material, self._keep_trained),
+                "benchmark": Kind(benchmark.work, prepare=self._hand_over),
+                "training": Kind(training.work, prepare=self._hand_over, finish=self._keep_trained),
+                "reencoding": Kind(self._reencode, inside=True),
             }
             self.jobs = Jobs(
                 self.database,
@@ -72,7 +73,6 @@ class Service:
             raise
         # Held while an encoder is tied to a collection, or dropped because none is.
         self._ties = Lock()
-        self._encoding: list[str] = []
         self.metrics = Metrics()
         self.metrics.watch(self)
         self.jobs.resume()
@@ -138,29 +138,52 @@ class Service:
             self.check_dataset(dataset)
             source = {"dataset": dataset}
         else:
-            held, its_labels = self.stored_descriptors(collection or "")
-            training.check_trainable(hasher, labelled=its_labels is not None)
-            _check_size(hasher, held.shape[1])
+            dimension, labelled = self._kept(collection or "")
+            training.check_trainable(hasher, labelled=labelled)
+            _check_size(hasher, dimension)
             source = {"collection": collection}
         with self._ties:
             self._check_name_free(name)
             return self.jobs.add("training", request | {"training": source}, material)
 
-    def stored_descriptors(
-        self, collection: str
-    ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
-        """The descriptors and labels that a collection keeps; InvalidInput where it keeps none."""
-        found = self.store.get(collection)
-        raise InvalidInput(
-            f"collection {found.name!r} keeps no descriptors to train on, only codes"
-        )
-
     def start_benchmark(
-        self, dataset: str, table: list[Row], protocol: Protocol, seeds: list[int]
+        self,
+        table: list[Row],
+        protocol: Protocol,
+        seeds: list[int],
+        *,
+        dataset: str | None = None,
+        collection: str | None = None,
     ) -> str:
-        """Queue a benchmark of a dataset known by name; its id."""
-        self.check_dataset(dataset)
-        return self.jobs.add("benchmark", benchmark.request(dataset, table, protocol, seeds))
+        """Queue a benchmark of a dataset known by name, or of what a collection keeps; its id."""
+        if collection is not None:
+            _, labelled = self._kept(collection)
+            if not labelled:
+                raise InvalidInput(f"collection {collection!r} has no labels to judge by")
+            source = {"collection": collection}
+        else:
+            source = {"dataset": dataset or ""}
+            self.check_dataset(source["dataset"])
+        return self.jobs.add("benchmark", benchmark.request(source, table, protocol, seeds))
+
+    def _kept(self, name: str) -> tuple[int, bool]:
+        """The dimension of the descriptors a collection keeps, and whether any has a label."""
+        collection = self.store.get(name)
+        if not collection.keep_descriptors:
+            raise InvalidInput(
+                f"collection {name!r} keeps no descriptors, only codes: "
+                "make one with keep_descriptors"
+            )
+        view, rows = collection.moment()
+        if collection.dimension is None or not len(rows):
+            raise InvalidInput(f"collection {name!r} holds no items")
+        return collection.dimension, bool((view.labels(rows) >= 0).any())
+
+    def _hand_over(self, request: dict[str, Any], folder: Path) -> None:
+        """Write what a job needs of a collection into its folder."""
+        if name := request.get("training", request).get("collection"):
+            self._kept(name)
+            self.store.use(name, lambda collection: handover.write(collection, folder))
 
     def check_dataset(self, name: str) -> None:
         """Raise UnknownDataset unless the name, never a path, is that of a dataset."""
@@ -177,7 +200,7 @@ class Service:
     def drop_encoder(self, name: str) -> None:
         """Forget an encoder that no collection uses."""
         with self._ties:
-            if name in self._encoding:
+            if name in [request["encoder"] for request in self._reencodings()]:
                 raise Conflict(f"encoder {name!r} is encoding a collection: wait until it is done")
             users = [c.name for c in self.store.list() if c.encoder == name]
             if users:
@@ -198,29 +221,55 @@ class Service:
                 keep_descriptors=keep_descriptors,
             )
 
-    def reencode(self, name: str, encoder: str) -> Collection:
-        """Encode a collection anew from the descriptors it keeps; it serves meanwhile."""
+    def reencode(self, name: str, encoder: str) -> str:
+        """Queue the encoding anew of a collection from the descriptors it keeps; the job's id."""
         with self._ties:
-            used = self.encoders.get(encoder)
-            self._encoding.append(encoder)
-        try:
-            return self.store.reencode(
+            hasher = self.encoders.get(encoder).hasher
+            dimension, _ = self._kept(name)
+            if dimension != hasher.n_features_in_:
+                raise InvalidInput(
+                    f"encoder {encoder!r} takes descriptors of {hasher.n_features_in_} numbers, "
+                    f"collection {name!r} keeps some of {dimension}"
+                )
+            if name in [request["collection"] for request in self._reencodings()]:
+                raise AlreadyExists(f"collection {name!r} is being encoded anew already")
+            return self.jobs.add("reencoding", {"collection": name, "encoder": encoder})
+
+    def _reencodings(self) -> list[dict[str, Any]]:
+        return self.jobs.open_requests("reencoding")
+
+    def _reencode(self, task: Task, progress: Progress) -> Outcome:
+        name, used = task.request["collection"], self.encoders.get(task.request["encoder"])
+        collection = self.store.get(name)
+        # Otherwise it was done before a crash, or there is nothing to do.
+        if collection.fingerprint != used.fingerprint:
+            collection = self.store.reencode(
                 name,
                 used.hasher.encode,
                 used.hasher.n_bits,
-                encoder=encoder,
+                encoder=used.name,
                 fingerprint=used.fingerprint,
+                progress=lambda done, of: progress(done, of, f"{done:,} of {of:,} items"),
             )
-        finally:
-            self._encoding.remove(encoder)
+            # Distances of other codes are no measure for these.
+            self.metrics.forget(name)
+        return Outcome(
+            {
+                "collection": name,
+                "encoder": used.name,
+                "fingerprint": used.fingerprint,
+                "n_bits": collection.n_bits,
+                "items": len(collection),
+            }
+        )
 
     def snapshot(self, name: str) -> tuple[str, int]:
         """Write a collection to a new file in `snapshots/`: its name, and how many items it has."""
-        collection = self.store.get(name)
         folder = self.settings.data_dir / "snapshots"
+        self.store.get(name)
         folder.mkdir(exist_ok=True)
         file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
-        return file, snapshot.write(collection, folder / file)
+        return file, self.store.use(name, lambda one: snapshot.write(one, folder / file))
 
     def restore(self, name: str, file: str) -> Collection:
         """A new collection of the items in a file in `snapshots/`."""
@@ -244,18 +293,16 @@ class Service:
     ) -> Collection:
         """Encode descriptors and put them into a collection."""
         self._check_batch(len(ids))
-        while True:
-            collection = self.store.get(name)
+
+        def put(collection: Collection) -> Collection:
             codes = self._hasher(collection).encode(descriptors)
             if len(codes) != len(ids):
                 raise InvalidInput(f"expected {len(codes)} ids, one a descriptor, got {len(ids)}")
             kept = descriptors if collection.keep_descriptors else None
-            try:
-                collection.upsert(ids, codes, labels, payloads, kept)
-            except Replaced:
-                # It has been encoded anew meanwhile, and so must these be.
-                continue
+            collection.upsert(ids, codes, labels, payloads, kept)
             return collection
+
+        return self.store.use(name, put)
 
     def query(
         self,
@@ -272,7 +319,6 @@ class Service:
         rerank_by: str | None = None,
     ) -> list[Found]:
         """The neighbours of descriptors, or of items that are in the collection."""
-        collection = self.store.get(name)
         if k is None:
             k = DEFAULT_K if radius is None else self.settings.max_k
         if k > self.settings.max_k:
@@ -282,34 +328,50 @@ class Service:
             raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
         if descriptors is None:
             self._check_batch(len(ids or []))
-            codes = collection.codes(ids or [])
-            if rerank is not None:
-                descriptors = collection.descriptors(ids or [])
         else:
             descriptors = as_descriptors(descriptors)
             self._check_batch(len(descriptors))
-            codes = self._hasher(collection).encode(descriptors)
-        if len(codes) * min(reach, len(collection)) > self.settings.max_results:
-            raise TooLarge(
-                f"a query returns at most {self.settings.max_results} neighbours "
-                f"(BITCELL_MAX_RESULTS), this one asks for {len(codes)} times {reach}"
-            )
-        by: dict[str, Any] = {}
-        if rerank is not None:
-            if rerank_by is None:
-                rerank_by = "descriptors" if collection.keep_descriptors else "bits"
-            if rerank_by == "descriptors":
-                by["descriptors"] = descriptors
+
+        def search(collection: Collection) -> list[Found]:
+            n = len(ids or []) if descriptors is None else len(descriptors)
+            if n * min(reach, len(collection)) > self.settings.max_results:
+                raise TooLarge(
+                    f"a query returns at most {self.settings.max_results} neighbours "
+                    f"(BITCELL_MAX_RESULTS), this one asks for {n} times {reach}"
+                )
+            if descriptors is None:
+                codes = collection.codes(ids or [])
             else:
-                queries: Any = descriptors
-                by["projections"] = self._hasher(collection).project(queries)
-        found = collection.search(
-            codes, k, radius, payloads=payloads, offset=offset, where=where, rerank=rerank, **by
-        )
+                codes = self._hasher(collection).encode(descriptors)
+            by: dict[str, Any] = {}
+            if rerank is not None:
+                by = self._rerank_by(collection, rerank_by, descriptors, ids)
+            return collection.search(
+                codes, k, radius, payloads=payloads, offset=offset, where=where, rerank=rerank, **by
+            )
+
+        found = self.store.use(name, search)
         # Of a later page the nearest are not there, and reranked they are in another order.
         if offset == 0 and rerank is None:
             self.metrics.answers(name, [one.neighbours for one in found])
         return found
+
+    def _rerank_by(
+        self,
+        collection: Collection,
+        by: str | None,
+        descriptors: ArrayLike | None,
+        ids: list[str] | None,
+    ) -> dict[str, Any]:
+        """What a collection reranks by: descriptors of the queries, or their projections."""
+        queries: Any = descriptors
+        if queries is None:
+            queries = collection.descriptors(ids or [])
+        if by is None:
+            by = "descriptors" if collection.keep_descriptors else "bits"
+        if by == "descriptors":
+            return {"descriptors": queries}
+        return {"projections": self._hasher(collection).project(queries)}
 
     def _check_batch(self, size: int) -> None:
         if size > self.settings.max_batch:
@@ -339,11 +401,6 @@ class Service:
         self.encoders.check_free(name)
         if name in [request["name"] for request in self.jobs.open_requests("training")]:
             raise AlreadyExists(f"an encoder {name!r} is being trained already")
-
-    def _training_material(self, request: dict[str, Any], material: bytes | None) -> bytes | None:
-        if "collection" not in request["training"]:
-            return material
-        return training.pack(*self.stored_descriptors(request["training"]["collection"]))
 
     def _keep_trained(self, request: dict[str, Any], outcome: Outcome) -> Outcome:
         hasher = from_bytes(outcome.output or b"")

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app import npy
+from app import handover, npy
 from app.benchmark.datasets import load_dataset
 from app.jobs.kind import Outcome, Progress, Task
 from hashing import Hasher, InvalidInput, make_hasher
@@ -58,6 +58,9 @@ def work(task: Task, progress: Progress) -> Outcome:
 def _read(task: Task) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
     if "dataset" in task.request["training"]:
         loaded = load_dataset(task.request["training"]["dataset"], task.data_dir)
+        return loaded.descriptors, loaded.labels
+    if "collection" in task.request["training"]:
+        loaded = handover.read(task.request["training"]["collection"], task.folder)
         return loaded.descriptors, loaded.labels
     X, *rest = npy.read_arrays(task.material or b"", _ARRAYS)
     return X, rest[0] if rest else None

@@ -19,13 +19,16 @@ class Task:
     ----------
     data_dir : Path
         To read datasets from; the record in it is the service's alone.
+    folder : Path
+        Of this job alone, with what `Kind.prepare` wrote there; it goes when the process ends.
     request : dict
         What was asked for: JSON, kept in the record.
     material : bytes or None
-        What goes along with the request, as `Kind.prepare` made it.
+        What came along with the request.
     """
 
     data_dir: Path
+    folder: Path
     request: dict[str, Any]
     material: bytes | None
 
@@ -38,8 +41,8 @@ class Outcome:
     output: bytes | None = None
 
 
-def _as_it_is(request: dict[str, Any], material: bytes | None) -> bytes | None:
-    return material
+def _nothing(request: dict[str, Any], folder: Path) -> None:
+    pass
 
 
 def _kept(request: dict[str, Any], outcome: Outcome) -> Outcome:
@@ -55,9 +58,12 @@ class Kind:
     work : callable
         (task, progress) to outcome, in a process of its own: a function of a module, which that
         process imports. A ValueError or MemoryError of it is the reason of the failure.
+    inside : bool
+        Whether it is worked on in a thread of the service instead, for what changes the record.
+        Such work leaves no half of itself when `progress` raises, which ends it.
     prepare : callable
-        (request, material as it was accepted) to the material that is worked on, in the service,
-        just before the process starts: for what is read from the record.
+        (request, folder), in the service, just before the process starts: writes what is to be
+        read from the record into the folder of the job.
     finish : callable
         (request, outcome) to what is kept of it, in the service, when the process is done. What
         it does may be done a second time, where the service is killed before the job is noted as
@@ -65,5 +71,6 @@ class Kind:
     """
 
     work: Callable[[Task, Progress], Outcome]
-    prepare: Callable[[dict[str, Any], bytes | None], bytes | None] = _as_it_is
+    inside: bool = False
+    prepare: Callable[[dict[str, Any], Path], None] = _nothing
     finish: Callable[[dict[str, Any], Outcome], Outcome] = _kept

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -44,8 +45,12 @@ class _Open:
     cancelled: bool = False
 
 
+class _Stopped(Exception):
+    """A job inside the service is to end."""
+
+
 class Jobs:
-    """Jobs by id, each worked on in a process of its own. Safe for threads.
+    """Jobs by id, each worked on in a process of its own, or as `Kind` says. Safe for threads.
 
     States: `queued`, `running`; `done` with a result, `failed` with an error, `cancelled`. A job
     that had not ended when the service stopped is run again at the next start; one that a service
@@ -74,6 +79,9 @@ class Jobs:
         self._record = JobRecord(database)
         self._data_dir = data_dir
         self._kinds = dict(kinds)
+        self._folder = data_dir / "jobs"
+        # What a crash has left.
+        shutil.rmtree(self._folder, ignore_errors=True)
         self._limit = limit
         # One core is for the queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
@@ -135,11 +143,12 @@ class Jobs:
             if mine is None:
                 self._record.get(job, None)
                 self._record.drop(job)
-            elif mine.process is None:
+            elif mine.started is None:
                 self._end(job, "cancelled")
             else:
                 mine.cancelled = True
-                mine.process.kill()
+                if mine.process is not None:
+                    mine.process.kill()
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Have `listener` called, from any thread, when a job changes; what ends that."""
@@ -196,10 +205,36 @@ class Jobs:
                 self._record.put_back(job)
 
     def _work(self, job: str, mine: _Open) -> tuple[Outcome | None, str | None]:
-        """Run the process of a job: what came out, or why nothing did."""
-        kind = self._kinds[mine.kind]
-        material = kind.prepare(mine.request, self._record.material(job))
-        task = Task(self._data_dir, mine.request, material)
+        """Work on a job: what came out, or why nothing did."""
+        kind, folder = self._kinds[mine.kind], self._folder / job
+        task = Task(self._data_dir, folder, mine.request, self._record.material(job))
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            kind.prepare(mine.request, folder)
+            return (self._inside if kind.inside else self._in_a_process)(job, mine, kind, task)
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    def _inside(
+        self, job: str, mine: _Open, kind: Kind, task: Task
+    ) -> tuple[Outcome | None, str | None]:
+        def progress(done: int, of: int, now: str) -> None:
+            if mine.cancelled or self._closed:
+                raise _Stopped
+            self._note(mine, {"done": done, "of": of, "now": now})
+
+        with self._lock:
+            if not self._start(job, mine):
+                return None, None
+        self._changed()
+        try:
+            return kind.work(task, progress), None
+        except _Stopped:
+            return None, None
+
+    def _in_a_process(
+        self, job: str, mine: _Open, kind: Kind, task: Task
+    ) -> tuple[Outcome | None, str | None]:
         context = multiprocessing.get_context("spawn")
         ours, theirs = context.Pipe()
         running = context.Process(
@@ -207,24 +242,33 @@ class Jobs:
         )
         with ours:
             with theirs, self._lock:
-                if self._closed or job not in self._open:
+                if not self._start(job, mine):
                     return None, None
-                mine.started = time.time()
-                mine.progress = mine.progress | {"now": "starting"}
-                self._record.start(job)
                 running.start()
                 mine.process = running
             self._changed()
             try:
                 while isinstance(message := ours.recv(), dict):
-                    mine.progress = message | {"seconds_left": _left(message, mine.started)}
-                    self._changed()
+                    self._note(mine, message)
             except (EOFError, OSError):
                 message = None
         running.join()
         if message is None:
             message = f"its process ended without a result (exit code {running.exitcode})"
         return (message, None) if isinstance(message, Outcome) else (None, message)
+
+    def _start(self, job: str, mine: _Open) -> bool:
+        """Note that it runs, unless it is not to any more; to be called with the lock."""
+        if self._closed or job not in self._open:
+            return False
+        mine.started = time.time()
+        mine.progress = mine.progress | {"now": "starting"}
+        self._record.start(job)
+        return True
+
+    def _note(self, mine: _Open, progress: dict[str, Any]) -> None:
+        mine.progress = progress | {"seconds_left": _left(progress, mine.started or time.time())}
+        self._changed()
 
     def _end(
         self, job: str, state: str, outcome: Outcome | None = None, error: str | None = None

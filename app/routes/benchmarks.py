@@ -19,12 +19,14 @@ router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
 def start_benchmark(
     body: BodyDep, request: Request, response: Response, service: ServiceDep
 ) -> schemas.Accepted:
-    """Measure methods at code lengths on a dataset of the service: a job of that id."""
+    """Measure methods at code lengths on a dataset or a collection: a job of that id."""
     new = body.parse(schemas.NewBenchmark)
     table = rows(new.methods, new.bits)
     protocol = Protocol(new.protocol, new.queries_per_class, new.labels_per_class)
     seeds = [new.seed] if new.seeds is None else new.seeds
-    benchmark = service.start_benchmark(new.dataset, table, protocol, seeds)
+    benchmark = service.start_benchmark(
+        table, protocol, seeds, dataset=new.dataset, collection=new.collection
+    )
     url = request.url_for("show_benchmark", benchmark=benchmark).path
     response.headers["Location"] = url
     return schemas.Accepted(id=benchmark, url=url)

@@ -14,7 +14,7 @@ from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
 from hashing import InvalidInput
 from hashing.checks import as_labels
-from index import Filter, Neighbour
+from index import Filter, Neighbour, NotFound
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
 
@@ -49,7 +49,7 @@ def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upser
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """One item."""
-    item = service.store.get(name).get(item_id)
+    item = service.store.use(name, lambda collection: collection.get(item_id))
     body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
     return JSONResponse({key: value for key, value in body.items() if value is not None})
 
@@ -57,16 +57,16 @@ def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
 def delete_item(name: str, item_id: str, service: ServiceDep) -> None:
     """Take out one item."""
-    collection = service.store.get(name)
-    if not collection.delete([item_id]):
-        collection.get(item_id)
+    if not service.store.use(name, lambda collection: collection.delete([item_id])):
+        raise NotFound(f"there is no item {item_id!r} in collection {name!r}")
 
 
 @router.post("/items/delete", openapi_extra=takes(schemas.Ids))
 def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
     """Take out items; ids that are not there are no error."""
     ids = body.parse(schemas.Ids).ids
-    return schemas.Deleted(deleted=service.store.get(name).delete(ids))
+    deleted = service.store.use(name, lambda collection: collection.delete(ids))
+    return schemas.Deleted(deleted=deleted)
 
 
 @router.post(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import NPY, npy
+from tests.app.jobs import ended
 
 URL = "/v1/collections/c"
 
@@ -158,7 +159,17 @@ def test_descriptors_that_are_kept_rerank_and_are_encoded_anew(client: TestClien
     for by in ({"ids": ["07"]}, {"descriptors": [X[7].tolist()]}):
         found = client.post(f"{URL}/query", json=by | {"k": 5, "rerank": 50}).json()["results"][0]
         assert [near["id"] for near in found] == nearest[:5]
-    again = client.post(f"{URL}/reencode", json={"encoder": "f"}).json()
+    accepted = client.post(f"{URL}/reencode", json={"encoder": "f"})
+    assert accepted.status_code == 202
+    job = accepted.json()["id"]
+    assert accepted.headers["location"] == accepted.json()["url"] == f"/v1/jobs/{job}"
+    shown = ended(client, job)
+    assert shown["state"] == "done", shown
+    again = client.get(URL).json()
+    assert shown["result"] == {
+        "collection": "c",
+        **{key: again[key] for key in ("encoder", "fingerprint", "n_bits", "items")},
+    }
     assert (again["encoder"], again["n_bits"], again["items"]) == ("f", 20, 50)
     assert client.post(f"{URL}/reencode", json={"encoder": "nobody"}).status_code == 404
     assert len(client.get(f"{URL}/items/07").json()["code"]) == 6

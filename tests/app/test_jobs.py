@@ -23,8 +23,8 @@ from tests.app import job_works
 from tests.app.jobs import ended
 
 
-def _with_ab(request: dict[str, Any], material: bytes | None) -> bytes:
-    return b"ab" + (material or b"")
+def _leave_a_file(request: dict[str, Any], folder: Path) -> None:
+    (folder / "for-it").write_bytes(b"ab")
 
 
 def _fail_late(request: dict[str, Any], outcome: Outcome) -> Outcome:
@@ -38,9 +38,8 @@ KINDS = {
     "refuse": Kind(job_works.refuse),
     "die": Kind(job_works.die),
     "late": Kind(job_works.step, finish=_fail_late),
-    "prepared": Kind(
-        job_works.look_around, prepare=lambda request, material: b"ab" + (material or b"")
-    ),
+    "prepared": Kind(job_works.read_its_file, prepare=_leave_a_file),
+    "inside": Kind(job_works.step_on, inside=True),
 }
 
 
@@ -109,11 +108,31 @@ def test_its_process_stays_behind_the_service(start: Callable[..., Jobs]) -> Non
     assert shown["created"] <= shown["started"] <= shown["ended"]
 
 
-def test_what_is_prepared_is_worked_on(start: Callable[..., Jobs]) -> None:
+def test_what_is_prepared_is_worked_on_and_goes(start: Callable[..., Jobs], tmp_path: Path) -> None:
+    left = tmp_path / "jobs" / "of-a-crash"
+    left.mkdir(parents=True)
     jobs = start()
+    assert not left.exists()
     job = jobs.add("prepared", {}, b"c")
-    end_of(jobs, job)
-    assert jobs.output(job, "prepared") == b"cba"
+    assert end_of(jobs, job)["state"] == "done"
+    assert jobs.output(job, "prepared") == b"cab"
+    assert list((tmp_path / "jobs").iterdir()) == []
+
+
+def test_one_inside_the_service_can_be_cancelled_and_is_taken_up_again(
+    start: Callable[..., Jobs],
+) -> None:
+    jobs = start()
+    first = jobs.add("inside", {})
+    assert until(jobs, first, runs)["progress"]["now"] == str(os.getpid())
+    jobs.remove(first)
+    assert end_of(jobs, first)["state"] == "cancelled"
+    second = jobs.add("inside", {})
+    until(jobs, second, runs)
+    jobs.close()
+    assert jobs.get(second)["state"] == "queued"
+    jobs = start()
+    until(jobs, second, runs)
 
 
 @pytest.mark.parametrize(
