@@ -219,6 +219,19 @@ class Query(Body):
     )
 
 
+class QueryInUrl(Body):
+    """What stands in the URL of a query in npy."""
+
+    k: int | None = Field(
+        None, ge=1, description="With npy; in JSON it stands in the body, as do the others."
+    )
+    radius: int | None = Field(None, ge=0, le=2**31 - 2, description="With npy.")
+    payloads: bool = Field(True, description="With npy.")
+    offset: int = Field(0, ge=0, description="With npy.")
+    rerank: int | None = Field(None, ge=1, description="With npy.")
+    rerank_by: RerankBy | None = Field(None, description="With npy.")
+
+
 class NeighbourOut(BaseModel):
     """A neighbour; `label` and `payload` are left out where there is none."""
 

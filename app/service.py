@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from threading import Lock
@@ -44,6 +45,8 @@ MAX_VALUES = 1 << 24
 DEFAULT_K = 10
 # As deep as paging and reranking go.
 MAX_REACH = 100_000
+# As many as FastAPI has for all other calls.
+QUERY_THREADS = 40
 
 
 class Service:
@@ -73,12 +76,15 @@ class Service:
             raise
         # Held while an encoder is tied to a collection, or dropped because none is.
         self._ties = Lock()
+        self.queries = ThreadPoolExecutor(QUERY_THREADS, "query")
+        """Where queries are answered, off the event loop."""
         self.metrics = Metrics()
         self.metrics.watch(self)
         self.jobs.resume()
 
     def close(self) -> None:
         """Stop what runs in the background and close the record."""
+        self.queries.shutdown()
         self.jobs.close()
         self.store.close()
         self.keys.close()
