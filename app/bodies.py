@@ -63,6 +63,29 @@ def npy_response(array: Any) -> Response:
     return Response(npy.write_array(array), media_type=npy.MEDIA_TYPE)
 
 
+def parse_url(model: type[Model], given: dict[str, str]) -> Model:
+    """The parameters of a URL as a model."""
+    try:
+        return model.model_validate(given)
+    except ValidationError as error:
+        found = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
+        raise RequestValidationError(found) from None
+
+
+def in_url(model: type[BaseModel]) -> list[dict[str, Any]]:
+    """The OpenAPI parameters of a handler that parses its own URL."""
+    return [
+        {
+            "name": name,
+            "in": "query",
+            "required": False,
+            "description": schema.pop("description", ""),
+            "schema": schema,
+        }
+        for name, schema in model.model_json_schema()["properties"].items()
+    ]
+
+
 def takes(model: type[BaseModel], npy_description: str | None = None) -> dict[str, Any]:
     """The OpenAPI part of a handler that parses its own body."""
     content = {JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}

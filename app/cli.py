@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from app.keys import Keys
     from app.settings import Settings
 
 cli = typer.Typer(
@@ -20,6 +21,8 @@ cli = typer.Typer(
 )
 data = typer.Typer(help="Fetch datasets.", no_args_is_help=True)
 cli.add_typer(data, name="data")
+keys = typer.Typer(help="API keys.", no_args_is_help=True)
+cli.add_typer(keys, name="keys")
 
 DatasetOption = Annotated[
     str, typer.Option(help="`digits`, a dataset that was fetched, or a path to an .npz.")
@@ -65,6 +68,35 @@ def gist(
     from app.images import describe_files
 
     describe_files(images, _to_write(out, ".npz"))
+
+
+@keys.command("create")
+def create_key(
+    name: Annotated[str, typer.Argument(help="Whose it is, for you to know it by.")],
+    write: Annotated[bool, typer.Option("--write", help="It may change things too.")] = False,
+) -> None:
+    """Make an API key and show it, once: only its hash is kept."""
+    from app.keys import READ, WRITE
+
+    key, secret = _keys().create(name, WRITE if write else READ)
+    typer.echo(f"{key.id} {key.scope}, to be sent as `Authorization: Bearer KEY`:", err=True)
+    typer.echo(secret)
+
+
+@keys.command("list")
+def list_keys() -> None:
+    """List the keys: id, what it may, when it was made, name."""
+    from datetime import UTC, datetime
+
+    for key in _keys().list():
+        made = datetime.fromtimestamp(key.created, UTC).isoformat(timespec="seconds")
+        typer.echo(f"{key.id}  {key.scope:5}  {made}  {key.name}")
+
+
+@keys.command("revoke")
+def revoke_key(key: Annotated[str, typer.Argument(help="Its id, as `keys list` has it.")]) -> None:
+    """Take back a key: a service that runs refuses it from now on."""
+    _keys().revoke(key)
 
 
 @cli.command()
@@ -192,6 +224,12 @@ def _settings(**changes: Any) -> Settings:
         names = ", ".join(known_variables())
         raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {names}")
     return settings
+
+
+def _keys() -> Keys:
+    from app.keys import Keys
+
+    return Keys(_settings().data_dir)
 
 
 def _split(text: str) -> list[str]:

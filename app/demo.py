@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import logging
-
 import numpy as np
+import structlog
 
 from app.service import Service
 from app.thumbnail import thumbnail
@@ -14,7 +13,7 @@ N_BITS = 128
 
 _SCHEMA = "CREATE TABLE IF NOT EXISTS demo (state TEXT NOT NULL) STRICT"
 
-log = logging.getLogger("bitcell")
+log = structlog.stdlib.get_logger("bitcell")
 
 
 def make_demo(service: Service) -> None:
@@ -30,7 +29,7 @@ def make_demo(service: Service) -> None:
         return
     if "begun" not in states:
         if NAME in _names(service):
-            log.warning("no demo is made: there is an encoder or a collection %r already", NAME)
+            log.warning(f"no demo is made: there is an encoder or a collection {NAME!r} already")
             return
         _note(service, "begun")
     _fill(service)
@@ -50,7 +49,7 @@ def _note(service: Service, state: str) -> None:
 def _fill(service: Service) -> None:
     from app.benchmark.datasets import load_dataset
 
-    log.info("first start: making the collection %r from 1,797 scanned digits", NAME)
+    log.info(f"first start: making the collection {NAME!r} from 1,797 scanned digits")
     digits = load_dataset("digits", images=True)
     # A start that was cut off after it had begun has left a part of this.
     if NAME not in [encoder.name for encoder in service.encoders.list()]:

@@ -10,7 +10,8 @@ from app.bodies import Raw, raw_body
 from app.service import Service
 
 
-def _service(request: Request) -> Service:
+# Not a plain function: FastAPI would run it in a thread.
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from http import HTTPStatus
 from typing import Any
 
@@ -20,15 +19,17 @@ MEDIA_TYPE = "application/problem+json"
 _SHOWN = 10
 _LONGEST = 1000  # characters of a detail: what came in may be far longer
 
-log = logging.getLogger("bitcell")
-
 
 class Conflict(Exception):
     """What was asked for does not go with what is there."""
 
 
-class Busy(Exception):
+class TooMany(Exception):
     """Too much of this is waiting already; try again later."""
+
+
+class Unready(Exception):
+    """The service cannot serve, or is about to stop."""
 
 
 class TooLarge(Exception):
@@ -52,7 +53,8 @@ _STATUS: dict[type[Exception], int] = {
     InvalidItems: 422,
     BadDataset: 422,
     Unreadable: 422,
-    Busy: 503,
+    TooMany: 429,
+    Unready: 503,
     Full: 507,
 }
 
@@ -75,11 +77,10 @@ def add_handlers(app: FastAPI) -> None:
         app.add_exception_handler(kind, _known(status))
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
-    app.add_exception_handler(Exception, _unknown)
 
 
 def _known(status: int) -> Any:
-    headers = {"Retry-After": "10"} if status == 503 else None
+    headers = {"Retry-After": "10"} if status in (429, 503) else None
 
     def handle(request: Request, error: Exception) -> JSONResponse:
         return problem(status, str(error), headers)
@@ -136,8 +137,3 @@ def _brief(error: Any) -> str:
         return f"{'a list' if isinstance(came, list) else 'an object'} of {len(came)}"
     text = "null" if came is None else repr(came[:100] if isinstance(came, str) else came)
     return text if len(text) <= 80 else text[:77] + "..."
-
-
-def _unknown(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(500, "the service failed; its log says why")

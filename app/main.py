@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,16 +11,23 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
+from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
 
-from app import schemas
+from app import npy, schemas
+from app.access import Access, writes
 from app.demo import make_demo
 from app.errors import MEDIA_TYPE, add_handlers
-from app.limits import BodyLimit
-from app.routes import benchmarks, collections, encoders, health, home, items
+from app.limits import Limits
+from app.observe import Observe
+from app.routes import benchmarks, collections, encoders, health, home, items, jobs
 from app.service import Service
 from app.settings import Settings
 
 _DESCRIPTION = "Descriptors in, short binary codes out, exact neighbours by Hamming distance."
+# Less than this goes in a packet or two either way.
+GZIP_FROM = 4096
+# Floats and packed bits hardly shrink.
+_NOT_GZIPPED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, npy.MEDIA_TYPE)
 # Handlers parse their bodies themselves, so FastAPI does not find these.
 _BODIES = (
     schemas.NewEncoder,
@@ -52,7 +58,6 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        logging.getLogger("bitcell").setLevel(settings.log_level.upper())
         opened = await run_in_threadpool(Service, settings) if service is None else service
         try:
             await run_in_threadpool(make_demo, opened)
@@ -61,20 +66,32 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         finally:
             await run_in_threadpool(opened.close)
 
-    problem = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     app = FastAPI(
         title="Bitcell",
         version=version("bitcell"),
         description=_DESCRIPTION,
         lifespan=lifespan,
-        responses={"4XX": {"description": "A problem with the request", "content": problem}},
+        redoc_url=None,
+        responses={"4XX": _problem("A problem with the request")},
     )
-    for part in (health, encoders, collections, items, benchmarks, home):
+    for part in (health, encoders, collections, items, jobs, benchmarks, home):
         app.include_router(part.router)
     add_handlers(app)
-    app.add_middleware(BodyLimit, limit=settings.max_body)
+    app.state.stopping = False
+    # The last one added is the outermost.
+    app.add_middleware(
+        GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=1, exclude_content_types=_NOT_GZIPPED
+    )
+    app.add_middleware(Access, settings=settings)
+    app.add_middleware(Limits, settings=settings)
+    app.add_middleware(Observe)
     app.openapi = lambda: _openapi(app)  # type: ignore[method-assign]
     return app
+
+
+def _problem(description: str) -> dict[str, Any]:
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {"description": description, "content": {MEDIA_TYPE: {"schema": schema}}}
 
 
 def _openapi(app: FastAPI) -> dict[str, Any]:
@@ -87,5 +104,9 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
             ref_template="#/components/schemas/{model}",
         )
         document["components"]["schemas"] |= found["$defs"]
+        for path, methods in document["paths"].items():
+            for method, call in methods.items():
+                if writes(method.upper(), path):
+                    call["responses"]["507"] = _problem("There is no room on the disk")
         app.openapi_schema = document
     return app.openapi_schema

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Number = Annotated[float, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
@@ -27,12 +27,27 @@ class Body(BaseModel):
 
 
 class Training(Body):
-    """Descriptors to fit on."""
+    """What to fit on: descriptors, or a dataset or a collection of the service."""
 
-    descriptors: Descriptors
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"dataset": "digits"}]}
+    )
+
+    descriptors: Descriptors | None = None
     labels: Annotated[list[Label], Field(fail_fast=True)] | None = Field(
         None, description="One a descriptor, -1 for unlabelled."
     )
+    dataset: Text | None = Field(None, description="A name, such as `digits`.")
+    collection: Text | None = Field(None, description="One that keeps its descriptors.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        sources = (self.descriptors, self.dataset, self.collection)
+        if sum(source is not None for source in sources) != 1:
+            raise ValueError("expected one of descriptors, dataset and collection")
+        if self.labels is not None and self.descriptors is None:
+            raise ValueError("labels go with descriptors; datasets and collections have their own")
+        return self
 
 
 class NewEncoder(Body):
@@ -204,6 +219,19 @@ class Query(Body):
     )
 
 
+class QueryInUrl(Body):
+    """What stands in the URL of a query in npy."""
+
+    k: int | None = Field(
+        None, ge=1, description="With npy; in JSON it stands in the body, as do the others."
+    )
+    radius: int | None = Field(None, ge=0, le=2**31 - 2, description="With npy.")
+    payloads: bool = Field(True, description="With npy.")
+    offset: int = Field(0, ge=0, description="With npy.")
+    rerank: int | None = Field(None, ge=1, description="With npy.")
+    rerank_by: RerankBy | None = Field(None, description="With npy.")
+
+
 class NeighbourOut(BaseModel):
     """A neighbour; `label` and `payload` are left out where there is none."""
 
@@ -231,7 +259,7 @@ class QueryOut(BaseModel):
 
 
 class NewBenchmark(Body):
-    """A benchmark of methods on a dataset of the service."""
+    """A benchmark of methods on a dataset or a collection of the service."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -240,7 +268,8 @@ class NewBenchmark(Body):
         },
     )
 
-    dataset: Text
+    dataset: Text | None = Field(None, description="A name, such as `digits`.")
+    collection: Text | None = Field(None, description="One that keeps its descriptors.")
     methods: list[Text] = Field(min_length=1, max_length=50)
     bits: list[Integer] = Field([12, 24, 48], min_length=1, max_length=50)
     protocol: Text = Field("retrieval-59k", description="Or `unseen-classes`.")
@@ -251,6 +280,12 @@ class NewBenchmark(Body):
     queries_per_class: Integer = Field(100, ge=1, le=10**6)
     labels_per_class: Integer = Field(200, ge=1, le=10**6)
 
+    @model_validator(mode="after")
+    def _one_source(self) -> Self:
+        if (self.dataset is None) == (self.collection is None):
+            raise ValueError("expected one of dataset and collection")
+        return self
+
 
 class Accepted(BaseModel):
     """What runs in the background, and where to ask after it."""
@@ -259,15 +294,30 @@ class Accepted(BaseModel):
     url: str
 
 
-class BenchmarkOut(BaseModel):
-    """A benchmark: `queued`, `running`, `done` or `failed`."""
+class ProgressOut(BaseModel):
+    """How far a job is."""
+
+    done: int
+    of: int = Field(description="Steps in all.")
+    now: str = Field(description="What runs now.")
+    seconds_left: float | None = Field(
+        None, description="If each step takes as long as those before; null before the first."
+    )
+
+
+class JobOut(BaseModel):
+    """A job. Times are seconds since 1970."""
 
     id: str
-    state: str
+    kind: str = Field(description="`training`, `benchmark` or `reencoding`.")
+    state: Literal["queued", "running", "done", "failed", "cancelled"]
     request: dict[str, Any]
-    progress: dict[str, Any] | None = None
-    result: dict[str, Any] | None = None
-    error: str | None = None
+    progress: ProgressOut | None = Field(None, description="Of one that waits or runs.")
+    result: dict[str, Any] | None = Field(None, description="Of one that is done.")
+    error: str | None = Field(None, description="Why it failed.")
+    created: float
+    started: float | None = None
+    ended: float | None = None
 
 
 class Problem(BaseModel):

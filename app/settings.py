@@ -15,9 +15,11 @@ LogLevel = Annotated[
     Literal["debug", "info", "warning", "error"], BeforeValidator(lambda level: str(level).lower())
 ]
 
+LogFormat = Literal["auto", "json", "text"]
+
 
 class Settings(BaseSettings):
-    """Everything an operator can set; see the README for what each does."""
+    """Everything an operator can set; docs/operating.md says what each does."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
@@ -28,7 +30,17 @@ class Settings(BaseSettings):
     max_body: ByteSize = Field(ByteSize(64 << 20), ge=1 << 10)
     max_k: int = Field(10_000, ge=1)
     max_results: int = Field(200_000, ge=1)
+    job_workers: int = Field(2, ge=1, le=64)
+    max_jobs: int = Field(16, ge=1)
+    max_batch: int = Field(100_000, ge=1)
+    max_concurrent: int = Field(256, ge=1)
+    max_bodies: ByteSize = Field(ByteSize(256 << 20), ge=1 << 10)
+    body_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
+    require_keys: bool | None = None
+    allowed_hosts: str = ""
+    drain_seconds: float = Field(1.0, ge=0, le=60, allow_inf_nan=False)
     log_level: LogLevel = "info"
+    log_format: LogFormat = "auto"
 
 
 def known_variables() -> list[str]:

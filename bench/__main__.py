@@ -7,7 +7,7 @@ import sys
 from rich.console import Console
 from rich.table import Table
 
-from bench import encode, gist, index, precision, serving
+from bench import encode, gist, index, latency, precision, serving
 
 # What is measured, the figure that counts, the floor or ceiling, and its sense.
 CHECKS = (
@@ -21,6 +21,9 @@ CHECKS = (
     ("snapshot, one byte flipped", index.snapshots, "refused", ">=", 1.0),
     ("start with the demo", serving.measure, "ready_seconds", "<=", 3.0),
     ("memory with the demo", serving.measure, "resident_mb", "<=", 250.0),
+    ("a query over loopback - in process", latency.single, "added_ms", "<=", 1.0),
+    ("1,000 queries over loopback / in process", latency.batch, "rate_share", ">=", 0.8),
+    ("p99 of queries beside jobs / quiet", latency.beside_jobs, "p99_ratio", "<=", 3.0),
 )
 
 

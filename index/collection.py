@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -75,6 +76,11 @@ class Collection:
 
     def __len__(self) -> int:
         return len(self._rows)
+
+    @property
+    def dimension(self) -> int | None:
+        """Of the descriptors that are kept; None before the first."""
+        return self._dimension
 
     def upsert(
         self,
@@ -184,10 +190,10 @@ class Collection:
 
     def get(self, item_id: str) -> Item:
         """One item; NotFound where there is none."""
-        self._check_there()
-        view, rows = self._locate([item_id])
-        code = to_codes(view.words(rows), self._size)[0].tobytes()
-        ((_, label, payload),) = self._describe(view, rows, payloads=True)
+        with self._reading():
+            view, rows = self._locate([item_id])
+            code = to_codes(view.words(rows), self._size)[0].tobytes()
+            ((_, label, payload),) = self._describe(view, rows, payloads=True)
         return Item(item_id, code, label, payload)
 
     def codes(self, ids: Sequence[str]) -> Codes:
@@ -199,9 +205,9 @@ class Collection:
     def descriptors(self, ids: Sequence[str]) -> NDArray[np.float16]:
         """The descriptors of items, (len(ids), d), where they are kept; NotFound, InvalidItems."""
         self._check_keeps()
-        self._check_there()
-        view, rows = self._locate(ids)
-        return self._record.descriptors(view.serials(rows).tolist())
+        with self._reading():
+            view, rows = self._locate(ids)
+            return self._record.descriptors(view.serials(rows).tolist())
 
     def search(
         self,
@@ -251,14 +257,14 @@ class Collection:
             raise InvalidItems(f"offset must be at least 0, got {offset}")
         if rerank is not None and rerank < offset + k:
             raise InvalidItems(f"rerank must be at least offset + k = {offset + k}, got {rerank}")
-        self._check_there()
-        view = self._rows.view()
-        mask = None if where is None else where.mask(view, self._database, self.key)
-        answers = search(view, to_words(queries), rerank or offset + k, radius, mask)
-        scores: list[NDArray[np.float64]] | None = None
-        if rerank is not None:
-            answers, scores = self._rerank(view, answers, descriptors, projections)
-        return self._found(view, answers, scores, slice(offset, offset + k), payloads)
+        with self._reading():
+            view = self._rows.view()
+            mask = None if where is None else where.mask(view, self._database, self.key)
+            answers = search(view, to_words(queries), rerank or offset + k, radius, mask)
+            scores: list[NDArray[np.float64]] | None = None
+            if rerank is not None:
+                answers, scores = self._rerank(view, answers, descriptors, projections)
+            return self._found(view, answers, scores, slice(offset, offset + k), payloads)
 
     def _rerank(
         self,
@@ -353,8 +359,9 @@ class Collection:
     ) -> tuple[list[str | None], NDArray[np.float16]]:
         """Payloads, as JSON, and descriptors of rows."""
         serials = view.serials(rows).tolist()
-        texts = self._record.payloads(serials)
-        return [texts.get(serial) for serial in serials], self._record.descriptors(serials)
+        with self._reading():
+            texts = self._record.payloads(serials)
+            return [texts.get(serial) for serial in serials], self._record.descriptors(serials)
 
     def take_over(self, old: Collection) -> None:
         """Have the name of another from now on, and end that one."""
@@ -398,9 +405,10 @@ class Collection:
         for first in range(0, len(rows), CHUNK):
             part = rows[first : first + CHUNK]
             serials = view.serials(part).tolist()
-            texts = self._record.payloads(serials)
+            with self._reading():
+                texts = self._record.payloads(serials)
+                kept = self._record.descriptors(serials) if self.keep_descriptors else None
             payloads = [json.loads(texts[s]) if s in texts else None for s in serials]
-            kept = self._record.descriptors(serials) if self.keep_descriptors else None
             codes = to_codes(view.words(part), self._size)
             yield view.names(part), codes, view.labels(part), payloads, kept
 
@@ -453,6 +461,17 @@ class Collection:
             raise InvalidItems(
                 f"collection {self.name!r} keeps no descriptors: make it with keep_descriptors"
             )
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        """What the block reads from the record is whole: the collection has not gone meanwhile."""
+        self._check_there()
+        try:
+            yield
+        except KeyError:
+            self._check_there()
+            raise
+        self._check_there()
 
     def _check_there(self) -> None:
         if self._gone is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from threading import Lock
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,11 +13,13 @@ from numpy.typing import NDArray
 from index import migrate
 from index.collection import Collection
 from index.database import Database
-from index.errors import AlreadyExists, InvalidItems, NotFound
+from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
 from index.maintenance import Maintenance
 from index.reencode import copy_all, copy_written
 from index.schema import SCHEMA
 from index.words import Codes
+
+T = TypeVar("T")
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 # Names that nobody can give: collections that are being made.
@@ -112,6 +115,16 @@ class Store:
         if collection is None:
             raise NotFound(f"there is no collection {name!r}")
         return collection
+
+    def use(self, name: str, work: Callable[[Collection], T]) -> T:
+        """What `work` gives for a collection; once more where that was encoded anew meanwhile."""
+        while True:
+            try:
+                return work(self.get(name))
+            except Replaced:
+                # The new one is there once whoever replaced it lets go.
+                with self._lock:
+                    pass
 
     def list(self) -> list[Collection]:
         """All collections, by name."""

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from app.settings import Settings
 from tests.app.test_serving import Process
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,8 +61,3 @@ def test_the_example_is_what_its_script_makes() -> None:
     made = query()
     assert kept["descriptors"][0] == pytest.approx(made["descriptors"][0], abs=2e-4)
     assert {**kept, "descriptors": 0} == {**made, "descriptors": 0}
-
-
-def test_every_setting_is_listed() -> None:
-    for name in Settings.model_fields:
-        assert f"`BITCELL_{name.upper()}`" in README

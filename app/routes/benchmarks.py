@@ -6,7 +6,6 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app import schemas
-from app.benchmark.datasets import UnknownDataset, known_datasets
 from app.benchmark.measure import rows
 from app.benchmark.protocol import Protocol
 from app.benchmark.report import POLICY
@@ -20,34 +19,33 @@ router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
 def start_benchmark(
     body: BodyDep, request: Request, response: Response, service: ServiceDep
 ) -> schemas.Accepted:
-    """Measure methods at code lengths on a dataset of the service, in the background."""
+    """Measure methods at code lengths on a dataset or a collection: a job of that id."""
     new = body.parse(schemas.NewBenchmark)
     table = rows(new.methods, new.bits)
-    known = known_datasets(service.settings.data_dir)
-    if new.dataset not in known:
-        raise UnknownDataset(f"there is no dataset {new.dataset!r}; there are {', '.join(known)}")
     protocol = Protocol(new.protocol, new.queries_per_class, new.labels_per_class)
     seeds = [new.seed] if new.seeds is None else new.seeds
-    benchmark = service.benchmarks.start(new.dataset, table, protocol, seeds)
+    benchmark = service.start_benchmark(
+        table, protocol, seeds, dataset=new.dataset, collection=new.collection
+    )
     url = request.url_for("show_benchmark", benchmark=benchmark).path
     response.headers["Location"] = url
     return schemas.Accepted(id=benchmark, url=url)
 
 
 @router.get("")
-def list_benchmarks(service: ServiceDep) -> list[schemas.BenchmarkOut]:
+def list_benchmarks(service: ServiceDep) -> list[schemas.JobOut]:
     """All benchmarks, the newest first, without their results."""
-    return [schemas.BenchmarkOut(**found) for found in service.benchmarks.list()]
+    return [schemas.JobOut(**found) for found in service.jobs.newest("benchmark")]
 
 
 @router.get("/{benchmark}")
-def show_benchmark(benchmark: str, service: ServiceDep) -> schemas.BenchmarkOut:
+def show_benchmark(benchmark: str, service: ServiceDep) -> schemas.JobOut:
     """State and progress, and when it is done the table."""
-    return schemas.BenchmarkOut(**service.benchmarks.get(benchmark))
+    return schemas.JobOut(**service.jobs.get(benchmark, "benchmark"))
 
 
 @router.get("/{benchmark}/report", response_class=HTMLResponse)
 def report(benchmark: str, service: ServiceDep) -> HTMLResponse:
     """One HTML page with the table, plots and, where the dataset has images, pictures."""
-    page = service.benchmarks.report(benchmark)
+    page = service.jobs.output(benchmark, "benchmark")
     return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

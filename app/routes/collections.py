@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
 
 from app import schemas
 from app.bodies import takes
@@ -34,13 +34,18 @@ def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
 @router.delete("/{name}", status_code=204, response_class=Response)
 def drop_collection(name: str, service: ServiceDep) -> None:
     """Drop a collection and its items."""
-    service.store.drop(name)
+    service.drop_collection(name)
 
 
-@router.post("/{name}/reencode", openapi_extra=takes(schemas.Reencode))
-def reencode_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
-    """Encode a collection anew from the descriptors it keeps; it serves as before until done."""
-    return _out(service.reencode(name, body.parse(schemas.Reencode).encoder))
+@router.post("/{name}/reencode", status_code=202, openapi_extra=takes(schemas.Reencode))
+def reencode_collection(
+    name: str, body: BodyDep, request: Request, response: Response, service: ServiceDep
+) -> schemas.Accepted:
+    """Encode a collection anew from the descriptors it keeps: a job; it serves meanwhile."""
+    job = service.reencode(name, body.parse(schemas.Reencode).encoder)
+    url = request.url_for("show_job", job=job).path
+    response.headers["Location"] = url
+    return schemas.Accepted(id=job, url=url)
 
 
 @router.post("/{name}/snapshots", status_code=201)

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import numpy as np
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
 
 from app import npy, schemas
 from app.bodies import npy_response, takes
 from app.deps import BodyDep, ServiceDep
 from app.encoders import Encoder
+from hashing import HASHERS, InvalidInput
 
 router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
 
+_DATA_FREE = {method for method, cls in HASHERS.items() if cls.data_free}
 _FILE = {
     "requestBody": {
         "required": True,
@@ -20,21 +23,35 @@ _FILE = {
 }
 
 
-@router.post("", status_code=201, openapi_extra=takes(schemas.NewEncoder))
-def create_encoder(body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
-    """Make an encoder: fit it on the descriptors given, or for a dimension without any."""
+@router.post(
+    "",
+    status_code=201,
+    response_model=schemas.EncoderOut,
+    responses={202: {"model": schemas.Accepted, "description": "A job that trains it."}},
+    openapi_extra=takes(schemas.NewEncoder),
+)
+def create_encoder(body: BodyDep, request: Request, service: ServiceDep) -> Response:
+    """Make an encoder.
+
+    A data-free method, for a dimension or for descriptors that are given, is there when this is
+    answered, with 201. All else is trained by a job, with 202.
+    """
     new = body.parse(schemas.NewEncoder)
-    training = new.training
-    encoder = service.create_encoder(
-        new.name,
-        new.method,
-        new.n_bits,
-        new.params,
-        dimension=new.dimension,
-        descriptors=training.descriptors if training else None,
-        labels=training.labels if training else None,
-    )
-    return _out(encoder)
+    asked = (new.name, new.method, new.n_bits, new.params)
+    given = new.training
+    if given is not None and new.dimension is not None:
+        raise InvalidInput("give training or a dimension, not both")
+    if given is None or (given.descriptors is not None and new.method in _DATA_FREE):
+        encoder = service.create_encoder(
+            *asked,
+            dimension=new.dimension,
+            descriptors=given.descriptors if given else None,
+            labels=given.labels if given else None,
+        )
+        return JSONResponse(_out(encoder).model_dump(), 201)
+    job = service.train_encoder(*asked, **given.model_dump())
+    url = request.url_for("show_job", job=job).path
+    return JSONResponse({"id": job, "url": url}, 202, {"Location": url})
 
 
 @router.get("")
@@ -68,12 +85,11 @@ def drop_encoder(name: str, service: ServiceDep) -> None:
 )
 def encode(name: str, body: BodyDep, service: ServiceDep) -> Response | schemas.CodesOut:
     """Codes of descriptors: hex in JSON, packed uint8 in npy."""
-    hasher = service.encoders.get(name).hasher
     if body.is_npy:
-        (descriptors,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-        codes = hasher.encode(npy.not_empty(descriptors))
+        (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
+        hasher, codes = service.encode(name, npy.not_empty(matrix))
     else:
-        codes = hasher.encode(body.parse(schemas.ToEncode).descriptors)
+        hasher, codes = service.encode(name, body.parse(schemas.ToEncode).descriptors)
     if body.wants_npy:
         return npy_response(np.ascontiguousarray(codes))
     return schemas.CodesOut(codes=[code.tobytes().hex() for code in codes], n_bits=hasher.n_bits)

@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
-from typing import Annotated, Any
+import asyncio
+from contextvars import copy_context
+from functools import partial
+from typing import Any
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
 from numpy.typing import ArrayLike
+from pydantic_core import to_json
 
 from app import npy, schemas
-from app.bodies import takes
+from app.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.deps import BodyDep, ServiceDep
+from app.service import Service
 from hashing import InvalidInput
 from hashing.checks import as_labels
-from index import Filter, Neighbour
+from index import Filter, Neighbour, NotFound
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
 
-_WITH_NPY = ("k", "radius", "payloads", "offset", "rerank", "rerank_by")
 _ITEMS_NPY = (
     "Two or three arrays, one after the other, as numpy.save writes them to one file: (n, d) "
     "numbers, (n,) strings, the ids, and if wanted (n,) integers, the labels, -1 for none."
@@ -49,7 +52,7 @@ def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upser
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """One item."""
-    item = service.store.get(name).get(item_id)
+    item = service.store.use(name, lambda collection: collection.get(item_id))
     body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
     return JSONResponse({key: value for key, value in body.items() if value is not None})
 
@@ -57,72 +60,67 @@ def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
 def delete_item(name: str, item_id: str, service: ServiceDep) -> None:
     """Take out one item."""
-    collection = service.store.get(name)
-    if not collection.delete([item_id]):
-        collection.get(item_id)
+    if not service.store.use(name, lambda collection: collection.delete([item_id])):
+        raise NotFound(f"there is no item {item_id!r} in collection {name!r}")
 
 
 @router.post("/items/delete", openapi_extra=takes(schemas.Ids))
 def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
     """Take out items; ids that are not there are no error."""
     ids = body.parse(schemas.Ids).ids
-    return schemas.Deleted(deleted=service.store.get(name).delete(ids))
+    deleted = service.store.use(name, lambda collection: collection.delete(ids))
+    return schemas.Deleted(deleted=deleted)
 
 
 @router.post(
     "/query",
     response_model=schemas.QueryOut,
-    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL."),
+    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL.")
+    | {"parameters": in_url(schemas.QueryInUrl)},
 )
-def query_collection(
-    name: str,
-    body: BodyDep,
-    service: ServiceDep,
-    request: Request,
-    k: Annotated[
-        int | None, Query(ge=1, description="With npy; in JSON it stands in the body.")
-    ] = None,
-    radius: Annotated[int | None, Query(ge=0, le=2**31 - 2, description="With npy.")] = None,
-    payloads: Annotated[bool, Query(description="With npy.")] = True,
-    offset: Annotated[int, Query(ge=0, description="With npy.")] = 0,
-    rerank: Annotated[int | None, Query(ge=1, description="With npy.")] = None,
-    rerank_by: Annotated[schemas.RerankBy | None, Query(description="With npy.")] = None,
-) -> Response:
+async def query_collection(name: str, request: Request) -> Response:
     """The nearest items by Hamming distance, exact, ties broken by id."""
-    known = _WITH_NPY if body.is_npy else ()
-    if unknown := set(request.query_params) - set(known):
+    # The call that has to be quick: FastAPI's dependencies and threads cost it a millisecond.
+    service: Service = request.app.state.service
+    body, given = await raw_body(request), dict(request.query_params)
+    work = partial(copy_context().run, _query, service, name, body, given)
+    answer = await asyncio.get_running_loop().run_in_executor(service.queries, work)
+    return Response(answer, media_type=JSON)
+
+
+def _query(service: Service, name: str, body: Raw, given: dict[str, str]) -> bytes:
+    known = set(schemas.QueryInUrl.model_fields) if body.is_npy else set()
+    if unknown := given.keys() - known:
         where = "the URL" if body.is_npy else "the URL of a query in JSON: it stands in the body"
         raise InvalidInput(f"{', '.join(sorted(unknown))} cannot stand in {where}")
+    asked: schemas.QueryInUrl | schemas.Query
+    descriptors: ArrayLike | None
     if body.is_npy:
         (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-        descriptors: ArrayLike | None = npy.not_empty(matrix)
-        ids = None
-        condition: Filter | None = None
+        descriptors, ids, condition = npy.not_empty(matrix), None, None
+        asked = parse_url(schemas.QueryInUrl, given)
     else:
         asked = body.parse(schemas.Query)
-        k, radius, payloads, offset = asked.k, asked.radius, asked.payloads, asked.offset
-        rerank, rerank_by = asked.rerank, asked.rerank_by
         condition = None if asked.filter is None else Filter(asked.filter)
         if (asked.descriptors is None) == (asked.ids is None):
             raise InvalidInput("a query has either descriptors or ids of items")
-        ids = asked.ids
-        descriptors = asked.descriptors
+        descriptors, ids = asked.descriptors, asked.ids
     found = service.query(
         name,
-        k,
-        radius,
+        asked.k,
+        asked.radius,
         descriptors=descriptors,
         ids=ids,
-        payloads=payloads,
-        offset=offset,
+        payloads=asked.payloads,
+        offset=asked.offset,
         where=condition,
-        rerank=rerank,
-        rerank_by=rerank_by,
+        rerank=asked.rerank,
+        rerank_by=asked.rerank_by,
     )
-    return JSONResponse(
+    return to_json(
         {
             "results": [[_shown(near) for near in one.neighbours] for one in found],
-            "certificates": [asdict(one.certificate) for one in found],
+            "certificates": [one.certificate for one in found],
         }
     )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import structlog
 from fastapi.testclient import TestClient
 
 from app.main import create_app
@@ -23,9 +24,22 @@ def npy(*arrays: Any) -> bytes:
     return file.getvalue()
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _plain_log() -> None:
+    """Tracebacks as Python has them: those of rich take seconds."""
+    plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[structlog.contextvars.merge_contextvars, plain])
+
+
 @pytest.fixture
 def settings(tmp_path: Path) -> Settings:
-    return Settings(data_dir=tmp_path / "data", demo=False, max_body=1 << 20, max_k=500)
+    return Settings(
+        data_dir=tmp_path / "data",
+        demo=False,
+        max_body=1 << 20,
+        max_k=500,
+        allowed_hosts="testserver,localhost",
+    )
 
 
 @pytest.fixture

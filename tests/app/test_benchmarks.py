@@ -10,14 +10,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.benchmark.datasets import load_dataset
-from app.benchmark.measure import Row, rows
+from app.benchmark.measure import rows
 from app.benchmark.protocol import Protocol
 from app.benchmark.report import render
 from app.benchmark.run import run
-from app.benchmarks import MAX_WAITING, Benchmarks
-from app.main import create_app
 from app.settings import Settings
-from index import Database
+from tests.app.jobs import ended
 
 
 @pytest.fixture
@@ -33,12 +31,7 @@ def mine(settings: Settings) -> Path:
 
 
 def finished(client: TestClient, url: str) -> dict[str, Any]:
-    """The benchmark when it is done: each answer is waited for, so this spins no faster."""
-    for _ in range(100_000):
-        shown: dict[str, Any] = client.get(url).json()
-        if shown["state"] in ("done", "failed"):
-            return shown
-    raise AssertionError(f"not done: {shown}")
+    return ended(client, url.rpartition("/")[2])
 
 
 def untimed(result: dict[str, Any]) -> dict[str, Any]:
@@ -90,11 +83,11 @@ def test_there_is_a_report_only_of_what_is_done(
 ) -> None:
     assert client.get("/v1/benchmarks/none/report").status_code == 404
     asked = {"dataset": "mine", "methods": ["lsh"], "bits": list(range(1, 40))}
-    urls = [client.post("/v1/benchmarks", json=asked).json()["url"] for _ in range(2)]
-    answer = client.get(f"{urls[1]}/report")
+    url = client.post("/v1/benchmarks", json=asked).json()["url"]
+    answer = client.get(f"{url}/report")
     assert answer.status_code == 409
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "is queued; only one that is done has a report" in answer.json()["detail"]
+    assert "only one that is done has a report" in answer.json()["detail"]
     np.savez(settings.data_dir / "datasets" / "bad.npz", descriptors=np.eye(9))
     bad = client.post("/v1/benchmarks", json=asked | {"dataset": "bad"}).json()["url"]
     finished(client, bad)
@@ -111,36 +104,3 @@ def test_what_cannot_be_measured_fails_with_its_reason(
     shown = finished(client, accepted.json()["url"])
     assert shown["state"] == "failed"
     assert "2 classes or more" in shown["error"]
-
-
-def test_a_restart_marks_what_was_not_done(mine: Path, settings: Settings) -> None:
-    with TestClient(create_app(settings)) as client:
-        asked = {"dataset": "mine", "methods": ["lsh"], "bits": list(range(1, 40))}
-        urls = [client.post("/v1/benchmarks", json=asked).json()["url"] for _ in range(3)]
-    with TestClient(create_app(settings)) as client:
-        last = client.get(urls[-1]).json()
-        assert last["state"] == "failed"
-        assert last["error"] == "the service stopped before it was done"
-        assert last["request"]["dataset"] == "mine"
-
-
-def test_too_many_at_once_are_told_to_wait(mine: Path, client: TestClient) -> None:
-    asked = {"dataset": "mine", "methods": ["lsh"], "bits": list(range(1, 40))}
-    answers = [client.post("/v1/benchmarks", json=asked) for _ in range(MAX_WAITING + 1)]
-    assert [a.status_code for a in answers] == [202] * MAX_WAITING + [503]
-    assert answers[-1].headers["retry-after"]
-    assert answers[-1].json()["detail"] == f"{MAX_WAITING} benchmarks are waiting already"
-
-
-def test_a_process_that_dies_is_a_failure(
-    mine: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    database = Database(settings.data_dir / "bitcell.db")
-    benchmarks = Benchmarks(database, settings.data_dir)
-    monkeypatch.setattr("app.benchmarks.work", print)
-    benchmark = benchmarks.start("mine", [Row("lsh", 8)], Protocol(), [0])
-    benchmarks._worker.shutdown(wait=True)
-    shown = benchmarks.get(benchmark)
-    assert (shown["state"], shown["error"]) == ("failed", "its process ended without a result")
-    benchmarks.close()
-    database.close()

@@ -16,7 +16,7 @@ from app.settings import Settings
 
 
 def test_the_first_start_makes_it_and_no_later_one(tmp_path: Path, y: NDArray[np.int64]) -> None:
-    settings = Settings(data_dir=tmp_path)
+    settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
     with TestClient(create_app(settings)) as client:
         shown = client.get("/v1/collections/demo").json()
         assert (shown["items"], shown["encoder"], shown["n_bits"]) == (1797, "demo", 128)
@@ -57,7 +57,7 @@ def test_it_does_not_touch_what_has_its_name(own: str, settings: Settings) -> No
 def test_a_start_that_was_cut_off_is_gone_on_with(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    settings = Settings(data_dir=tmp_path)
+    settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
     with monkeypatch.context() as patched:
         patched.setattr("app.service.Service.upsert", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError), TestClient(create_app(settings)):

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from app.main import create_app
 from app.settings import Settings
 from tests.app.conftest import NPY, npy
+from tests.app.jobs import ended
 
 URL = "/v1/collections/c"
 
@@ -158,7 +159,17 @@ def test_descriptors_that_are_kept_rerank_and_are_encoded_anew(client: TestClien
     for by in ({"ids": ["07"]}, {"descriptors": [X[7].tolist()]}):
         found = client.post(f"{URL}/query", json=by | {"k": 5, "rerank": 50}).json()["results"][0]
         assert [near["id"] for near in found] == nearest[:5]
-    again = client.post(f"{URL}/reencode", json={"encoder": "f"}).json()
+    accepted = client.post(f"{URL}/reencode", json={"encoder": "f"})
+    assert accepted.status_code == 202
+    job = accepted.json()["id"]
+    assert accepted.headers["location"] == accepted.json()["url"] == f"/v1/jobs/{job}"
+    shown = ended(client, job)
+    assert shown["state"] == "done", shown
+    again = client.get(URL).json()
+    assert shown["result"] == {
+        "collection": "c",
+        **{key: again[key] for key in ("encoder", "fingerprint", "n_bits", "items")},
+    }
     assert (again["encoder"], again["n_bits"], again["items"]) == ("f", 20, 50)
     assert client.post(f"{URL}/reencode", json={"encoder": "nobody"}).status_code == 404
     assert len(client.get(f"{URL}/items/07").json()["code"]) == 6
@@ -190,3 +201,16 @@ def test_snapshots_are_restored_under_another_name(small: TestClient, settings: 
     assert bad.status_code == 422
     assert "is damaged" in bad.json()["detail"]
     assert small.get("/v1/collections/x").status_code == 404
+
+
+def test_a_disk_that_is_full_is_said(small: TestClient) -> None:
+    service = small.app.state.service  # type: ignore[attr-defined]
+    with service.database.transaction() as connection:
+        (pages,) = connection.execute("PRAGMA page_count").fetchone()
+    connection.execute(f"PRAGMA max_page_count = {pages}")
+    X, ids = np.ones((5000, 4)), np.array([f"i{i}" for i in range(5000)])
+    full = small.put(f"{URL}/items", content=npy(X, ids), headers=NPY)
+    assert full.status_code == 507
+    assert "nothing of this write was kept" in full.json()["detail"]
+    connection.execute("PRAGMA max_page_count = 1000000")
+    assert small.put(f"{URL}/items", content=npy(X, ids), headers=NPY).json()["items"] == 5003

@@ -17,6 +17,7 @@ import pytest
 # Floors hold on a quiet machine; here they are loose enough for one that is not.
 READY_SECONDS = 10.0
 MEMORY_MB = 250
+HERE = {"BITCELL_DRAIN_SECONDS": "0"}
 
 
 class Process:
@@ -27,7 +28,7 @@ class Process:
         command = [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0"]
         self.process = subprocess.Popen(
             command,
-            env=os.environ | {"BITCELL_DATA_DIR": str(data_dir)} | environment,
+            env=os.environ | HERE | {"BITCELL_DATA_DIR": str(data_dir)} | environment,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -35,7 +36,7 @@ class Process:
         self.url = ""
         for line in self.process.stderr or ():
             self.log += line
-            if found := re.search(r"Bitcell is at (http://\S+)", line):
+            if found := re.search(r"Bitcell is at (http://[^\s\"]+)", line):
                 self.url = found[1]
                 break
 

@@ -1,0 +1,64 @@
+"""What the processes of jobs do in tests."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from threading import Event
+
+import threadpoolctl
+
+from app.jobs.kind import Outcome, Progress, Task
+
+STOPS = (signal.SIGINT, signal.SIGTERM)
+
+
+def look_around(task: Task, progress: Progress) -> Outcome:
+    """What such a process is like."""
+    import numpy as np
+
+    np.ones((2, 2)) @ np.ones((2, 2))
+    heavy = {"fastapi", "faiss", "torch", "structlog"} & set(sys.modules)
+    return Outcome(
+        {
+            "nice": os.nice(0),
+            "blas": [pool["num_threads"] for pool in threadpoolctl.threadpool_info()],
+            "heavy": sorted(heavy),
+            "ignored": [
+                signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGINT, signal.SIGTERM)
+            ],
+            "request": task.request,
+        },
+        (task.material or b"")[::-1],
+    )
+
+
+def never_end(task: Task, progress: Progress) -> Outcome:
+    progress(1, 4, str(os.getpid()))
+    Event().wait()
+    raise AssertionError
+
+
+def step(task: Task, progress: Progress) -> Outcome:
+    for i in range(3):
+        progress(i, 3, f"step {i}")
+    return Outcome({})
+
+
+def refuse(task: Task, progress: Progress) -> Outcome:
+    raise ValueError("there is a reason")
+
+
+def die(task: Task, progress: Progress) -> Outcome:
+    os._exit(7)
+
+
+def read_its_file(task: Task, progress: Progress) -> Outcome:
+    return Outcome({}, (task.material or b"") + (task.folder / "for-it").read_bytes())
+
+
+def step_on(task: Task, progress: Progress) -> Outcome:
+    while True:
+        progress(1, 2, str(os.getpid()))
+        os.sched_yield()
