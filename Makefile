@@ -23,7 +23,7 @@ serve: $(VENV)/.serve
 test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory train-deps || \
 	  echo "No CPU build of torch could be installed: going on without, tests that need it are skipped." >&2
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
