@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix
+from hashing.base import Hasher, Matrix, finite
+
+MAX_HIDDEN = 8192
 
 
 class LinearHasher(Hasher):
@@ -67,6 +70,17 @@ class TwoLayerHasher(Hasher):
     def learned_values(self, d: int) -> int:
         """About how many numbers `fit` on descriptors of dimension d would learn."""
         return self.hidden * (d + 1 + self.n_bits) + self.n_bits
+
+    @abstractmethod
+    def _rho(self, v: Matrix) -> Matrix:
+        """ρ of the hidden layer; may write to v."""
+
+    def _hidden(self, X: Matrix) -> Matrix:
+        # ρ may be bounded, or zero below zero, and would then hide an infinity.
+        return self._rho(finite(affine(X, self.hidden_weights_, self.hidden_bias_)))
+
+    def _project(self, X: Matrix) -> Matrix:
+        return affine(self._hidden(X), self.weights_, self.bias_)
 
     def _cancelled(self) -> float:
         # What cancels in the hidden layer comes out through the weights of the second.

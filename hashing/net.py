@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix, finite
+from hashing.activations import ACTIVATIONS
+from hashing.base import Hasher, Matrix
 from hashing.checks import InvalidInput, check_int, check_number
-from hashing.linear import LinearHasher, TwoLayerHasher, affine
+from hashing.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
 from hashing.moments import fold, moments
 from hashing.pairs import labelled
 
 if TYPE_CHECKING:
     from hashing.training import Layer
 
-MAX_HIDDEN = 8192
 MAX_STEPS = 10**6
 MAX_MIRROR = 1 << 20
 MUCH = 1000
@@ -40,14 +40,29 @@ class _Net(Hasher):
     needs_labels: ClassVar[bool] = True
     needs_torch: ClassVar[bool] = True
 
-    hidden: int
-    power: float | None
-    mirror: Sequence[int] | None
-    noise: float | None
-    teacher_steps: int
-    steps: int
     power_: NDArray[np.float32]
     reused_seconds_: float
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        hidden: int = 2048,
+        power: float | None = None,
+        mirror: Sequence[int] | None = None,
+        noise: float | None = None,
+        teacher_steps: int = 5000,
+        steps: int = 1000,
+        random_state: int = 0,
+    ) -> None:
+        self.n_bits = n_bits
+        self.hidden = hidden
+        self.power = power
+        self.mirror = mirror
+        self.noise = noise
+        self.teacher_steps = teacher_steps
+        self.steps = steps
+        self.random_state = random_state
 
     def check_parameters(self) -> None:
         """Raise InvalidInput for a parameter out of its range."""
@@ -195,35 +210,15 @@ class Net2(_Net, TwoLayerHasher):
     method: ClassVar[str] = "net-2"
     learned: ClassVar[tuple[str, ...]] = (*TwoLayerHasher.learned, "power_")
 
-    def __init__(
-        self,
-        n_bits: int = 64,
-        *,
-        hidden: int = 2048,
-        power: float | None = None,
-        mirror: Sequence[int] | None = None,
-        noise: float | None = None,
-        teacher_steps: int = 5000,
-        steps: int = 1000,
-        random_state: int = 0,
-    ) -> None:
-        self.n_bits = n_bits
-        self.hidden = hidden
-        self.power = power
-        self.mirror = mirror
-        self.noise = noise
-        self.teacher_steps = teacher_steps
-        self.steps = steps
-        self.random_state = random_state
-
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         layers, _ = self._train(X, y, two_layers=True)
         (self.hidden_weights_, self.hidden_bias_), (self.weights_, self.bias_) = layers
 
+    def _rho(self, v: Matrix) -> Matrix:
+        return ACTIVATIONS["relu"](v)
+
     def _project(self, X: Matrix) -> Matrix:
-        # relu would hide an infinity.
-        hidden = finite(affine(self._raised(X), self.hidden_weights_, self.hidden_bias_))
-        return affine(np.maximum(hidden, 0, out=hidden), self.weights_, self.bias_)
+        return super()._project(self._raised(X))
 
 
 class Net1(_Net, LinearHasher):
@@ -245,27 +240,6 @@ class Net1(_Net, LinearHasher):
 
     method: ClassVar[str] = "net-1"
     learned: ClassVar[tuple[str, ...]] = (*LinearHasher.learned, "power_")
-
-    def __init__(
-        self,
-        n_bits: int = 64,
-        *,
-        hidden: int = 2048,
-        power: float | None = None,
-        mirror: Sequence[int] | None = None,
-        noise: float | None = None,
-        teacher_steps: int = 5000,
-        steps: int = 1000,
-        random_state: int = 0,
-    ) -> None:
-        self.n_bits = n_bits
-        self.hidden = hidden
-        self.power = power
-        self.mirror = mirror
-        self.noise = noise
-        self.teacher_steps = teacher_steps
-        self.steps = steps
-        self.random_state = random_state
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         ((weights, bias),), shift = self._train(X, y, two_layers=False)

@@ -9,12 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.activations import activation
-from hashing.base import Hasher, Matrix, finite
+from hashing.base import Hasher, Matrix
 from hashing.checks import BLOCK, check_bool, check_int
-from hashing.linear import LinearHasher, TwoLayerHasher, affine
+from hashing.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
 from hashing.moments import fold, moments
-
-MAX_HIDDEN = 8192
 
 
 class _RandomNet(Hasher):
@@ -183,10 +181,3 @@ class RandomNet2(_RandomNet, TwoLayerHasher):
         for start in range(0, len(X), BLOCK):
             total += self._hidden(X[start : start + BLOCK].astype(np.float64)).sum(axis=0)
         return total / len(X)
-
-    def _hidden(self, X: Matrix) -> Matrix:
-        # ρ may be bounded and would then hide an infinity.
-        return self._rho(finite(affine(X, self.hidden_weights_, self.hidden_bias_)))
-
-    def _project(self, X: Matrix) -> Matrix:
-        return affine(self._hidden(X), self.weights_, self.bias_)

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hashing.self_training import Probabilities, augmented, mixed
+from hashing.self_training import Probabilities, augmented, mixed, sides_of
 from hashing.training import Adam, Layer, deterministic, tensor
 
 N_BATCH = 512
@@ -134,7 +134,7 @@ def train(
         As `hashing.self_training.teach` has them.
     """
     rng = np.random.default_rng([random_state, 100])
-    sides = [slice(None)] if mirror is None else [slice(None), np.asarray(mirror)]
+    sides = sides_of(mirror)
     P = torch.from_numpy(probabilities)
     with deterministic():
         layers = [] if hidden is None else [hidden]

@@ -10,8 +10,9 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import wraps
 from threading import Lock
-from typing import Any
+from typing import Any, ParamSpec
 
 import numpy as np
 import torch
@@ -22,6 +23,7 @@ from hashing.anchors import rbf, squared_distances
 from hashing.checks import BLOCK
 from hashing.training import Adam, Layer, deterministic, tensor
 
+P = ParamSpec("P")
 Probabilities = NDArray[np.float32]
 
 MEMBERS = 2
@@ -61,25 +63,30 @@ class Teacher:
     seconds: float
 
 
-class _Kept:
-    """The last teacher: the nets of a table, of any length, learn from the same one."""
+def _last_kept(learn: Callable[P, Teacher]) -> Callable[P, Teacher]:
+    """The last teacher is given again for the same data and options.
 
-    def __init__(self) -> None:
-        self._lock = Lock()
-        self._key = b""
-        self._teacher: Teacher | None = None
+    The nets of a table, of any length, learn from the same one.
+    """
+    lock = Lock()
+    last: dict[bytes, Teacher] = {}
 
-    def get(self, key: bytes, make: Callable[[], Teacher]) -> Teacher:
-        with self._lock:
-            if self._teacher is None or key != self._key:
-                self._teacher = None
-                self._teacher, self._key = make(), key
-            return self._teacher
+    @wraps(learn)
+    def kept(*arrays: P.args, **options: P.kwargs) -> Teacher:
+        key = hashlib.sha256(repr(options).encode())
+        for array in map(np.ascontiguousarray, arrays):
+            key.update(repr(array.shape).encode())
+            key.update(array.data)
+        with lock:
+            if key.digest() not in last:
+                last.clear()
+                last[key.digest()] = learn(*arrays, **options)
+            return last[key.digest()]
+
+    return kept
 
 
-_kept = _Kept()
-
-
+@_last_kept
 def teach(
     X: NDArray[np.float32],
     y: NDArray[np.int64],
@@ -98,8 +105,6 @@ def teach(
     the labels, and for the other rows what the members, averaged over a row and its mirror image,
     held at the beginning of the round, brought to the class frequencies of the labels and
     sharpened. So the descriptors without labels say where the classes part.
-
-    The last result is kept, and given again for the same arguments.
 
     Parameters
     ----------
@@ -126,28 +131,12 @@ def teach(
     "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (arXiv:1710.09412). Here the student
     goes on from its own weights, and several average what they hold.
     """
-    options = (hidden, mirror and list(mirror), noise, steps, random_state)
-    key = hashlib.sha256(repr((X.shape, options)).encode())
-    key.update(np.ascontiguousarray(X).data)
-    key.update(np.ascontiguousarray(y).data)
-    return _kept.get(key.digest(), lambda: _teach(X, y, hidden, mirror, noise, steps, random_state))
-
-
-def _teach(
-    X: NDArray[np.float32],
-    y: NDArray[np.int64],
-    hidden: int,
-    mirror: Sequence[int] | None,
-    noise: float,
-    steps: int,
-    random_state: int,
-) -> Teacher:
     start = time.perf_counter()
     labelled = np.flatnonzero(y >= 0)
     classes, known = np.unique(y[labelled], return_inverse=True)
     truth = np.zeros((len(labelled), len(classes)), np.float32)
     truth[np.arange(len(labelled)), known] = 1
-    sides = [slice(None)] if mirror is None else [slice(None), np.asarray(mirror)]
+    sides = sides_of(mirror)
     rng = np.random.default_rng([random_state, 0])
 
     def targets(P: Probabilities) -> torch.Tensor:
@@ -236,6 +225,11 @@ class _Classifier:
 
     def hidden_layer(self) -> Layer:
         return self.weights[0].detach().numpy(), self.biases[0].detach().numpy()
+
+
+def sides_of(mirror: Sequence[int] | None) -> list[Any]:
+    """Indices of the columns of a descriptor as it is and, if there is such a thing, mirrored."""
+    return [slice(None)] if mirror is None else [slice(None), np.asarray(mirror)]
 
 
 def augmented(

@@ -86,12 +86,9 @@ class Store:
         AlreadyExists
         InvalidItems
         """
-        check_name(name)
-        if n_bits < 1:
-            raise InvalidItems(f"n_bits must be at least 1, got {n_bits}")
+        _check_new(name, n_bits)
         with self._lock:
-            if name in self._collections:
-                raise AlreadyExists(f"there is a collection {name!r} already")
+            self._check_free(name)
             collection = self._insert(name, n_bits, encoder, fingerprint, keep_descriptors)
             self._collections[name] = collection
             return collection
@@ -108,6 +105,10 @@ class Store:
             if not cursor.rowcount:
                 raise AlreadyExists(f"{name.removesuffix(_UNFINISHED)!r} is being made already")
         return self._open(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep))
+
+    def _check_free(self, name: str) -> None:
+        if name in self._collections:
+            raise AlreadyExists(f"there is a collection {name!r} already")
 
     def get(self, name: str) -> Collection:
         """The collection of a name; NotFound where there is none."""
@@ -141,20 +142,16 @@ class Store:
         self, name: str, n_bits: int, *, encoder: str, fingerprint: str, keep_descriptors: bool
     ) -> Collection:
         """A collection that nobody sees before `finish`, and that a crash takes away."""
-        check_name(name)
-        if n_bits < 1:
-            raise InvalidItems(f"n_bits must be at least 1, got {n_bits}")
+        _check_new(name, n_bits)
         with self._lock:
-            if name in self._collections:
-                raise AlreadyExists(f"there is a collection {name!r} already")
+            self._check_free(name)
             unfinished = name + _UNFINISHED
             return self._insert(unfinished, n_bits, encoder, fingerprint, keep_descriptors)
 
     def finish(self, collection: Collection, name: str) -> None:
         """Give a collection from `begin` its name."""
         with self._lock:
-            if name in self._collections:
-                raise AlreadyExists(f"there is a collection {name!r} already")
+            self._check_free(name)
             collection.rename(name)
             self._collections[name] = collection
 
@@ -215,3 +212,9 @@ def check_name(name: str) -> None:
             "a name has 1 to 64 of a-z, A-Z, 0-9, dot, dash and underscore and starts with a "
             f"letter or digit; got {name!r:.80}"
         )
+
+
+def _check_new(name: str, n_bits: int) -> None:
+    check_name(name)
+    if n_bits < 1:
+        raise InvalidItems(f"n_bits must be at least 1, got {n_bits}")
