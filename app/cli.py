@@ -110,7 +110,9 @@ def train(
 ) -> None:
     """Fit an encoder on a dataset and write it to a file."""
     from app.benchmark.datasets import load_dataset
+    from app.benchmark.terminal import bar
     from hashing import make_hasher
+    from hashing.progress import followed
 
     _to_write(out, ".safetensors")
     make_hasher(method, n_bits=bits, random_state=seed).check_parameters()
@@ -119,7 +121,10 @@ def train(
         loaded = loaded.mirrored_as(mirror)
     params = loaded.parameters(method)
     hasher = make_hasher(method, n_bits=bits, random_state=seed, **params)
-    hasher.fit(loaded.descriptors, loaded.labels).save(out)
+    with bar(1) as progress, followed(progress):
+        progress(0, 1, f"{method} learns from {len(loaded):,} descriptors")
+        hasher.fit(loaded.descriptors, loaded.labels)
+    hasher.save(out)
     typer.echo(f"{out}: {hasher.fingerprint}")
 
 

@@ -15,6 +15,7 @@ from app.jobs.kind import Outcome, Progress, Task
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.base import LARGEST
 from hashing.checks import as_descriptors, as_labels, check_finite
+from hashing.progress import followed
 from hashing.storage import to_bytes
 
 _ARRAYS = {"descriptors": "fiu", "labels": "iu"}
@@ -46,12 +47,13 @@ def pack(descriptors: ArrayLike, labels: ArrayLike | None) -> bytes:
 def work(task: Task, progress: Progress) -> Outcome:
     """The encoder, as the bytes of its file."""
     asked = task.request
-    progress(0, 3, "reading")
+    progress(0, 1, "reading")
     X, y, known = _read(task, asked["method"])
     hasher = make_hasher(asked["method"], n_bits=asked["n_bits"], **known | asked["params"])
-    progress(1, 3, f"fitting on {len(X):,} descriptors")
-    hasher.fit(X, y)
-    progress(2, 3, "writing")
+    progress(0, 1, f"fitting on {len(X):,} descriptors")
+    with followed(progress):
+        hasher.fit(X, y)
+    progress(1, 1, "writing")
     return Outcome({"name": asked["name"], "fingerprint": hasher.fingerprint}, to_bytes(hasher))
 
 

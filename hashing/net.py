@@ -15,6 +15,7 @@ from hashing.checks import InvalidInput, check_int, check_number
 from hashing.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
 from hashing.moments import fold, moments
 from hashing.pairs import labelled
+from hashing.progress import stage
 
 if TYPE_CHECKING:
     from hashing.training import Layer
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 MAX_STEPS = 10**6
 MAX_MIRROR = 1 << 20
 MUCH = 1000
-LARGEST_NOISE = 0.5
-"""Noise on n rows is √(MUCH / n), but no more than this, unless it is given."""
+NOISE = (0.3, 0.7)
+"""Noise on n rows is √(MUCH / n), but no less and no more than this, unless it is given."""
 
 
 class _Net(Hasher):
@@ -102,24 +103,27 @@ class _Net(Hasher):
         del raised
         shared = {
             "mirror": self.mirror,
-            "noise": min(LARGEST_NOISE, (MUCH / len(X)) ** 0.5)
+            "noise": float(np.clip((MUCH / len(X)) ** 0.5, *NOISE))
             if self.noise is None
             else self.noise,
             "random_state": self.random_state,
         }
         start = time.perf_counter()
-        teacher = self_training.teach(
-            standardised, labels, hidden=self.hidden, steps=self.teacher_steps, **shared
-        )
+        of = self.teacher_steps + self.steps
+        with stage(0, of, "the teacher learns the classes"):
+            teacher = self_training.teach(
+                standardised, labels, hidden=self.hidden, steps=self.teacher_steps, **shared
+            )
         self.reused_seconds_ = max(0.0, teacher.seconds - (time.perf_counter() - start))
-        layers: list[Layer] = ranking.train(
-            standardised,
-            teacher.probabilities,
-            self.n_bits,
-            teacher.hidden if two_layers else None,
-            steps=self.steps,
-            **shared,
-        )
+        with stage(self.teacher_steps, of, "the net learns the codes"):
+            layers: list[Layer] = ranking.train(
+                standardised,
+                teacher.probabilities,
+                self.n_bits,
+                teacher.hidden if two_layers else None,
+                steps=self.steps,
+                **shared,
+            )
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise InvalidInput("training diverged; is there noise of a sensible size?")
         weights, bias = layers[0]
@@ -190,7 +194,7 @@ class Net2(_Net, TwoLayerHasher):
         thing.
     noise : float, optional
         Standard deviation of the Gaussian noise added to s in training: against learning few
-        descriptors by heart. By default √(1000 / n) for n descriptors, and at most 0.5.
+        descriptors by heart. By default √(1000 / n) for n descriptors, within 0.3 and 0.7.
     teacher_steps : int
         Gradient steps of the teacher, each on 512 descriptors.
     steps : int

@@ -9,10 +9,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hashing.progress import report
 from hashing.self_training import Probabilities, augmented, mixed, sides_of
-from hashing.training import Adam, Layer, deterministic, tensor
+from hashing.training import Adam, Layer, deterministic, forward, tensor
 
 N_BATCH = 512
+STEPS_BETWEEN_REPORTS = 50
 LEARNING_RATE = 0.001
 LEARNING_RATE_ONE_LAYER = 0.003
 WEIGHT_DECAY = 0.05
@@ -147,6 +149,8 @@ def train(
         adam = Adam(weights, biases, rate, WEIGHT_DECAY, steps)
         first, last = SLOPES
         for step in range(steps):
+            if step % STEPS_BETWEEN_REPORTS == 0:
+                report(step, steps)
             rows = rng.integers(0, len(X), min(N_BATCH, max(len(X), 2)))
             x = augmented(X[rows], sides, noise, rng)
             x, p = mixed(x, P[torch.from_numpy(rows)], rng)
@@ -157,11 +161,3 @@ def train(
         (weight.detach().numpy(), bias.detach().numpy())
         for weight, bias in zip(weights, biases, strict=True)
     ]
-
-
-def forward(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """The projections, (b, d) to (b, n_bits): affine layers with relu between."""
-    for weight, bias in layers[:-1]:
-        x = torch.relu(torch.addmm(bias, x, weight))
-    weight, bias = layers[-1]
-    return torch.addmm(bias, x, weight)

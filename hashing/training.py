@@ -72,6 +72,14 @@ class Adam:
         self._schedule.step()
 
 
+def forward(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Affine layers with relu between, (b, d) to (b, m)."""
+    for weight, bias in layers[:-1]:
+        x = torch.relu(torch.addmm(bias, x, weight))
+    weight, bias = layers[-1]
+    return torch.addmm(bias, x, weight)
+
+
 @contextmanager
 def deterministic() -> Iterator[None]:
     """One thread a product, so that sums have one order, and gradients on; then as it was.

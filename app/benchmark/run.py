@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -12,9 +12,7 @@ from app.benchmark.measure import SHEET, Measured, Row, Task, curve_ranks, measu
 from app.benchmark.metrics import bootstrap_interval, mean
 from app.benchmark.protocol import Protocol, Split, describe, split
 from hashing import InvalidInput
-
-Progress = Callable[[int, int, str], None]
-"""Called with the rows done, the rows in all, and what runs now."""
+from hashing.progress import Progress, followed
 
 
 def run(
@@ -27,7 +25,7 @@ def run(
     """Measure every row on the split of every seed.
 
     A row that cannot be measured, because its method cannot give that many bits or lacks labels,
-    has `error` in place of figures.
+    has `error` in place of figures. `progress` is told of rows, and in words of the steps of a fit.
 
     Returns
     -------
@@ -53,9 +51,11 @@ def run(
         progress(done, of, f"seed {seed}: true neighbours")
         task = Task(dataset, parts, seed)
         for row in table:
-            progress(done, of, f"seed {seed}: {row}")
+            now = f"seed {seed}: {row}"
+            progress(done, of, now)
             try:
-                found[row].append(measure(row, task))
+                with followed(_within(progress, done, of, now)):
+                    found[row].append(measure(row, task))
             except InvalidInput as error:
                 errors[row] = str(error)
             done += 1
@@ -71,6 +71,11 @@ def run(
             dataset, splits[0], {row: found[row] for row in table if row not in errors}
         ),
     }
+
+
+def _within(progress: Progress, done: int, of: int, row: str) -> Progress:
+    """The progress of a row's fit, as what is done now of the benchmark."""
+    return lambda step, steps, now: progress(done, of, f"{row}: {now}, {step:,} of {steps:,} steps")
 
 
 def _dataset(dataset: Dataset, parts: Split) -> dict[str, Any]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
@@ -14,24 +16,25 @@ from app.benchmark.protocol import Protocol
 from app.benchmark.run import run
 
 
-def run_with_progress(
-    dataset: Dataset, table: list[Row], protocol: Protocol, seeds: list[int]
-) -> dict[str, Any]:
-    """`run`, with a bar on stderr."""
-    bar = Progress(
+@contextmanager
+def bar(total: int) -> Iterator[Callable[[int, int, str], None]]:
+    """A bar on stderr, gone at the end, to be told of progress."""
+    columns = (
         TextColumn("{task.description}"),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
-        transient=True,
     )
-    with bar:
-        task = bar.add_task("starting", total=len(table) * len(seeds))
+    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
+        task = shown.add_task("starting", total=total)
+        yield lambda done, of, now: shown.update(task, completed=done, total=of, description=now)
 
-        def progress(done: int, of: int, now: str) -> None:
-            bar.update(task, completed=done, description=now)
 
+def run_with_progress(
+    dataset: Dataset, table: list[Row], protocol: Protocol, seeds: list[int]
+) -> dict[str, Any]:
+    """`run`, with a bar on stderr."""
+    with bar(len(table) * len(seeds)) as progress:
         return run(dataset, table, protocol, seeds, progress)
 
 

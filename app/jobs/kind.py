@@ -7,8 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-Progress = Callable[[int, int, str], None]
-"""Called with the steps done, the steps in all, and what runs now."""
+from hashing.progress import Progress as Progress
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,8 @@ def test_without_ties_it_is_the_average_precision() -> None:
 @pytest.mark.parametrize("hidden", [0, 3])
 def test_gradient_of_the_loss_agrees_with_finite_differences(hidden: int) -> None:
     torch = needs_torch()
-    from hashing.ranking import forward, loss
+    from hashing.ranking import loss
+    from hashing.training import forward
 
     rng = np.random.default_rng(1)
     widths = [5, *([hidden] if hidden else []), 4]
@@ -141,7 +142,7 @@ FEW = Protocol(queries_per_class=40, labels_per_class=20)
 
 
 SHORT = {
-    "digits": {"hidden": 128, "teacher_steps": 200, "steps": 150},
+    "digits": {"hidden": 256, "teacher_steps": 300, "steps": 150},
     "blobs": {"hidden": 256, "teacher_steps": 600, "steps": 300},
 }
 
@@ -200,7 +201,7 @@ def test_nets_find_more_than_lsh_and_ksh(data: str, rows: str, digits: Dataset) 
 @pytest.mark.parametrize("method", METHODS)
 def test_numpy_gives_what_torch_trained(method: str, X: NDArray[Any], y: NDArray[Any]) -> None:
     torch = needs_torch()
-    from hashing import ranking, self_training
+    from hashing import ranking, self_training, training
 
     fitted: Any = small(method, noise=0.5).fit(X, y)
     raised = np.sign(X) * np.sqrt(np.abs(X.astype(float)))
@@ -212,7 +213,7 @@ def test_numpy_gives_what_torch_trained(method: str, X: NDArray[Any], y: NDArray
     layers = ranking.train(
         s, teacher.probabilities, fitted.n_bits, hidden, steps=fitted.steps, **shared
     )
-    expected = ranking.forward(
+    expected = training.forward(
         torch.from_numpy(s), [tuple(map(torch.from_numpy, layer)) for layer in layers]
     ).numpy()
     assert expected.std() > 0.1
@@ -355,3 +356,32 @@ def test_without_torch_it_encodes_and_says_what_training_needs(method: str, tmp_
     assert out[1].startswith(f"{method} is trained with torch, which cannot be imported")
     assert "make train-deps" in out[1]
     assert "pip install 'bitcell[train]'" in out[1]
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_a_fit_tells_how_far_it_is_and_ends_when_told(
+    method: str, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    needs_torch()
+    from hashing.progress import followed
+
+    told: list[tuple[int, int, str]] = []
+    # Another seed than elsewhere, so that its teacher is not the one kept.
+    seed = 77 + METHODS.index(method)
+    net = small(method, teacher_steps=30, steps=60, random_state=seed)
+    with followed(lambda *progress: told.append(progress)):
+        net.fit(X, y)
+    steps = [done for done, _, _ in told]
+    assert steps == [*range(0, 30, 2), 30, 80]
+    assert {of for _, of, _ in told} == {90}
+    assert [now for _, _, now in told] == ["the teacher learns the classes"] * 15 + [
+        "the net learns the codes"
+    ] * 2
+
+    def stop(done: int, of: int, now: str) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError), followed(stop):
+        net.fit(X, y)
+    assert net.fit(X, y).random_state == seed
+    assert len(told) == 17
