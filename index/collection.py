@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from index.checks import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
+from index.columns import Columns
 from index.database import Database
 from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
 from index.filters import Filter
@@ -69,6 +70,7 @@ class Collection:
         self._size = (n_bits + 7) // 8
         self._record = Record(database, key, self._size)
         self._rows = Rows(n_bits, self._record.load())
+        self._columns = Columns(self._record)
         self._dimension = self._record.dimension()
         # Ids written while a re-encoding copies the items.
         self._touched: set[str] | None = None
@@ -259,7 +261,7 @@ class Collection:
             raise InvalidItems(f"rerank must be at least offset + k = {offset + k}, got {rerank}")
         with self._reading():
             view = self._rows.view()
-            mask = None if where is None else where.mask(view, self._database, self.key)
+            mask = None if where is None else where.mask(view, self._columns)
             answers = search(view, to_words(queries), rerank or offset + k, radius, mask)
             scores: list[NDArray[np.float64]] | None = None
             if rerank is not None:
