@@ -32,6 +32,10 @@ MirrorOption = Annotated[
     typer.Option(help="`gist`: the descriptors are GIST, so nets learn from mirror images too."),
 ]
 BitsOption = Annotated[int, typer.Option(help="Code length.")]
+UrlOption = Annotated[
+    str | None,
+    typer.Option(help="Of the service, where it holds the data; by default as BITCELL_PORT has."),
+]
 SeedOption = Annotated[int, typer.Option(help="Seed of all that is random.")]
 
 
@@ -68,6 +72,34 @@ def gist(
     from app.images import describe_files
 
     describe_files(images, _to_write(out, ".npz"))
+
+
+@cli.command()
+def snapshot(
+    collection: Annotated[str, typer.Argument(help="The collection to copy.")],
+    file: Annotated[Path, typer.Argument(help="The .snapshot to write.")],
+    url: UrlOption = None,
+) -> None:
+    """Copy a collection to one checksummed file, whether a service holds it or not."""
+    from app.copies import save
+
+    items = save(_settings(), url, collection, _to_write(file, ".snapshot"))
+    typer.echo(f"{file}: {items} items of {collection}")
+
+
+@cli.command()
+def restore(
+    file: Annotated[Path, typer.Argument(help="A .snapshot.")],
+    name: Annotated[
+        str | None, typer.Option(help="Of the new collection; by default the one it had.")
+    ] = None,
+    url: UrlOption = None,
+) -> None:
+    """Make a collection of a snapshot, whether a service holds the data or not."""
+    from app.copies import load
+
+    made, items = load(_settings(), url, file, name)
+    typer.echo(f"{made}: {items} items")
 
 
 @keys.command("create")

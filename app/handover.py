@@ -21,7 +21,8 @@ def write(collection: Collection, folder: Path) -> None:
     files = [(folder / f"{name}.npy").open("wb") for name in _ARRAYS]
     try:
         for ids, labels, descriptors in collection.dataset():
-            for file, array in zip(files, (np.array(ids), labels, descriptors), strict=True):
+            arrays: list[NDArray[Any]] = [np.array(ids), labels, descriptors]
+            for file, array in zip(files, arrays, strict=True):
                 np.save(file, array, allow_pickle=False)
     finally:
         for file in files:

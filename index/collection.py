@@ -11,12 +11,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from index.answers import describe, found
 from index.checks import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
+from index.columns import Columns
 from index.database import Database
 from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
 from index.filters import Filter
 from index.ids import pack
-from index.items import Found, Item, Neighbour
+from index.items import Found, Item
 from index.memory import give_back
 from index.record import Record
 from index.rerank import by_bits, by_descriptor
@@ -69,6 +71,7 @@ class Collection:
         self._size = (n_bits + 7) // 8
         self._record = Record(database, key, self._size)
         self._rows = Rows(n_bits, self._record.load())
+        self._columns = Columns(self._record)
         self._dimension = self._record.dimension()
         # Ids written while a re-encoding copies the items.
         self._touched: set[str] | None = None
@@ -193,7 +196,7 @@ class Collection:
         with self._reading():
             view, rows = self._locate([item_id])
             code = to_codes(view.words(rows), self._size)[0].tobytes()
-            ((_, label, payload),) = self._describe(view, rows, payloads=True)
+            ((_, label, payload),) = describe(view, rows, self._record)
         return Item(item_id, code, label, payload)
 
     def codes(self, ids: Sequence[str]) -> Codes:
@@ -206,8 +209,7 @@ class Collection:
         """The descriptors of items, (len(ids), d), where they are kept; NotFound, InvalidItems."""
         self._check_keeps()
         with self._reading():
-            view, rows = self._locate(ids)
-            return self._record.descriptors(view.serials(rows).tolist())
+            return self.stored_descriptors(*self._locate(ids))
 
     def search(
         self,
@@ -259,12 +261,13 @@ class Collection:
             raise InvalidItems(f"rerank must be at least offset + k = {offset + k}, got {rerank}")
         with self._reading():
             view = self._rows.view()
-            mask = None if where is None else where.mask(view, self._database, self.key)
+            mask = None if where is None else where.mask(view, self._columns)
             answers = search(view, to_words(queries), rerank or offset + k, radius, mask)
             scores: list[NDArray[np.float64]] | None = None
             if rerank is not None:
                 answers, scores = self._rerank(view, answers, descriptors, projections)
-            return self._found(view, answers, scores, slice(offset, offset + k), payloads)
+            page = slice(offset, offset + k)
+            return found(view, answers, scores, page, self._record if payloads else None)
 
     def _rerank(
         self,
@@ -279,43 +282,6 @@ class Collection:
         if projections is None:
             raise InvalidItems("rerank takes the descriptors of the queries or their projections")
         return by_bits(view, answers, projections, self.n_bits)
-
-    def _found(
-        self,
-        view: View,
-        answers: list[Answer],
-        scores: list[NDArray[np.float64]] | None,
-        page: slice,
-        payloads: bool,
-    ) -> list[Found]:
-        rows = [answer.rows[page] for answer in answers]
-        sizes = [len(part) for part in rows]
-        described = iter(
-            self._describe(view, np.concatenate([np.empty(0, np.int64), *rows]), payloads=payloads)
-        )
-        found = []
-        for place, (answer, size) in enumerate(zip(answers, sizes, strict=True)):
-            apart = answer.distances[page].tolist()
-            score = [None] * size if scores is None else scores[place][page].tolist()
-            near = [
-                Neighbour(item_id, d, label, payload, s)
-                for d, s, (item_id, label, payload) in zip(apart, score, described, strict=False)
-            ]
-            found.append(Found(near, answer.certificate))
-        return found
-
-    def _describe(
-        self, view: View, rows: NDArray[np.int64], *, payloads: bool
-    ) -> Iterator[tuple[str, int | None, dict[str, Any] | None]]:
-        """Id, label and payload of rows."""
-        labels = (None if label == -1 else label for label in view.labels(rows).tolist())
-        texts: dict[int, str] = {}
-        serials = view.serials(rows).tolist() if payloads else []
-        if payloads:
-            texts = self._record.payloads(set(serials))
-        read = (json.loads(texts[s]) if s in texts else None for s in serials)
-        bare: Iterator[None] = iter([None] * len(rows))
-        return zip(view.names(rows), labels, read if payloads else bare, strict=True)
 
     def drop(self) -> None:
         """Remove the record; every further call raises NotFound. `Store.drop` forgets the name."""
@@ -354,14 +320,17 @@ class Collection:
         """What is there now, and the row of each id, -1 where there is none."""
         return self._rows.locate(ids)
 
-    def stored(
-        self, view: View, rows: NDArray[np.int64]
-    ) -> tuple[list[str | None], NDArray[np.float16]]:
-        """Payloads, as JSON, and descriptors of rows."""
+    def stored_payloads(self, view: View, rows: NDArray[np.int64]) -> list[str | None]:
+        """Payloads of rows, as JSON."""
         serials = view.serials(rows).tolist()
         with self._reading():
             texts = self._record.payloads(serials)
-            return [texts.get(serial) for serial in serials], self._record.descriptors(serials)
+        return [texts.get(serial) for serial in serials]
+
+    def stored_descriptors(self, view: View, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Descriptors of rows, where they are kept."""
+        with self._reading():
+            return self._record.descriptors(view.serials(rows).tolist())
 
     def take_over(self, old: Collection) -> None:
         """Have the name of another from now on, and end that one."""
@@ -404,11 +373,9 @@ class Collection:
         view, rows = self.moment()
         for first in range(0, len(rows), CHUNK):
             part = rows[first : first + CHUNK]
-            serials = view.serials(part).tolist()
-            with self._reading():
-                texts = self._record.payloads(serials)
-                kept = self._record.descriptors(serials) if self.keep_descriptors else None
-            payloads = [json.loads(texts[s]) if s in texts else None for s in serials]
+            texts = self.stored_payloads(view, part)
+            payloads = [None if text is None else json.loads(text) for text in texts]
+            kept = self.stored_descriptors(view, part) if self.keep_descriptors else None
             codes = to_codes(view.words(part), self._size)
             yield view.names(part), codes, view.labels(part), payloads, kept
 

@@ -10,7 +10,7 @@ from queue import SimpleQueue
 from threading import Lock, RLock
 from typing import Any, Generic, TypeVar, cast
 
-from index.errors import Full, Unreadable
+from index.errors import Full, InUse, Unreadable
 
 VERSION = 2
 # Readers keep a page cache each.
@@ -45,7 +45,7 @@ class Database:
     Raises
     ------
     Unreadable
-        The file is in use, no database, or of a newer version; the message names it.
+        The file is no database or of a newer version, or `InUse`; the message names it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -71,9 +71,9 @@ class Database:
                 self._readers.put(self._open(path))
         except sqlite3.OperationalError as error:
             self.close()
-            raise Unreadable(
-                f"{path} cannot be opened, is another process using it? {error}"
-            ) from None
+            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+                raise InUse(f"{path} is in use by another process") from None
+            raise Unreadable(f"{path} cannot be opened: {error}") from None
         except sqlite3.DatabaseError as error:
             self.close()
             raise self.damaged(error) from None

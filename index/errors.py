@@ -23,6 +23,10 @@ class Unreadable(IndexProblem, OSError):
     """The record on disk is damaged, of a newer version, or in use by another process."""
 
 
+class InUse(Unreadable):
+    """Another process has the record open."""
+
+
 class Full(IndexProblem, OSError):
     """There is no room on the disk; nothing of the write was kept."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import reduce
 from operator import and_, or_
 from typing import Any
@@ -12,18 +11,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.database import Database
+from index.columns import Columns, Mask, Test
 from index.errors import InvalidItems
+from index.segment import NO_LABEL
 from index.view import View
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 64
 MAX_VALUES = 1000
 _FIELD = re.compile(r'[^\x00-\x1f"\\.]{1,64}(\.[^\x00-\x1f"\\.]{1,64}){0,7}')
-_RANGES = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
+_COMPARE = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
 
-Mask = NDArray[np.bool_]
-Leaf = Callable[["_Rows"], Mask]
+Leaf = Callable[[View, Columns], Mask]
 
 
 class Filter:
@@ -49,9 +48,9 @@ class Filter:
         self._conditions = self._values = 0
         self._leaf = self._parse(condition, 1)
 
-    def mask(self, view: View, database: Database, key: int) -> Mask:
+    def mask(self, view: View, columns: Columns) -> Mask:
         """Which rows of a view meet it, (rows,); of dead rows it says nothing."""
-        return self._leaf(_Rows(view, database, key))
+        return self._leaf(view, columns)
 
     def _parse(self, condition: Any, depth: int) -> Leaf:
         if depth > MAX_DEPTH:
@@ -70,7 +69,7 @@ class Filter:
             return _all(parts) if key == "and" else _any(parts)
         if key == "not":
             inner = self._parse(value, depth + 1)
-            return lambda rows: ~inner(rows)
+            return lambda view, columns: ~inner(view, columns)
         self._conditions += 1
         if self._conditions > MAX_CONDITIONS:
             raise InvalidItems(f"a filter has at most {MAX_CONDITIONS} conditions")
@@ -80,21 +79,23 @@ class Filter:
                 f"quotes or backslashes among them; got {key!r:.80}"
             )
         test = self._test(key, value)
-        return test.on_labels if key == "label" else test.on_payloads
+        if key == "label":
+            return lambda view, _: _on_labels(test, view.labels())
+        return lambda view, columns: columns.meeting(key, test, view)
 
-    def _test(self, key: str, value: Any) -> _Test:
+    def _test(self, key: str, value: Any) -> Test:
         if not isinstance(value, dict):
-            return _Test(key, self._checked([value], key), {})
+            return Test(self._checked([value], key), {})
         if set(value) == {"in"} and isinstance(value["in"], list):
-            return _Test(key, self._checked(value["in"], key), {})
-        if value and set(value) <= set(_RANGES):
+            return Test(self._checked(value["in"], key), {})
+        if value and set(value) <= set(_COMPARE):
             for bound in self._checked(list(value.values()), key):
                 if isinstance(bound, bool) or bound is None:
                     raise InvalidItems(f"a bound of {key!r} is a number or a string, got {bound}")
-            return _Test(key, [], value)
+            return Test([], value)
         raise InvalidItems(
             f"expected a value for {key!r}, {{'in': [values]}}, or bounds among "
-            f"{', '.join(_RANGES)}; got {value!r:.60}"
+            f"{', '.join(_COMPARE)}; got {value!r:.60}"
         )
 
     def _checked(self, values: list[Any], key: str) -> list[Any]:
@@ -113,75 +114,18 @@ class Filter:
         return values
 
 
-@dataclass(frozen=True)
-class _Rows:
-    view: View
-    database: Database
-    key: int
-
-
-@dataclass(frozen=True)
-class _Test:
-    """One field: it is one of `values`, or where there are bounds, within them."""
-
-    field: str
-    values: list[Any]
-    bounds: dict[str, Any]
-
-    def on_labels(self, rows: _Rows) -> Mask:
-        labels = rows.view.labels()
-        if not self.bounds:
-            same: Mask = np.isin(labels, np.array(self.values, np.int64))
-            same &= labels != -1
-            return same
-        mask: Mask = labels != -1
-        compare = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
-        for name, bound in self.bounds.items():
-            mask &= compare[name](labels, bound)
-        return mask
-
-    def on_payloads(self, rows: _Rows) -> Mask:
-        """SQLite reads the payloads; what comes from outside is bound, never part of the text."""
-        path = "$" + "".join(f'."{name}"' for name in self.field.split("."))
-        condition, values = self._sql()
-        found = rows.database.read(
-            "SELECT serial FROM (SELECT serial, json_extract(payload, ?1) AS v, "  # noqa: S608
-            "json_type(payload, ?1) AS t FROM payloads WHERE collection = ?2) "
-            f"WHERE {condition}",
-            (path, rows.key, *values),
-        )
-        serials = np.fromiter((serial for (serial,) in found), np.int64, len(found))
-        there: Mask = np.isin(rows.view.serials(), serials)
-        return there
-
-    def _sql(self) -> tuple[str, list[Any]]:
-        parts, values = [], []
-        if self.bounds:
-            for name, bound in self.bounds.items():
-                parts.append(f"({_type(bound)} AND v {_RANGES[name]} ?)")
-                values.append(bound)
-            return " AND ".join(parts), values
-        for kind in ("t = 'text'", "t IN ('integer', 'real')"):
-            same = [v for v in self.values if _type(v) == kind]
-            if same:
-                parts.append(f"({kind} AND v IN ({', '.join('?' * len(same))}))")
-                values += same
-        parts += [f"({_type(v)})" for v in self.values if v is None or isinstance(v, bool)]
-        return " OR ".join(parts) or "0", values
-
-
-def _type(value: Any) -> str:
-    """That the field is of the type of a value."""
-    if value is None:
-        return "t = 'null'"
-    if isinstance(value, bool):
-        return f"t = '{str(value).lower()}'"
-    return "t = 'text'" if isinstance(value, str) else "t IN ('integer', 'real')"
+def _on_labels(test: Test, labels: NDArray[np.int64]) -> Mask:
+    mask: Mask = labels != NO_LABEL
+    if not test.bounds:
+        mask &= np.isin(labels, np.array(test.values, np.int64))
+    for name, bound in test.bounds.items():
+        mask &= _COMPARE[name](labels, bound)
+    return mask
 
 
 def _all(parts: list[Leaf]) -> Leaf:
-    return lambda rows: reduce(and_, [part(rows) for part in parts])
+    return lambda view, columns: reduce(and_, [part(view, columns) for part in parts])
 
 
 def _any(parts: list[Leaf]) -> Leaf:
-    return lambda rows: reduce(or_, [part(rows) for part in parts])
+    return lambda view, columns: reduce(or_, [part(view, columns) for part in parts])

@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from itertools import pairwise
+from dataclasses import replace
 from typing import Any
 from zlib import crc32
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index import parts
 from index.database import Database
-from index.ids import gather
 from index.segment import Batch
-from index.words import to_codes, to_words
 
 PART = 1 << 16
 # So many small parts that follow one another are joined, at three sizes of small: an item is
@@ -64,7 +63,7 @@ class Record:
             if crc32(data) != checksum:
                 raise self.database.damaged(f"deaths of collection {self.key}")
             self._dead.append((-1, np.frombuffer(data, "<i8").astype(np.int64)))
-        batch = _alive(Batch.join(batches, -(-self._size // 8)), self._dead_serials())
+        batch = Batch.join(batches, -(-self._size // 8)).without(self._dead_serials())
         if len(batch) != items:
             raise self.database.damaged(f"expected {items} items, found {len(batch)}")
         return batch
@@ -83,9 +82,9 @@ class Record:
         """Write items, and that those with the serials `replaced` are dead; their serials."""
         serials = np.arange(self._next, self._next + len(batch))
         self._next += len(batch)
-        staged = []
+        numbered, staged = replace(batch, serials=serials), []
         for start in range(0, len(batch), PART):
-            part = _slice(batch, serials, start, start + PART)
+            part = numbered.between(start, start + PART)
             self._put(connection, part)
             staged.append((int(part.serials[0]), len(part)))
         self._put_texts(connection, serials, payloads)
@@ -201,38 +200,16 @@ class Record:
         return True
 
     def _put(self, connection: sqlite3.Connection, part: Batch) -> None:
-        first, data = int(part.serials[0]), self._encode(part)
-        checksum = crc32(data, first & 0xFFFFFFFF)
+        first, (data, checksum) = int(part.serials[0]), parts.encode(part, self._size)
         connection.execute(
             "INSERT INTO parts VALUES (?, ?, ?, ?, ?)", (self.key, first, len(part), data, checksum)
         )
 
-    def _encode(self, part: Batch) -> bytes:
-        return b"".join(
-            (
-                part.lengths.astype("<u2").tobytes(),
-                part.labels.astype("<i8").tobytes(),
-                (part.serials - part.serials[0]).astype("<u4").tobytes(),
-                to_codes(part.words, self._size).tobytes(),
-                part.data,
-            )
-        )
-
     def _decode(self, first: int, n: int, data: bytes, checksum: int) -> Batch:
-        self._sound(
-            crc32(data, first & 0xFFFFFFFF) == checksum and len(data) >= n * (14 + self._size),
-            f"part {first} of collection {self.key}",
-        )
-        at = np.cumsum([0, 2 * n, 8 * n, 4 * n, self._size * n])
-        lengths, labels, offsets, codes = (
-            np.frombuffer(data[a:b], kind)
-            for (a, b), kind in zip(pairwise(at), ("<u2", "<i8", "<u4", "u1"), strict=True)
-        )
-        words = to_words(codes.reshape(n, self._size))
-        serials = offsets.astype(np.int64) + first
-        return Batch(
-            data[at[-1] :], lengths.astype(np.int64), words, labels.astype(np.int64), serials
-        )
+        part = parts.decode(first, n, data, checksum, self._size)
+        if part is None:
+            raise self.database.damaged(f"part {first} of collection {self.key}")
+        return part
 
     def work(self, oldest: int) -> tuple[int, int] | None:
         """Which parts, from place to place, would do well to be rewritten; None for none.
@@ -263,10 +240,10 @@ class Record:
 
         Returns what is to be called when it is on disk.
         """
-        parts = self._parts[low:high]
+        old = self._parts[low:high]
         batches = [
             self._decode(*row)
-            for first, _ in parts
+            for first, _ in old
             for row in connection.execute(
                 "SELECT first, n, data, checksum FROM parts WHERE collection = ? AND first = ?",
                 (self.key, first),
@@ -276,11 +253,11 @@ class Record:
         removable = [serials for version, serials in self._dead if version <= oldest]
         unseen = np.concatenate([np.empty(0, np.int64), *removable])
         gone = np.intersect1d(whole.serials, unseen)
-        kept = _alive(whole, gone)
+        kept = whole.without(gone)
         new = []
         connection.executemany(
             "DELETE FROM parts WHERE collection = ? AND first = ?",
-            [(self.key, first) for first, _ in parts],
+            [(self.key, first) for first, _ in old],
         )
         if len(kept):
             self._put(connection, kept)
@@ -302,29 +279,3 @@ class Record:
             self._dead = dead
 
         return done
-
-
-def _alive(batch: Batch, dead: NDArray[np.int64]) -> Batch:
-    if not len(dead):
-        return batch
-    keep = np.flatnonzero(~np.isin(batch.serials, dead))
-    starts = np.cumsum(batch.lengths) - batch.lengths
-    return Batch(
-        gather(batch.data, starts[keep], batch.lengths[keep]),
-        batch.lengths[keep],
-        batch.words[keep],
-        batch.labels[keep],
-        batch.serials[keep],
-    )
-
-
-def _slice(batch: Batch, serials: NDArray[np.int64], start: int, end: int) -> Batch:
-    before = int(batch.lengths[:start].sum())
-    lengths = batch.lengths[start:end]
-    return Batch(
-        batch.data[before : before + int(lengths.sum())],
-        lengths,
-        batch.words[start:end],
-        batch.labels[start:end],
-        serials[start:end],
-    )

@@ -40,7 +40,7 @@ def _copy(
 ) -> None:
     if not len(rows):
         return
-    texts, kept = old.stored(view, rows)
+    texts, kept = old.stored_payloads(view, rows), old.stored_descriptors(view, rows)
     codes = encode(kept)
     check_codes(codes, len(rows), new.n_bits)
     new.put(view.names(rows), to_words(codes), view.labels(rows), texts, kept)

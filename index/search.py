@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -19,6 +20,8 @@ from index.words import Words
 # Not the pool of scans, which these wait for.
 _POOL = ThreadPoolExecutor(flat.THREADS, "search")
 _MANY = 32
+# With a smaller share of the items allowed, those few are scanned.
+_LEAST_SHARE = 0.02
 # Values at one distance of a substring: beyond, a scan is cheaper in any collection.
 _MOST_FLIPS = 1 << 17
 _AT_ONCE = 512
@@ -64,10 +67,14 @@ def search(
     reach = n_bits if radius is None else min(radius, n_bits)
     allowed = view.alive if mask is None else mask if view.alive is None else mask & view.alive
     asked = _Asked(view, k, reach, allowed)
-    if len(queries) < 2 * _MANY or flat.THREADS == 1 or not asked.uses_tables(len(queries)):
-        return asked.answers(queries)
+    prepared = asked.tables(len(queries))
+    if prepared is None:
+        return asked.by_scan(queries)
+    by_tables = partial(asked.by_tables, *prepared)
+    if len(queries) < 2 * _MANY:
+        return by_tables(queries)
     parts = np.array_split(queries, flat.THREADS * -(-len(queries) // (flat.THREADS * _AT_ONCE)))
-    return [one for part in _POOL.map(asked.by_tables, parts) for one in part]
+    return [one for part in _POOL.map(by_tables, parts) for one in part]
 
 
 class _Asked:
@@ -86,27 +93,39 @@ class _Asked:
         if self.early is not None or self.segment.shares_codes:
             self._counts = self.segment.counts(self.early)
 
-    def uses_tables(self, n_queries: int) -> bool:
+    def tables(self, n_queries: int) -> tuple[cost.Model, Tables] | None:
+        """Cost model and tables, where they are expected to be cheaper than a scan."""
         prepared = self.segment.prepared
-        if prepared is None or not self.share:
-            return False
+        if prepared is None or self.share <= _LEAST_SHARE:
+            return None
         # Of codes that are not allowed as many again must be met; scanning leaves them out.
-        k = self.k / self.share
-        return self.share > 0.02 and prepared[0].prefers_tables(k, self.reach, n_queries)
+        cheaper = prepared[0].prefers_tables(self.k / self.share, self.reach, n_queries)
+        return prepared if cheaper else None
 
-    def answers(self, queries: Words) -> list[Answer]:
-        tables = self.uses_tables(len(queries))
-        if tables:
-            return self.by_tables(queries)
-        codes = self._scanned()
-        return [
-            answer
-            for first in range(0, len(queries), _AT_ONCE_SCANNED)
-            for answer in self._answers(queries[first : first + _AT_ONCE_SCANNED], codes)
-        ]
+    def by_scan(self, queries: Words) -> list[Answer]:
+        """Answers by a flat scan."""
+        words, which = self._scanned()
+        answers = []
+        for first in range(0, len(queries), _AT_ONCE_SCANNED):
+            part = queries[first : first + _AT_ONCE_SCANNED]
+            hits = flat.scan(words, part, self.k, self.reach)
+            base = hits if which is None else hits._replace(row=which[hits.row])
+            radius = np.full(len(part), self.n_bits)
+            answers += self._answers(part, base, radius, np.full(len(part), len(words)))
+        return answers
 
-    def by_tables(self, queries: Words) -> list[Answer]:
-        return self._answers(queries, None)
+    def by_tables(self, model: cost.Model, tables: Tables, queries: Words) -> list[Answer]:
+        """Answers by tables, and by a scan for those queries that cost too much."""
+        probe = _Probe(model, tables, self._counts, queries, self.k, self.reach)
+        hits, rest = probe.hits, probe.rest
+        if len(rest):
+            words, which = self._scanned()
+            more = flat.scan(words, queries[rest], self.k, self.reach)
+            code = more.row if which is None else which[more.row]
+            hits = Hits.join([hits, Hits(rest[more.query], more.distance, code)])
+            probe.looked[rest] += len(words)
+            probe.radius[rest] = self.n_bits
+        return self._answers(queries, hits, probe.radius, probe.looked)
 
     def _scanned(self) -> tuple[Words, NDArray[np.int64] | None]:
         """The codes that a scan looks at, and which of all they are."""
@@ -116,33 +135,12 @@ class _Asked:
         return self.segment.codes[there], there
 
     def _answers(
-        self, queries: Words, scanned: tuple[Words, NDArray[np.int64] | None] | None
+        self, queries: Words, base: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]
     ) -> list[Answer]:
-        nq = len(queries)
-        radius = np.full(nq, self.n_bits)
-        looked = np.zeros(nq, np.int64)
-        if scanned is None:
-            prepared = self.segment.prepared
-            assert prepared is not None  # noqa: S101
-            probe = _Probe(*prepared, self._counts, queries, self.k, self.reach)
-            parts = [probe.hits]
-            radius, looked = probe.radius, probe.looked
-            rest = probe.rest
-            if len(rest):
-                scanned = self._scanned()
-        else:
-            parts, rest = [], np.arange(nq)
-        if scanned is not None and len(rest):
-            words, which = scanned
-            hits = flat.scan(words, queries[rest], self.k, self.reach)
-            code = hits.row if which is None else which[hits.row]
-            parts.append(Hits(rest[hits.query], hits.distance, code))
-            looked[rest] += len(words)
-            radius[rest] = self.n_bits
-        base = Hits.join(parts)
+        """Answers from codes of the segment, with those of the tail, which is always scanned."""
         tail = self.view.tail if self.late is None else self.view.tail[self.late]
         new = flat.scan(tail, queries, self.k, self.reach)
-        return self._cut(nq, base, new, radius, looked + len(tail))
+        return self._cut(len(queries), base, new, radius, looked + len(tail))
 
     def _cut(
         self, nq: int, base: Hits, new: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]

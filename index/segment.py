@@ -43,6 +43,32 @@ class Batch:
             np.concatenate([none, *(part.serials for part in parts)]),
         )
 
+    def between(self, start: int, end: int) -> Batch:
+        """The items from one place to another."""
+        before = int(self.lengths[:start].sum())
+        lengths = self.lengths[start:end]
+        return Batch(
+            self.data[before : before + int(lengths.sum())],
+            lengths,
+            self.words[start:end],
+            self.labels[start:end],
+            self.serials[start:end],
+        )
+
+    def without(self, dead: NDArray[np.int64]) -> Batch:
+        """The items whose serial numbers are not among these."""
+        if not len(dead):
+            return self
+        keep = np.flatnonzero(~np.isin(self.serials, dead))
+        starts = np.cumsum(self.lengths) - self.lengths
+        return Batch(
+            gather(self.data, starts[keep], self.lengths[keep]),
+            self.lengths[keep],
+            self.words[keep],
+            self.labels[keep],
+            self.serials[keep],
+        )
+
 
 class Segment:
     """Items in rows, ascending by id.

@@ -14,6 +14,7 @@ import json
 import os
 import struct
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 from zlib import crc32
@@ -28,6 +29,17 @@ if TYPE_CHECKING:
 
 MAGIC = b"Bitcell snapshot 1\n"
 _HEAD = struct.Struct("<QI")
+
+
+@dataclass(frozen=True)
+class Described:
+    """The collection of a snapshot; files of the first versions do not have its name."""
+
+    name: str | None
+    n_bits: int
+    encoder: str
+    fingerprint: str
+    keep_descriptors: bool
 
 
 def write(collection: Collection, path: Path) -> int:
@@ -58,6 +70,7 @@ def _write(collection: Collection, file: BinaryIO) -> int:
         file.write(_HEAD.pack(len(data), state) + data)
 
     described = {
+        "name": collection.name,
         "n_bits": collection.n_bits,
         "encoder": collection.encoder,
         "fingerprint": collection.fingerprint,
@@ -90,17 +103,14 @@ def read(store: Store, path: Path, name: str) -> Collection:
     """
     with path.open("rb") as file:
         blocks = _blocks(file, path)
-        try:
-            about = json.loads(next(blocks))
-            made = store.begin(
-                name,
-                int(about["n_bits"]),
-                encoder=str(about["encoder"]),
-                fingerprint=str(about["fingerprint"]),
-                keep_descriptors=bool(about["keep_descriptors"]),
-            )
-        except (KeyError, TypeError, ValueError, StopIteration) as error:
-            raise _damaged(path, f"its description cannot be read: {error!r}") from None
+        about = _describe(blocks, path)
+        made = store.begin(
+            name,
+            about.n_bits,
+            encoder=about.encoder,
+            fingerprint=about.fingerprint,
+            keep_descriptors=about.keep_descriptors,
+        )
         try:
             for data in blocks:
                 made.upsert(*_items(data, made, path))
@@ -109,6 +119,26 @@ def read(store: Store, path: Path, name: str) -> Collection:
             made.drop()
             raise
     return made
+
+
+def describe(path: Path) -> Described:
+    """What a file is a snapshot of; Unreadable where it is none, or its beginning is damaged."""
+    with path.open("rb") as file:
+        return _describe(_blocks(file, path), path)
+
+
+def _describe(blocks: Iterator[bytes], path: Path) -> Described:
+    try:
+        about = json.loads(next(blocks))
+        return Described(
+            None if about.get("name") is None else str(about["name"]),
+            int(about["n_bits"]),
+            str(about["encoder"]),
+            str(about["fingerprint"]),
+            bool(about["keep_descriptors"]),
+        )
+    except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
+        raise _damaged(path, f"its description cannot be read: {error!r}") from None
 
 
 def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:

@@ -99,7 +99,7 @@ def test_loads_no_torch_and_no_scikit_learn(tmp_path: Path, data_dir: Path) -> N
 def test_a_second_service_on_the_same_data_is_refused(serving: Process, data_dir: Path) -> None:
     second = Process(data_dir)
     assert second.url == ""
-    assert "is another process using it?" in second.stop()
+    assert "bitcell.db is in use by another process" in second.stop()
     assert second.log.startswith("bitcell: ")
     assert second.log.count("\n") == 1
     assert second.process.returncode == 2

@@ -8,14 +8,19 @@ import sqlite3
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from threading import Thread
+from typing import Any
 
 import numpy as np
 import pytest
 
-from index import Database, Full, Store, Unreadable
+from index import Collection, Database, Full, Store, Unreadable
 from index.words import to_words
+
+Use = Callable[[Database], Any]
 
 # Four clients write batches of ten: new ones, replacements of their last, deletes of older ones.
 # What was acknowledged is printed after the fact.
@@ -131,9 +136,30 @@ def test_100_kills(tmp_path: Path) -> None:
     assert len(killed.acknowledged) > 1000
 
 
-def fill(store: Store, database: Database) -> None:
-    """Write until there is no room, then make room and write on."""
-    collection = store.create("c", 64)
+@contextmanager
+def opened(path: Path) -> Iterator[tuple[Database, Store]]:
+    database = Database(path)
+    store = Store(database)
+    yield database, store
+    store.close()
+    database.close()
+
+
+def writes_stop_and_go_on(path: Path, use_up: Use, make_room: Use) -> None:
+    """Write until there is no room, make some, write on: nothing is lost."""
+    with opened(path) as (database, store):
+        use_up(database)
+        collection = store.create("c", 64)
+        fill(collection)
+        kept = len(collection)
+        make_room(database)
+        collection.upsert(["late"], np.zeros((1, 8), np.uint8))
+    with opened(path) as (_, store):
+        assert len(store.get("c")) == kept + 1
+
+
+def fill(collection: Collection) -> None:
+    """Write until there is no room."""
     rng = np.random.default_rng(0)
     kept = 0
     codes = rng.integers(0, 256, (2000, 8), np.uint8)
@@ -152,23 +178,15 @@ def fill(store: Store, database: Database) -> None:
 
 
 def test_a_full_disk_is_said_and_writes_go_on_when_there_is_room(tmp_path: Path) -> None:
-    database = Database(tmp_path / "bitcell.db")
-    store = Store(database)
-    pages = database.read("PRAGMA page_count")[0][0]
-    # SQLite's own limit on the file has the error that a full disk has.
-    database._connection.execute(f"PRAGMA max_page_count = {pages + 200}")
-    fill(store, database)
-    collection = store.get("c")
-    kept = len(collection)
-    database._connection.execute("PRAGMA max_page_count = 1000000")
-    collection.upsert(["late"], np.zeros((1, 8), np.uint8))
-    store.close()
-    database.close()
-    database = Database(tmp_path / "bitcell.db")
-    store = Store(database)
-    assert len(store.get("c")) == kept + 1
-    store.close()
-    database.close()
+    def use_up(database: Database) -> None:
+        # SQLite's own limit on the file has the error that a full disk has.
+        pages = database.read("PRAGMA page_count")[0][0]
+        database._connection.execute(f"PRAGMA max_page_count = {pages + 200}")
+
+    def make_room(database: Database) -> None:
+        database._connection.execute("PRAGMA max_page_count = 1000000")
+
+    writes_stop_and_go_on(tmp_path / "bitcell.db", use_up, make_room)
 
 
 @pytest.mark.slow
@@ -178,23 +196,13 @@ def test_a_full_tmpfs(tmp_path: Path) -> None:
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
         pytest.skip("no tmpfs can be mounted here")
+    ballast = folder / "ballast"
     try:
-        ballast = folder / "ballast"
-        ballast.write_bytes(bytes(1 << 20))
-        database = Database(folder / "bitcell.db")
-        store = Store(database)
-        fill(store, database)
-        collection = store.get("c")
-        kept = len(collection)
-        ballast.unlink()
-        collection.upsert(["late"], np.zeros((1, 8), np.uint8))
-        store.close()
-        database.close()
-        database = Database(folder / "bitcell.db")
-        store = Store(database)
-        assert len(store.get("c")) == kept + 1
-        store.close()
-        database.close()
+        writes_stop_and_go_on(
+            folder / "bitcell.db",
+            lambda _: ballast.write_bytes(bytes(1 << 20)),
+            lambda _: ballast.unlink(),
+        )
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 

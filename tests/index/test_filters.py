@@ -21,6 +21,8 @@ from index import (
     NotFound,
     Replaced,
     Store,
+    columns,
+    rows,
 )
 
 rng = np.random.default_rng(0)
@@ -155,6 +157,66 @@ def test_what_is_no_filter_is_refused(condition: Any, message: str) -> None:
         deep = {"not": deep}
     with pytest.raises(InvalidItems, match="at most 8 levels"):
         Filter(deep)
+
+
+def test_filters_hold_through_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Columns are extended, joined, carried over to a new segment, forgotten and read anew."""
+    monkeypatch.setattr(rows, "_SMALLEST_TAIL", 60)
+    monkeypatch.setattr(columns, "_BLOCKS", 4)
+    monkeypatch.setattr(columns, "_FIELDS", 2)
+    rng = np.random.default_rng(3)
+    asked = [{"a": 1}, {"i": {"gte": 30, "lt": 200}}, {"n.a b": {"in": [1, 4]}}, {"a": {"lt": "z"}}]
+    items: dict[str, tuple[Any, Any]] = {}
+    database = Database(tmp_path / "bitcell.db")
+    store = Store(database)
+    store.create("c", 16)
+    for turn in range(60):
+        collection = store.get("c")
+        some = rng.choice(300, int(rng.integers(1, 40)), replace=False)
+        ids = [IDS[place] for place in some]
+        if turn % 4 == 3:
+            collection.delete(ids)
+            items = {i: item for i, item in items.items() if i not in ids}
+        else:
+            each = [(LABELS[p], PAYLOADS[rng.integers(300)]) for p in some]
+            collection.upsert(ids, CODES[some], *map(list, zip(*each, strict=True)))
+            items |= dict(zip(ids, each, strict=True))
+        if turn % 7 == 0:
+            store.settle()
+        if turn == 40:
+            store.close()
+            database.close()
+            database = Database(tmp_path / "bitcell.db")
+            store = Store(database)
+        for condition in (asked[turn % 4], asked[turn // 4 % 4]):
+            near = store.get("c").search(CODES[:1], 300, where=Filter(condition))[0].neighbours
+            expected = {i for i, item in items.items() if holds(condition, *item)}
+            assert {one.id for one in near} == expected
+    store.close()
+    database.close()
+
+
+def test_numbers_and_text_are_compared_as_they_are(store: Store) -> None:
+    collection = store.create("c", 8)
+    values = [2**53, 2**53 + 1, float(2**53), 2**70, -0.0, "\ud800", "é", "z", 1e308, 5e-324]
+    ids = [f"{i}" for i in range(len(values))]
+    codes = np.zeros((len(values), 1), np.uint8)
+    collection.upsert(ids, codes, None, [{"é": v, "a": {"é": v}} for v in values])
+    for field in ("é", "a.é"):
+        for condition, expected in (
+            (2**53, "02"),
+            (2**53 + 1, "1"),
+            ({"gt": 2**53}, "138"),
+            ({"gt": float(2**53), "lt": 1e300}, "13"),
+            (0, "4"),
+            ({"gt": 0, "lt": 1}, "9"),
+            ("\ud800", "5"),
+            ({"gte": "é"}, "56"),
+            ({"gt": 0, "lt": "z"}, ""),
+            ({"in": ["z", 5e-324]}, "79"),
+        ):
+            near = collection.search(codes[:1], 20, where=Filter({field: condition}))[0].neighbours
+            assert [one.id for one in near] == list(expected), condition
 
 
 def test_pages_together_are_the_whole(collection: Collection) -> None:
