@@ -17,7 +17,7 @@ SAFE = ("GET", "HEAD", "OPTIONS")
 # What holds no data, and what an orchestrator asks.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 # POST because of their bodies: they change nothing.
-READING = re.compile(r"/v1/(encoders/[^/]+/encode|collections/[^/]+/query)")
+READING = re.compile(r"/v1/(gist|encoders/[^/]+/encode|collections/[^/]+/query)")
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Number = Annotated[float, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
@@ -92,6 +92,21 @@ class CodesOut(BaseModel):
 
     codes: list[str]
     n_bits: int
+
+
+class Images(Body):
+    """Image files to be described."""
+
+    images: Annotated[
+        list[Base64Bytes],
+        Field(fail_fast=True, min_length=1, description="PNG, JPEG, WebP, GIF or BMP, in base64."),
+    ]
+
+
+class DescriptorsOut(BaseModel):
+    """GIST descriptors, one an image."""
+
+    descriptors: list[list[float]]
 
 
 class NewCollection(Body):
@@ -220,16 +235,18 @@ class Query(Body):
 
 
 class QueryInUrl(Body):
-    """What stands in the URL of a query in npy."""
+    """What stands in the URL of a query in npy or by an image."""
 
     k: int | None = Field(
-        None, ge=1, description="With npy; in JSON it stands in the body, as do the others."
+        None,
+        ge=1,
+        description="With npy or an image; in JSON it stands in the body, as do the others.",
     )
-    radius: int | None = Field(None, ge=0, le=2**31 - 2, description="With npy.")
-    payloads: bool = Field(True, description="With npy.")
-    offset: int = Field(0, ge=0, description="With npy.")
-    rerank: int | None = Field(None, ge=1, description="With npy.")
-    rerank_by: RerankBy | None = Field(None, description="With npy.")
+    radius: int | None = Field(None, ge=0, le=2**31 - 2, description="As k.")
+    payloads: bool = Field(True, description="As k.")
+    offset: int = Field(0, ge=0, description="As k.")
+    rerank: int | None = Field(None, ge=1, description="As k.")
+    rerank_by: RerankBy | None = Field(None, description="As k.")
 
 
 class NeighbourOut(BaseModel):

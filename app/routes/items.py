@@ -7,9 +7,10 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
 from app import npy, schemas
@@ -75,29 +76,46 @@ def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Delet
 @router.post(
     "/query",
     response_model=schemas.QueryOut,
-    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL.")
+    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL.", images=True)
     | {"parameters": in_url(schemas.QueryInUrl)},
 )
 async def query_collection(name: str, request: Request) -> Response:
-    """The nearest items by Hamming distance, exact, ties broken by id."""
+    """The nearest items by Hamming distance, exact, ties broken by id.
+
+    An image file asks with its GIST descriptor, in a collection of those.
+    """
     # The call that has to be quick: FastAPI's dependencies and threads cost it a millisecond.
     service: Service = request.app.state.service
     body, given = await raw_body(request), dict(request.query_params)
-    work = partial(copy_context().run, _query, service, name, body, given)
-    answer = await asyncio.get_running_loop().run_in_executor(service.queries, work)
+    loop = asyncio.get_running_loop()
+    described = None
+    if body.is_image:
+        service.store.get(name)  # What is not there is not worth an image.
+        described = await loop.run_in_executor(service.imaging, service.describe, [body.data])
+    work = partial(copy_context().run, _query, service, name, body, given, described)
+    answer = await loop.run_in_executor(service.queries, work)
     return Response(answer, media_type=JSON)
 
 
-def _query(service: Service, name: str, body: Raw, given: dict[str, str]) -> bytes:
-    known = set(schemas.QueryInUrl.model_fields) if body.is_npy else set()
+def _query(
+    service: Service,
+    name: str,
+    body: Raw,
+    given: dict[str, str],
+    described: NDArray[np.float32] | None,
+) -> bytes:
+    in_url = body.is_image or body.is_npy
+    known = set(schemas.QueryInUrl.model_fields) if in_url else set()
     if unknown := given.keys() - known:
-        where = "the URL" if body.is_npy else "the URL of a query in JSON: it stands in the body"
+        where = "the URL" if in_url else "the URL of a query in JSON: it stands in the body"
         raise InvalidInput(f"{', '.join(sorted(unknown))} cannot stand in {where}")
     asked: schemas.QueryInUrl | schemas.Query
     descriptors: ArrayLike | None
-    if body.is_npy:
-        (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-        descriptors, ids, condition = npy.not_empty(matrix), None, None
+    if in_url:
+        if described is None:
+            (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
+            described = npy.not_empty(matrix)
+        descriptors, ids, condition = described, None, None
         asked = parse_url(schemas.QueryInUrl, given)
     else:
         asked = body.parse(schemas.Query)
