@@ -75,8 +75,9 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         redoc_url=None,
         responses={"4XX": _problem("A problem with the request")},
     )
-    for part in (health, encoders, gist, collections, items, jobs, benchmarks, home):
-        app.include_router(part.router)
+    parts = (health, encoders, gist, collections, items, jobs, benchmarks, home)
+    for router in (*(part.router for part in parts), encoders.methods, benchmarks.datasets):
+        app.include_router(router)
     add_handlers(app)
     app.state.stopping = False
     # The last one added is the outermost.

@@ -322,6 +322,7 @@ class Service:
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
         payloads: bool = True,
+        codes: bool = False,
         offset: int = 0,
         where: Filter | None = None,
         rerank: int | None = None,
@@ -349,14 +350,22 @@ class Service:
                     f"(BITCELL_MAX_RESULTS), this one asks for {n} times {reach}"
                 )
             if descriptors is None:
-                codes = collection.codes(ids or [])
+                queries = collection.codes(ids or [])
             else:
-                codes = self._hasher(collection).encode(descriptors)
+                queries = self._hasher(collection).encode(descriptors)
             by: dict[str, Any] = {}
             if rerank is not None:
                 by = self._rerank_by(collection, rerank_by, descriptors, ids)
             return collection.search(
-                codes, k, radius, payloads=payloads, offset=offset, where=where, rerank=rerank, **by
+                queries,
+                k,
+                radius,
+                payloads=payloads,
+                codes=codes,
+                offset=offset,
+                where=where,
+                rerank=rerank,
+                **by,
             )
 
         found = self.store.use(name, search)

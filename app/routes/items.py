@@ -5,10 +5,10 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
 from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
@@ -19,7 +19,7 @@ from app.deps import BodyDep, ServiceDep
 from app.service import Service
 from hashing import InvalidInput
 from hashing.checks import as_labels
-from index import Filter, Neighbour, NotFound
+from index import Filter, Item, Neighbour, NotFound
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
 
@@ -50,12 +50,23 @@ def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upser
     return schemas.Upserted(upserted=len(names), items=len(collection))
 
 
+@router.get("/items", response_model=schemas.ItemsOut)
+def list_items(
+    name: str,
+    service: ServiceDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
+) -> Response:
+    """Items from a place on, in an order that holds while nothing is written."""
+    items, n = service.store.use(name, lambda collection: collection.some(offset, limit))
+    return Response(to_json({"items": [_item(one) for one in items], "of": n}), media_type=JSON)
+
+
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """One item."""
     item = service.store.use(name, lambda collection: collection.get(item_id))
-    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
-    return JSONResponse({key: value for key, value in body.items() if value is not None})
+    return JSONResponse(_item(item))
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
@@ -130,21 +141,30 @@ def _query(
         descriptors=descriptors,
         ids=ids,
         payloads=asked.payloads,
+        codes=asked.codes,
         offset=asked.offset,
         where=condition,
         rerank=asked.rerank,
         rerank_by=asked.rerank_by,
     )
-    return to_json(
-        {
-            "results": [[_shown(near) for near in one.neighbours] for one in found],
-            "certificates": [one.certificate for one in found],
-        }
-    )
+    answer: dict[str, Any] = {
+        "results": [[_shown(near) for near in one.neighbours] for one in found],
+        "certificates": [one.certificate for one in found],
+    }
+    if asked.codes:
+        answer["codes"] = [one.code.hex() for one in found if one.code is not None]
+    return to_json(answer)
+
+
+def _item(item: Item) -> dict[str, Any]:
+    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def _shown(near: Neighbour) -> dict[str, Any]:
-    more = {"label": near.label, "payload": near.payload, "score": near.score}
+    more: dict[str, Any] = {"label": near.label, "payload": near.payload, "score": near.score}
+    if near.code is not None:
+        more["code"] = near.code.hex()
     return {"id": near.id, "distance": near.distance} | {
         key: value for key, value in more.items() if value is not None
     }
