@@ -19,7 +19,7 @@ from app.demo import make_demo
 from app.errors import MEDIA_TYPE, add_handlers
 from app.limits import Limits
 from app.observe import Observe
-from app.routes import benchmarks, collections, encoders, health, home, items, jobs
+from app.routes import benchmarks, collections, encoders, gist, health, home, items, jobs
 from app.service import Service
 from app.settings import Settings
 
@@ -32,6 +32,7 @@ _NOT_GZIPPED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, npy.MEDIA_TYPE)
 _BODIES = (
     schemas.NewEncoder,
     schemas.ToEncode,
+    schemas.Images,
     schemas.NewCollection,
     schemas.Reencode,
     schemas.Restore,
@@ -74,8 +75,9 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         redoc_url=None,
         responses={"4XX": _problem("A problem with the request")},
     )
-    for part in (health, encoders, collections, items, jobs, benchmarks, home):
-        app.include_router(part.router)
+    parts = (health, encoders, gist, collections, items, jobs, benchmarks, home)
+    for router in (*(part.router for part in parts), encoders.methods, benchmarks.datasets):
+        app.include_router(router)
     add_handlers(app)
     app.state.stopping = False
     # The last one added is the outermost.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -13,6 +14,7 @@ from index.items import Found, Neighbour
 from index.record import Record
 from index.search import Answer
 from index.view import View
+from index.words import Codes, to_codes
 
 
 def found(
@@ -35,6 +37,21 @@ def found(
         ]
         given.append(Found(near, answer.certificate))
     return given
+
+
+def with_codes(
+    view: View, answers: list[Answer], page: slice, queries: Codes, given: list[Found]
+) -> list[Found]:
+    """The same with the packed codes of the queries and of what was found."""
+    coded = []
+    for answer, query, one in zip(answers, queries, given, strict=True):
+        codes = to_codes(view.words(answer.rows[page]), queries.shape[1])
+        near = [
+            replace(neighbour, code=code.tobytes())
+            for neighbour, code in zip(one.neighbours, codes, strict=True)
+        ]
+        coded.append(Found(near, one.certificate, query.tobytes()))
+    return coded
 
 
 def describe(

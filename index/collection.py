@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from index.answers import describe, found
+from index.answers import describe, found, with_codes
 from index.checks import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
 from index.columns import Columns
 from index.database import Database
@@ -199,6 +199,18 @@ class Collection:
             ((_, label, payload),) = describe(view, rows, self._record)
         return Item(item_id, code, label, payload)
 
+    def some(self, offset: int, limit: int) -> tuple[list[Item], int]:
+        """Items from a place on, in an order that holds while nothing is written; and how many."""
+        view, rows = self.moment()
+        rows, n = rows[offset : offset + limit], len(rows)
+        with self._reading():
+            codes = to_codes(view.words(rows), self._size)
+            described = describe(view, rows, self._record)
+            return [
+                Item(item_id, code.tobytes(), label, payload)
+                for code, (item_id, label, payload) in zip(codes, described, strict=True)
+            ], n
+
     def codes(self, ids: Sequence[str]) -> Codes:
         """The codes of items, (len(ids), size); NotFound where there is no such item."""
         self._check_there()
@@ -218,6 +230,7 @@ class Collection:
         radius: int | None = None,
         *,
         payloads: bool = True,
+        codes: bool = False,
         offset: int = 0,
         where: Filter | None = None,
         rerank: int | None = None,
@@ -235,6 +248,8 @@ class Collection:
             Nothing farther than this is returned.
         payloads : bool
             Whether to read the payloads.
+        codes : bool
+            Whether to return the codes, of queries and neighbours.
         offset : int
             How many of the nearest to leave out: those of the pages before.
         where : Filter, optional
@@ -267,7 +282,8 @@ class Collection:
             if rerank is not None:
                 answers, scores = self._rerank(view, answers, descriptors, projections)
             page = slice(offset, offset + k)
-            return found(view, answers, scores, page, self._record if payloads else None)
+            near = found(view, answers, scores, page, self._record if payloads else None)
+            return with_codes(view, answers, page, queries, near) if codes else near
 
     def _rerank(
         self,

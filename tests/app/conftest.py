@@ -73,7 +73,8 @@ def contents(client: TestClient) -> Callable[[], Any]:
         for collection in client.get("/v1/collections").json():
             query = {"descriptors": [[0.0] * 4], "k": 100}
             near = client.post(f"/v1/collections/{collection['name']}/query", json=query)
-            found += [collection, near.json()]
+            # Not the certificates: tables built meanwhile change how many codes are looked at.
+            found += [collection, near.json()["results"]]
         return found
 
     return look

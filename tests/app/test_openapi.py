@@ -24,7 +24,7 @@ def test_every_call_that_changes_something_states_its_body(client: TestClient) -
         for method, call in methods.items()
         if method in ("post", "put") and not path.endswith("/snapshots")
     ]
-    assert len(calls) == 10
+    assert len(calls) == 11
     for path, method, call in calls:
         assert call["requestBody"]["content"], (path, method)
         assert call["summary"]
