@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddleware
+from starlette.middleware.gzip import GZipMiddleware
 
 from app import npy, schemas
 from app.access import Access, writes
@@ -26,8 +26,8 @@ from app.settings import Settings
 _DESCRIPTION = "Descriptors in, short binary codes out, exact neighbours by Hamming distance."
 # Less than this goes in a packet or two either way.
 GZIP_FROM = 4096
-# Floats and packed bits hardly shrink.
-_NOT_GZIPPED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, npy.MEDIA_TYPE)
+# Floats and packed bits hardly shrink; events go out one by one.
+_NOT_GZIPPED = (npy.MEDIA_TYPE, "text/event-stream")
 # Handlers parse their bodies themselves, so FastAPI does not find these.
 _BODIES = (
     schemas.NewEncoder,
@@ -72,10 +72,11 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         description=_DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
-        responses={"4XX": _problem("A problem with the request")},
     )
-    for part in (health, encoders, collections, items, jobs, benchmarks, home):
-        app.include_router(part.router)
+    # Routes are tried in turn, those of an included router twice: queries come early, and the
+    # routes are the application's own.
+    for part in (health, items, encoders, collections, jobs, benchmarks, home):
+        app.router.routes.extend(part.router.routes)
     add_handlers(app)
     app.state.stopping = False
     # The last one added is the outermost.
@@ -106,6 +107,7 @@ def _openapi(app: FastAPI) -> dict[str, Any]:
         document["components"]["schemas"] |= found["$defs"]
         for path, methods in document["paths"].items():
             for method, call in methods.items():
+                call["responses"]["4XX"] = _problem("A problem with the request")
                 if writes(method.upper(), path):
                     call["responses"]["507"] = _problem("There is no room on the disk")
         app.openapi_schema = document
