@@ -21,6 +21,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -55,17 +56,21 @@ class Chroma:
             )
         base = f"http://127.0.0.1:{port}/api/v2"
         self.http = httpx2.Client(base_url=base, timeout=600)
+        self.path = ""
+
+    def make(self) -> None:
+        """Wait until it answers, and make the collection."""
         while True:
             try:
                 if self.http.get("/heartbeat").status_code == 200:
                     break
             except httpx2.TransportError:
                 if self.process.poll() is not None:
-                    raise RuntimeError((folder / "chroma.log").read_text()) from None
+                    raise RuntimeError("chroma has stopped; its log says why") from None
                 time.sleep(0.1)
-        self.root = "/tenants/default_tenant/databases/default_database/collections"
-        new = {"name": "c", "configuration": {"hnsw": {"space": "l2"}}}
-        self.path = f"{self.root}/{self.post(self.root, new)['id']}"
+        root = "/tenants/default_tenant/databases/default_database/collections"
+        new = {"name": "items", "configuration": {"hnsw": {"space": "l2"}}}
+        self.path = f"{root}/{self.post(root, new)['id']}"
 
     def post(self, path: str, body: Any) -> Any:
         """The answer to JSON."""
@@ -107,9 +112,13 @@ def measure(commands: Path, X: NDArray[np.float32], queries: NDArray[np.float32]
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         (folder / "bitcell").mkdir()
-        chroma, serving = Chroma(commands, folder), Serving(folder / "bitcell")
-        bitcell = Client(serving.url)
-        try:
+        with ExitStack() as running:
+            serving = Serving(folder / "bitcell")
+            running.callback(serving.stop)
+            bitcell = running.enter_context(Client(serving.url))
+            chroma = Chroma(commands, folder)
+            running.callback(chroma.stop)
+            chroma.make()
             bitcell.create_encoder("e", "lsh", BITS, descriptors=X[:1000])
             bitcell.create_collection("c", "e")
             ids = [f"item-{i:05d}" for i in range(len(X))]
@@ -146,10 +155,6 @@ def measure(commands: Path, X: NDArray[np.float32], queries: NDArray[np.float32]
             both = len(queries) / np.median(in_turn(calls, BATCHES), axis=0)
             found[f"{len(queries):,} queries in a body, queries a second"] = tuple(both.tolist())
             return found
-        finally:
-            bitcell.close()
-            serving.stop()
-            chroma.stop()
 
 
 def main() -> int:
