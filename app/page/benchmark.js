@@ -4,6 +4,9 @@ import { call, download, follow, key, path } from "./api.js";
 import { count, h, problem, s, say } from "./html.js";
 
 const ENDED = ["done", "failed", "cancelled"];
+const RAW = "raw";
+// One layer has the bits of lsh.
+const isQuick = (one) => one.data_free && one.method !== "random-net-1";
 const PROTOCOLS = ["retrieval-59k", "unseen-classes"];
 
 export async function show(view, { collections, job, signal }) {
@@ -18,27 +21,32 @@ export async function show(view, { collections, job, signal }) {
     h("h1", {}, "Benchmark"),
     h("p", {}, "Which method, and how many bits? Each is fitted on a part, asked with queries it has not seen, and judged by the mean average precision of its ranking."),
     h("div", { class: "two" }, h("section", { class: "ask", "aria-labelledby": "start-title" },
-      form(datasets, kept, methods), earlier(jobs, job)), shown),
+      form(datasets, kept, methods, jobs.find((one) => one.id === job)?.request), earlier(jobs, job)), shown),
   );
   const chosen = job ?? jobs[0]?.id;
   if (chosen === undefined) {
     shown.append(h("h2", { id: "run-title" }, "None yet"), h("p", { class: "empty" }, "Start one: its progress, table and curves stand here."));
     return;
   }
-  watch(shown, chosen, signal).catch((error) => {
+  watch(shown, chosen, signal, job !== undefined).catch((error) => {
     if (!signal.aborted) shown.replaceChildren(h("h2", { id: "run-title" }, "Benchmark"), problem(error));
   });
 }
 
-function form(datasets, kept, methods) {
+/** What to start; as it was started last, where there is such a request. */
+function form(datasets, kept, methods, last) {
+  const lengths = [...new Set(last?.rows.map(([, bits]) => bits).filter((bits) => bits !== null))];
+  const used = last?.rows.map(([method]) => method) ?? [RAW, ...methods.filter(isQuick).map((one) => one.method)];
   const source = h("select", { id: "source" },
     datasets.map((name) => h("option", { value: JSON.stringify({ dataset: name }) }, `dataset ${name}`)),
     kept.map((name) => h("option", { value: JSON.stringify({ collection: name }) }, `collection ${name}`)));
-  const bits = h("input", { id: "bits", value: "16, 32, 64", required: true, pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*",
+  const bits = h("input", { id: "bits", value: lengths.join(", ") || "16, 32, 64", required: true, pattern: "\\s*\\d+(\\s*,\\s*\\d+)*\\s*",
     title: "Code lengths, such as 16, 32, 64", autocomplete: "off" });
-  const protocol = h("select", { id: "protocol" }, PROTOCOLS.map((name) => h("option", {}, name)));
-  const box = (name, checked, more) =>
-    h("label", { class: "check" }, h("input", { type: "checkbox", name: "method", value: name, checked }), name,
+  const of = last && JSON.stringify(last.dataset ? { dataset: last.dataset } : { collection: last.collection });
+  if ([...source.options].some((one) => one.value === of)) source.value = of;
+  const protocol = h("select", { id: "protocol" }, PROTOCOLS.map((name) => h("option", { selected: name === last?.protocol }, name)));
+  const box = (name, more) =>
+    h("label", { class: "check" }, h("input", { type: "checkbox", name: "method", value: name, checked: used.includes(name) }), name,
       more && h("span", { class: "note" }, more));
   const said = h("div");
   const start = async (event) => {
@@ -60,9 +68,9 @@ function form(datasets, kept, methods) {
     h("label", { for: "bits" }, "Bits"), bits,
     h("label", { for: "protocol" }, "Protocol"), protocol,
     h("fieldset", {}, h("legend", {}, "Methods"), h("div", { class: "checks" },
-      box("raw", true, "no code"),
-      methods.map((one) => box(one.method, one.data_free && one.method !== "random-net-1",
-        one.needs_torch ? "labels, torch" : one.needs_labels ? "labels" : "")))),
+      box(RAW, "no code"),
+      methods.map((one) => box(one.method,
+        one.needs_torch ? "torch" : one.needs_labels ? "labels" : "")))),
     said, h("button", {}, "Start"));
 }
 
@@ -72,11 +80,11 @@ function earlier(jobs, current) {
   return h("nav", { "aria-label": "Benchmarks so far" }, h("h3", {}, "So far"), h("ul", { class: "jobs" }, jobs.slice(0, 12).map((one) =>
     h("li", {}, h("a", { href: `#/benchmark/${encodeURIComponent(one.id)}`, "aria-current": one.id === current ? "true" : null },
       `${named(one)}, ${count(one.request.rows.length, "row")}`),
-      " ", h("span", { class: "note" }, h("span", { "data-job": one.id }, one.state), `, ${new Date(1000 * one.created).toLocaleString()}`)))));
+      " ", h("span", { class: "note" }, h("span", { "data-job": one.id }, one.state), `, ${new Date(1000 * one.created).toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" })}`)))));
 }
 
-async function watch(shown, id, signal) {
-  const title = h("h2", { id: "run-title", tabindex: "-1" });
+async function watch(shown, id, signal, asked) {
+  const title = h("h2", { id: "run-title", tabindex: asked ? "-1" : null }, "Benchmark");
   const state = h("p", { id: "state" });
   const bar = h("progress", { "aria-label": "Progress", max: 1 });
   const cancel = h("button", { class: "plain", onclick: () =>
@@ -124,10 +132,13 @@ function report(id) {
   if (!key.get()) return h("a", { href: url }, "The whole report");
   // A link carries no key.
   const save = async () => {
-    const file = h("a", { href: URL.createObjectURL(await download(url)), download: `benchmark-${id}.html` });
-    file.click();
+    const file = URL.createObjectURL(await download(url));
+    h("a", { href: file, download: `benchmark-${id}.html` }).click();
+    URL.revokeObjectURL(file);
   };
-  return h("button", { class: "plain", onclick: save }, "Save the whole report");
+  const button = h("button", { class: "plain", onclick: () => save().catch((error) => button.after(problem(error))) },
+    "Save the whole report");
+  return button;
 }
 
 const COLUMNS = [

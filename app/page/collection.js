@@ -19,7 +19,7 @@ export async function show(view, { collection }) {
     return;
   }
   const { bits, buckets } = found;
-  view.append(h("div", { class: "figures" }, balance(bits), correlation(bits, found.n_bits), fullness(buckets)));
+  view.append(h("div", { class: "figures" }, balance(bits, found.items), correlation(bits, found), fullness(buckets, found.items)));
 }
 
 function facts(about, encoder) {
@@ -32,12 +32,13 @@ function facts(about, encoder) {
     fact("Descriptors", `${encoder.dimension} numbers, ${about.keep_descriptors ? "kept" : "not kept"}`));
 }
 
-const restsOn = (looked, what) =>
-  h("p", { class: "note" }, `From ${count(looked, what)}.`);
+const restsOn = (looked, items) =>
+  h("p", { class: "note" }, looked < items ? `From ${count(looked, "item")} of ${items.toLocaleString("en")}, taken at random.` :
+    `From all ${count(items, "item")}.`);
 
-function balance(bits) {
+function balance(bits, items) {
   const n = bits.ones.length;
-  const [width, height, left] = [440, 170, 38];
+  const [width, height, left] = [440, 170, 46];
   const x = (at) => left + ((width - left) * at) / n;
   const y = (share) => 8 + (height - 28) * (1 - share);
   const wide = (width - left) / n;
@@ -61,12 +62,12 @@ function balance(bits) {
       s("text", { class: "across start", x: left, y: height - 3 }, "bit 0"),
       s("text", { class: "across end", x: width, y: height - 3 }, `bit ${n - 1}`)),
     h("figcaption", {}, "The share of ones of each bit. Best is one half: such a bit halves the collection."),
-    restsOn(bits.looked, "item"));
+    restsOn(bits.looked, items));
 }
 
 const LEVELS = [0.05, 0.1, 0.2, 0.4];
 
-function correlation(bits, nBits) {
+function correlation(bits, { items, n_bits: nBits }) {
   const map = bits.heat_map;
   const n = map.length;
   const paths = Array(LEVELS.length + 1).fill("");
@@ -91,10 +92,10 @@ function correlation(bits, nBits) {
         s("path", { class: `level${level}`, d: "M0 0h1v1h-1z" })), name))),
     h("figcaption", {}, "|r| of bit with bit" + (n < nBits ? `, means over cells of ${(nBits / n).toFixed(nBits % n ? 1 : 0)} x ${(nBits / n).toFixed(nBits % n ? 1 : 0)} bits` : "") +
       ". Best is none: such bits say different things."),
-    restsOn(bits.looked, "item"));
+    restsOn(bits.looked, items));
 }
 
-function fullness(buckets) {
+function fullness(buckets, items) {
   const most = Math.max(...buckets.sizes.map((group) => group.items));
   const rows = buckets.sizes.filter((group) => group.codes).map((group) => {
     const bar = h("span", { class: "meter", "aria-hidden": "true" });
@@ -113,5 +114,5 @@ function fullness(buckets) {
         h("thead", {}, h("tr", {}, ["items a code", "codes", "items", ""].map((name) => h("th", { scope: "col" }, name)))),
         h("tbody", {}, rows))),
     h("figcaption", {}, "A bucket is the items of one code, which no distance tells apart."),
-    restsOn(buckets.looked, "item"));
+    restsOn(buckets.looked, items));
 }

@@ -21,6 +21,13 @@ export const s = (tag, attributes = {}, ...children) =>
 export const count = (n, one, many = `${one}s`) =>
   `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
 
+/** Focus a heading, and scroll to it where it is not in the upper half of the window. */
+export function goTo(title) {
+  title.focus({ preventScroll: true });
+  const { top } = title.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) title.scrollIntoView();
+}
+
 /** Something went wrong, in words. */
 export const problem = (error) => h("p", { class: "problem", role: "alert" }, error.message);
 

@@ -3,7 +3,7 @@
 import { call, key, Refused } from "./api.js";
 import * as benchmark from "./benchmark.js";
 import * as collection from "./collection.js";
-import { h, problem } from "./html.js";
+import { goTo, h, problem } from "./html.js";
 import * as neighbours from "./neighbours.js";
 
 const $ = (id) => document.getElementById(id);
@@ -29,7 +29,7 @@ async function show() {
     const here = link.hash === `#/${name}`;
     here ? link.setAttribute("aria-current", "page") : link.removeAttribute("aria-current");
   }
-  const view = h("div");
+  const view = h("div", { "data-view": location.hash.slice(2) });
   try {
     const collections = await call("/v1/collections", { signal });
     $("access").hidden = true;
@@ -58,9 +58,10 @@ async function show() {
     view.append(problem(error));
   }
   if (signal.aborted) return;
-  const title = document.activeElement?.closest("#view, nav") && view.querySelector("#answer-title[tabindex]");
+  // Who chose something here goes on from what it led to.
+  const title = $("view").contains(document.activeElement) && view.querySelector("h2[tabindex]");
   $("view").replaceChildren(view);
-  if (title) title.focus({ preventScroll: true });
+  if (title) goTo(title);
 }
 
 function choose(names, used, view) {

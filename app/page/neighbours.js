@@ -2,7 +2,7 @@
 
 import { call, path } from "./api.js";
 import { cells, legend } from "./bits.js";
-import { count, h, problem, say } from "./html.js";
+import { count, goTo, h, problem, say } from "./html.js";
 
 const K = 12;
 const PAGE = 24;
@@ -17,7 +17,7 @@ function picture(item) {
   const values = Object.values(item.payload ?? {});
   const uri = values.find((value) => typeof value === "string" && value.startsWith("data:image/"));
   if (uri) return h("img", { class: "picture", src: uri, alt: "" });
-  return h("span", { class: "picture tile", "aria-hidden": "true" }, (item.label ?? item.id) + "");
+  return h("span", { class: "picture tile", "aria-hidden": "true" }, `${item.label ?? item.id}`.slice(0, 24));
 }
 
 const labelled = (item) => (item.label === undefined ? null : h("span", {}, `label ${item.label}`));
@@ -93,8 +93,7 @@ async function answered(answer, about, name, { json, file }, read) {
   );
   const nearest = near.length ? `, the nearest at distance ${near[0].distance}` : "";
   say(`${count(near.length, "neighbour")} of ${name}${nearest}.`);
-  title.focus({ preventScroll: file === undefined });
-  title.scrollIntoView({ block: "nearest" });
+  if (title.isConnected) goTo(title);
 }
 
 function neighbour(about, found, code) {
