@@ -46,21 +46,22 @@ def pack(descriptors: ArrayLike, labels: ArrayLike | None) -> bytes:
 def work(task: Task, progress: Progress) -> Outcome:
     """The encoder, as the bytes of its file."""
     asked = task.request
-    hasher = make_hasher(asked["method"], n_bits=asked["n_bits"], **asked["params"])
     progress(0, 3, "reading")
-    X, y = _read(task)
+    X, y, known = _read(task, asked["method"])
+    hasher = make_hasher(asked["method"], n_bits=asked["n_bits"], **known | asked["params"])
     progress(1, 3, f"fitting on {len(X):,} descriptors")
     hasher.fit(X, y)
     progress(2, 3, "writing")
     return Outcome({"name": asked["name"], "fingerprint": hasher.fingerprint}, to_bytes(hasher))
 
 
-def _read(task: Task) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+def _read(task: Task, method: str) -> tuple[NDArray[Any], NDArray[np.int64] | None, dict[str, Any]]:
+    """Descriptors, labels, and the parameters that the dataset knows."""
     if "dataset" in task.request["training"]:
         loaded = load_dataset(task.request["training"]["dataset"], task.data_dir)
-        return loaded.descriptors, loaded.labels
+        return loaded.descriptors, loaded.labels, loaded.parameters(method)
     if "collection" in task.request["training"]:
         loaded = handover.read(task.request["training"]["collection"], task.folder)
-        return loaded.descriptors, loaded.labels
+        return loaded.descriptors, loaded.labels, loaded.parameters(method)
     X, *rest = npy.read_arrays(task.material or b"", _ARRAYS)
-    return X, rest[0] if rest else None
+    return X, rest[0] if rest else None, {}

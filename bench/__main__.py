@@ -12,6 +12,7 @@ from bench import encode, gist, index, latency, precision, serving
 # What is measured, the figure that counts, the floor or ceiling, and its sense.
 CHECKS = (
     ("encode / bare product, 48 bits", encode.measure, "ratio", ">=", 0.75),
+    ("encode / bare products, net-2", encode.measure_net, "ratio", ">=", 0.7),
     ("GIST / one inverse FFT a filter", gist.measure, "ratio", ">=", 3.0),
     ("mAP, 1,000 x 59,000 codes", precision.measure, "seconds", "<=", 5.0),
     ("clustered codes / Faiss flat", index.clusters, "ratio", ">=", 8.0),

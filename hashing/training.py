@@ -55,7 +55,7 @@ class Adam:
             {"params": list(weights), "weight_decay": weight_decay},
             {"params": list(biases), "weight_decay": 0.0},
         ]
-        self._optimizer = torch.optim.AdamW(groups, lr=learning_rate)
+        self._optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer,
             lambda i: (

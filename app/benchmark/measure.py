@@ -14,7 +14,9 @@ from app.benchmark.datasets import Dataset
 from app.benchmark.metrics import (
     Positions,
     euclidean_distances,
+    mean,
     nearest,
+    rank_asymmetric,
     rank_codes,
     rank_euclidean,
 )
@@ -121,9 +123,14 @@ def _codes(method: str, n_bits: int, task: Task) -> Measured:
     ranking, by_neighbours = rank_codes(
         queries, task.query_labels, codes, task.labels, task.neighbours
     )
+    by_projection = rank_asymmetric(
+        hasher.project(task.queries), task.query_labels, codes, task.labels
+    )
+    asymmetric = [one.average_precision(task.harmonic) for one in by_projection]
     near, relevant = ranking.within(RADIUS)
     k = task.neighbours.shape[1]
     figures: dict[str, float | None] = {
+        "map_asymmetric": mean(np.concatenate(asymmetric)),
         # A query that finds nothing counts as a precision of zero.
         "precision_radius_2": float((relevant / np.maximum(near, 1)).mean()),
         "recall_radius_2": _share(relevant, ranking.relevant.sum(axis=1)),
@@ -140,6 +147,7 @@ def _codes(method: str, n_bits: int, task: Task) -> Measured:
 def _raw(task: Task) -> Measured:
     rankings = rank_euclidean(task.queries, task.query_labels, task.database, task.labels)
     figures: dict[str, float | None] = {
+        "map_asymmetric": None,
         "precision_radius_2": None,
         "recall_radius_2": None,
         "empty_radius_2": None,

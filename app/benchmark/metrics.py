@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
 from hashing.checks import InvalidInput
-from hashing.codes import Codes, hamming
+from hashing.codes import Codes, hamming, unpack
 
 Labels = NDArray[np.integer[Any]]
 Positions = NDArray[np.intp]
@@ -133,11 +133,7 @@ def euclidean_distances(
         distances = queries[rows] @ db.T
         distances *= -2
         distances += squares
-        step = 1e-13 * max(float(np.abs(distances).max(initial=0)), float(squares.max(initial=0)))
-        if step > 0:
-            distances /= step
-            np.rint(distances, out=distances)
-        yield rows, distances
+        yield rows, _rounded(distances, float(squares.max(initial=0)))
 
 
 def average_precision_euclidean(
@@ -160,6 +156,30 @@ def rank_euclidean(
     for rows, distances in euclidean_distances(queries, db):
         relevant = _relevant(query_labels[rows], db_labels)
         for distance, hit in zip(distances, relevant, strict=True):
+            yield _rank(distance, hit)
+
+
+def rank_asymmetric(
+    projections: NDArray[np.floating], query_labels: Labels, db_codes: Codes, db_labels: Labels
+) -> Iterator[Ranking]:
+    """The ranking by asymmetric distance of each query in turn: real-valued query, binary items.
+
+    The order is that of Σ_i ∓z_i, minus where bit i of the item is set: as by the Euclidean
+    distance of z to the bits as ±1 (Gordo et al., "Asymmetric Distances for Binary Embeddings",
+    PAMI 2014, with thresholds at zero).
+
+    Parameters
+    ----------
+    projections : (q, n_bits)
+        What `Hasher.project` gives: bit i of the query is z_i > 0.
+    query_labels, db_codes, db_labels
+        As for `average_precision`.
+    """
+    signs = 1 - 2.0 * unpack(db_codes, projections.shape[1])
+    _check(projections, query_labels, signs, db_labels)
+    for rows in _blocks(len(projections), len(db_codes)):
+        relevant = _relevant(query_labels[rows], db_labels)
+        for distance, hit in zip(_rounded(projections[rows] @ signs.T), relevant, strict=True):
             yield _rank(distance, hit)
 
 
@@ -196,6 +216,15 @@ def _rank(distance: NDArray[np.float64], relevant: NDArray[np.bool_]) -> Ranking
     counts = np.zeros_like(items)
     counts[1::2] = n_relevant
     return Ranking(items[None], counts[None])
+
+
+def _rounded(distances: NDArray[np.float64], largest: float = 0.0) -> NDArray[np.float64]:
+    """In steps of 1e-13 of the largest, so that the rounding of a product breaks no ties."""
+    step = 1e-13 * max(float(np.abs(distances).max(initial=0)), largest)
+    if step > 0:
+        distances /= step
+        np.rint(distances, out=distances)
+    return distances
 
 
 def _blocks(n: int, m: int) -> Iterator[slice]:

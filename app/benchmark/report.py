@@ -104,6 +104,12 @@ _COLUMNS: tuple[tuple[str, str, Format, str], ...] = (
     ("± seeds", "map_spread", _percent(2), "standard deviation of mAP over seeds"),
     ("95 % interval", "map_interval", _interval, "of mAP, by resampling queries"),
     ("published", "published", "{:.2f}".format, "mAP in the literature"),
+    (
+        "asym",
+        "map_asymmetric",
+        _percent(2),
+        "mAP where the query is not rounded to bits, items are: asymmetric distance",
+    ),
     ("P@100", "precision_100", _percent(1), "precision among the first 100"),
     ("P@1000", "precision_1000", _percent(1), "precision among the first 1000"),
     ("P r≤2", "precision_radius_2", _percent(1), "precision within Hamming radius 2"),

@@ -39,6 +39,7 @@ def run_with_progress(
 _COLUMNS = (
     ("mAP %", "map", 100, 2),
     ("± seeds", "map_spread", 100, 2),
+    ("asym", "map_asymmetric", 100, 2),
     ("P@100", "precision_100", 100, 1),
     ("P@1000", "precision_1000", 100, 1),
     ("P r≤2", "precision_radius_2", 100, 1),
@@ -80,8 +81,9 @@ def show(result: dict[str, Any]) -> None:
         table.add_row(row["method"], str(row["n_bits"] or ""), *cells)
     console.print(table)
     console.print(
-        "P, R: precision and recall, %; r≤2: within Hamming radius 2, none: queries that find "
-        "nothing there; NN@100: share of the true 100 nearest among the first 100.",
+        "asym: mAP % with queries that are not rounded to bits; P, R: precision and recall, %; "
+        "r≤2: within Hamming radius 2, none: queries that find nothing there; NN@100: share of "
+        "the true 100 nearest among the first 100.",
         style="dim",
     )
     for row in result["results"]:

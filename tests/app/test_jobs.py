@@ -13,11 +13,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.errors import TooMany
-from app.jobs.kind import Kind, Outcome
+from app.jobs.kind import Kind, Outcome, Task
 from app.jobs.queue import ENDED, MAX_STARTS, Jobs
 from app.main import create_app
 from app.settings import Settings
-from app.training import pack
+from app.training import pack, work
+from hashing import make_hasher
 from index import Database, NotFound
 from tests.app import job_works
 from tests.app.jobs import ended
@@ -263,6 +264,26 @@ def test_a_training_is_followed_to_its_encoder(client: TestClient) -> None:
     assert client.get(f"/v1/benchmarks/{job}").status_code == 404
     assert client.delete(f"/v1/jobs/{job}").status_code == 204
     assert client.get("/v1/jobs").json() == []
+
+
+def test_a_training_is_told_the_mirror_of_its_dataset(
+    tmp_path: Path, X: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    mirror = np.arange(X.shape[1])[::-1]
+    np.savez(datasets / "m.npz", descriptors=X[:9], labels=np.arange(9) % 3, mirror=mirror)
+    asked: dict[str, Any] = {}
+
+    def made(method: str, **parameters: Any) -> Any:
+        asked.update(parameters)
+        return make_hasher("lsh", n_bits=8)
+
+    monkeypatch.setattr("app.training.make_hasher", made)
+    request = {"name": "t", "method": "net-2", "n_bits": 8, "params": {"noise": 1.0}}
+    task = Task(tmp_path, tmp_path, request | {"training": {"dataset": "m"}}, None)
+    work(task, lambda done, of, now: None)
+    assert asked == {"n_bits": 8, "noise": 1.0, "mirror": mirror.tolist()}
 
 
 def test_a_training_whose_encoder_was_kept_before_a_crash_is_done(

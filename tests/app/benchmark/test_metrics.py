@@ -14,7 +14,9 @@ from app.benchmark.metrics import (
     average_precision,
     average_precision_euclidean,
     mean_average_precision,
+    rank_asymmetric,
 )
+from app.benchmark.ranking import harmonic_numbers
 from hashing import InvalidInput
 from hashing.codes import hamming, pack
 
@@ -61,6 +63,22 @@ def test_euclidean_equals_the_mean_over_every_order_of_the_ties(seed: int, m: in
     expected = mean_over_orders(((query - db) ** 2).sum(axis=1), labels == 1)
     measured = average_precision_euclidean(query, np.array([1]), db, labels)[0]
     assert measured == pytest.approx(expected, abs=1e-9)
+
+
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 12))
+def test_asymmetric_is_the_euclidean_ranking_of_projections_and_signs(
+    seed: int, m: int, n_bits: int
+) -> None:
+    rng = np.random.default_rng(seed)
+    # Few bits, so that codes and their distances tie.
+    z = rng.integers(-2, 3, (1, n_bits)).astype(np.float32)
+    bits = rng.normal(size=(m, n_bits))
+    labels = rng.integers(0, 2, m)
+    labels[0] = 1
+    expected = mean_over_orders(((z - np.sign(bits)) ** 2).sum(axis=1), labels == 1)
+    (ranking,) = rank_asymmetric(z, np.array([1]), pack(bits), labels)
+    measured = ranking.average_precision(harmonic_numbers(m))
+    assert measured[0] == pytest.approx(expected, abs=1e-9)
 
 
 def test_equals_scikit_learn_where_nothing_ties() -> None:

@@ -162,6 +162,8 @@ def test_every_figure_is_in_the_table(result: dict[str, Any], page: str) -> None
         radius = ("precision_radius_2", "recall_radius_2", "empty_radius_2")
         for heading, key in zip(("P r≤2", "R r≤2", "none r≤2"), radius, strict=True):
             expected[heading] = BLANK if row["method"] == "raw" else f"{100 * row[key]:.1f}"
+        asymmetric = row["map_asymmetric"]
+        expected["asym"] = BLANK if asymmetric is None else f"{100 * asymmetric:.2f}"
         assert shown.pop("method, bits")
         assert shown == expected
 
