@@ -16,8 +16,9 @@ from app.settings import Settings
 SAFE = ("GET", "HEAD", "OPTIONS")
 # What holds no data, and what an orchestrator asks.
 OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
+PAGE = re.compile(r"/page/[a-z]+\.(css|js)")
 # POST because of their bodies: they change nothing.
-READING = re.compile(r"/v1/(encoders/[^/]+/encode|collections/[^/]+/query)")
+READING = re.compile(r"/v1/(gist|encoders/[^/]+/encode|collections/[^/]+/query)")
 LOCAL = ("localhost", "127.0.0.1", "::1")
 
 
@@ -77,7 +78,7 @@ class Access:
         origin = headers.get("origin")
         if scope["method"] not in SAFE and origin is not None and not _same(origin, host):
             return 403, f"a page of {origin!r:.100} may not write to {host!r:.100}"
-        if not required or scope["path"] in OPEN:
+        if not required or scope["path"] in OPEN or PAGE.fullmatch(scope["path"]):
             return None
         key = _key(keys, headers.get("authorization", ""))
         if key is None:

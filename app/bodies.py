@@ -13,6 +13,7 @@ from app import npy
 from app.errors import UnsupportedMedia
 
 JSON = "application/json"
+IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -36,7 +37,13 @@ class Raw:
     @property
     def wants_npy(self) -> bool:
         """Whether the answer is to be npy: asked for, or like the body where nothing is said."""
-        return npy.MEDIA_TYPE in self.accept or (self.accept in ("", "*/*") and self.is_npy)
+        like_body = self.accept in ("", "*/*") and self.media_type == npy.MEDIA_TYPE
+        return npy.MEDIA_TYPE in self.accept or like_body
+
+    @property
+    def is_image(self) -> bool:
+        """Whether the body is an image file; which kind of one, the file itself says."""
+        return self.media_type.startswith("image/")
 
     def parse(self, model: type[Model]) -> Model:
         """The body as JSON of a model; UnsupportedMedia where it is something else."""
@@ -86,11 +93,16 @@ def in_url(model: type[BaseModel]) -> list[dict[str, Any]]:
     ]
 
 
-def takes(model: type[BaseModel], npy_description: str | None = None) -> dict[str, Any]:
+def takes(
+    model: type[BaseModel], npy_description: str | None = None, *, images: bool = False
+) -> dict[str, Any]:
     """The OpenAPI part of a handler that parses its own body."""
-    content = {JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
+    content: dict[str, Any] = {JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if npy_description is not None:
         content[npy.MEDIA_TYPE] = {
             "schema": {"type": "string", "format": "binary", "description": npy_description}
         }
+    if images:
+        file = {"schema": {"type": "string", "format": "binary"}}
+        content |= dict.fromkeys(IMAGES, file)
     return {"requestBody": {"required": True, "content": content}}

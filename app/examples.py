@@ -53,6 +53,10 @@ _REENCODED = {
     "started": 1795478575.76,
     "ended": 1795478575.82,
 }
+_CUP = {"id": "cup", "code": "7092", "label": 1, "payload": {"price": 3}}
+_PIXEL = (  # A PNG of one black pixel.
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
 _QUERY_DESCRIPTORS = [[0.1, -0.3, 0.8, 0.5]]
 
 PARAMETERS: dict[str, Any] = {
@@ -64,6 +68,7 @@ PARAMETERS: dict[str, Any] = {
     "k": 10,
     "radius": 8,
     "payloads": True,
+    "codes": False,
     "offset": 0,
     "rerank": 100,
     "rerank_by": "bits",
@@ -87,6 +92,7 @@ BODIES: dict[str, dict[str, Any]] = {
         },
     },
     "POST /v1/encoders/{name}/encode": {"one": {"descriptors": _QUERY_DESCRIPTORS}},
+    "POST /v1/gist": {"one image": {"images": [_PIXEL]}},
     "POST /v1/collections": {
         "things": {"name": "things", "encoder": "mine", "keep_descriptors": True}
     },
@@ -132,6 +138,11 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/encoders/{name} 200": _ENCODER,
     "PUT /v1/encoders/{name} 201": _ENCODER,
     "POST /v1/encoders/{name}/encode 200": {"codes": ["7096"], "n_bits": 16},
+    "GET /v1/methods 200": [
+        {"method": "lsh", "data_free": True, "needs_labels": False, "needs_torch": False}
+    ],
+    "GET /v1/datasets 200": ["digits"],
+    "POST /v1/gist 200": {"descriptors": [[0.0] * 384]},
     "GET /v1/collections 200": [_COLLECTION],
     "POST /v1/collections 201": _COLLECTION | {"items": 0},
     "GET /v1/collections/{name} 200": _COLLECTION,
@@ -139,12 +150,26 @@ ANSWERS: dict[str, Any] = {
     "POST /v1/collections/{name}/snapshots 201": {"snapshot": _SNAPSHOT, "items": 2},
     "POST /v1/collections/{name}/restore 201": _COLLECTION | {"name": "things-again"},
     "PUT /v1/collections/{name}/items 200": {"upserted": 2, "items": 2},
-    "GET /v1/collections/{name}/items/{item_id} 200": {
-        "id": "cup",
-        "code": "7092",
-        "label": 1,
-        "payload": {"price": 3},
+    "GET /v1/collections/{name}/statistics 200": {
+        "items": 2,
+        "n_bits": 2,
+        "bits": {
+            "looked": 2,
+            "ones": [0.5, 1.0],
+            "constant": 1,
+            "mean_correlation": 0.0,
+            "most_correlated": [{"bits": [0, 1], "correlation": 0.0}],
+            "heat_map": [[1.0, 0.0], [0.0, 0.0]],
+        },
+        "buckets": {
+            "looked": 2,
+            "codes": 2,
+            "largest": 1,
+            "sizes": [{"least": 1, "most": 1, "codes": 2, "items": 2}],
+        },
     },
+    "GET /v1/collections/{name}/items 200": {"items": [_CUP], "of": 2},
+    "GET /v1/collections/{name}/items/{item_id} 200": _CUP,
     "POST /v1/collections/{name}/items/delete 200": {"deleted": 1},
     "POST /v1/collections/{name}/query 200": {
         "results": [

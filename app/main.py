@@ -17,7 +17,7 @@ from app.errors import add_handlers
 from app.limits import Limits
 from app.observe import Observe
 from app.openapi import document
-from app.routes import benchmarks, collections, encoders, health, home, items, jobs
+from app.routes import benchmarks, collections, encoders, gist, health, home, items, jobs
 from app.service import Service
 from app.settings import Settings
 
@@ -60,8 +60,9 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
     )
     # Routes are tried in turn, those of an included router twice: queries come early, and the
     # routes are the application's own.
-    for part in (health, items, encoders, collections, jobs, benchmarks, home):
-        app.router.routes.extend(part.router.routes)
+    parts = (health, items, encoders, gist, collections, jobs, benchmarks, home)
+    for router in (*(part.router for part in parts), encoders.methods, benchmarks.datasets):
+        app.router.routes.extend(router.routes)
     add_handlers(app)
     app.state.stopping = False
     # The last one added is the outermost.

@@ -17,6 +17,7 @@ from app.examples import ANSWERS, BODIES, PARAMETERS, PROBLEM
 _BODIES = (
     schemas.NewEncoder,
     schemas.ToEncode,
+    schemas.Images,
     schemas.NewCollection,
     schemas.Reencode,
     schemas.Restore,
@@ -67,7 +68,9 @@ def _complete(method: str, path: str, call: dict[str, Any]) -> None:
         if media_type == "application/json" and at in BODIES:
             content["examples"] = {name: {"value": value} for name, value in BODIES[at].items()}
     for status, answer in answers.items():
-        for content in answer.get("content", {}).values():
+        for media_type, content in answer.get("content", {}).items():
+            if media_type == "application/x-npy":
+                continue
             if status.startswith("2") and f"{at} {status}" in ANSWERS:
                 content["example"] = ANSWERS[f"{at} {status}"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, JsonValue, model_validator
 
 Number = Annotated[float, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
@@ -94,6 +94,21 @@ class CodesOut(BaseModel):
     n_bits: int
 
 
+class Images(Body):
+    """Image files to be described."""
+
+    images: Annotated[
+        list[Base64Bytes],
+        Field(fail_fast=True, min_length=1, description="PNG, JPEG, WebP, GIF or BMP, in base64."),
+    ]
+
+
+class DescriptorsOut(BaseModel):
+    """GIST descriptors, one an image."""
+
+    descriptors: list[list[float]]
+
+
 class NewCollection(Body):
     """A collection for the codes of an encoder."""
 
@@ -138,6 +153,62 @@ class CollectionOut(BaseModel):
     keep_descriptors: bool
 
 
+class PairOut(BaseModel):
+    """Two bits and how much they say the same."""
+
+    bits: tuple[int, int]
+    correlation: float
+
+
+class BitsOut(BaseModel):
+    """How well the bits are used: best where each is one half the time and no two go together."""
+
+    looked: int = Field(description="How many items this rests on: all, or a random sample.")
+    ones: list[float] = Field(description="The share of ones of each bit.")
+    constant: int = Field(description="Bits that are the same in every code: they say nothing.")
+    mean_correlation: float = Field(description="Mean of |r| over all pairs of bits.")
+    most_correlated: list[PairOut] = Field(description="The pairs of the largest |r|.")
+    heat_map: list[list[float]] = Field(
+        description="|r| of bit with bit; of codes above 64 bits the means of 64 x 64 cells."
+    )
+
+
+class SizesOut(BaseModel):
+    """Codes that `least` to `most` items have."""
+
+    least: int
+    most: int
+    codes: int
+    items: int = Field(description="How many items those codes have together.")
+
+
+class BucketsOut(BaseModel):
+    """How many items share a code."""
+
+    looked: int = Field(description="How many items this rests on: all, or a random sample.")
+    codes: int = Field(description="Distinct codes.")
+    largest: int = Field(description="Items of the code that most have.")
+    sizes: list[SizesOut]
+
+
+class StatisticsOut(BaseModel):
+    """The codes of a collection; `bits` and `buckets` are null while it is empty."""
+
+    items: int
+    n_bits: int
+    bits: BitsOut | None
+    buckets: BucketsOut | None
+
+
+class MethodOut(BaseModel):
+    """A method that makes encoders."""
+
+    method: str
+    data_free: bool = Field(description="Needs no more than a dimension.")
+    needs_labels: bool
+    needs_torch: bool = Field(description="To be trained; not to encode.")
+
+
 class NewItem(Body):
     """An item: its descriptor is encoded, not kept."""
 
@@ -169,6 +240,13 @@ class ItemOut(BaseModel):
     payload: dict[str, Any] | None = None
 
 
+class ItemsOut(BaseModel):
+    """Some of the items of a collection."""
+
+    items: list[ItemOut]
+    of: int = Field(description="How many there are in all.")
+
+
 class Ids(Body):
     """Ids of items."""
 
@@ -197,6 +275,7 @@ class Query(Body):
         None, ge=0, le=2**31 - 2, description="Nothing at a greater Hamming distance."
     )
     payloads: bool = Field(True, description="Whether payloads are returned.")
+    codes: bool = Field(False, description="Whether codes are returned, of queries and neighbours.")
     offset: Integer = Field(0, ge=0, description="How many of the nearest to leave out.")
     filter: dict[str, JsonValue] | None = Field(
         None,
@@ -220,26 +299,30 @@ class Query(Body):
 
 
 class QueryInUrl(Body):
-    """What stands in the URL of a query in npy."""
+    """What stands in the URL of a query in npy or by an image."""
 
     k: int | None = Field(
-        None, ge=1, description="With npy; in JSON it stands in the body, as do the others."
+        None,
+        ge=1,
+        description="With npy or an image; in JSON it stands in the body, as do the others.",
     )
-    radius: int | None = Field(None, ge=0, le=2**31 - 2, description="With npy.")
-    payloads: bool = Field(True, description="With npy.")
-    offset: int = Field(0, ge=0, description="With npy.")
-    rerank: int | None = Field(None, ge=1, description="With npy.")
-    rerank_by: RerankBy | None = Field(None, description="With npy.")
+    radius: int | None = Field(None, ge=0, le=2**31 - 2, description="As k.")
+    payloads: bool = Field(True, description="As k.")
+    codes: bool = Field(False, description="As k.")
+    offset: int = Field(0, ge=0, description="As k.")
+    rerank: int | None = Field(None, ge=1, description="As k.")
+    rerank_by: RerankBy | None = Field(None, description="As k.")
 
 
 class NeighbourOut(BaseModel):
-    """A neighbour; `label` and `payload` are left out where there is none."""
+    """A neighbour; what is optional is left out where there is none."""
 
     id: str
     distance: int = Field(description="Hamming distance.")
     label: int | None = None
     payload: dict[str, Any] | None = None
     score: float | None = Field(None, description="What it was reranked by.")
+    code: str | None = Field(None, description="Packed code in hex, if asked for.")
 
 
 class CertificateOut(BaseModel):
@@ -256,6 +339,7 @@ class QueryOut(BaseModel):
 
     results: list[list[NeighbourOut]]
     certificates: list[CertificateOut]
+    codes: list[str] | None = Field(None, description="Of the queries, in hex, if asked for.")
 
 
 class NewBenchmark(Body):

@@ -78,12 +78,15 @@ class Service:
         self._ties = Lock()
         self.queries = ThreadPoolExecutor(QUERY_THREADS, "query")
         """Where queries are answered, off the event loop."""
+        self.imaging = ThreadPoolExecutor(1, "imaging")
+        """Where image files are unpacked: one at a time, since each may take much memory."""
         self.metrics = Metrics()
         self.metrics.watch(self)
         self.jobs.resume()
 
     def close(self) -> None:
         """Stop what runs in the background and close the record."""
+        self.imaging.shutdown()
         self.queries.shutdown()
         self.jobs.close()
         self.store.close()
@@ -319,6 +322,7 @@ class Service:
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
         payloads: bool = True,
+        codes: bool = False,
         offset: int = 0,
         where: Filter | None = None,
         rerank: int | None = None,
@@ -346,14 +350,22 @@ class Service:
                     f"(BITCELL_MAX_RESULTS), this one asks for {n} times {reach}"
                 )
             if descriptors is None:
-                codes = collection.codes(ids or [])
+                queries = collection.codes(ids or [])
             else:
-                codes = self._hasher(collection).encode(descriptors)
+                queries = self._hasher(collection).encode(descriptors)
             by: dict[str, Any] = {}
             if rerank is not None:
                 by = self._rerank_by(collection, rerank_by, descriptors, ids)
             return collection.search(
-                codes, k, radius, payloads=payloads, offset=offset, where=where, rerank=rerank, **by
+                queries,
+                k,
+                radius,
+                payloads=payloads,
+                codes=codes,
+                offset=offset,
+                where=where,
+                rerank=rerank,
+                **by,
             )
 
         found = self.store.use(name, search)
@@ -392,6 +404,14 @@ class Service:
         X = as_descriptors(descriptors)
         self._check_batch(len(X))
         return hasher, hasher.encode(X)
+
+    def describe(self, images: list[bytes]) -> NDArray[np.float32]:
+        """GIST descriptors of image files, (n, 384); for a thread of `imaging`."""
+        # Not at the top: a service that is sent no image should not carry Pillow.
+        from app.images import describe
+
+        self._check_batch(len(images))
+        return describe(images, self.settings.max_pixels)
 
     def _new_hasher(self, name: str, method: str, n_bits: int, params: dict[str, Any]) -> Hasher:
         """An unfitted hasher, for a name that is free."""

@@ -33,6 +33,7 @@ class Settings(BaseSettings):
     job_workers: int = Field(2, ge=1, le=64)
     max_jobs: int = Field(16, ge=1)
     max_batch: int = Field(100_000, ge=1)
+    max_pixels: int = Field(40_000_000, ge=1)
     max_concurrent: int = Field(256, ge=1)
     max_bodies: ByteSize = Field(ByteSize(256 << 20), ge=1 << 10)
     body_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)

@@ -143,21 +143,31 @@ class Gist:
         descriptors = np.empty((len(images), self.dimension), dtype=np.float32)
 
         def describe(start: int) -> None:
-            block = images[start : start + step]
-            _check_finite(block, start)
-            descriptors[start : start + step] = self._describe(self._prefiltered(_grey(block)))
+            block = self._resized(images[start : start + step], start)
+            descriptors[start : start + step] = self._describe(self._prefiltered(block))
 
         with ThreadPoolExecutor(_THREADS) as pool:
             list(pool.map(describe, range(0, len(images), step)))  # raises the first error
         return descriptors
 
+    def _resized(self, images: Array, start: int) -> NDArray[np.float64]:
+        """Images of any kind as grey (size, size, n), a strip of large ones at a time."""
+        height, width = images.shape[1:3]
+        if (height, width) == (self.size, self.size):
+            _check_finite(images, start)
+            return _grey(images)
+        side = min(height, width)
+        rows, columns = (_resampling(length, side, self.size) for length in (height, width))
+        step = max(1, _BLOCK_BYTES * height // (8 * images.size))
+        resized = np.zeros((self.size, self.size, len(images)))
+        for top in range(0, height, step):
+            strip = images[:, top : top + step]
+            _check_finite(strip, start)
+            resized += _both_axes(rows[:, top : top + step], columns, _grey(strip))
+        return resized
+
     def _prefiltered(self, images: NDArray[np.float64]) -> NDArray[np.float32]:
-        """Resize, stretch, whiten and normalise the contrast of (h, w, n) images."""
-        height, width, _ = images.shape
-        if (height, width) != (self.size, self.size):
-            side = min(height, width)
-            rows, columns = (_resampling(length, side, self.size) for length in (height, width))
-            images = _both_axes(rows, columns, images)
+        """Stretch, whiten and normalise the contrast of grey (size, size, n) images."""
         low, high = images.min(axis=(0, 1)), images.max(axis=(0, 1))
         span = high - low
         flat = span <= _FLAT * np.maximum(np.abs(low), np.abs(high))

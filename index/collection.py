@@ -6,6 +6,7 @@ import json
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -196,6 +197,18 @@ class Collection:
             ((_, label, payload),) = self._describe(view, rows, payloads=True)
         return Item(item_id, code, label, payload)
 
+    def some(self, offset: int, limit: int) -> tuple[list[Item], int]:
+        """Items from a place on, in an order that holds while nothing is written; and how many."""
+        view, rows = self.moment()
+        rows, n = rows[offset : offset + limit], len(rows)
+        with self._reading():
+            codes = to_codes(view.words(rows), self._size)
+            described = self._describe(view, rows, payloads=True)
+            return [
+                Item(item_id, code.tobytes(), label, payload)
+                for code, (item_id, label, payload) in zip(codes, described, strict=True)
+            ], n
+
     def codes(self, ids: Sequence[str]) -> Codes:
         """The codes of items, (len(ids), size); NotFound where there is no such item."""
         self._check_there()
@@ -216,6 +229,7 @@ class Collection:
         radius: int | None = None,
         *,
         payloads: bool = True,
+        codes: bool = False,
         offset: int = 0,
         where: Filter | None = None,
         rerank: int | None = None,
@@ -233,6 +247,8 @@ class Collection:
             Nothing farther than this is returned.
         payloads : bool
             Whether to read the payloads.
+        codes : bool
+            Whether to return the codes, of queries and neighbours.
         offset : int
             How many of the nearest to leave out: those of the pages before.
         where : Filter, optional
@@ -264,7 +280,9 @@ class Collection:
             scores: list[NDArray[np.float64]] | None = None
             if rerank is not None:
                 answers, scores = self._rerank(view, answers, descriptors, projections)
-            return self._found(view, answers, scores, slice(offset, offset + k), payloads)
+            page = slice(offset, offset + k)
+            found = self._found(view, answers, scores, page, payloads)
+            return self._with_codes(view, answers, page, queries, found) if codes else found
 
     def _rerank(
         self,
@@ -303,6 +321,19 @@ class Collection:
             ]
             found.append(Found(near, answer.certificate))
         return found
+
+    def _with_codes(
+        self, view: View, answers: list[Answer], page: slice, queries: Codes, found: list[Found]
+    ) -> list[Found]:
+        coded = []
+        for answer, query, one in zip(answers, queries, found, strict=True):
+            codes = to_codes(view.words(answer.rows[page]), self._size)
+            near = [
+                replace(neighbour, code=code.tobytes())
+                for neighbour, code in zip(one.neighbours, codes, strict=True)
+            ]
+            coded.append(Found(near, one.certificate, query.tobytes()))
+        return coded
 
     def _describe(
         self, view: View, rows: NDArray[np.int64], *, payloads: bool

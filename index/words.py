@@ -26,7 +26,7 @@ def to_words(codes: Codes) -> Words:
 
 def to_codes(words: Words, size: int) -> Codes:
     """Words as packed codes of `size` bytes, without a copy where that can be."""
-    return words.view(np.uint8).reshape(len(words), -1)[:, :size]
+    return words.view(np.uint8).reshape(len(words), 8 * words.shape[1])[:, :size]
 
 
 def bit_places(n_bits: int) -> NDArray[np.uint64]:

@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import base64
 import io
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -158,6 +159,17 @@ class Calls:
         """Packed codes, uint8 (n, ceil(n_bits / 8)), of descriptors (n, d)."""
         return Sent(_matrix, {"name": name}, content=_npy(_floats(descriptors)), headers=NPY)
 
+    @_call("GET", "/v1/methods")
+    def methods(self) -> Sent[list[schemas.MethodOut]]:
+        """The methods there are, and what each needs to be trained."""
+        return Sent(_as(list[schemas.MethodOut]))
+
+    @_call("POST", "/v1/gist", safe=True)
+    def gist(self, images: Sequence[bytes]) -> Sent[NDArray[np.float32]]:
+        """GIST descriptors, float32 (n, 384), of image files given as their bytes."""
+        files = [base64.b64encode(image).decode() for image in images]
+        return Sent(_matrix, json={"images": files}, headers={"Accept": NPY["Content-Type"]})
+
     # Collections.
 
     @_call("GET", "/v1/collections")
@@ -169,6 +181,11 @@ class Calls:
     def collection(self, name: str) -> Sent[schemas.CollectionOut]:
         """One collection."""
         return Sent(_as(schemas.CollectionOut), {"name": name})
+
+    @_call("GET", "/v1/collections/{name}/statistics")
+    def statistics(self, name: str) -> Sent[schemas.StatisticsOut]:
+        """How balanced and how correlated its bits are, and how many items share a code."""
+        return Sent(_as(schemas.StatisticsOut), {"name": name})
 
     @_call("POST", "/v1/collections")
     def create_collection(
@@ -230,6 +247,12 @@ class Calls:
             item["label"] = label
         return Sent(read, path, json={"items": items})
 
+    @_call("GET", "/v1/collections/{name}/items")
+    def items(self, name: str, limit: int = 100, offset: int = 0) -> Sent[schemas.ItemsOut]:
+        """Items from a place on, in an order that holds while nothing is written."""
+        asked = {"limit": limit, "offset": offset}
+        return Sent(_as(schemas.ItemsOut), {"name": name}, asked)
+
     @_call("GET", "/v1/collections/{name}/items/{item_id}")
     def item(self, name: str, item_id: str) -> Sent[schemas.ItemOut]:
         """One item."""
@@ -252,25 +275,33 @@ class Calls:
         descriptors: ArrayLike | None = None,
         *,
         ids: Sequence[str] | None = None,
+        image: bytes | None = None,
         k: int | None = None,
         radius: int | None = None,
         payloads: bool = True,
+        codes: bool = False,
         offset: int = 0,
         filter: Mapping[str, Any] | None = None,  # noqa: A002
         rerank: int | None = None,
         rerank_by: schemas.RerankBy | None = None,
     ) -> Sent[schemas.QueryOut]:
-        """The nearest items by Hamming distance, exact, of descriptors (n, d) or of items.
+        """The nearest items by Hamming distance, exact, of descriptors (n, d), items or an image.
 
         `k` is 10, or with a `radius` as many as are allowed; `filter` as the README has it;
         `rerank` takes so many and orders them anew. The answer has, of each query in turn,
         `results` and a certificate.
         """
-        given = {"k": k, "radius": radius, "payloads": payloads, "offset": offset}
+        given = {"k": k, "radius": radius, "payloads": payloads, "codes": codes, "offset": offset}
         asked = _given(given | {"rerank": rerank, "rerank_by": rerank_by})
+        if sum(one is not None for one in (descriptors, ids, image)) != 1:
+            raise ValueError("expected one of descriptors, ids and image")
         read, path = _as(schemas.QueryOut), {"name": name}
-        if descriptors is not None and ids is None and filter is None:
-            asked["payloads"] = str(payloads).lower()
+        if image is not None and filter is not None:
+            raise ValueError("an image goes without a filter: ask with its descriptor, of `gist`")
+        if image is not None:
+            # Of which kind it is, the file itself says.
+            return Sent(read, path, asked, content=image, headers={"Content-Type": "image/png"})
+        if descriptors is not None and filter is None:
             return Sent(read, path, asked, content=_npy(_floats(descriptors)), headers=NPY)
         matrix = None if descriptors is None else _floats(descriptors).tolist()
         of = {"descriptors": matrix, "ids": None if ids is None else list(ids)}
@@ -294,6 +325,11 @@ class Calls:
         return Sent(_nothing, {"job": job})
 
     # Benchmarks.
+
+    @_call("GET", "/v1/datasets")
+    def datasets(self) -> Sent[list[str]]:
+        """The datasets that benchmarks and trainings can name."""
+        return Sent(_as(list[str]))
 
     @_call("POST", "/v1/benchmarks")
     def start_benchmark(
@@ -346,9 +382,9 @@ def _encoder_or_job(response: httpx2.Response) -> schemas.EncoderOut | schemas.A
     return kind.model_validate_json(response.content)
 
 
-def _matrix(response: httpx2.Response) -> NDArray[np.uint8]:
-    codes: NDArray[np.uint8] = np.load(io.BytesIO(response.content), allow_pickle=False)
-    return codes
+def _matrix(response: httpx2.Response) -> NDArray[Any]:
+    matrix: NDArray[Any] = np.load(io.BytesIO(response.content), allow_pickle=False)
+    return matrix
 
 
 def _nothing(response: httpx2.Response) -> None:

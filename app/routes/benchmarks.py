@@ -6,6 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app import schemas
+from app.benchmark.datasets import known_datasets
 from app.benchmark.measure import rows
 from app.benchmark.protocol import Protocol
 from app.benchmark.report import POLICY
@@ -13,6 +14,7 @@ from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
 
 router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
+datasets = APIRouter(prefix="/v1/datasets", tags=["benchmarks"])
 
 
 @router.post("", status_code=202, openapi_extra=takes(schemas.NewBenchmark))
@@ -36,6 +38,12 @@ def start_benchmark(
 def list_benchmarks(service: ServiceDep) -> list[schemas.JobOut]:
     """All benchmarks, the newest first, without their results."""
     return [schemas.JobOut(**found) for found in service.jobs.newest("benchmark")]
+
+
+@datasets.get("")
+def list_datasets(service: ServiceDep) -> list[str]:
+    """The datasets that benchmarks and trainings can name."""
+    return list(known_datasets(service.settings.data_dir))
 
 
 @router.get("/{benchmark}")

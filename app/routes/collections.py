@@ -7,6 +7,7 @@ from fastapi import APIRouter, Request, Response
 from app import schemas
 from app.bodies import takes
 from app.deps import BodyDep, ServiceDep
+from app.statistics import statistics
 from index import Collection
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
@@ -29,6 +30,15 @@ def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
 def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
     """One collection."""
     return _out(service.store.get(name))
+
+
+@router.get("/{name}/statistics")
+def collection_statistics(name: str, service: ServiceDep) -> schemas.StatisticsOut:
+    """How balanced and how correlated its bits are, and how many items share a code.
+
+    Of a large collection a random sample is looked at; `looked` says how many items.
+    """
+    return schemas.StatisticsOut(**service.store.use(name, statistics))
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)

@@ -13,6 +13,7 @@ from app.encoders import Encoder
 from hashing import HASHERS, InvalidInput
 
 router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
+methods = APIRouter(prefix="/v1/methods", tags=["encoders"])
 
 _DATA_FREE = {method for method, cls in HASHERS.items() if cls.data_free}
 _FILE = {
@@ -58,6 +59,20 @@ def create_encoder(body: BodyDep, request: Request, service: ServiceDep) -> Resp
 def list_encoders(service: ServiceDep) -> list[schemas.EncoderOut]:
     """All encoders, by name."""
     return [_out(encoder) for encoder in service.encoders.list()]
+
+
+@methods.get("")
+def list_methods() -> list[schemas.MethodOut]:
+    """The methods there are, and what each needs to be trained."""
+    return [
+        schemas.MethodOut(
+            method=method,
+            data_free=cls.data_free,
+            needs_labels=cls.needs_labels,
+            needs_torch=cls.needs_torch,
+        )
+        for method, cls in HASHERS.items()
+    ]
 
 
 @router.get("/{name}")

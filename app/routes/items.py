@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+import numpy as np
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 from pydantic_core import to_json
 
 from app import npy, schemas
@@ -19,7 +20,7 @@ from app.routes.direct import Direct
 from app.service import Service
 from hashing import InvalidInput
 from hashing.checks import as_labels
-from index import Filter, Neighbour, NotFound
+from index import Filter, Item, Neighbour, NotFound
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
@@ -50,12 +51,23 @@ def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upser
     return schemas.Upserted(upserted=len(names), items=len(collection))
 
 
+@router.get("/items", response_model=schemas.ItemsOut)
+def list_items(
+    name: str,
+    service: ServiceDep,
+    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
+) -> Response:
+    """Items from a place on, in an order that holds while nothing is written."""
+    items, n = service.store.use(name, lambda collection: collection.some(offset, limit))
+    return Response(to_json({"items": [_item(one) for one in items], "of": n}), media_type=JSON)
+
+
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """One item."""
     item = service.store.use(name, lambda collection: collection.get(item_id))
-    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
-    return JSONResponse({key: value for key, value in body.items() if value is not None})
+    return JSONResponse(_item(item))
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
@@ -76,29 +88,46 @@ def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Delet
 @router.post(
     "/query",
     response_model=schemas.QueryOut,
-    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL.")
+    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL.", images=True)
     | {"parameters": in_url(schemas.QueryInUrl)},
 )
 async def query_collection(name: str, request: Request) -> Response:
-    """The nearest items by Hamming distance, exact, ties broken by id."""
+    """The nearest items by Hamming distance, exact, ties broken by id.
+
+    An image file asks with its GIST descriptor, in a collection of those.
+    """
     # The call that has to be quick: FastAPI's dependencies and threads cost it a millisecond.
     service: Service = request.app.state.service
     body, given = await raw_body(request), dict(request.query_params)
-    work = partial(copy_context().run, _query, service, name, body, given)
-    answer = await asyncio.get_running_loop().run_in_executor(service.queries, work)
+    loop = asyncio.get_running_loop()
+    described = None
+    if body.is_image:
+        service.store.get(name)  # What is not there is not worth an image.
+        described = await loop.run_in_executor(service.imaging, service.describe, [body.data])
+    work = partial(copy_context().run, _query, service, name, body, given, described)
+    answer = await loop.run_in_executor(service.queries, work)
     return Response(answer, media_type=JSON)
 
 
-def _query(service: Service, name: str, body: Raw, given: dict[str, str]) -> bytes:
-    known = set(schemas.QueryInUrl.model_fields) if body.is_npy else set()
+def _query(
+    service: Service,
+    name: str,
+    body: Raw,
+    given: dict[str, str],
+    described: NDArray[np.float32] | None,
+) -> bytes:
+    in_url = body.is_image or body.is_npy
+    known = set(schemas.QueryInUrl.model_fields) if in_url else set()
     if unknown := given.keys() - known:
-        where = "the URL" if body.is_npy else "the URL of a query in JSON: it stands in the body"
+        where = "the URL" if in_url else "the URL of a query in JSON: it stands in the body"
         raise InvalidInput(f"{', '.join(sorted(unknown))} cannot stand in {where}")
     asked: schemas.QueryInUrl | schemas.Query
     descriptors: ArrayLike | None
-    if body.is_npy:
-        (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-        descriptors, ids, condition = npy.not_empty(matrix), None, None
+    if in_url:
+        if described is None:
+            (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
+            described = npy.not_empty(matrix)
+        descriptors, ids, condition = described, None, None
         asked = parse_url(schemas.QueryInUrl, given)
     else:
         asked = body.parse(schemas.Query)
@@ -113,21 +142,30 @@ def _query(service: Service, name: str, body: Raw, given: dict[str, str]) -> byt
         descriptors=descriptors,
         ids=ids,
         payloads=asked.payloads,
+        codes=asked.codes,
         offset=asked.offset,
         where=condition,
         rerank=asked.rerank,
         rerank_by=asked.rerank_by,
     )
-    return to_json(
-        {
-            "results": [[_shown(near) for near in one.neighbours] for one in found],
-            "certificates": [one.certificate for one in found],
-        }
-    )
+    answer: dict[str, Any] = {
+        "results": [[_shown(near) for near in one.neighbours] for one in found],
+        "certificates": [one.certificate for one in found],
+    }
+    if asked.codes:
+        answer["codes"] = [one.code.hex() for one in found if one.code is not None]
+    return to_json(answer)
+
+
+def _item(item: Item) -> dict[str, Any]:
+    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
+    return {key: value for key, value in body.items() if value is not None}
 
 
 def _shown(near: Neighbour) -> dict[str, Any]:
-    more = {"label": near.label, "payload": near.payload, "score": near.score}
+    more: dict[str, Any] = {"label": near.label, "payload": near.payload, "score": near.score}
+    if near.code is not None:
+        more["code"] = near.code.hex()
     return {"id": near.id, "distance": near.distance} | {
         key: value for key, value in more.items() if value is not None
     }

@@ -112,6 +112,7 @@ def test_every_call_that_is_not_known_to_read_takes_a_write_key(serve: Client) -
     }
     posts = {call for call in calls if not call.startswith("get ")}
     assert posts == {
+        "post /v1/gist",
         "post /v1/encoders/{name}/encode",
         "post /v1/collections/{name}/query",
     }

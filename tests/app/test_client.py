@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.client import (
     AsyncClient,
@@ -30,7 +32,7 @@ from app.keys import Keys
 from app.main import create_app
 from app.schemas import Accepted, EncoderOut
 from app.settings import Settings
-from hashing import make_hasher
+from hashing import HASHERS, make_hasher
 from tests.app.test_serving import Process
 from tests.test_imports import imported_by
 
@@ -68,6 +70,21 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert bitcell.wait(job, timeout=60).result == shown[-1].result
         assert [encoder.name for encoder in bitcell.encoders()] == ["itq", "lsh", "made"]
         assert bitcell.encoder("itq").method == "itq"
+        assert {found.method for found in bitcell.methods()} == set(HASHERS)
+        assert bitcell.datasets()[0] == "digits"
+        image = io.BytesIO()
+        Image.fromarray(RNG.integers(0, 255, (32, 32, 3), np.uint8)).save(image, "png")
+        gist = bitcell.gist([image.getvalue()] * 2)
+        assert gist.shape == (2, 384)
+        assert gist.dtype == np.float32
+        bitcell.create_encoder("gist", "lsh", 24, dimension=384)
+        bitcell.create_collection("pictures", "gist")
+        bitcell.upsert("pictures", ["one"], gist[:1])
+        answer = bitcell.query("pictures", image=image.getvalue(), codes=True)
+        assert answer.results[0][0].distance == 0
+        assert answer.codes == [bitcell.encode("gist", gist[:1]).tobytes().hex()]
+        bitcell.drop_collection("pictures")
+        bitcell.drop_encoder("gist")
         bitcell.drop_encoder("made")
         codes = bitcell.encode("lsh", X)
         assert codes.dtype == np.uint8
@@ -87,6 +104,8 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert IDS[0] in [one.id for one in by_id.results[0]]
         assert by_id.certificates[0].exact
         assert bitcell.item("c", IDS[3]).label == 0
+        assert len(bitcell.items("c", limit=7).items) == 7
+        assert bitcell.statistics("c").items == len(X)
         bitcell.delete_item("c", IDS[3])
         assert bitcell.delete_items("c", IDS[2:5]).deleted == 2
         assert bitcell.collection("c").items == len(X) - 3
@@ -177,6 +196,8 @@ def test_errors_say_what_the_service_said(process: Process) -> None:
             bitcell.upsert("c", IDS[:2], X)
         with pytest.raises(ValueError, match=r"shape \(n, d\), got \(16,\)"):
             bitcell.query("c", X[0])
+        with pytest.raises(ValueError, match="one of descriptors, ids and image"):
+            bitcell.query("c")
     with Client("http://127.0.0.1:1", retries=0) as nobody, pytest.raises(Unreachable):
         nobody.health()
 

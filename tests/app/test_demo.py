@@ -69,9 +69,3 @@ def test_a_start_that_was_cut_off_is_gone_on_with(
 def test_it_can_be_left_out(client: TestClient) -> None:
     assert client.get("/v1/collections").json() == []
     assert client.get("/v1/encoders").json() == []
-
-
-def test_the_page_at_the_root_is_html(client: TestClient) -> None:
-    answer = client.get("/")
-    assert answer.headers["content-type"].startswith("text/html")
-    assert "/v1/collections/demo/query" in answer.text

@@ -29,7 +29,7 @@ def test_every_call_that_changes_something_states_its_body(client: TestClient) -
         for method, call in methods.items()
         if method in ("post", "put") and not path.endswith("/snapshots")
     ]
-    assert len(calls) == 10
+    assert len(calls) == 11
     for path, method, call in calls:
         assert call["requestBody"]["content"], (path, method)
         assert call["summary"]
@@ -78,7 +78,9 @@ def test_every_call_has_examples_that_are_as_it_says(client: TestClient) -> None
             for example in content["examples"].values():
                 check(document, content["schema"], example["value"])
         for status, answer in call["responses"].items():
-            for content in answer.get("content", {}).values():
+            for media_type, content in answer.get("content", {}).items():
+                if media_type == "application/x-npy":
+                    continue
                 check(document, content.get("schema", {}), content["example"])
                 if status.startswith("2"):
                     answers.add(f"{at} {status}")
@@ -98,6 +100,7 @@ def keys(value: Any) -> Any:
 ORDER = (
     "POST /v1/encoders",
     "POST /v1/encoders/{name}/encode",
+    "POST /v1/gist",
     "POST /v1/collections",
     "PUT /v1/collections/{name}/items",
     "POST /v1/collections/{name}/query",

@@ -1,0 +1,43 @@
+"""Image files to GIST descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+
+from fastapi import APIRouter, Request, Response
+from pydantic_core import to_json
+
+from app import schemas
+from app.bodies import JSON, npy_response, raw_body, takes
+from app.errors import UnsupportedMedia
+from app.service import Service
+
+router = APIRouter(prefix="/v1/gist", tags=["images"])
+
+
+@router.post(
+    "",
+    response_model=schemas.DescriptorsOut,
+    responses={200: {"content": {"application/x-npy": {"schema": {"type": "string"}}}}},
+    openapi_extra=takes(schemas.Images, images=True),
+)
+async def describe_images(request: Request) -> Response:
+    """GIST descriptors, 384 numbers each, of one image file or of several in base64.
+
+    They come as JSON, or as npy where that is accepted.
+    """
+    service: Service = request.app.state.service
+    body, loop = await raw_body(request), asyncio.get_running_loop()
+    if body.is_image:
+        files = [body.data]
+    elif body.media_type != JSON:
+        raise UnsupportedMedia(
+            f"expected Content-Type {JSON} or that of an image, got {body.media_type!r:.80}"
+        )
+    else:
+        files = (await loop.run_in_executor(service.queries, body.parse, schemas.Images)).images
+    descriptors = await loop.run_in_executor(service.imaging, service.describe, files)
+    if body.wants_npy:
+        return npy_response(descriptors)
+    # By Python's floats, so that each number is the float32 it was.
+    return Response(to_json({"descriptors": descriptors.tolist()}), media_type=JSON)
