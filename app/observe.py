@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
 import time
 import uuid
@@ -79,7 +80,8 @@ class Observe:
         finally:
             seconds = time.perf_counter() - start
             metrics.in_flight.dec()
-            _note(metrics, scope, status, seconds)
+            # Once the answer is out, which goes when the event loop has its turn.
+            asyncio.get_running_loop().call_soon(_note, metrics, scope, status, seconds)
             structlog.contextvars.unbind_contextvars("request_id")
 
 

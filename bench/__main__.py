@@ -8,7 +8,7 @@ from functools import cache
 from rich.console import Console
 from rich.table import Table
 
-from bench import collection, encode, gist, index, latency, precision, serving
+from bench import collection, encode, gist, index, latency, load, precision, serving
 
 # What is measured, the figure that counts, the floor or ceiling, and its sense.
 CHECKS = (
@@ -26,6 +26,7 @@ CHECKS = (
     ("memory with the demo", serving.measure, "resident_mb", "<=", 250.0),
     ("a query over loopback - in process", latency.single, "added_ms", "<=", 1.0),
     ("1,000 queries over loopback / in process", latency.batch, "rate_share", ">=", 0.8),
+    ("64 connections for 60 s", load.measure, "errors", "<=", 0.0),
     ("p99 of queries beside jobs / quiet", latency.beside_jobs, "p99_ratio", "<=", 3.0),
 )
 

@@ -24,6 +24,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.client import Client
 from app.service import Service
 from app.settings import Settings
 
@@ -36,21 +37,23 @@ class Serving:
     """`bitcell serve` on a free port, and one connection that is kept alive."""
 
     def __init__(self, folder: Path) -> None:
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0"],
-            env=os.environ
-            | {
-                "BITCELL_DATA_DIR": str(folder),
-                "BITCELL_DEMO": "false",
-                "BITCELL_DRAIN_SECONDS": "0",
-            },
-            stderr=(folder / "log").open("wb"),
-        )
+        with (folder / "log").open("wb") as log_file:
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0"],
+                env=os.environ
+                | {
+                    "BITCELL_DATA_DIR": str(folder),
+                    "BITCELL_DEMO": "false",
+                    "BITCELL_DRAIN_SECONDS": "0",
+                },
+                stderr=log_file,
+            )
         while b"Bitcell is at" not in (log := (folder / "log").read_bytes()):
             if self.process.poll() is not None:
                 raise RuntimeError(log.decode())
             time.sleep(0.05)
         port = int(log.partition(b"Bitcell is at http://127.0.0.1:")[2].partition(b'"')[0])
+        self.url = f"http://127.0.0.1:{port}"
         # A bare socket: what a client library costs is not the service's.
         self._connection = socket.create_connection(("127.0.0.1", port))
         self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -137,15 +140,17 @@ def single() -> dict[str, float]:
     """Milliseconds that HTTP adds to one query in the median."""
     with both() as (service, serving, queries):
         bodies = [npy(query[None]) for query in queries]
-        found = in_turn(
-            [
-                lambda i: service.query("c", 10, None, descriptors=queries[i][None]),
-                lambda i: serving.ask("POST", QUERY, bodies[i]),
-                lambda i: serving.ask("GET", "/healthz"),
-            ],
-            SINGLE,
-        )
-    inside, over, alive = (1000 * np.median(found, axis=0)).tolist()
+        with Client(serving.url) as client:
+            found = in_turn(
+                [
+                    lambda i: service.query("c", 10, None, descriptors=queries[i][None]),
+                    lambda i: serving.ask("POST", QUERY, bodies[i]),
+                    lambda i: serving.ask("GET", "/healthz"),
+                    lambda i: client.query("c", queries[i][None], k=10),
+                ],
+                SINGLE,
+            )
+    inside, over, alive, by_client = (1000 * np.median(found, axis=0)).tolist()
     p99 = 1000 * float(np.percentile(found[:, 1], 99))
     return {
         "added_ms": over - inside,
@@ -153,6 +158,7 @@ def single() -> dict[str, float]:
         "over_http_ms": over,
         "over_http_p99_ms": p99,
         "healthz_ms": alive,
+        "by_client_ms": by_client,
     }
 
 

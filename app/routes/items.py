@@ -16,12 +16,13 @@ from pydantic_core import to_json
 from app import npy, schemas
 from app.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.deps import BodyDep, ServiceDep
+from app.routes.direct import Direct
 from app.service import Service
 from hashing import InvalidInput
 from hashing.checks import as_labels
 from index import Filter, Item, Neighbour, NotFound
 
-router = APIRouter(prefix="/v1/collections/{name}", tags=["items"])
+router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
 _ITEMS_NPY = (
     "Two or three arrays, one after the other, as numpy.save writes them to one file: (n, d) "

@@ -1,0 +1,198 @@
+"""Examples of every call, for the OpenAPI document: one small shop, from its encoder on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+_FINGERPRINT = "1be031d77ff38a4cdbefde2a0459e90cd270fc87a2f60447d20411897f671575"
+_SNAPSHOT = "things-20261124T000255747577.snapshot"
+_JOB, _BENCHMARK = "295f20d59224", "a2d2ea20292b"
+_ENCODER = {
+    "name": "mine",
+    "method": "lsh",
+    "n_bits": 16,
+    "dimension": 4,
+    "params": {"center": True, "scale": False, "random_state": 7},
+    "fingerprint": _FINGERPRINT,
+}
+_COLLECTION = {
+    "name": "things",
+    "encoder": "mine",
+    "fingerprint": _FINGERPRINT,
+    "n_bits": 16,
+    "items": 2,
+    "keep_descriptors": True,
+}
+_RUNNING = {
+    "id": _BENCHMARK,
+    "kind": "benchmark",
+    "state": "running",
+    "request": {"dataset": "digits", "rows": [["raw", None], ["lsh", 16]], "seeds": [0]},
+    "progress": {"done": 1, "of": 3, "now": "lsh, 16 bits, seed 0", "seconds_left": 1.5},
+    "result": None,
+    "error": None,
+    "created": 1795478575.75,
+    "started": 1795478575.81,
+    "ended": None,
+}
+_REENCODED = {
+    "id": _JOB,
+    "kind": "reencoding",
+    "state": "done",
+    "request": {"collection": "things", "encoder": "mine"},
+    "progress": None,
+    "result": {
+        "collection": "things",
+        "encoder": "mine",
+        "fingerprint": _FINGERPRINT,
+        "n_bits": 16,
+        "items": 2,
+    },
+    "error": None,
+    "created": 1795478575.75,
+    "started": 1795478575.76,
+    "ended": 1795478575.82,
+}
+_CUP = {"id": "cup", "code": "7092", "label": 1, "payload": {"price": 3}}
+_PIXEL = (  # A PNG of one black pixel.
+    "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
+)
+_QUERY_DESCRIPTORS = [[0.1, -0.3, 0.8, 0.5]]
+
+PARAMETERS: dict[str, Any] = {
+    "name": "things",
+    "item_id": "cup",
+    "job": _JOB,
+    "benchmark": _BENCHMARK,
+    "limit": 100,
+    "k": 10,
+    "radius": 8,
+    "payloads": True,
+    "codes": False,
+    "offset": 0,
+    "rerank": 100,
+    "rerank_by": "bits",
+}
+"""Of each parameter, by its name."""
+
+BODIES: dict[str, dict[str, Any]] = {
+    "POST /v1/encoders": {
+        "without data": {
+            "name": "mine",
+            "method": "lsh",
+            "n_bits": 16,
+            "dimension": 4,
+            "params": {"random_state": 7},
+        },
+        "trained on a dataset": {
+            "name": "trained",
+            "method": "itq",
+            "n_bits": 64,
+            "training": {"dataset": "digits"},
+        },
+    },
+    "POST /v1/encoders/{name}/encode": {"one": {"descriptors": _QUERY_DESCRIPTORS}},
+    "POST /v1/gist": {"one image": {"images": [_PIXEL]}},
+    "POST /v1/collections": {
+        "things": {"name": "things", "encoder": "mine", "keep_descriptors": True}
+    },
+    "PUT /v1/collections/{name}/items": {
+        "two": {
+            "items": [
+                {
+                    "id": "cup",
+                    "descriptor": [0.1, -0.2, 0.9, 0.4],
+                    "label": 1,
+                    "payload": {"price": 3},
+                },
+                {"id": "spoon", "descriptor": [-0.7, 0.2, 0.1, 0.6], "label": 2},
+            ]
+        }
+    },
+    "POST /v1/collections/{name}/query": {
+        "by descriptor": {"descriptors": _QUERY_DESCRIPTORS, "k": 2},
+        "by item": {"ids": ["cup"], "radius": 8},
+        "filtered": {
+            "descriptors": _QUERY_DESCRIPTORS,
+            "filter": {"label": {"in": [1, 2]}, "price": {"lt": 5}},
+        },
+        "reranked": {"descriptors": _QUERY_DESCRIPTORS, "k": 1, "rerank": 2},
+    },
+    "POST /v1/collections/{name}/items/delete": {"one": {"ids": ["spoon"]}},
+    "POST /v1/collections/{name}/reencode": {"anew": {"encoder": "mine"}},
+    "POST /v1/collections/{name}/restore": {"one": {"snapshot": _SNAPSHOT}},
+    "POST /v1/benchmarks": {
+        "digits": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
+        "a collection": {"collection": "things", "methods": ["itq"], "seeds": [0, 1, 2]},
+    },
+}
+"""Of each JSON body."""
+
+ANSWERS: dict[str, Any] = {
+    "GET /healthz 200": {"status": "ok"},
+    "GET /readyz 200": {"status": "ready", "collections": 1},
+    "GET /metrics 200": 'bitcell_items{collection="things"} 2.0\n',
+    "GET /v1/encoders 200": [_ENCODER],
+    "POST /v1/encoders 201": _ENCODER,
+    "POST /v1/encoders 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
+    "GET /v1/encoders/{name} 200": _ENCODER,
+    "PUT /v1/encoders/{name} 201": _ENCODER,
+    "POST /v1/encoders/{name}/encode 200": {"codes": ["7096"], "n_bits": 16},
+    "GET /v1/methods 200": [
+        {"method": "lsh", "data_free": True, "needs_labels": False, "needs_torch": False}
+    ],
+    "GET /v1/datasets 200": ["digits"],
+    "POST /v1/gist 200": {"descriptors": [[0.0] * 384]},
+    "GET /v1/collections 200": [_COLLECTION],
+    "POST /v1/collections 201": _COLLECTION | {"items": 0},
+    "GET /v1/collections/{name} 200": _COLLECTION,
+    "POST /v1/collections/{name}/reencode 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
+    "POST /v1/collections/{name}/snapshots 201": {"snapshot": _SNAPSHOT, "items": 2},
+    "POST /v1/collections/{name}/restore 201": _COLLECTION | {"name": "things-again"},
+    "PUT /v1/collections/{name}/items 200": {"upserted": 2, "items": 2},
+    "GET /v1/collections/{name}/statistics 200": {
+        "items": 2,
+        "n_bits": 2,
+        "bits": {
+            "looked": 2,
+            "ones": [0.5, 1.0],
+            "constant": 1,
+            "mean_correlation": 0.0,
+            "most_correlated": [{"bits": [0, 1], "correlation": 0.0}],
+            "heat_map": [[1.0, 0.0], [0.0, 0.0]],
+        },
+        "buckets": {
+            "looked": 2,
+            "codes": 2,
+            "largest": 1,
+            "sizes": [{"least": 1, "most": 1, "codes": 2, "items": 2}],
+        },
+    },
+    "GET /v1/collections/{name}/items 200": {"items": [_CUP], "of": 2},
+    "GET /v1/collections/{name}/items/{item_id} 200": _CUP,
+    "POST /v1/collections/{name}/items/delete 200": {"deleted": 1},
+    "POST /v1/collections/{name}/query 200": {
+        "results": [
+            [
+                {"id": "cup", "distance": 1, "label": 1, "payload": {"price": 3}},
+                {"id": "spoon", "distance": 5, "label": 2},
+            ]
+        ],
+        "certificates": [{"exact": True, "radius": 16, "looked": 2, "tie": 1}],
+    },
+    "GET /v1/jobs 200": [_RUNNING, _REENCODED],
+    "GET /v1/jobs/{job} 200": _REENCODED,
+    "GET /v1/jobs/{job}/events 200": {"data": '{"id":"295f20d59224","state":"done"}'},
+    "POST /v1/benchmarks 202": {"id": _BENCHMARK, "url": f"/v1/benchmarks/{_BENCHMARK}"},
+    "GET /v1/benchmarks 200": [_RUNNING],
+    "GET /v1/benchmarks/{benchmark} 200": _RUNNING,
+    "GET /v1/benchmarks/{benchmark}/report 200": "<!doctype html>…",
+}
+"""Of each answer, by call and status."""
+
+PROBLEM = {
+    "type": "about:blank",
+    "title": "Unprocessable Entity",
+    "status": 422,
+    "detail": "expected descriptors of dimension 384, got 3",
+}
