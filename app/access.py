@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ipaddress
 import re
-from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -72,8 +71,8 @@ class Access:
             required = not self.loopback or keys.any()
         host = headers.get("host", "")
         if not (self.any_host or (required and self.any_host_with_key)):
-            name = urlsplit(f"//{host}").hostname if _HOST.fullmatch(host) else None
-            if name not in self.hosts:
+            named = _HOST.fullmatch(host)
+            if named is None or named["name"].strip("[]").lower() not in self.hosts:
                 return 400, f"{host!r:.100} is no host of this service (BITCELL_ALLOWED_HOSTS)"
         origin = headers.get("origin")
         if scope["method"] not in SAFE and origin is not None and not _same(origin, host):
@@ -89,7 +88,7 @@ class Access:
         return None
 
 
-_HOST = re.compile(r"[A-Za-z0-9._-]+(:[0-9]{1,5})?|\[[0-9A-Fa-f:.]+\](:[0-9]{1,5})?")
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 
 
 def _same(origin: str, host: str) -> bool:

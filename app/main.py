@@ -58,9 +58,9 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         lifespan=lifespan,
         redoc_url=None,
     )
-    # Routes are tried in turn, those of an included router twice: queries come early, and the
+    # Routes are tried in turn, those of an included router twice: queries come first, and the
     # routes are the application's own.
-    parts = (health, items, encoders, gist, collections, jobs, benchmarks, home)
+    parts = (items, health, encoders, gist, collections, jobs, benchmarks, home)
     for router in (*(part.router for part in parts), encoders.methods, benchmarks.datasets):
         app.router.routes.extend(router.routes)
     add_handlers(app)

@@ -8,7 +8,7 @@ import time
 import uuid
 
 import structlog
-from starlette.datastructures import Headers, MutableHeaders
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.errors import problem
@@ -16,18 +16,18 @@ from app.metrics import Metrics
 
 _ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
-    "X-Content-Type-Options": "nosniff",
-    "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-    "Content-Security-Policy": "default-src 'none'; frame-ancestors 'none'",
+    b"x-content-type-options": b"nosniff",
+    b"x-frame-options": b"DENY",
+    b"referrer-policy": b"no-referrer",
+    b"cross-origin-resource-policy": b"same-origin",
+    b"cache-control": b"no-store",
+    b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
 # Swagger's scripts come from a public host.
 _DOCS = (
-    "default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
-    "script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    "style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
+    b"default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
+    b"script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
+    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
 )
 
 log = structlog.stdlib.get_logger("bitcell")
@@ -57,14 +57,13 @@ class Observe:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                for name, value in _SECURITY.items():
-                    headers.setdefault(name, value)
+                headers = _SECURITY | dict(message.get("headers", ()))
+                headers[b"x-request-id"] = request_id.encode()
                 if scope["path"] == "/docs":
-                    headers["Content-Security-Policy"] = _DOCS
+                    headers[b"content-security-policy"] = _DOCS
                 if scope["app"].state.stopping:
-                    headers["Connection"] = "close"
+                    headers[b"connection"] = b"close"
+                message["headers"] = list(headers.items())
             await send(message)
 
         metrics: Metrics = scope["app"].state.service.metrics

@@ -36,7 +36,7 @@ from bench.latency import Serving, in_turn, npy
 
 SINGLE, BATCH, CLIENTS, BATCHES = 300, 1000, 8, 3
 CHROMA_BATCH = 1000
-"""Descriptors in one request to Chroma, as JSON has them; larger ones were no quicker."""
+"""Descriptors in one request to Chroma, as JSON has them."""
 BITS, K = 48, 10
 
 

@@ -56,7 +56,7 @@ class Model:
 
     def prefers_tables(self, k: float, radius: int, n_queries: int) -> bool:
         """Whether tables are expected to be cheaper than a flat scan."""
-        if self.cut is None:
+        if self.cut is None or not n_queries:
             return False
         reach = np.minimum(self.radii(max(1, int(np.ceil(k)))), radius)
         spent = self.cost[reach]

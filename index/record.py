@@ -40,6 +40,7 @@ class Record:
         self._parts: list[tuple[int, int]] = []
         self._dead: list[tuple[int, NDArray[np.int64]]] = []
         self._writes = 0
+        self._has_payloads = False
         self._staged_parts: list[tuple[int, int]] = []
         self._staged_dead: list[NDArray[np.int64]] = []
 
@@ -48,6 +49,9 @@ class Record:
         read = self.database.read
         found = read("SELECT items, next_serial FROM collections WHERE key = ?", (self.key,))
         ((items, self._next),) = found
+        self._has_payloads = bool(
+            read("SELECT 1 FROM payloads WHERE collection = ? LIMIT 1", (self.key,))
+        )
         batches = []
         with self.database.reading() as connection:
             rows = connection.execute(
@@ -109,6 +113,8 @@ class Record:
         payloads: Sequence[str | None] | None,
     ) -> None:
         if payloads is not None:
+            # Before readers see any of these items; once there were some, they are looked for.
+            self._has_payloads |= any(text is not None for text in payloads)
             connection.executemany(
                 "INSERT INTO payloads VALUES (?, ?, ?, ?)",
                 (
@@ -159,6 +165,8 @@ class Record:
 
     def payloads(self, serials: Iterable[int]) -> dict[int, str]:
         """Payloads as JSON, by serial; those without one are left out."""
+        if not self._has_payloads:
+            return {}
         return {
             serial: text
             for serial, text, checksum in self._select("payloads", "payload", serials)

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.segment import Batch, Segment
-from index.view import View
+from index.view import Alive, View
 from index.words import Words
 
 _SMALLEST_TAIL = 4096
@@ -69,6 +69,7 @@ class Rows:
         # Rows of the tail by id, and which of the segment are dead, for finding.
         self._late: dict[str, int] = {}
         self._gone = np.zeros(len(segment), bool)
+        self._alive = Alive(len(segment))
         # What is staged on top of those: rows by id, None where it dies.
         self._staged: dict[str, int | None] = {}
         self._at = self._seen = (0, 0)
@@ -95,6 +96,7 @@ class Rows:
                 self._ids,
                 self._dead.first(n_dead),
                 self._version,
+                self._alive,
             )
             self._views.add(self._view)
         return self._view

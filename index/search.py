@@ -65,8 +65,7 @@ def search(
     """The k nearest of each query, within `radius` if given, among the rows that `mask` allows."""
     n_bits = view.segment.n_bits
     reach = n_bits if radius is None else min(radius, n_bits)
-    allowed = view.alive if mask is None else mask if view.alive is None else mask & view.alive
-    asked = _Asked(view, k, reach, allowed)
+    asked = _Asked(view, k, reach, mask)
     prepared = asked.tables(len(queries))
     if prepared is None:
         return asked.by_scan(queries)
@@ -80,14 +79,21 @@ def search(
 class _Asked:
     """One search: what all its queries have in common."""
 
-    def __init__(self, view: View, k: int, reach: int, allowed: NDArray[np.bool_] | None) -> None:
-        self.view, self.k, self.reach, self.allowed = view, k, reach, allowed
+    def __init__(self, view: View, k: int, reach: int, mask: NDArray[np.bool_] | None) -> None:
+        self.view, self.k, self.reach = view, k, reach
         self.segment: Segment = view.segment
         self.n_bits = view.segment.n_bits
         n = len(view.segment)
-        self.early = None if allowed is None else allowed[:n]
-        self.late = None if allowed is None else np.flatnonzero(allowed[n:])
-        n_allowed = n if self.early is None else int(np.count_nonzero(self.early))
+        # Rows of the segment that may be found, None for all; and those of the tail, with codes.
+        self.early: NDArray[np.bool_] | None
+        if mask is None:
+            self.early, n_allowed = view.early
+            self.late, self.tail = view.late, view.late_words
+        else:
+            allowed = mask if view.alive is None else mask & view.alive
+            self.early, self.late = allowed[:n], np.flatnonzero(allowed[n:])
+            self.tail = view.tail[self.late]
+            n_allowed = int(np.count_nonzero(self.early))
         self.share = n_allowed / n if n else 0.0
         self._counts: NDArray[Any] | None = None
         if self.early is not None or self.segment.shares_codes:
@@ -138,9 +144,8 @@ class _Asked:
         self, queries: Words, base: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]
     ) -> list[Answer]:
         """Answers from codes of the segment, with those of the tail, which is always scanned."""
-        tail = self.view.tail if self.late is None else self.view.tail[self.late]
-        new = flat.scan(tail, queries, self.k, self.reach)
-        return self._cut(len(queries), base, new, radius, looked + len(tail))
+        new = flat.scan(self.tail, queries, self.k, self.reach)
+        return self._cut(len(queries), base, new, radius, looked + len(self.tail))
 
     def _cut(
         self, nq: int, base: Hits, new: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]

@@ -146,6 +146,8 @@ def _slices(ends: NDArray[np.int64]) -> list[tuple[int, int]]:
     """Consecutive runs of buckets with some `_PAIRS` codes in each."""
     if not len(ends):
         return []
+    if ends[-1] <= _PAIRS:
+        return [(0, len(ends))]
     cuts = np.searchsorted(ends, np.arange(_PAIRS, int(ends[-1]), _PAIRS))
     edges = np.unique(np.concatenate([[0], cuts, [len(ends)]])).tolist()
     return list(pairwise(edges))

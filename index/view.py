@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import cached_property
+from threading import Lock
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,6 +11,41 @@ from numpy.typing import NDArray
 from index.ids import pack
 from index.segment import Batch, Segment
 from index.words import Words
+
+
+class Alive:
+    """Which rows of a segment are there: each moment's answer is made from that of the one before.
+
+    For `n` rows; each dies once.
+    """
+
+    def __init__(self, n: int) -> None:
+        self._lock = Lock()
+        self._n_dead = 0
+        self._left = n
+        self._rows: NDArray[np.bool_] | None = None
+
+    def after(self, dead: NDArray[np.int64], n: int) -> tuple[NDArray[np.bool_] | None, int]:
+        """What is left of n rows when those among `dead` have died, None for all; and how many."""
+        with self._lock:
+            if len(dead) < self._n_dead:  # An earlier moment than the last one asked about.
+                early = dead[dead < n]
+                return _without(None, early, n), n - len(early)
+            new = dead[self._n_dead :]
+            new = new[new < n]
+            self._rows = _without(self._rows, new, n)
+            self._n_dead, self._left = len(dead), self._left - len(new)
+            return self._rows, self._left
+
+
+def _without(
+    rows: NDArray[np.bool_] | None, dead: NDArray[np.int64], n: int
+) -> NDArray[np.bool_] | None:
+    if not len(dead):
+        return rows
+    left = np.ones(n, bool) if rows is None else rows.copy()
+    left[dead] = False
+    return left
 
 
 class View:
@@ -24,12 +60,14 @@ class View:
         ids: list[str],
         dead: NDArray[np.int64],
         version: int,
+        alive: Alive,
     ) -> None:
         self.segment = segment
         self.tail = words
         self._labels, self._serials, self._ids = labels, serials, ids
         self.dead = dead
         self.version = version
+        self._alive = alive
 
     def __len__(self) -> int:
         return self.n_rows - len(self.dead)
@@ -47,6 +85,23 @@ class View:
         alive = np.ones(self.n_rows, bool)
         alive[self.dead] = False
         return alive
+
+    @cached_property
+    def early(self) -> tuple[NDArray[np.bool_] | None, int]:
+        """Which rows of the segment are there, None for all; and how many."""
+        return self._alive.after(self.dead, len(self.segment))
+
+    @cached_property
+    def late(self) -> NDArray[np.int64] | None:
+        """Which rows of the tail are there; None for all."""
+        n = len(self.segment)
+        left = _without(None, self.dead[self.dead >= n] - n, len(self.tail))
+        return None if left is None else np.flatnonzero(left)
+
+    @cached_property
+    def late_words(self) -> Words:
+        """The codes of those."""
+        return self.tail if self.late is None else self.tail[self.late]
 
     def names(self, rows: NDArray[np.int64]) -> list[str]:
         """The ids of rows."""

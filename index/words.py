@@ -20,7 +20,7 @@ def to_words(codes: Codes) -> Words:
     """Codes as words; a copy."""
     n, size = codes.shape
     words = np.zeros((n, -(-size // 8)), np.uint64)
-    words.view(np.uint8).reshape(n, -1)[:, :size] = codes
+    words.view(np.uint8).reshape(n, 8 * words.shape[1])[:, :size] = codes
     return words
 
 

@@ -2,30 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Coroutine
+from collections.abc import Awaitable, Callable
 from inspect import iscoroutinefunction, signature
 from typing import Any
 
 from fastapi import Request, Response
 from fastapi.routing import APIRoute
+from starlette.types import Receive, Scope, Send
 
 
 class Direct(APIRoute):
     """A route that calls a handler as it is, where that asks for nothing but the request.
 
-    An async handler of `request` and of strings of the path returns the response itself. What
-    FastAPI does for others, dependencies above all, costs a tenth of a millisecond and more.
+    An async handler of `request` and of strings of the path returns the response itself; what it
+    raises, the application's handlers turn into an answer. What FastAPI does for others,
+    dependencies and the stacks that close them, takes a fifth of a millisecond.
     """
 
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """The handler of a request."""
+    def __init__(self, *args: Any, **options: Any) -> None:
+        super().__init__(*args, **options)
         asked = set(signature(self.endpoint).parameters)
         plain = "request" in asked and asked <= {"request", *self.param_convertors}
-        if not plain or not iscoroutinefunction(self.endpoint):
-            return super().get_route_handler()
-        endpoint: Callable[..., Awaitable[Response]] = self.endpoint
+        if plain and iscoroutinefunction(self.endpoint):
+            self.app = _plain(self.endpoint)
 
-        async def handle(request: Request) -> Response:
-            return await endpoint(request=request, **request.path_params)
 
-        return handle
+def _plain(
+    handler: Callable[..., Awaitable[Response]],
+) -> Callable[[Scope, Receive, Send], Awaitable[None]]:
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        response = await handler(request=Request(scope, receive, send), **scope["path_params"])
+        await response(scope, receive, send)
+
+    return app

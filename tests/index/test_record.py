@@ -66,6 +66,18 @@ def test_all_is_there_after_a_restart(path: Path) -> None:
         assert collection.get("f").payload == {"i": 5}
 
 
+def test_payloads_that_come_late_are_found(path: Path) -> None:
+    with Opened(path) as store:
+        collection = store.create("c", 8)
+        collection.upsert(IDS, CODES, None, [None] * 6)
+        assert {payload for _, _, payload in contents(store).values()} == {None}
+        collection.upsert(["b"], CODES[1:2], None, [{"late": True}])
+        assert contents(store)["b"][2] == {"late": True}
+    with Opened(path) as store:
+        assert contents(store)["b"][2] == {"late": True}
+        assert contents(store)["a"][2] is None
+
+
 def test_a_dropped_collection_is_gone(path: Path) -> None:
     with Opened(path) as store:
         collection = store.create("c", 8)

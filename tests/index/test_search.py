@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from index import Collection, Database, Filter, InvalidItems, Store, cost, rows, search
+from index.words import to_words
 
 N_BITS = [8, 12, 24, 48, 64, 100, 256, 512]
 
@@ -169,6 +170,24 @@ def test_tables_equal_the_oracle() -> None:
     assert sum(by_tables for _, by_tables in lives) > 500
 
 
+def test_what_a_reader_holds_is_not_changed_by_what_dies_later(store: Store) -> None:
+    codes = np.random.default_rng(0).integers(0, 256, (300, 1), np.uint8)
+    collection = store.create("c", 8)
+    collection.upsert([f"{i:03}" for i in range(300)], codes)
+    store.settle()
+    words = to_words(codes[:5])
+    held = []
+    for start in range(0, 300, 50):
+        moment = collection._rows.view()
+        held.append((moment, [one.rows for one in search.search(moment, words, 300, None)]))
+        collection.delete([f"{i:03}" for i in range(start, start + 50, 2)])
+        collection.search(codes[:1], 1)
+    assert [len(found[0]) for _, found in held] == [300, 275, 250, 225, 200, 175]
+    for moment, before in held[::-1]:
+        for found, one in zip(before, search.search(moment, words, 300, None), strict=True):
+            np.testing.assert_array_equal(one.rows, found)
+
+
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(N_BITS), st.sampled_from([3, 50, 500]))
 def test_a_collection_equals_the_oracle(seed: int, n_bits: int, size: int) -> None:
@@ -252,3 +271,11 @@ def test_the_cost_model_takes_tables_for_clusters_and_the_scan_for_uniform_codes
     assert model.cut is not None
     assert model.prefers_tables(10, 64, 1000)
     assert not model.prefers_tables(1000, 64, 1000)
+
+
+def test_no_queries_have_no_answers(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    tables_wherever_possible(monkeypatch)
+    collection = store.create("c", 64)
+    collection.upsert([f"{i}" for i in range(100)], np.zeros((100, 8), np.uint8))
+    store.settle()
+    assert collection.search(np.empty((0, 8), np.uint8), 3) == []
