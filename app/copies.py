@@ -7,15 +7,14 @@ import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from urllib.parse import quote
 
-import httpx2
-
+from app.client import Client, NotFound, ServiceError, Unreachable
 from app.encoders import Encoders
 from app.keys import WRITE, Keys
 from app.settings import Settings
 from hashing.files import replacing
-from index import AlreadyExists, Database, InUse, NotFound, Store, snapshot
+from index import AlreadyExists, Database, InUse, Store, snapshot
+from index import NotFound as NotThere
 
 # A snapshot of many millions of items takes minutes.
 _SECONDS = 3600
@@ -31,16 +30,17 @@ def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
     except InUse:
         pass
     with _service(settings, url) as client:
-        made = _post(client, f"/v1/collections/{quote(name, safe='')}/snapshots")
-        path = settings.data_dir / "snapshots" / str(made["snapshot"])
-        if not path.is_file():
-            raise ValueError(f"the service at {client.base_url} has another data directory")
+        made = client.snapshot(name)
+        # Only a file of that folder is copied and removed, whatever has answered.
+        path = settings.data_dir / "snapshots" / Path(made.snapshot).name
+        if path.suffix != ".snapshot" or not path.is_file():
+            raise ValueError("the service has another data directory: say by --url where it is")
         try:
             with path.open("rb") as source, replacing(file) as target:
                 shutil.copyfileobj(source, target)
         finally:
             path.unlink()
-    return int(str(made["items"]))
+    return made.items
 
 
 def load(settings: Settings, url: str | None, file: Path, name: str | None) -> tuple[str, int]:
@@ -60,19 +60,19 @@ def load(settings: Settings, url: str | None, file: Path, name: str | None) -> t
     except InUse:
         pass
     with _service(settings, url) as client:
-        found = client.get(f"/v1/encoders/{quote(about.encoder, safe='')}")
-        _check_encoder(about, {found.json()["fingerprint"]} if found.is_success else set())
+        try:
+            _check_encoder(about, {client.encoder(about.encoder).fingerprint})
+        except NotFound:
+            _check_encoder(about, set())
         folder = settings.data_dir / "snapshots"
         folder.mkdir(exist_ok=True)
         copy = folder / f"{uuid.uuid4().hex}.snapshot"
         try:
             shutil.copyfile(file, copy)
-            made = _post(
-                client, f"/v1/collections/{quote(name, safe='')}/restore", {"snapshot": copy.name}
-            )
+            made = client.restore(name, copy.name)
         finally:
             copy.unlink(missing_ok=True)
-    return name, int(str(made["items"]))
+    return name, made.items
 
 
 @contextmanager
@@ -85,14 +85,14 @@ def _opened(settings: Settings) -> Iterator[tuple[Store, Encoders]]:
             yield store, encoders
         finally:
             store.close()
-    except (NotFound, AlreadyExists) as error:
+    except (NotThere, AlreadyExists) as error:
         raise ValueError(str(error)) from None
     finally:
         database.close()
 
 
 @contextmanager
-def _service(settings: Settings, url: str | None) -> Iterator[httpx2.Client]:
+def _service(settings: Settings, url: str | None) -> Iterator[Client]:
     """A client of the service that holds the data directory.
 
     Where there are keys it has one of its own for as long as it lasts: who may write the data
@@ -103,11 +103,12 @@ def _service(settings: Settings, url: str | None) -> Iterator[httpx2.Client]:
     url = url or f"http://{bracketed}:{settings.port}"
     keys = Keys(settings.data_dir)
     key, secret = keys.create("snapshot", WRITE) if keys.any() else (None, "")
-    headers = {"Authorization": f"Bearer {secret}"} if key else {}
     try:
-        with httpx2.Client(base_url=url, headers=headers, timeout=_SECONDS) as client:
+        with Client(url, secret or None, timeout=_SECONDS, retries=0) as client:
             yield client
-    except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+    except ServiceError as error:
+        raise ValueError(error.detail) from None
+    except Unreachable as error:
         raise ValueError(
             f"{settings.data_dir} is in use, and no service answers at {url}: {error}; say by "
             "--url where it is"
@@ -116,14 +117,6 @@ def _service(settings: Settings, url: str | None) -> Iterator[httpx2.Client]:
         if key:
             keys.revoke(key.id)
         keys.close()
-
-
-def _post(client: httpx2.Client, path: str, body: object = None) -> dict[str, object]:
-    answer = client.post(path, json=body)
-    found = answer.json() if "json" in answer.headers.get("Content-Type", "") else {}
-    if not answer.is_success:
-        raise ValueError(found.get("detail", f"{client.base_url} answered {answer.status_code}"))
-    return dict(found)
 
 
 def _check_encoder(about: snapshot.Described, fingerprints: set[str]) -> None:

@@ -120,10 +120,6 @@ def _validation(request: Request, error: Exception) -> JSONResponse:
     return problem(422, detail, errors=errors)
 
 
-def _place(error: Any) -> str:
-    return ".".join(map(str, error["loc"]))[:200] or "body"
-
-
 def _expected(error: Any) -> str:
     return "no field of this name" if error["type"] == "extra_forbidden" else str(error["msg"])
 

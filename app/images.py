@@ -25,7 +25,9 @@ MAX_PIXELS = 100_000_000
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
 # Progressive JPEGs have some ten; each costs a pass over all the pixels and takes few bytes.
 MAX_SCANS = 100
-_SCAN = b"\xff\xda"
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
+# Of the pixels of a request the smallest image takes as many: it costs as much time.
+LEAST_PIXELS = 1 << 16
 # What Pillow raises of files that are cut off, damaged, or made to be.
 _BROKEN = (
     OSError,
@@ -51,7 +53,8 @@ def describe(files: list[bytes], max_pixels: int) -> NDArray[np.float32]:
         PNG, JPEG, WebP, GIF or BMP; of an animation the first picture. Turned upright where EXIF
         says how.
     max_pixels : int
-        In all the files together: looked up before any pixel is unpacked.
+        In all the files together: looked up before any pixel is unpacked. A small one counts for
+        `LEAST_PIXELS`.
 
     Returns
     -------
@@ -67,8 +70,9 @@ def describe(files: list[bytes], max_pixels: int) -> NDArray[np.float32]:
     """
     descriptors, left = [], max_pixels
     for place, file in enumerate(files):
-        if file.count(_SCAN) > MAX_SCANS:
-            raise TooLarge(f"image {place} has {file.count(_SCAN)} scans, more than {MAX_SCANS}")
+        # In other formats the two bytes mean nothing, and come by chance.
+        if file.startswith(_JPEG) and (scans := file.count(_SCAN)) > MAX_SCANS:
+            raise TooLarge(f"image {place} has {scans} scans, more than {MAX_SCANS}")
         try:
             pixels = _read(io.BytesIO(file), left, FORMATS)
         except _TooManyPixels as error:
@@ -80,7 +84,7 @@ def describe(files: list[bytes], max_pixels: int) -> NDArray[np.float32]:
             raise InvalidInput(
                 f"image {place} cannot be read as {', '.join(FORMATS)}: {_reason(error)}"
             ) from None
-        left -= pixels.shape[0] * pixels.shape[1]
+        left -= max(pixels.shape[0] * pixels.shape[1], LEAST_PIXELS)
         descriptors.append(gist().transform(pixels[None])[0])
     return np.array(descriptors)
 

@@ -25,7 +25,7 @@ DESCRIPTORS = {"descriptors": "fiu"}
 ITEMS = {"descriptors": "fiu", "ids": "U", "labels": "iu"}
 _MAGIC = b"\x93NUMPY"
 _MAX_HEADER = 1024
-# The same clients send the same shapes again and again, and to parse a header takes 0.1 ms.
+# The same clients send the same shapes again and again, and to parse a header takes 0.03 ms.
 _HEADERS = 64
 # Numbers, booleans and strings, with a size.
 _PLAIN = re.compile(r"[<>|=]?[biufcU][1-9][0-9]{0,4}")

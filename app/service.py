@@ -391,6 +391,12 @@ class Service:
             return {"descriptors": queries}
         return {"projections": self._hasher(collection).project(queries)}
 
+    def check_dimension(self, name: str, dimension: int) -> None:
+        """InvalidInput where the encoder of a collection takes others; NotFound."""
+        takes = self._hasher(self.store.get(name)).n_features_in_
+        if takes != dimension:
+            raise InvalidInput(f"expected descriptors of dimension {takes}, got {dimension}")
+
     def _check_batch(self, size: int) -> None:
         if size > self.settings.max_batch:
             raise TooLarge(

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.errors import Unready
 from index import Collection
 from index.words import Words, to_codes
 
@@ -19,10 +21,25 @@ MOST_SORTED = 1_000_000
 MOST_CELLS = 64
 MOST_PAIRS = 5
 _BLOCK_VALUES = 1 << 22
+# Of the longest codes the pairs take half a gigabyte: one collection at a time.
+_ONE_AT_A_TIME = Lock()
+_PATIENCE = 10
 
 
 def statistics(collection: Collection) -> dict[str, Any]:
-    """Figures of the codes that are there now, as `schemas.StatisticsOut` describes them."""
+    """Figures of the codes that are there now, as `schemas.StatisticsOut` describes them.
+
+    Unready where those of others have been waited for too long.
+    """
+    if not _ONE_AT_A_TIME.acquire(timeout=_PATIENCE):
+        raise Unready("the statistics of other collections are being computed")
+    try:
+        return _statistics(collection)
+    finally:
+        _ONE_AT_A_TIME.release()
+
+
+def _statistics(collection: Collection) -> dict[str, Any]:
     view, rows = collection.moment()
     work = MOST_WORK // collection.n_bits**2
     words = view.words(_sample(rows, min(MOST_ITEMS, work)))
@@ -54,7 +71,9 @@ def bits(words: Words, n_bits: int) -> dict[str, Any]:
     deviation = np.sqrt(ones * (1 - ones))
     scale = np.outer(deviation, deviation)
     # Of a bit that is always the same there is no correlation; it counts as none.
-    r = np.divide(both - np.outer(ones, ones), scale, out=np.zeros_like(both), where=scale > 0)
+    both -= np.outer(ones, ones)
+    r = np.divide(both, scale, out=both, where=scale > 0)
+    r[scale == 0] = 0
     pairs = np.abs(r[np.triu_indices(n_bits, 1)])
     return {
         "looked": n,

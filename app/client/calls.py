@@ -9,6 +9,7 @@ import base64
 import io
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import wraps
 from typing import TYPE_CHECKING, Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import httpx2
@@ -55,7 +56,6 @@ class Call(Generic[P, T]):
         self.method, self.path, self.safe = method, path, safe
         self.describe = describe
         self.__doc__ = describe.__doc__
-        self.__wrapped__ = describe
 
     @overload
     def __get__(self, client: Client, kind: Any = None) -> Callable[P, T]: ...
@@ -67,10 +67,10 @@ class Call(Generic[P, T]):
         if client is None:
             return self
 
+        @wraps(self.describe)
         def call(*args: P.args, **kwargs: P.kwargs) -> Any:
             return client._do(self, self.describe(client, *args, **kwargs))
 
-        call.__doc__ = self.__doc__
         return call
 
 

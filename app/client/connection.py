@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import random
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 import httpx2
 import numpy as np
@@ -19,7 +20,10 @@ from app.client.errors import BitcellError, JobFailed, Unreachable, error_of
 
 T = TypeVar("T")
 BATCH = 10_000
-"""Items that `load` sends in one request."""
+"""Items that `load` sends in one request, or as many as fit into `_BODY`."""
+_BODY = 32 << 20
+# What a number takes as text.
+_DIGITS = 25
 _AGAIN = (429, 502, 503, 504)
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.1, 30.0
 EVENTS = "/v1/jobs/{job}/events"
@@ -38,9 +42,11 @@ class _Base(Calls):
     timeout : float
         Seconds to wait for a connection, or for the next bytes of an answer.
     retries : int
-        How often a call is sent again: after 429, 502, 503 and 504, and when a connection fails.
-        Only calls that read, and `upsert`, which has the ids; any other only if no connection
-        was made. Pauses double from 0.1 s; `Retry-After` is kept to up to 30 s.
+        How often a call is sent again: after 429, 502, 503 and 504, and when a connection breaks,
+        but not when an answer takes longer than `timeout`, since the service is still at it.
+        Only calls that read, and `upsert`, which has the ids (one that is sent again puts back
+        what others took out in between); any other only if no connection was made. Pauses
+        double from 0.1 s; `Retry-After` is kept to up to 30 s.
     **more
         For httpx2's client: `transport`, `verify`, ….
     """
@@ -54,6 +60,8 @@ class _Base(Calls):
         retries: int = 4,
         **more: Any,
     ) -> None:
+        if urlsplit(url).scheme not in ("http", "https"):
+            raise ValueError(f"expected a URL with http:// or https://, got {url!r:.100}")
         self.retries = retries
         headers = {} if key is None else {"Authorization": f"Bearer {key}"}
         self._open(base_url=url, headers=headers, timeout=timeout, **more)
@@ -62,7 +70,7 @@ class _Base(Calls):
         raise NotImplementedError
 
     def _pause(
-        self, call: Call[Any, Any], came: httpx2.Response | httpx2.TransportError, attempt: int
+        self, call: Call[Any, Any], came: httpx2.Response | httpx2.RequestError, attempt: int
     ) -> float | None:
         """Seconds until the call is sent again; None where it is not to be."""
         if attempt >= self.retries:
@@ -73,7 +81,9 @@ class _Base(Calls):
                 return None
             after = came.headers.get("Retry-After", "")
             asked = float(after) if after.isdigit() else 0.0
-        elif not call.safe and not isinstance(came, httpx2.ConnectError | httpx2.ConnectTimeout):
+        elif not isinstance(came, httpx2.ConnectError | httpx2.ConnectTimeout) and (
+            not call.safe or not isinstance(came, httpx2.NetworkError | httpx2.ProtocolError)
+        ):
             return None
         # Apart from each other, lest all who were refused together come back together.
         own = _FIRST_PAUSE * 2**attempt * random.uniform(0.5, 1)  # noqa: S311
@@ -106,13 +116,13 @@ class Client(_Base):
     def _do(self, call: Call[Any, Any], sent: Sent[T]) -> T:
         attempt = 0
         while True:
-            came: httpx2.Response | httpx2.TransportError
+            came: httpx2.Response | httpx2.RequestError
             try:
                 came = self._http.send(_request(self._http, call, sent))
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 came = error
             if (pause := self._pause(call, came, attempt)) is None:
-                return sent.read(_answer(came))
+                return _read(sent, came)
             time.sleep(pause)
             attempt += 1
 
@@ -127,8 +137,9 @@ class Client(_Base):
         batch: int = BATCH,
     ) -> int:
         """Upsert any number of items, so many a request; how many the collection then holds."""
-        held = 0
-        for part in _parts(ids, descriptors, labels, payloads, batch):
+        parts = _parts(ids, descriptors, labels, payloads, batch)
+        held = self.collection(name).items
+        for part in parts:
             held = self.upsert(name, *part).items
         return held
 
@@ -142,8 +153,8 @@ class Client(_Base):
                 for line in response.iter_lines():
                     if line.startswith("data: "):
                         yield schemas.JobOut.model_validate_json(line[6:])
-        except httpx2.TransportError as error:
-            raise Unreachable(str(error)) from error
+        except httpx2.RequestError as error:
+            raise Unreachable(f"{type(error).__name__}: {error}") from error
 
     def wait(self, job: str | schemas.Accepted, timeout: float | None = None) -> schemas.JobOut:
         """The job when it is done; `JobFailed` where it is not, TimeoutError after so long."""
@@ -176,13 +187,13 @@ class AsyncClient(_Base):
     async def _do(self, call: Call[Any, Any], sent: Sent[T]) -> T:
         attempt = 0
         while True:
-            came: httpx2.Response | httpx2.TransportError
+            came: httpx2.Response | httpx2.RequestError
             try:
                 came = await self._http.send(_request(self._http, call, sent))
-            except httpx2.TransportError as error:
+            except httpx2.RequestError as error:
                 came = error
             if (pause := self._pause(call, came, attempt)) is None:
-                return sent.read(_answer(came))
+                return _read(sent, came)
             await asyncio.sleep(pause)
             attempt += 1
 
@@ -197,8 +208,9 @@ class AsyncClient(_Base):
         batch: int = BATCH,
     ) -> int:
         """Upsert any number of items, so many a request; how many the collection then holds."""
-        held = 0
-        for part in _parts(ids, descriptors, labels, payloads, batch):
+        parts = _parts(ids, descriptors, labels, payloads, batch)
+        held = (await self.collection(name)).items
+        for part in parts:
             held = (await self.upsert(name, *part)).items
         return held
 
@@ -212,8 +224,8 @@ class AsyncClient(_Base):
                 async for line in response.aiter_lines():
                     if line.startswith("data: "):
                         yield schemas.JobOut.model_validate_json(line[6:])
-        except httpx2.TransportError as error:
-            raise Unreachable(str(error)) from error
+        except httpx2.RequestError as error:
+            raise Unreachable(f"{type(error).__name__}: {error}") from error
 
     async def wait(
         self, job: str | schemas.Accepted, timeout: float | None = None
@@ -230,10 +242,9 @@ class AsyncClient(_Base):
 def _request(
     http: httpx2.Client | httpx2.AsyncClient, call: Call[Any, Any], sent: Sent[Any]
 ) -> httpx2.Request:
-    path = call.path.format_map({name: quote(part, safe="") for name, part in sent.path.items()})
     return http.build_request(
         call.method,
-        path,
+        _path(call.path, sent.path),
         params=sent.query or None,
         json=sent.json,
         content=sent.content,
@@ -241,7 +252,25 @@ def _request(
     )
 
 
-def _answer(came: httpx2.Response | httpx2.TransportError) -> httpx2.Response:
+def _path(template: str, parts: Mapping[str, str]) -> str:
+    for name, part in parts.items():
+        # These would be taken for steps: `DELETE …/c/items/..` is `DELETE …/c`.
+        if part in ("", ".", ".."):
+            raise ValueError(f"{part!r} cannot stand for {name} in {template}")
+    return template.format_map({name: quote(part, safe="") for name, part in parts.items()})
+
+
+def _read(sent: Sent[T], came: httpx2.Response | httpx2.RequestError) -> T:
+    answer = _answer(came)
+    try:
+        return sent.read(answer)
+    except ValueError as error:
+        raise BitcellError(
+            f"expected an answer of Bitcell, got {answer.content[:100]!r}: {error}"
+        ) from error
+
+
+def _answer(came: httpx2.Response | httpx2.RequestError) -> httpx2.Response:
     if not isinstance(came, httpx2.Response):
         raise Unreachable(f"{type(came).__name__}: {came}") from came
     if came.status_code >= 400:
@@ -256,7 +285,7 @@ def _id(job: str | schemas.Accepted) -> str:
 
 
 def _events_path(job: str | schemas.Accepted) -> str:
-    return EVENTS.format(job=quote(_id(job), safe=""))
+    return _path(EVENTS, {"job": _id(job)})
 
 
 def _done(job: schemas.JobOut) -> schemas.JobOut:
@@ -266,11 +295,12 @@ def _done(job: schemas.JobOut) -> schemas.JobOut:
 
 
 def _pauses(timeout: float | None) -> Iterator[float]:
-    """Ever longer pauses, until they would take longer in all."""
-    start, pause = time.monotonic(), 0.05
-    while timeout is None or time.monotonic() - start <= timeout:
-        yield pause
+    """Ever longer pauses, so long in all, and none after the last look."""
+    end, pause = math.inf if timeout is None else time.monotonic() + timeout, 0.05
+    while (left := end - time.monotonic()) > 0:
+        yield min(pause, left)
         pause = min(1.5 * pause, 2.0)
+    yield 0.0
 
 
 def _parts(
@@ -279,16 +309,20 @@ def _parts(
     labels: ArrayLike | None,
     payloads: Sequence[Mapping[str, Any] | None] | None,
     batch: int,
-) -> Iterator[tuple[Any, ...]]:
+) -> list[tuple[Any, ...]]:
     X, marks = np.asarray(descriptors), None if labels is None else np.asarray(labels)
     lengths = {len(X), *(len(one) for one in (marks, payloads) if one is not None)}
     if lengths != {len(ids)}:
         raise ValueError(f"expected ids, labels and payloads one a descriptor: {len(X)}")
-    for start in range(0, len(ids), batch):
-        part = slice(start, start + batch)
-        yield (
-            ids[part],
-            X[part],
-            None if marks is None else marks[part],
-            None if payloads is None else payloads[part],
+    # Payloads go as JSON, and all else with them.
+    size = _DIGITS if payloads is not None else X.itemsize
+    batch = max(1, min(batch, _BODY // max(1, size * math.prod(X.shape[1:]))))
+    return [
+        (
+            ids[start : start + batch],
+            X[start : start + batch],
+            None if marks is None else marks[start : start + batch],
+            None if payloads is None else payloads[start : start + batch],
         )
+        for start in range(0, len(ids), batch)
+    ]

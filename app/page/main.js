@@ -18,7 +18,7 @@ function address() {
     // Mistyped: as if there were none.
   }
   const [, name, chosen, id] = parts;
-  return { name: name in VIEWS ? name : "neighbours", chosen, id };
+  return { name: Object.hasOwn(VIEWS, name) ? name : "neighbours", chosen, id };
 }
 
 async function show() {

@@ -68,7 +68,11 @@ async function answerImage(answer, about, file) {
   }));
 }
 
+// Whatever was asked before is no longer waited for.
+let newest = 0;
+
 async function answered(answer, about, name, { json, file }, read) {
+  const mine = ++newest;
   const url = path("collections", about.name, "query");
   const title = h("h2", { id: "answer-title", tabindex: "-1" }, "Nearest to ", h("em", {}, name));
   answer.setAttribute("aria-busy", "true");
@@ -77,11 +81,12 @@ async function answered(answer, about, name, { json, file }, read) {
     found = await call(file ? `${url}?k=${K}&codes=true` : url, { method: "POST", json, file });
     ({ item, near, preview } = await read(found));
   } catch (error) {
-    answer.replaceChildren(title, problem(error));
+    if (mine === newest) answer.replaceChildren(title, problem(error));
     return;
   } finally {
-    answer.removeAttribute("aria-busy");
+    if (mine === newest) answer.removeAttribute("aria-busy");
   }
+  if (mine !== newest) return;
   const [code] = found.codes;
   answer.replaceChildren(
     title,
@@ -145,6 +150,7 @@ async function items(about, current) {
   const where = h("span", { class: "note" });
   const turn = async (to) => {
     const page = await call(`${path("collections", about.name, "items")}?limit=${PAGE}&offset=${to}`);
+    if (to > 0 && page.items.length === 0) return turn(0);
     offset = to;
     seen.set(about.name, to);
     const last = offset + page.items.length;

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import numpy as np
 from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from app import schemas
@@ -39,5 +41,10 @@ async def describe_images(request: Request) -> Response:
     descriptors = await loop.run_in_executor(service.imaging, service.describe, files)
     if body.wants_npy:
         return npy_response(descriptors)
+    answer = await loop.run_in_executor(service.queries, _json, descriptors)
+    return Response(answer, media_type=JSON)
+
+
+def _json(descriptors: NDArray[np.float32]) -> bytes:
     # By Python's floats, so that each number is the float32 it was.
-    return Response(to_json({"descriptors": descriptors.tolist()}), media_type=JSON)
+    return to_json({"descriptors": descriptors.tolist()})

@@ -20,8 +20,10 @@ from app.routes.direct import Direct
 from app.service import Service
 from hashing import InvalidInput
 from hashing.checks import as_labels
+from hashing.gist import Gist
 from index import Filter, Item, Neighbour, NotFound
 
+IMAGE_DIMENSION = Gist().dimension
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
 _ITEMS_NPY = (
@@ -47,7 +49,9 @@ async def query_collection(name: str, request: Request) -> Response:
     loop = asyncio.get_running_loop()
     described = None
     if body.is_image:
-        service.store.get(name)  # What is not there is not worth an image.
+        # What cannot be answered is not worth an image.
+        _in_url(given)
+        service.check_dimension(name, IMAGE_DIMENSION)
         described = await loop.run_in_executor(service.imaging, service.describe, [body.data])
     work = partial(copy_context().run, _query, service, name, body, given, described)
     answer = await loop.run_in_executor(service.queries, work)
@@ -116,20 +120,18 @@ def _query(
     given: dict[str, str],
     described: NDArray[np.float32] | None,
 ) -> bytes:
-    in_url = body.is_image or body.is_npy
-    known = set(schemas.QueryInUrl.model_fields) if in_url else set()
-    if unknown := given.keys() - known:
-        where = "the URL" if in_url else "the URL of a query in JSON: it stands in the body"
-        raise InvalidInput(f"{', '.join(sorted(unknown))} cannot stand in {where}")
     asked: schemas.QueryInUrl | schemas.Query
     descriptors: ArrayLike | None
-    if in_url:
+    if body.is_image or body.is_npy:
+        asked = _in_url(given)
         if described is None:
             (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
             described = npy.not_empty(matrix)
         descriptors, ids, condition = described, None, None
-        asked = parse_url(schemas.QueryInUrl, given)
     else:
+        if given:
+            where = "the URL of a query in JSON: it stands in the body"
+            raise InvalidInput(f"{', '.join(sorted(given))} cannot stand in {where}")
         asked = body.parse(schemas.Query)
         condition = None if asked.filter is None else Filter(asked.filter)
         if (asked.descriptors is None) == (asked.ids is None):
@@ -155,6 +157,12 @@ def _query(
     if asked.codes:
         answer["codes"] = [one.code.hex() for one in found if one.code is not None]
     return to_json(answer)
+
+
+def _in_url(given: dict[str, str]) -> schemas.QueryInUrl:
+    if unknown := given.keys() - set(schemas.QueryInUrl.model_fields):
+        raise InvalidInput(f"{', '.join(sorted(unknown))} cannot stand in the URL")
+    return parse_url(schemas.QueryInUrl, given)
 
 
 def _item(item: Item) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from PIL import Image
 
 from app.client import (
     AsyncClient,
+    BitcellError,
     Client,
     Conflict,
     InvalidRequest,
@@ -91,7 +92,13 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         np.testing.assert_array_equal(codes, LSH.encode(X))
 
         assert bitcell.create_collection("c", "lsh", keep_descriptors=True).items == 0
-        assert bitcell.upsert("c", IDS[:10], X[:10], payloads=[{"n": i} for i in range(10)]).items
+        payloads = [{"n": i} for i in range(10)]
+        assert bitcell.upsert("c", IDS[:10], X[:10], LABELS[:10], payloads).items == 10
+        third = bitcell.item("c", IDS[3])
+        assert (third.label, third.payload) == (LABELS[3], {"n": 3})
+        for path in ("", ".", ".."):
+            with pytest.raises(ValueError, match="cannot stand for item"):
+                bitcell.delete_item("c", path)
         assert bitcell.load("c", IDS, X, LABELS, batch=70) == len(X)
         bits = np.unpackbits(codes, axis=1)
         distances = (bits[:1] != bits).sum(1)
@@ -317,6 +324,44 @@ def test_what_may_have_gone_through_is_not_sent_again(
     with pytest.raises(TooMany):
         service.call(call)
     assert len(pauses) == 1
+
+
+def test_what_takes_too_long_is_not_asked_for_twice(pauses: list[float]) -> None:
+    service = Failing(httpx2.ReadTimeout("slow"))
+    with pytest.raises(Unreachable, match="ReadTimeout: slow"):
+        service.call(lambda client: client.query("c", X[:1]))
+    assert (len(service.asked), pauses) == (1, [])
+
+
+def test_an_answer_of_something_else_is_an_error_of_the_client() -> None:
+    page = httpx2.MockTransport(lambda _: httpx2.Response(200, text="<html>a proxy</html>"))
+    with Client("http://x", transport=page) as client:
+        for call in (client.collections, lambda: client.encode("e", X)):
+            with pytest.raises(BitcellError, match="expected an answer of Bitcell, got b'<html>"):
+                call()
+    with pytest.raises(ValueError, match="expected a URL with http:// or https://, got 'host:8"):
+        Client("host:8000")
+
+
+def test_long_descriptors_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("app.client.connection._BODY", 8 * 16 * 3)
+    about = {"name": "c", "encoder": "e", "fingerprint": "f", "n_bits": 8, "items": 0}
+    upserted: list[Any] = [(200, {}, {"upserted": 1, "items": n}) for n in (3, 6, 7)]
+    service = Failing((200, {}, about | {"keep_descriptors": False}), *upserted)
+    assert service.call(lambda client: client.load("c", IDS[:7], X[:7].astype(np.float64))) == 7
+    heads = [np.load(io.BytesIO(one.read())).shape for one in service.asked[1:]]
+    assert heads == [(3, 16), (3, 16), (1, 16)]
+
+
+def test_a_job_is_looked_at_once_more_when_the_time_is_up(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 0.97, 2.0])
+    monkeypatch.setattr("app.client.connection.time.monotonic", lambda: next(clock))
+    running = {"id": "j", "kind": "training", "state": "running", "created": 0, "request": {}}
+    service = Failing(*[(200, {}, running)] * 2, (200, {}, running | {"state": "done"}))
+    assert service.call(lambda client: client.wait("j", timeout=1)).state == "done"
+    assert pauses == pytest.approx([0.05, 0.03])
 
 
 def test_it_loads_nothing_of_the_service() -> None:

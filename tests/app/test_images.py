@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import TooLarge
-from app.images import FORMATS, MAX_SCANS, describe
-from app.settings import Settings
+from app.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
 from hashing import InvalidInput
 from hashing.gist import Gist
 from tests.app.test_bad_input import check
@@ -160,11 +159,19 @@ def test_the_largest_that_is_taken(client: TestClient) -> None:
     )
 
 
-def test_many_images_count_together(settings: Settings) -> None:
+def test_many_images_count_together_small_ones_for_more() -> None:
     files = [encoded(picture(i)) for i in range(3)]
-    assert describe(files, 3 * 2400).shape == (3, 384)
-    with pytest.raises(Exception, match="40 in image 2 are too many"):
-        describe(files, 3 * 2400 - 1)
+    assert describe(files, 2 * LEAST_PIXELS + 2400).shape == (3, 384)
+    with pytest.raises(TooLarge, match="40 in image 2 are too many"):
+        describe(files, 2 * LEAST_PIXELS + 2399)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF"])
+def test_noise_of_other_formats_has_no_scans(kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1200, 1700, 3)).astype(np.uint8)
+    file = encoded(pixels, kind, lossless=True)
+    file += b"\xff\xda" * MAX_SCANS + b"\xff\xda"
+    assert describe([file], 4_000_000).shape == (1, 384)
 
 
 def test_other_bodies_are_refused(client: TestClient) -> None:

@@ -19,6 +19,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
+from app.access import PAGE
 from app.keys import READ, Keys
 from app.routes.home import POLICY
 from tests.app.test_access import Client, serve  # noqa: F401
@@ -48,7 +49,9 @@ def test_it_needs_no_key_and_shows_no_data(serve: Client) -> None:  # noqa: F811
     client = serve(require_keys=True)
     for path in ("/", "/page/main.js", "/page/page.css"):
         assert client.get(path).status_code == 200
-    assert client.get("/page/main.js/..").status_code == 401
+    assert client.get("/page/main.js%2F..").status_code == 401
+    for path in ("/page/main.js/../../v1/collections", "/page/..", "/page/main.js\n"):
+        assert PAGE.fullmatch(path) is None
 
 
 @pytest.fixture(scope="module")
