@@ -30,7 +30,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
-bench: $(VENV)/.dev
+bench: $(VENV)/.dev train-deps
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m bench
 

@@ -326,12 +326,16 @@ class NeighbourOut(BaseModel):
 
 
 class CertificateOut(BaseModel):
-    """What an answer rests on."""
+    """What an answer rests on: of the search, before `offset` and `rerank` pick from it."""
 
-    exact: bool = Field(description="No item that is left out is nearer.")
-    radius: int = Field(description="Every code within this distance has been looked at.")
+    exact: bool = Field(
+        description="Of what the filter allows, no item that was not found is nearer."
+    )
+    radius: int = Field(
+        description="Of what the filter allows, every code within this distance was looked at."
+    )
     looked: int = Field(description="How many codes were looked at.")
-    tie: int = Field(description="How many items lie at the distance of the last neighbour.")
+    tie: int = Field(description="How many items lie at the distance of the last one found.")
 
 
 class QueryOut(BaseModel):

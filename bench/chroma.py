@@ -149,7 +149,9 @@ def measure(commands: Path, X: NDArray[np.float32], queries: NDArray[np.float32]
             )
             batch, batch_json = npy(queries), chroma.body(queries)
             calls = [
-                lambda i: bitcell._http.post(path, content=batch, headers=headers),
+                lambda i: bitcell._http.post(
+                    path, content=batch, headers=headers
+                ).raise_for_status(),
                 lambda i: chroma.post(f"{chroma.path}/query", batch_json),
             ]
             both = len(queries) / np.median(in_turn(calls, BATCHES), axis=0)

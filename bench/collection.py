@@ -137,9 +137,16 @@ class Writer(threading.Thread):
         self.collection, self.codes = collection, codes
         self.stopped = threading.Event()
         self.rounds = 0
+        self.error: Exception | None = None
 
     def run(self) -> None:
-        """Write."""
+        """Write; an error is kept."""
+        try:
+            self._write()
+        except Exception as error:  # noqa: BLE001  Raised by who joins.
+            self.error = error
+
+    def _write(self) -> None:
         rng = np.random.default_rng(1)
         while not self.stopped.is_set():
             turn = self.rounds % 2
@@ -194,6 +201,8 @@ def beside_writes(seconds_: float = 60.0, n: int = 10**6) -> dict[str, float]:
         finally:
             writer.stopped.set()
             writer.join()
+        if writer.error is not None:
+            raise writer.error
     return {
         "ratio": busy / quiet,
         "searches_a_second": busy,

@@ -70,8 +70,10 @@ class Serving:
         found = re.search(rb"content-length: (\d+)", came[:head_end], re.IGNORECASE)
         parts, missing = [came], head_end + int(found[1] if found else 0) - len(came)
         while missing > 0:
-            parts.append(self._connection.recv(1 << 20))
-            missing -= len(parts[-1])
+            if not (part := self._connection.recv(1 << 20)):
+                raise RuntimeError("the service has gone in the middle of an answer")
+            parts.append(part)
+            missing -= len(part)
         data = b"".join(parts)[head_end:]
         if int(came[9:12]) >= 400:
             raise RuntimeError(data.decode())
@@ -117,7 +119,7 @@ def in_turn(calls: list[Callable[[int], Any]], count: int, at_once: int = 1) -> 
     the processor's caches, and the others would clear those in between.
     """
     found = np.empty((count, len(calls)))
-    for first in range(-at_once, count, at_once):
+    for first in range(-max(5, at_once), count, at_once):
         for j, call in enumerate(calls):
             for i in range(first, min(first + at_once, count)):
                 start = time.perf_counter()

@@ -22,5 +22,10 @@ def replacing(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        folder_of_name = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder_of_name)
+        finally:
+            os.close(folder_of_name)
     finally:
         partial.unlink(missing_ok=True)

@@ -153,8 +153,9 @@ class Collection:
                 )
             rows, serials = self._rows.find_staged(ids)
             there = rows >= 0
-            new = self._record.insert(connection, batch, texts, half, serials[there])
-            self._rows.stage(ids, words, labels, new, rows[there])
+            with self._record.whole():
+                new = self._record.insert(connection, batch, texts, half, serials[there])
+                self._rows.stage(ids, words, labels, new, rows[there])
             if half is not None:
                 self._dimension = half.shape[1]
 
@@ -168,8 +169,9 @@ class Collection:
             self._check_there()
             rows, serials = self._rows.find_staged(unique)
             there = np.flatnonzero(rows >= 0)
-            self._record.delete(connection, serials[there])
-            self._rows.stage_deletion([unique[place] for place in there.tolist()], rows[there])
+            with self._record.whole():
+                self._record.delete(connection, serials[there])
+                self._rows.stage_deletion([unique[place] for place in there.tolist()], rows[there])
             return len(there)
 
         deleted: int = self._write(work, unique)
@@ -179,8 +181,9 @@ class Collection:
         def publish() -> None:
             self._rows.publish()
             self._record.publish(self._rows.version)
-            if self._touched is not None:
-                self._touched.update(ids)
+            # Another thread may set it to None at any moment.
+            if (touched := self._touched) is not None:
+                touched.update(ids)
 
         def undo() -> None:
             self._rows.undo()
@@ -200,9 +203,10 @@ class Collection:
         return Item(item_id, code, label, payload)
 
     def some(self, offset: int, limit: int) -> tuple[list[Item], int]:
-        """Items from a place on, in an order that holds while nothing is written; and how many."""
+        """Items from a place on, in the order in which they were put in; and how many."""
         view, rows = self.moment()
-        rows, n = rows[offset : offset + limit], len(rows)
+        n = len(rows)
+        rows = rows[np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]]
         with self._reading():
             codes = to_codes(view.words(rows), self._size)
             described = describe(view, rows, self._record)

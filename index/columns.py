@@ -17,6 +17,7 @@ from enum import Enum
 from itertools import chain
 from threading import Lock
 from typing import Any
+from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
@@ -144,14 +145,16 @@ class Block:
 class Column:
     """One field: a block of the rows of a segment, blocks of those of the tail after it."""
 
-    segment: Segment
+    segment: ref[Segment]
+    """Not kept for the column's sake: it has codes and tables that nobody else may need."""
     blocks: list[Block]
+    serials: NDArray[np.integer]
     tail: NDArray[np.int64]
-    """Serial numbers of the rows of the tail that are in it."""
+    """Serial numbers of the rows of the segment, and of those of the tail that are in it."""
 
     def covers(self, view: View) -> bool:
         """Whether all rows of a view are in it, in its order."""
-        return self.segment is view.segment and len(self.tail) >= len(view.tail)
+        return self.segment() is view.segment and len(self.tail) >= len(view.tail)
 
 
 class Columns:
@@ -171,9 +174,11 @@ class Columns:
                 column = self._kept.get(field)
                 if column is None or not column.covers(view):
                     column = self._extended(column, field, view)
+                    with self._lock:
+                        self._kept[field] = column
         with self._lock:
-            self._kept[field] = column
-            self._kept.move_to_end(field)
+            if field in self._kept:
+                self._kept.move_to_end(field)
             if len(self._kept) > _FIELDS:
                 self._kept.popitem(last=False)
         parts = [block.values.meeting(test)[block.places] for block in column.blocks]
@@ -182,22 +187,22 @@ class Columns:
     def _extended(self, column: Column | None, field: str, view: View) -> Column:
         if column is None:
             return self._split(self._read(field, view.serials()), view)
-        if column.segment is not view.segment:
+        if column.segment() is not view.segment:
             return self._split(self._carried(column, field, view.serials()), view)
-        tail = view.serials()[len(view.segment) :]
+        tail = view.tail_serials
         blocks = [*column.blocks, self._read(field, tail[len(column.tail) :])]
         if len(blocks) > _BLOCKS:
             blocks = [blocks[0], Block.join(blocks[1:])]
-        return Column(view.segment, blocks, tail)
+        return Column(ref(view.segment), blocks, view.segment.serials, tail)
 
     def _split(self, block: Block, view: View) -> Column:
         n = len(view.segment)
         blocks = [Block(block.values, part) for part in np.split(block.places, [n])]
-        return Column(view.segment, blocks, view.serials()[n:])
+        return Column(ref(view.segment), blocks, view.segment.serials, view.tail_serials)
 
     def _carried(self, column: Column, field: str, serials: NDArray[np.int64]) -> Block:
         """Values by serial number, read where the column has none."""
-        known = np.concatenate([column.segment.serials.astype(np.int64), column.tail])
+        known = np.concatenate([column.serials.astype(np.int64), column.tail])
         order = np.argsort(known)
         place = np.searchsorted(known, serials, sorter=order)
         place[place == len(known)] = 0

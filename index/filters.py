@@ -19,7 +19,7 @@ from index.view import View
 MAX_DEPTH = 8
 MAX_CONDITIONS = 64
 MAX_VALUES = 1000
-_FIELD = re.compile(r'[^\x00-\x1f"\\.]{1,64}(\.[^\x00-\x1f"\\.]{1,64}){0,7}')
+_FIELD = re.compile(r"[^\x00-\x1f.]{1,64}(\.[^\x00-\x1f.]{1,64}){0,7}")
 _COMPARE = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
 
 Leaf = Callable[[View, Columns], Mask]
@@ -75,8 +75,8 @@ class Filter:
             raise InvalidItems(f"a filter has at most {MAX_CONDITIONS} conditions")
         if not isinstance(key, str) or not _FIELD.fullmatch(key):
             raise InvalidItems(
-                "a field is up to 8 names with dots between them, each of 1 to 64 characters, no "
-                f"quotes or backslashes among them; got {key!r:.80}"
+                "a field is up to 8 names with dots between them, each of 1 to 64 characters; "
+                f"got {key!r:.80}"
             )
         test = self._test(key, value)
         if key == "label":

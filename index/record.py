@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
@@ -101,9 +102,10 @@ class Record:
                     for serial, data in zip(serials.tolist(), vectors, strict=True)
                 ),
             )
-        self._die(connection, replaced)
+        self._put_dead(connection, replaced)
         self._count(connection, len(batch) - len(replaced))
         self._staged_parts += staged
+        self._staged_dead += [replaced] if len(replaced) else []
         return serials
 
     def _put_texts(
@@ -126,15 +128,23 @@ class Record:
 
     def delete(self, connection: sqlite3.Connection, serials: NDArray[np.int64]) -> None:
         """Write that items are dead."""
-        self._die(connection, serials)
+        self._put_dead(connection, serials)
         self._count(connection, -len(serials))
+        self._staged_dead += [serials] if len(serials) else []
 
-    def _die(self, connection: sqlite3.Connection, serials: NDArray[np.int64]) -> None:
-        if len(serials):
-            self._put_dead(connection, serials)
-            self._staged_dead.append(serials)
+    @contextmanager
+    def whole(self) -> Iterator[None]:
+        """Nothing of the block stays staged where it fails: its writes are taken back alone."""
+        n_parts, n_dead = len(self._staged_parts), len(self._staged_dead)
+        try:
+            yield
+        except BaseException:
+            del self._staged_parts[n_parts:], self._staged_dead[n_dead:]
+            raise
 
     def _put_dead(self, connection: sqlite3.Connection, serials: NDArray[np.int64]) -> None:
+        if not len(serials):
+            return
         data = serials.astype("<i8").tobytes()
         connection.execute(
             "INSERT INTO deaths (collection, serials, checksum) VALUES (?, ?, ?)",

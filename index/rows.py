@@ -1,8 +1,8 @@
 """The items of a collection in memory: a segment at rest, a tail of what is new, what has died.
 
 Nothing that a reader can see is ever changed. Writes append rows to the tail and row numbers to the
-list of the dead; a view is the lengths of both at one moment, so it costs nothing to take, needs
-no lock to read, and shows batches whole. A new segment is built beside the old one from time to
+list of the dead; a view is the lengths of both at one moment, so it costs nothing to take, waits
+for no writer, and shows batches whole. A new segment is built beside the old one from time to
 time, and takes up what was written meanwhile when it replaces it.
 """
 

@@ -30,18 +30,18 @@ _AT_ONCE_SCANNED = 64
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """What an answer rests on.
+    """What an answer rests on: of the search, before pages are taken or neighbours reranked.
 
     Attributes
     ----------
     exact : bool
-        No item that is not in the answer is nearer than those that are.
+        No item that the filter allows and that has not been found is nearer than those that have.
     radius : int
-        Every code within this distance of the query has been looked at.
+        Every code within this distance of the query has been looked at, of what the filter allows.
     looked : int
         How many codes were.
     tie : int
-        How many items lie at the distance of the last neighbour, in the answer or not.
+        How many items lie at the distance of the last one found, in the answer or not.
     """
 
     exact: bool
@@ -86,18 +86,19 @@ class _Asked:
         n = len(view.segment)
         # Rows of the segment that may be found, None for all; and those of the tail, with codes.
         self.early: NDArray[np.bool_] | None
+        self._counts: NDArray[Any] | None
         if mask is None:
             self.early, n_allowed = view.early
             self.late, self.tail = view.late, view.late_words
+            self._counts = view.counts
         else:
             allowed = mask if view.alive is None else mask & view.alive
             self.early, self.late = allowed[:n], np.flatnonzero(allowed[n:])
             self.tail = view.tail[self.late]
             n_allowed = int(np.count_nonzero(self.early))
-        self.share = n_allowed / n if n else 0.0
-        self._counts: NDArray[Any] | None = None
-        if self.early is not None or self.segment.shares_codes:
             self._counts = self.segment.counts(self.early)
+        self.masked = mask is not None
+        self.share = n_allowed / n if n else 0.0
 
     def tables(self, n_queries: int) -> tuple[cost.Model, Tables] | None:
         """Cost model and tables, where they are expected to be cheaper than a scan."""
@@ -134,11 +135,8 @@ class _Asked:
         return self._answers(queries, hits, probe.radius, probe.looked)
 
     def _scanned(self) -> tuple[Words, NDArray[np.int64] | None]:
-        """The codes that a scan looks at, and which of all they are."""
-        if self.early is None or self._counts is None:
-            return self.segment.codes, None
-        there = np.flatnonzero(self._counts)
-        return self.segment.codes[there], there
+        """The codes that a scan looks at, and which of all they are; None for all."""
+        return self.segment.having(self._counts) if self.masked else self.view.left
 
     def _answers(
         self, queries: Words, base: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]

@@ -168,6 +168,13 @@ class Segment:
             return starts[1:] - starts[:-1]
         return np.bincount(self._code_of[allowed], minlength=len(self.codes))
 
+    def having(self, counts: NDArray[Any] | None) -> tuple[Words, NDArray[np.int64] | None]:
+        """Those of `codes` that are had, by `counts`, and which they are; None for all."""
+        if counts is None:
+            return self.codes, None
+        there = np.flatnonzero(counts)
+        return self.codes[there], there
+
     def members(
         self, codes: NDArray[np.int64], most: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

@@ -54,6 +54,11 @@ def write(collection: Collection, path: Path) -> int:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+        folder = os.open(path.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # For the name.
+        finally:
+            os.close(folder)
     except BaseException:
         partial.unlink(missing_ok=True)
         raise
@@ -79,7 +84,7 @@ def _write(collection: Collection, file: BinaryIO) -> int:
     block(json.dumps(described).encode())
     n = 0
     for ids, codes, labels, payloads, descriptors in collection.export():
-        texts = json.dumps([ids, payloads], ensure_ascii=False, separators=(",", ":"))
+        texts = json.dumps([ids, payloads], separators=(",", ":"))
         columns = [
             texts.encode(),
             codes.tobytes(),

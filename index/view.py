@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import cached_property
 from threading import Lock
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -102,6 +103,24 @@ class View:
     def late_words(self) -> Words:
         """The codes of those."""
         return self.tail if self.late is None else self.tail[self.late]
+
+    @cached_property
+    def counts(self) -> NDArray[Any] | None:
+        """How many rows of the segment have each of its codes; None for one each."""
+        early, _ = self.early
+        if early is None and not self.segment.shares_codes:
+            return None
+        return self.segment.counts(early)
+
+    @cached_property
+    def left(self) -> tuple[Words, NDArray[np.int64] | None]:
+        """The codes of the segment that rows have, and which of all they are, None for all."""
+        return self.segment.having(self.counts if self.early[0] is not None else None)
+
+    @property
+    def tail_serials(self) -> NDArray[np.int64]:
+        """The numbers of the rows of the tail."""
+        return self._serials
 
     def names(self, rows: NDArray[np.int64]) -> list[str]:
         """The ids of rows."""

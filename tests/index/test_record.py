@@ -7,6 +7,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -15,6 +16,8 @@ import numpy as np
 import pytest
 
 from index import AlreadyExists, Database, InvalidItems, NotFound, Store, Unreadable
+from index.record import Record
+from index.rows import Rows
 
 CODES = np.arange(6, dtype=np.uint8).reshape(-1, 1)
 IDS = list("abcdef")
@@ -76,6 +79,22 @@ def test_payloads_that_come_late_are_found(path: Path) -> None:
     with Opened(path) as store:
         assert contents(store)["b"][2] == {"late": True}
         assert contents(store)["a"][2] is None
+
+
+def test_pages_of_items_hold_while_nothing_is_written(path: Path) -> None:
+    ids = [f"{i * 7919 % 1000:03}" for i in range(1000)]
+    with Opened(path) as store:
+        collection = store.create("c", 8)
+        collection.upsert(ids[:600], np.zeros((600, 1), np.uint8))
+        store.settle()
+        collection.upsert(ids[600:], np.zeros((400, 1), np.uint8))
+        collection.delete(ids[::3])
+        first, of = collection.some(0, 300)
+        store.settle()
+        second, _ = collection.some(300, 400)
+        there = [item_id for i, item_id in enumerate(ids) if i % 3]
+        assert of == len(there)
+        assert [item.id for item in first + second] == there
 
 
 def test_a_dropped_collection_is_gone(path: Path) -> None:
@@ -238,6 +257,39 @@ def test_a_failed_write_leaves_memory_and_disk_alike(path: Path) -> None:
         with pytest.raises(sqlite3.IntegrityError, match="full"):
             collection.delete(IDS)
         assert contents(store) == before
+    with Opened(path) as store:
+        assert contents(store) == before
+
+
+@pytest.mark.parametrize("broken", [(Record, "_count"), (Rows, "stage"), (Rows, "stage_deletion")])
+def test_a_write_that_fails_midway_is_taken_back_alone(
+    broken: tuple[type, str], path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    with Opened(path) as store:
+        collection = store.create("c", 8)
+        collection.upsert(IDS, CODES)
+        with monkeypatch.context() as patch:
+            patch.setattr(*broken, fail)
+            writes: tuple[Callable[[], object], ...] = (
+                lambda: collection.upsert(["a", "new"], CODES[:2]),
+                lambda: collection.delete(["b"]),
+            )
+            failed = 0
+            for write in writes:
+                try:
+                    write()
+                except MemoryError:
+                    failed += 1
+            assert failed == (2 if broken[1] == "_count" else 1)
+        collection.upsert(["z"], CODES[:1])
+        before = contents(store)
+        record, (view, rows) = collection._record, collection.moment()
+        assert not np.isin(view.serials(rows), record._dead_serials()).any()
+        parts = record.database.read("SELECT first, n FROM parts ORDER BY first")
+        assert record._parts == parts
     with Opened(path) as store:
         assert contents(store) == before
 

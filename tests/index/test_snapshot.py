@@ -53,6 +53,14 @@ def test_what_comes_back_is_what_was_there(store: Store, tmp_path: Path) -> None
     assert [c.name for c in store.list()] == ["back", "c"]
 
 
+def test_text_that_is_no_unicode_comes_back_too(store: Store, tmp_path: Path) -> None:
+    collection = store.create("odd", 8)
+    collection.upsert(["a"], CODES[:1, :1], None, [{"text": "\ud800"}])
+    snapshot.write(collection, tmp_path / "odd.snapshot")
+    back = snapshot.read(store, tmp_path / "odd.snapshot", "back")
+    assert back.get("a").payload == {"text": "\ud800"}
+
+
 def test_it_is_of_one_moment(store: Store, tmp_path: Path) -> None:
     collection = store.get("c")
     done = False
