@@ -1,6 +1,6 @@
 """Class probabilities of all descriptors from the labels of a few: the teacher of the nets.
 
-torch is imported here and in `ranking.py`, nowhere else, and only in `fit`.
+torch is imported here, in `ranking.py` and in `training.py`, nowhere else, and only in `fit`.
 """
 
 from __future__ import annotations
@@ -107,11 +107,12 @@ def teach(
     """Learn the classes of all rows from those of a few.
 
     A first guess is kernel ridge regression on the labelled rows and their mirror images, with an
-    RBF kernel as wide as the median distance. Then `MEMBERS` classifiers of one hidden relu layer
-    are trained on all rows by AdamW, under mirroring, mixup and Gaussian noise; their targets are
-    the labels, and for the other rows what the members, averaged over a row and its mirror image,
-    held at the beginning of the round, brought to the class frequencies of the labels and
-    sharpened. So the descriptors without labels say where the classes part.
+    RBF kernel as wide as the median distance. Then two classifiers, of one hidden relu layer and
+    of two (`DEPTHS`), are trained on all rows by AdamW, under mirroring, mixup and Gaussian noise;
+    their targets are the labels, and for the other rows what both together, by a moving average of
+    their weights and over a row and its mirror image, held at the beginning of the round, brought
+    to the class frequencies of the labels and sharpened. So the descriptors without labels say
+    where the classes part.
 
     Parameters
     ----------
@@ -121,7 +122,7 @@ def teach(
         Labels of two classes or more, -1 for a row without. The class frequencies of the labelled
         rows are taken for those of all rows.
     hidden : int
-        Units of the hidden layer.
+        Units of the layer of the first; those of the second have `DEEP` times as many.
     mirror : sequence of int, optional
         ``X[:, mirror]`` are descriptors of the mirror images.
     noise : float
