@@ -384,6 +384,11 @@ class Service:
         """What a collection reranks by: descriptors of the queries, or their projections."""
         queries: Any = descriptors
         if queries is None:
+            if not collection.keep_descriptors:
+                raise InvalidInput(
+                    f"collection {collection.name!r} keeps no descriptors: to rerank, ask with "
+                    "those of the queries in place of ids"
+                )
             queries = collection.descriptors(ids or [])
         if by is None:
             by = "descriptors" if collection.keep_descriptors else "bits"

@@ -143,6 +143,9 @@ def test_filters_pages_and_proofs(small: TestClient) -> None:
     assert [near["id"] for near in ask(filter={"not": {"n": None}})["results"][0]] == ["c/d e", "b"]
     scored = ask(k=3, rerank=3)["results"][0]
     assert [near["score"] for near in scored] == sorted(near["score"] for near in scored)
+    by_ids = small.post(f"{URL}/query", json={"ids": ["a"], "k": 1, "rerank": 3})
+    assert by_ids.status_code == 422
+    assert "those of the queries in place of ids" in by_ids.json()["detail"]
 
 
 def test_descriptors_that_are_kept_rerank_and_are_encoded_anew(client: TestClient) -> None:
