@@ -16,6 +16,8 @@ THREADS = max(1, min(cpu_count() or 1, faiss.omp_get_max_threads()))
 POOL = ThreadPoolExecutor(THREADS, "scan")
 # Below this many queries numpy's scan is faster than Faiss's with its threads.
 _FEW = 4
+# A radius that leaves no more than so many times k is near enough to go without a bound.
+_NEAR = 8
 # Faiss's heap of the nearest grows slow beyond.
 _MOST_HEAP = 512
 
@@ -35,14 +37,15 @@ class Hits(NamedTuple):
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def scan(words: Words, queries: Words, k: int, radius: int) -> Hits:
+def scan(words: Words, queries: Words, k: int, radius: int | NDArray[np.int64]) -> Hits:
     """For each query all codes within `radius` that are no farther than the k-th nearest.
 
-    Ties at the k-th place are returned in full.
+    Ties at the k-th place are returned in full. `radius` is one for all or one a query, (q,).
     """
     n = len(words)
     if n == 0 or len(queries) == 0 or k < 1:
         return Hits.join([])
+    radius = np.broadcast_to(radius, len(queries))
     few = len(queries) < _FEW
     wanted = min(n, 2 * k + 32)
     if few or wanted > _MOST_HEAP:
@@ -62,10 +65,15 @@ def scan(words: Words, queries: Words, k: int, radius: int) -> Hits:
     return Hits.join([found, _each(words, queries, rest, k, radius)])
 
 
-def _each(words: Words, queries: Words, which: NDArray[np.int64], k: int, radius: int) -> Hits:
+def _each(
+    words: Words, queries: Words, which: NDArray[np.int64], k: int, radius: NDArray[np.int64]
+) -> Hits:
     def one(query: int) -> Hits:
         apart = distances(words, queries[query])
-        rows = np.flatnonzero(apart <= min(_kth_bound(apart, k), radius))
+        within = apart <= radius[query]
+        if np.count_nonzero(within) > _NEAR * k:
+            within = apart <= min(_kth_bound(apart, k), radius[query])
+        rows = np.flatnonzero(within)
         near = apart[rows]
         counts = np.bincount(near) if len(near) else np.zeros(1, np.int64)
         kth = int(np.searchsorted(np.cumsum(counts), k))

@@ -142,20 +142,28 @@ class _Asked:
         self, queries: Words, base: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]
     ) -> list[Answer]:
         """Answers from codes of the segment, with those of the tail, which is always scanned."""
-        new = flat.scan(self.tail, queries, self.k, self.reach)
-        return self._cut(len(queries), base, new, radius, looked + len(self.tail))
-
-    def _cut(
-        self, nq: int, base: Hits, new: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]
-    ) -> list[Answer]:
-        """The k nearest of the codes found, as rows."""
-        width = self.n_bits + 1
+        nq, width = len(queries), self.n_bits + 1
         weights = None if self._counts is None else self._counts[base.row]
         near = np.bincount(base.query * width + base.distance, weights, nq * width)
-        near = near.astype(np.int64) + np.bincount(
-            new.query * width + new.distance, minlength=nq * width
+        near = near.astype(np.int64).reshape(nq, width)
+        # What the tail has beyond the k-th of the segment is not among the k nearest.
+        reach = np.minimum(self.reach, (np.cumsum(near, axis=1) < self.k).sum(axis=1))
+        new = flat.scan(self.tail, queries, self.k, reach)
+        near += np.bincount(new.query * width + new.distance, minlength=nq * width).reshape(
+            nq, width
         )
-        near = near.reshape(nq, width)
+        return self._cut(near, base, new, radius, looked + len(self.tail))
+
+    def _cut(
+        self,
+        near: NDArray[np.int64],
+        base: Hits,
+        new: Hits,
+        radius: NDArray[np.int64],
+        looked: NDArray[np.int64],
+    ) -> list[Answer]:
+        """The k nearest of the codes found, as rows; `near` counts them, by query and distance."""
+        nq, width = near.shape
         within = np.cumsum(near, axis=1)
         # The distance of the last neighbour: of the k-th, or of the farthest where there are fewer.
         last = (within < np.minimum(self.k, within[:, -1])[:, None]).sum(axis=1)
