@@ -207,7 +207,11 @@ class Calls:
 
     @_call("POST", "/v1/collections/{name}/snapshots")
     def snapshot(self, name: str) -> Sent[schemas.SnapshotOut]:
-        """Write a collection to a file in `snapshots/` of the data directory."""
+        """Write a collection to a file in `snapshots/` of the data directory.
+
+        With many millions of items it takes minutes: longer than a client waits by default, so
+        make one with a `timeout` to match; for `restore` likewise.
+        """
         return Sent(_as(schemas.SnapshotOut), {"name": name})
 
     @_call("POST", "/v1/collections/{name}/restore")
