@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 import secrets
 import sqlite3
 import time
@@ -11,6 +12,8 @@ from pathlib import Path
 
 PREFIX = "bitcell_"
 READ, WRITE = "read", "write"
+# Where SQLite's file format keeps a counter that every change of the file raises (section 1.3.7).
+_CHANGES = 24
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY,
@@ -47,6 +50,10 @@ class Keys:
             path, isolation_level=None, check_same_thread=False, timeout=5
         )
         self._connection.execute(_SCHEMA)
+        # Open as long as the connection: to close a file drops the locks that SQLite has on it.
+        self._file = os.open(path, os.O_RDONLY)
+        self._changes: bytes | None = None
+        self._any = False
 
     def create(self, name: str, scope: str) -> tuple[Key, str]:
         """A new key and its secret, which is shown now and never again."""
@@ -80,12 +87,17 @@ class Keys:
         return Key(*row) if row else None
 
     def any(self) -> bool:
-        """Whether there are any."""
-        return bool(self._connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").fetchone()[0])
+        """Whether there are any: asked at each request, so the file is, where it has changed."""
+        changes = os.pread(self._file, 4, _CHANGES)
+        if changes != self._changes:
+            row = self._connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").fetchone()
+            self._any, self._changes = bool(row[0]), changes
+        return self._any
 
     def close(self) -> None:
         """Close the file."""
         self._connection.close()
+        os.close(self._file)
 
 
 def _hash(secret: str) -> bytes:

@@ -203,6 +203,20 @@ def test_the_command_line_makes_lists_and_revokes(
     assert isinstance(wrong.exception, ValueError)
 
 
+def test_a_service_sees_at_once_what_the_command_line_does_to_its_keys(tmp_path: Path) -> None:
+    asked, written = Keys(tmp_path), Keys(tmp_path)
+    for _ in range(50):
+        assert not asked.any()
+        first, second = (written.create(name, READ)[0].id for name in ("a", "b"))
+        assert asked.any()
+        written.revoke(first)
+        assert asked.any()
+        written.revoke(second)
+    assert not asked.any()
+    asked.close()
+    written.close()
+
+
 def test_the_service_refuses_to_listen_elsewhere_without_keys(tmp_path: Path) -> None:
     run = subprocess.run(
         [sys.executable, "-c", "from app.cli import main; main()", "serve", "--host", "0.0.0.0"],
