@@ -6,6 +6,7 @@ RUN /opt/bitcell/bin/pip install --no-cache-dir --require-hashes -r /tmp/require
  && find /opt/bitcell -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} +
 COPY pyproject.toml README.md LICENSE /src/
 COPY app /src/app
+COPY bitcodes /src/bitcodes
 COPY hashing /src/hashing
 COPY index /src/index
 RUN /opt/bitcell/bin/pip install --no-cache-dir --no-deps /src \

@@ -10,16 +10,16 @@ from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
-from app import npy
-from app.access import Access
-from app.demo import make_demo
-from app.errors import add_handlers
-from app.limits import Limits
-from app.observe import Observe
-from app.openapi import document
-from app.routes import benchmarks, collections, encoders, gist, health, home, items, jobs
-from app.service import Service
-from app.settings import Settings
+from app.http import npy
+from app.http.middleware.access import Access
+from app.http.middleware.limits import Limits
+from app.http.middleware.request_log import Observe
+from app.http.openapi import document
+from app.http.problems import add_handlers
+from app.http.routes import benchmarks, collections, encoders, gist, health, home, items, jobs
+from app.service.demo import make_demo
+from app.service.service import Service
+from app.service.settings import Settings
 
 _DESCRIPTION = "Descriptors in, short binary codes out, exact neighbours by Hamming distance."
 # Less than this goes in a packet or two either way.

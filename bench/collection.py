@@ -17,7 +17,8 @@ from typing import Any
 import numpy as np
 
 from bench.index import Codes, K, clustered, seconds, uniform
-from index import Collection, Database, Filter, Store, Unreadable, snapshot
+from index import Collection, Database, Filter, Store, Unreadable
+from index.storage import snapshot
 
 
 @contextmanager

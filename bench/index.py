@@ -15,12 +15,12 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from bitcodes import to_words
 from hashing import make_hasher
-from index.ids import pack
-from index.rows import Rows
-from index.search import search
-from index.segment import Batch
-from index.words import to_words
+from index.memory.ids import pack
+from index.memory.rows import Rows
+from index.memory.segment import Batch
+from index.search.exact import search
 
 K = 10
 QUERIES = 1000

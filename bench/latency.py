@@ -25,8 +25,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.client import Client
-from app.service import Service
-from app.settings import Settings
+from app.service.service import Service
+from app.service.settings import Settings
 
 ITEMS, DIMENSION, BITS = 60_000, 384, 48
 SINGLE, BATCH, BATCHES = 1000, 1000, 15
@@ -39,7 +39,14 @@ class Serving:
     def __init__(self, folder: Path) -> None:
         with (folder / "log").open("wb") as log_file:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0"],
+                [
+                    sys.executable,
+                    "-c",
+                    "from app.cli.main import main; main()",
+                    "serve",
+                    "--port",
+                    "0",
+                ],
                 env=os.environ
                 | {
                     "BITCELL_DATA_DIR": str(folder),

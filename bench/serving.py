@@ -22,7 +22,7 @@ def measure() -> dict[str, float]:
 def _start(folder: str) -> tuple[float, float]:
     start = time.perf_counter()
     process = subprocess.Popen(
-        [sys.executable, "-c", "from app.cli import main; main()", "serve", "--port", "0"],
+        [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
         env=os.environ | {"BITCELL_DATA_DIR": folder},
         stderr=subprocess.PIPE,
         text=True,

@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from hashing.agh import AGH
 from hashing.base import Hasher, NotFitted, check_parameter_names
-from hashing.checks import InvalidInput
-from hashing.diffhash import DiffHash
-from hashing.itq import ITQ
-from hashing.ksh import KSH
-from hashing.lsh import LSH
-from hashing.net import Net1, Net2
-from hashing.random_net import RandomNet1, RandomNet2
-from hashing.sdh import SDH
-from hashing.ssh import SSH
+from hashing.methods.agh import AGH
+from hashing.methods.diffhash import DiffHash
+from hashing.methods.itq import ITQ
+from hashing.methods.ksh import KSH
+from hashing.methods.lsh import LSH
+from hashing.methods.random_net import RandomNet1, RandomNet2
+from hashing.methods.sdh import SDH
+from hashing.methods.ssh import SSH
+from hashing.nets.net import Net1, Net2
 from hashing.storage import BadEncoder, load_hasher
+from hashing.validation import InvalidInput
 
 HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,

@@ -11,8 +11,15 @@ from typing import Any, ClassVar, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hashing.checks import BLOCK, InvalidInput, as_descriptors, as_labels, check_finite, check_int
-from hashing.codes import Codes, code_size, pack
+from bitcodes import Codes, code_size, pack
+from hashing.validation import (
+    BLOCK,
+    InvalidInput,
+    as_descriptors,
+    as_labels,
+    check_finite,
+    check_int,
+)
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
 

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.atomic_file import replacing
 from hashing.base import Hasher, NotFinite
-from hashing.checks import InvalidInput, check_int
-from hashing.files import replacing
+from hashing.validation import InvalidInput, check_int
 
 FORMAT = 1
 KEY = "bitcell"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from index.collection import Collection
-from index.database import Database
 from index.errors import (
     AlreadyExists,
     Full,
@@ -14,10 +13,11 @@ from index.errors import (
     Replaced,
     Unreadable,
 )
-from index.filters import Filter
-from index.items import Found, Item, Neighbour
-from index.search import Certificate
+from index.search.exact import Certificate
+from index.search.filters import Filter
+from index.storage.database import Database
 from index.store import Store
+from index.types import Found, Item, Neighbour
 
 __all__ = [
     "AlreadyExists",

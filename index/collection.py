@@ -11,22 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from index.answers import describe, found, with_codes
-from index.checks import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
-from index.columns import Columns
-from index.database import Database
+from bitcodes import Codes, code_size, to_codes, to_words
 from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
-from index.filters import Filter
-from index.ids import pack
-from index.items import Found, Item
-from index.memory import give_back
-from index.record import Record
-from index.rerank import by_bits, by_descriptor
-from index.rows import Rows
-from index.search import Answer, search
-from index.segment import Batch
-from index.view import View
-from index.words import Codes, to_codes, to_words
+from index.memory.columns import Columns
+from index.memory.ids import pack
+from index.memory.rows import Rows
+from index.memory.segment import Batch
+from index.memory.trim import give_back
+from index.memory.view import View
+from index.search.exact import Answer, search
+from index.search.filters import Filter
+from index.search.rerank import by_bits, by_descriptor
+from index.search.results import describe, found, with_codes
+from index.storage.database import Database
+from index.storage.record import Record
+from index.types import Found, Item
+from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
 
 CHUNK = 4096
 
@@ -68,7 +68,7 @@ class Collection:
         self._database = database
         self._wake = wake
         self._gone: NotFound | None = None
-        self._size = (n_bits + 7) // 8
+        self._size = code_size(n_bits)
         self._record = Record(database, key, self._size)
         self._rows = Rows(n_bits, self._record.load())
         self._columns = Columns(self._record)

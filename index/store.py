@@ -10,14 +10,14 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from index import migrate
+from bitcodes import Codes
 from index.collection import Collection
-from index.database import Database
 from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
 from index.maintenance import Maintenance
-from index.reencode import copy_all, copy_written
-from index.schema import SCHEMA
-from index.words import Codes
+from index.reencoding import copy_all, copy_written
+from index.storage import migrate
+from index.storage.database import Database
+from index.storage.schema import SCHEMA
 
 T = TypeVar("T")
 

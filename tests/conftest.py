@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.benchmark.datasets import Dataset, load_dataset
+from app.datasets.formats import Dataset, load_dataset
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.benchmark.datasets import Dataset
 from app.benchmark.metrics import (
     Positions,
     euclidean_distances,
@@ -20,12 +19,13 @@ from app.benchmark.metrics import (
     rank_codes,
     rank_euclidean,
 )
-from app.benchmark.protocol import Split
 from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
+from app.benchmark.splits import Split
+from app.datasets.formats import Dataset
+from bitcodes import code_size, hamming
 from hashing import HASHERS, InvalidInput, make_hasher
 from hashing.base import MAX_BITS
-from hashing.checks import check_int
-from hashing.codes import code_size, hamming
+from hashing.validation import check_int
 
 RAW = "raw"
 METHODS = (RAW, *HASHERS)

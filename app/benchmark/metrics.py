@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
-from hashing.checks import InvalidInput
-from hashing.codes import Codes, hamming, unpack
+from bitcodes import Codes, asymmetric_distances, hamming, unpack
+from hashing.validation import InvalidInput
 
 Labels = NDArray[np.integer[Any]]
 Positions = NDArray[np.intp]
@@ -175,11 +175,12 @@ def rank_asymmetric(
     query_labels, db_codes, db_labels
         As for `average_precision`.
     """
-    signs = 1 - 2.0 * unpack(db_codes, projections.shape[1])
-    _check(projections, query_labels, signs, db_labels)
+    bits = unpack(db_codes, projections.shape[1]).astype(np.float64)
+    _check(projections, query_labels, bits, db_labels)
     for rows in _blocks(len(projections), len(db_codes)):
         relevant = _relevant(query_labels[rows], db_labels)
-        for distance, hit in zip(_rounded(projections[rows] @ signs.T), relevant, strict=True):
+        distances = _rounded(asymmetric_distances(projections[rows], bits))
+        for distance, hit in zip(distances, relevant, strict=True):
             yield _rank(distance, hit)
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, TypeAdapter
 
-from app import schemas
+from app.http import schemas
 
 if TYPE_CHECKING:
     from app.client.connection import AsyncClient, Client

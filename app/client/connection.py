@@ -14,9 +14,9 @@ import httpx2
 import numpy as np
 from numpy.typing import ArrayLike
 
-from app import schemas
 from app.client.calls import Call, Calls, Sent
 from app.client.errors import BitcellError, JobFailed, Unreachable, error_of
+from app.http import schemas
 
 T = TypeVar("T")
 BATCH = 10_000

@@ -7,7 +7,7 @@ from typing import Any
 
 import httpx2
 
-from app.schemas import JobOut
+from app.http.schemas import JobOut
 
 
 class BitcellError(Exception):

@@ -11,7 +11,7 @@ import structlog
 from fastapi.testclient import TestClient
 
 from app.main import create_app
-from app.settings import Settings
+from app.service.settings import Settings
 
 NPY = {"Content-Type": "application/x-npy"}
 

@@ -13,8 +13,8 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 from threadpoolctl import threadpool_limits
 
+from bitcodes import pack, unpack
 from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_hasher
-from hashing.codes import pack, unpack
 from tests.methods import quick
 
 N_BITS = 20  # not a multiple of 8

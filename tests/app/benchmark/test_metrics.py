@@ -17,8 +17,8 @@ from app.benchmark.metrics import (
     rank_asymmetric,
 )
 from app.benchmark.ranking import harmonic_numbers
+from bitcodes import hamming, pack
 from hashing import InvalidInput
-from hashing.codes import hamming, pack
 
 
 def precision_of(ranking: list[bool]) -> float:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from app.benchmark.metrics import bootstrap_interval, nearest, rank_codes, rank_euclidean
-from hashing.codes import hamming, pack
+from bitcodes import hamming, pack
 
 
 def orders(distances: NDArray[Any]) -> list[tuple[int, ...]]:

@@ -17,15 +17,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.benchmark import plots
-from app.benchmark.datasets import Dataset
 from app.benchmark.measure import rows
-from app.benchmark.plots import BOTTOM, LEFT, RIGHT, TOP, style
-from app.benchmark.protocol import UNSEEN, Protocol
-from app.benchmark.published import CIFAR10
-from app.benchmark.report import POLICY, render
+from app.benchmark.report import plots
+from app.benchmark.report.pictures import SIDE, shown_length
+from app.benchmark.report.plots import BOTTOM, LEFT, RIGHT, TOP, style
+from app.benchmark.report.published import CIFAR10
+from app.benchmark.report.render import POLICY, render
 from app.benchmark.run import run
-from app.benchmark.sheet import SIDE, shown_length
+from app.benchmark.splits import UNSEEN, Protocol
+from app.datasets.formats import Dataset
 
 VOID = {"meta", "link", "rect", "path", "polyline"}
 BLANK = "\N{EN DASH}"

@@ -1,0 +1,38 @@
+"""Figures from the literature, to stand beside measured ones."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from app.benchmark.measure import RAW
+from app.benchmark.splits import RETRIEVAL
+
+SOURCE = (
+    "A. M. Bronstein, “Deep Neural Networks: A Universal Classification Strategy?”, 2016: "
+    "all 60,000 items of CIFAR-10, GIST descriptors of dimension 384"
+)
+
+# Method to code length to mAP, in %; `raw` has no length.
+CIFAR10: dict[str, dict[int | None, float]] = {
+    RAW: {None: 19.16},
+    "diffhash": {12: 14.72, 24: 13.35, 48: 12.85},
+    "ssh": {12: 15.42, 24: 16.75, 48: 17.06},
+    "agh": {12: 15.46, 24: 15.29, 48: 15.15},
+    "ksh": {12: 25.79, 24: 29.01, 48: 30.84},
+    "net-1": {12: 31.48, 24: 35.41, 48: 36.79},
+    "net-2": {12: 45.42, 24: 49.88, 48: 50.46},
+}
+
+
+def published(result: dict[str, Any]) -> dict[str, dict[int | None, float]]:
+    """The published mAP, in %, that the rows of this result may be held against; mostly none.
+
+    Only of CIFAR-10 under its usual protocol: elsewhere the figures would mean something else.
+    """
+    dataset = result["dataset"]
+    same = (
+        dataset["name"].startswith("cifar10")
+        and (dataset["classes"], dataset["dimension"]) == (10, 384)
+        and result["protocol"]["name"] == RETRIEVAL
+    )
+    return CIFAR10 if same else {}

@@ -1,0 +1,1 @@
+"""Datasets: file formats and those that are built in or fetched."""

@@ -1,0 +1,230 @@
+"""CIFAR-10 as a dataset: its binary archive, and the GIST descriptors of its images."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import os
+import shutil
+import tarfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx2 as httpx
+import numpy as np
+from numpy.typing import NDArray
+from rich.console import Console
+from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn
+
+from hashing.atomic_file import replacing
+from hashing.gist import Gist
+
+URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
+SIZE = 170_052_171
+# As TensorFlow Datasets lists it; the authors' page gives the MD5 c32a1d4ab5d03f1284b67883e8d87530.
+SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
+TIMEOUT = 30.0  # seconds without a byte
+
+FOLDER = "cifar-10-batches-bin"
+BATCHES = [f"{FOLDER}/data_batch_{i}.bin" for i in range(1, 6)] + [f"{FOLDER}/test_batch.bin"]
+NAMES = f"{FOLDER}/batches.meta.txt"
+MAX_NAMES_BYTES = 4096  # the published file has 61
+RECORDS = 10_000  # in a batch
+CLASSES = 10
+SIDE = 32
+BLOCK = 1_000  # images that are described between two writes
+
+
+class BadArchive(ValueError):
+    """A file that is not CIFAR-10 in its binary layout; says what was expected."""
+
+
+class DownloadFailed(OSError):
+    """The archive could not be downloaded, or is not the published one."""
+
+
+def fetch(
+    data_dir: Path, archive: Path | None = None, *, transport: httpx.BaseTransport | None = None
+) -> Path:
+    """Make the dataset `cifar10`, going on where an earlier call was stopped.
+
+    Parameters
+    ----------
+    data_dir : Path
+        Where Bitcell keeps its data.
+    archive : Path, optional
+        CIFAR-10 in its binary layout; any packing of it. Without it the published archive is
+        downloaded and its checksum verified.
+    transport : httpx.BaseTransport, optional
+        What carries the download, instead of the network.
+
+    Returns
+    -------
+    Path
+        `datasets/cifar10.npz` in `data_dir`: the 50,000 images for training in the archive's
+        order, then the 10,000 for testing.
+
+    Raises
+    ------
+    BadArchive
+    DownloadFailed
+    OSError
+    """
+    out = data_dir / "datasets" / "cifar10.npz"
+    partial = out.with_name("cifar10.partial")
+    if out.exists():
+        Console(stderr=True).out(f"{out} is there already; remove it to make it anew")
+    else:
+        arrays = _read(archive or _download(data_dir / "downloads", transport))
+        partial.mkdir(parents=True, exist_ok=True)
+        descriptors = _describe(arrays["images"], partial)
+        with replacing(out, partial) as file:
+            np.savez(file, descriptors=descriptors, mirror=Gist().mirror, **arrays)
+    shutil.rmtree(partial, ignore_errors=True)
+    return out
+
+
+def _download(folder: Path, transport: httpx.BaseTransport | None) -> Path:
+    archive = folder / URL.rpartition("/")[2]
+    if archive.exists():
+        return archive
+    folder.mkdir(parents=True, exist_ok=True)
+    part = archive.with_name(f"{archive.name}.part")
+    part.touch()
+    if part.stat().st_size < SIZE:
+        try:
+            with httpx.Client(
+                transport=transport, timeout=TIMEOUT, follow_redirects=True
+            ) as client:
+                _receive(client, part)
+        except httpx.HTTPError as error:
+            raise _failed(part, f"{type(error).__name__}: {error}") from None
+    if part.stat().st_size < SIZE:
+        raise _failed(part, "the connection ended early")
+    with part.open("rb") as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != SHA256:
+        part.unlink()
+        raise DownloadFailed(f"{URL}: expected SHA-256 {SHA256}, got {found}; the file is removed")
+    return part.replace(archive)
+
+
+def _receive(client: httpx.Client, part: Path) -> None:
+    """Append to `part` what it lacks, or write it anew if the server does not send from there."""
+    start = part.stat().st_size
+    headers = {"Accept-Encoding": "identity"}
+    if start:
+        headers["Range"] = f"bytes={start}-"
+    with client.stream("GET", URL, headers=headers) as response:
+        status, length = response.status_code, response.headers.get("content-length", "any")
+        rest = f"bytes {start}-{SIZE - 1}/{SIZE}"
+        if status == 206 and response.headers.get("content-range") == rest:
+            begin = start
+        elif status == 200 and length in ("any", str(SIZE)):
+            begin = 0
+        elif start and status in (206, 416):  # it cannot go on from there
+            os.truncate(part, 0)
+            _receive(client, part)
+            return
+        else:
+            got = f"{status} {response.reason_phrase} with {length} bytes"
+            raise _failed(part, f"expected status 200 with {SIZE} bytes, got {got}")
+        with part.open("ab") as file, _bar(DownloadColumn()) as bar:
+            file.truncate(begin)
+            task = bar.add_task("downloading", total=SIZE, completed=begin)
+            for chunk in response.iter_raw():  # not unpacked, whatever encoding the server claims
+                file.write(chunk)
+                bar.advance(task, len(chunk))
+                if file.tell() > SIZE:
+                    break
+            file.flush()
+            os.fsync(file.fileno())
+
+
+def _failed(part: Path, reason: str) -> DownloadFailed:
+    return DownloadFailed(
+        f"{URL}: {reason}. {part.stat().st_size:,} of {SIZE:,} bytes are here; the same command "
+        "goes on from there, and --archive takes a copy from elsewhere"
+    )
+
+
+def _read(archive: Path) -> dict[str, Any]:
+    """The arrays of the dataset but `descriptors`, in the order of `BATCHES`."""
+    images = np.empty((len(BATCHES), RECORDS, SIDE, SIDE, 3), np.uint8)
+    labels = np.empty((len(BATCHES), RECORDS), np.int64)
+    names: list[str] = []
+    for member, content in _members(archive):
+        where = f"{archive}: {member}"
+        if member == NAMES:
+            names = content.decode(errors="replace").split()
+            if len(names) != CLASSES:
+                raise BadArchive(f"{where}: expected {CLASSES} class names, got {len(names)}")
+            continue
+        records = np.frombuffer(content, np.uint8).reshape(RECORDS, -1)
+        batch = BATCHES.index(member)
+        labels[batch] = records[:, 0]
+        images[batch] = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
+        if (most := labels[batch].max()) >= CLASSES:
+            record = labels[batch].argmax()
+            raise BadArchive(
+                f"{where}: expected labels below {CLASSES}, got {most} in record {record}"
+            )
+    ids = [f"train-{i:05d}" for i in range(5 * RECORDS)]
+    ids += [f"test-{i:05d}" for i in range(RECORDS)]
+    return {
+        "images": images.reshape(-1, SIDE, SIDE, 3),
+        "labels": labels.ravel(),
+        "ids": np.array(ids),
+        "class_names": np.array(names),
+    }
+
+
+def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
+    """Name and content of each expected member; none is read before its size is checked."""
+    sizes = dict.fromkeys(BATCHES, RECORDS * (1 + 3 * SIDE * SIDE)) | {NAMES: MAX_NAMES_BYTES}
+    others = []
+    try:
+        with gzip.open(archive) as stream, tarfile.open(fileobj=stream, mode="r:") as tar:
+            for member in tar:
+                if member.name not in sizes:
+                    others.append(repr(member.name))
+                    continue
+                size, most = member.size, sizes.pop(member.name)
+                content = tar.extractfile(member) if member.isreg() else None
+                if content is None or size > most or (size < most and member.name != NAMES):
+                    at_most = "at most " if member.name == NAMES else ""
+                    got = f"{size:,}" if content else "a link or a folder"
+                    message = f"expected a file of {at_most}{most:,} bytes, got {got}"
+                    raise BadArchive(f"{archive}: {member.name}: {message}")
+                yield member.name, content.read()
+            while stream.read(1 << 20):  # gzip's own checksum is at the end
+                pass
+    except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
+        raise BadArchive(f"{archive}: expected a whole tar.gz: {error}") from None
+    if sizes:
+        found = f"found {', '.join(others[:3])}" if others else "found nothing else"
+        raise BadArchive(f"{archive}: expected also {', '.join(sizes)}; {found}")
+
+
+def _describe(images: NDArray[np.uint8], partial: Path) -> NDArray[np.float32]:
+    """GIST of the images. A block's file is named by its pixels: no other can pass for it."""
+    gist = Gist()
+    blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
+    files = [partial / f"{hashlib.sha256(block.data).hexdigest()}.npy" for block in blocks]
+    todo = [(block, file) for block, file in zip(blocks, files, strict=True) if not file.exists()]
+    with _bar(MofNCompleteColumn()) as bar:
+        done = len(images) - sum(len(block) for block, _ in todo)
+        task = bar.add_task("describing", total=len(images), completed=done)
+        for block, path in todo:
+            descriptors = gist.transform(block)
+            with replacing(path, partial) as file:
+                np.save(file, descriptors)
+            bar.advance(task, len(block))
+    return np.concatenate([np.load(path, allow_pickle=False) for path in files])
+
+
+def _bar(column: ProgressColumn) -> Progress:
+    columns = *Progress.get_default_columns(), column
+    return Progress(*columns, console=Console(stderr=True), transient=True)

@@ -1,0 +1,20 @@
+"""What handlers ask for."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Request
+
+from app.http.bodies import Raw, raw_body
+from app.service.service import Service
+
+
+# Not a plain function: FastAPI would run it in a thread.
+async def _service(request: Request) -> Service:
+    service: Service = request.app.state.service
+    return service
+
+
+ServiceDep = Annotated[Service, Depends(_service)]
+BodyDep = Annotated[Raw, Depends(raw_body)]

@@ -1,0 +1,59 @@
+"""Benchmarks: start one, look at it."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import HTMLResponse
+
+from app.benchmark.measure import rows
+from app.benchmark.report.render import POLICY
+from app.benchmark.splits import Protocol
+from app.datasets.formats import known_datasets
+from app.http import schemas
+from app.http.bodies import takes
+from app.http.dependencies import BodyDep, ServiceDep
+
+router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
+datasets = APIRouter(prefix="/v1/datasets", tags=["benchmarks"])
+
+
+@router.post("", status_code=202, openapi_extra=takes(schemas.NewBenchmark))
+def start_benchmark(
+    body: BodyDep, request: Request, response: Response, service: ServiceDep
+) -> schemas.Accepted:
+    """Measure methods at code lengths on a dataset or a collection: a job of that id."""
+    new = body.parse(schemas.NewBenchmark)
+    table = rows(new.methods, new.bits)
+    protocol = Protocol(new.protocol, new.queries_per_class, new.labels_per_class)
+    seeds = [new.seed] if new.seeds is None else new.seeds
+    benchmark = service.start_benchmark(
+        table, protocol, seeds, dataset=new.dataset, collection=new.collection
+    )
+    url = request.url_for("show_benchmark", benchmark=benchmark).path
+    response.headers["Location"] = url
+    return schemas.Accepted(id=benchmark, url=url)
+
+
+@router.get("")
+def list_benchmarks(service: ServiceDep) -> list[schemas.JobOut]:
+    """All benchmarks, the newest first, without their results."""
+    return [schemas.JobOut(**found) for found in service.jobs.newest("benchmark")]
+
+
+@datasets.get("")
+def list_datasets(service: ServiceDep) -> list[str]:
+    """The datasets that benchmarks and trainings can name."""
+    return list(known_datasets(service.settings.data_dir))
+
+
+@router.get("/{benchmark}")
+def show_benchmark(benchmark: str, service: ServiceDep) -> schemas.JobOut:
+    """State and progress, and when it is done the table."""
+    return schemas.JobOut(**service.jobs.get(benchmark, "benchmark"))
+
+
+@router.get("/{benchmark}/report", response_class=HTMLResponse)
+def report(benchmark: str, service: ServiceDep) -> HTMLResponse:
+    """One HTML page with the table, plots and, where the dataset has images, pictures."""
+    page = service.jobs.output(benchmark, "benchmark")
+    return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

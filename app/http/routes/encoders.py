@@ -1,0 +1,122 @@
+"""Encoders: make, list, show, use, drop."""
+
+from __future__ import annotations
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from fastapi.responses import JSONResponse
+
+from app.http import npy, schemas
+from app.http.bodies import npy_response, takes
+from app.http.dependencies import BodyDep, ServiceDep
+from app.service.encoders import Encoder
+from hashing import HASHERS, InvalidInput
+
+router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
+methods = APIRouter(prefix="/v1/methods", tags=["encoders"])
+
+_DATA_FREE = {method for method, cls in HASHERS.items() if cls.data_free}
+_FILE = {
+    "requestBody": {
+        "required": True,
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+
+
+@router.post(
+    "",
+    status_code=201,
+    response_model=schemas.EncoderOut,
+    responses={202: {"model": schemas.Accepted, "description": "A job that trains it."}},
+    openapi_extra=takes(schemas.NewEncoder),
+)
+def create_encoder(body: BodyDep, request: Request, service: ServiceDep) -> Response:
+    """Make an encoder.
+
+    A data-free method, for a dimension or for descriptors that are given, is there when this is
+    answered, with 201. All else is trained by a job, with 202.
+    """
+    new = body.parse(schemas.NewEncoder)
+    asked = (new.name, new.method, new.n_bits, new.params)
+    given = new.training
+    if given is not None and new.dimension is not None:
+        raise InvalidInput("give training or a dimension, not both")
+    if given is None or (given.descriptors is not None and new.method in _DATA_FREE):
+        encoder = service.create_encoder(
+            *asked,
+            dimension=new.dimension,
+            descriptors=given.descriptors if given else None,
+            labels=given.labels if given else None,
+        )
+        return JSONResponse(_out(encoder).model_dump(), 201)
+    job = service.train_encoder(*asked, **given.model_dump())
+    url = request.url_for("show_job", job=job).path
+    return JSONResponse({"id": job, "url": url}, 202, {"Location": url})
+
+
+@router.get("")
+def list_encoders(service: ServiceDep) -> list[schemas.EncoderOut]:
+    """All encoders, by name."""
+    return [_out(encoder) for encoder in service.encoders.list()]
+
+
+@methods.get("")
+def list_methods() -> list[schemas.MethodOut]:
+    """The methods there are, and what each needs to be trained."""
+    return [
+        schemas.MethodOut(
+            method=method,
+            data_free=cls.data_free,
+            needs_labels=cls.needs_labels,
+            needs_torch=cls.needs_torch,
+        )
+        for method, cls in HASHERS.items()
+    ]
+
+
+@router.get("/{name}")
+def show_encoder(name: str, service: ServiceDep) -> schemas.EncoderOut:
+    """One encoder."""
+    return _out(service.encoders.get(name))
+
+
+@router.put("/{name}", status_code=201, openapi_extra=_FILE)
+def upload_encoder(name: str, body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
+    """Keep an encoder that was made elsewhere: the file that `bitcell train` wrote."""
+    return _out(service.add_encoder(name, body.data))
+
+
+@router.delete("/{name}", status_code=204, response_class=Response)
+def drop_encoder(name: str, service: ServiceDep) -> None:
+    """Drop an encoder that no collection uses."""
+    service.drop_encoder(name)
+
+
+@router.post(
+    "/{name}/encode",
+    response_model=schemas.CodesOut,
+    openapi_extra=takes(schemas.ToEncode, "(n, d) numbers; the codes come back as npy too."),
+)
+def encode(name: str, body: BodyDep, service: ServiceDep) -> Response | schemas.CodesOut:
+    """Codes of descriptors: hex in JSON, packed uint8 in npy."""
+    if body.is_npy:
+        (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
+        hasher, codes = service.encode(name, npy.not_empty(matrix))
+    else:
+        hasher, codes = service.encode(name, body.parse(schemas.ToEncode).descriptors)
+    if body.wants_npy:
+        return npy_response(np.ascontiguousarray(codes))
+    return schemas.CodesOut(codes=[code.tobytes().hex() for code in codes], n_bits=hasher.n_bits)
+
+
+def _out(encoder: Encoder) -> schemas.EncoderOut:
+    params = encoder.hasher.get_params()
+    return schemas.EncoderOut(
+        name=encoder.name,
+        method=encoder.hasher.method,
+        n_bits=params.pop("n_bits"),
+        dimension=encoder.hasher.n_features_in_,
+        params=params,
+        fingerprint=encoder.fingerprint,
+    )

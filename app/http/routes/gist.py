@@ -1,0 +1,50 @@
+"""Image files to GIST descriptors."""
+
+from __future__ import annotations
+
+import asyncio
+
+import numpy as np
+from fastapi import APIRouter, Request, Response
+from numpy.typing import NDArray
+from pydantic_core import to_json
+
+from app.http import schemas
+from app.http.bodies import JSON, npy_response, raw_body, takes
+from app.http.problems import UnsupportedMedia
+from app.service.service import Service
+
+router = APIRouter(prefix="/v1/gist", tags=["images"])
+
+
+@router.post(
+    "",
+    response_model=schemas.DescriptorsOut,
+    responses={200: {"content": {"application/x-npy": {"schema": {"type": "string"}}}}},
+    openapi_extra=takes(schemas.Images, images=True),
+)
+async def describe_images(request: Request) -> Response:
+    """GIST descriptors, 384 numbers each, of one image file or of several in base64.
+
+    They come as JSON, or as npy where that is accepted.
+    """
+    service: Service = request.app.state.service
+    body, loop = await raw_body(request), asyncio.get_running_loop()
+    if body.is_image:
+        files = [body.data]
+    elif body.media_type != JSON:
+        raise UnsupportedMedia(
+            f"expected Content-Type {JSON} or that of an image, got {body.media_type!r:.80}"
+        )
+    else:
+        files = (await loop.run_in_executor(service.queries, body.parse, schemas.Images)).images
+    descriptors = await loop.run_in_executor(service.imaging, service.describe, files)
+    if body.wants_npy:
+        return npy_response(descriptors)
+    answer = await loop.run_in_executor(service.queries, _json, descriptors)
+    return Response(answer, media_type=JSON)
+
+
+def _json(descriptors: NDArray[np.float32]) -> bytes:
+    # By Python's floats, so that each number is the float32 it was.
+    return to_json({"descriptors": descriptors.tolist()})

@@ -1,0 +1,1 @@
+"""The hash methods, one per file."""

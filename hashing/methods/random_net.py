@@ -1,0 +1,183 @@
+"""Random nets of one and two layers: sign(ρ(A x)) with Gaussian A."""
+
+from __future__ import annotations
+
+import math
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashing.base import Hasher, Matrix
+from hashing.parts.activations import activation
+from hashing.parts.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
+from hashing.parts.moments import fold, moments
+from hashing.validation import BLOCK, check_bool, check_int
+
+
+class _RandomNet(Hasher):
+    """What the nets share: the activation, centering and scaling.
+
+    The rule of the bit. With v the centred input of the last ρ, a bit is set where
+    ρ(v) > ρ(0): above 0 for truncated linear, relu and tanh, above 1/2 for sigmoid. Nothing is
+    negative after relu or sigmoid, so a plain sign would leave every bit set; this threshold
+    leaves about half of the fitted descriptors on either side.
+    """
+
+    data_free: ClassVar[bool] = True
+
+    activation: str
+    a: float
+    b: float
+    center: bool
+    scale: bool
+
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
+        check_bool("center", self.center)
+        check_bool("scale", self.scale)
+        activation(self.activation, self.a, self.b)
+
+    def _rho(self, v: Matrix) -> Matrix:
+        return activation(self.activation, self.a, self.b)(v)
+
+    def _finish(self, z: Matrix) -> Matrix:
+        """ρ(z) - ρ(0)."""
+        if self.activation == "sigmoid":
+            # σ(z) - 1/2, without losing what is small.
+            return np.tanh(z / 2) / 2
+        return self._rho(z)
+
+    def _gaussian(self, rng: np.random.Generator, m: int, n: int) -> NDArray[np.float64]:
+        """A of a layer from n to m units, a_ij ~ N(0, 1/m)."""
+        return rng.normal(0.0, 1 / math.sqrt(m), (m, n))
+
+
+class RandomNet1(_RandomNet, LinearHasher):
+    """One random layer: bits are sign(ρ(A (x - μ))) with a_ij ~ N(0, 1/m), m = `n_bits`.
+
+    ρ is monotone, so it does not change the bits, only the real-valued projections: with the
+    same A this is `lsh`. It is here because the theory of such layers is about ρ(A x).
+
+    Parameters
+    ----------
+    n_bits : int
+        Code length, m.
+    activation : {"truncated-linear", "relu", "tanh", "sigmoid"}
+        ρ. The bit is set where ρ(v) > ρ(0), v = A (x - μ): above 0, for sigmoid above 1/2.
+    a, b : float
+        Interval of the truncated linear ρ, a <= 0 < b.
+    center : bool
+        Subtract the mean μ of the fitted descriptors.
+    scale : bool
+        Divide each dimension by its standard deviation.
+    random_state : int
+        Seed of A.
+
+    References
+    ----------
+    R. Giryes, G. Sapiro, A. Bronstein, "Deep Neural Networks with Random Gaussian Weights: A
+    Universal Classification Strategy?", IEEE Trans. Signal Processing 64(13), 2016, section II:
+    layers ρ(A x) with Gaussian A and a semi-truncated linear ρ keep the metric of their input.
+    Deviations: the input is centred by default, and truncated linear may be cut at both ends.
+    """
+
+    method: ClassVar[str] = "random-net-1"
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        activation: str = "truncated-linear",
+        a: float = -1.0,
+        b: float = 1.0,
+        center: bool = True,
+        scale: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.n_bits = n_bits
+        self.activation = activation
+        self.a = a
+        self.b = b
+        self.center = center
+        self.scale = scale
+        self.random_state = random_state
+
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        A = self._gaussian(np.random.default_rng(self.random_state), self.n_bits, X.shape[1])
+        shift, divisor = moments(X, center=self.center, scale=self.scale)
+        self._set_linear(*fold(A, shift, divisor), shift)
+
+
+class RandomNet2(_RandomNet, TwoLayerHasher):
+    """Two random layers: bits are sign(ρ(A₂ ρ(A₁ (x - μ)) - t)), Gaussian A₁ and A₂.
+
+    Entries of A₁ are N(0, 1/m) with m = `hidden`, of A₂ with m = `n_bits`.
+
+    Parameters
+    ----------
+    n_bits : int
+        Code length.
+    hidden : int
+        Width of the hidden layer. Wider keeps the metric better.
+    activation : {"truncated-linear", "relu", "tanh", "sigmoid"}
+        ρ of both layers. The bit is set where ρ(v) > ρ(0), v the centred input of the last ρ:
+        above 0, for sigmoid above 1/2.
+    a, b : float
+        Interval of the truncated linear ρ, a <= 0 < b.
+    center : bool
+        Subtract the means of the fitted descriptors: μ before the first layer and, as hidden
+        units after relu or sigmoid are never negative, t, the mean of A₂ h, before the last ρ.
+    scale : bool
+        Divide each dimension by its standard deviation.
+    random_state : int
+        Seed of A₁ and A₂.
+
+    References
+    ----------
+    As `RandomNet1`. Deviations: centering before both layers.
+    """
+
+    method: ClassVar[str] = "random-net-2"
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        hidden: int = 1024,
+        activation: str = "truncated-linear",
+        a: float = -1.0,
+        b: float = 1.0,
+        center: bool = True,
+        scale: bool = False,
+        random_state: int = 0,
+    ) -> None:
+        self.n_bits = n_bits
+        self.hidden = hidden
+        self.activation = activation
+        self.a = a
+        self.b = b
+        self.center = center
+        self.scale = scale
+        self.random_state = random_state
+
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
+        check_int("hidden", self.hidden, 1, MAX_HIDDEN)
+
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        rng = np.random.default_rng(self.random_state)
+        A1 = self._gaussian(rng, self.hidden, X.shape[1])
+        A2 = self._gaussian(rng, self.n_bits, self.hidden)
+        shift, divisor = moments(X, center=self.center, scale=self.scale)
+        self.hidden_weights_, self.hidden_bias_ = fold(A1, shift, divisor)
+        mean = self._hidden_mean(X) if self.center else np.zeros(self.hidden)
+        self.weights_, self.bias_ = fold(A2, mean, np.ones(self.hidden))
+
+    def _hidden_mean(self, X: NDArray[Any]) -> NDArray[np.float64]:
+        total = np.zeros(self.hidden)
+        for start in range(0, len(X), BLOCK):
+            total += self._hidden(X[start : start + BLOCK].astype(np.float64)).sum(axis=0)
+        return total / len(X)

@@ -1,0 +1,186 @@
+"""Supervised discrete hashing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashing.parts.blas import one_blas_thread
+from hashing.parts.kernel_features import Array, KernelHasher, class_sums
+from hashing.validation import InvalidInput, check_int, check_number
+
+# As in the released code, a round goes over all bits at most this often.
+_SWEEPS = 10
+
+
+class SDH(KernelHasher):
+    """Supervised discrete hashing: codes from which a linear map tells the class.
+
+    With B the (l, r) codes, ±1, of the labelled rows, Y their classes, one-hot, and K their
+    centred RBF features, it minimises
+
+        ‖Y - B W‖² + λ ‖W‖² + ν (‖B - K P - 1 bᵀ‖² + ρ ‖P‖²)
+
+    over W, P, b and B in turn, with B kept discrete. W, and P with b, are ridge regressions. B is
+    found a bit at a time for all rows at once, the others fixed (discrete cyclic coordinate
+    descent), which is exact for that bit, so that from the first codes on no step raises the
+    objective. The bits of a descriptor are the signs of Pᵀ (k(x) - μ) + b.
+
+    Parameters
+    ----------
+    n_bits : int
+        Code length r. Not limited by anchors or classes: bits may repeat.
+    n_anchors : int
+        Number of anchors, sampled uniformly from the fitted descriptors; all of these where there
+        are fewer.
+    max_labelled : int
+        Number of labelled rows to learn from, drawn at random where there are more. `fit` holds
+        8 · `n_anchors` bytes a row.
+    lam : float
+        λ, the penalty on the map from codes to classes.
+    nu : float
+        ν, the weight of codes being predictable. As small as it is by default it decides little
+        but which code a class gets: the rows of a class end with one code, or few, and P is then
+        learned for these.
+    ridge : float
+        ρ, the penalty on the map from features to codes.
+    rounds : int
+        Most rounds; it ends before where a round changes no bit.
+    random_state : int
+        Seed of the anchors, of the drawn rows, and of the codes it starts from.
+
+    Raises
+    ------
+    InvalidInput
+        From `fit`: no y, labels of fewer than two classes, all descriptors the same.
+
+    References
+    ----------
+    F. Shen, C. Shen, W. Liu, H. T. Shen, "Supervised Discrete Hashing", CVPR 2015, section 2 and
+    algorithm 1, with the l2 loss. The defaults λ = 1, ν = 1e-5, ρ = 0.01, 1,000 anchors and 5
+    rounds, 10 sweeps a round and the constant feature, b, are those of the authors' released code
+    (`SDH.m`, `demo_SDH.m`).
+
+    Deviations: P is a ridge regression, as in the released code, where the paper has ρ = 0, and b
+    bears no penalty. B is random at first, but only to give a first W: the first round sets its
+    bits from none, and later rounds from the B there is. The released code sets them from none in
+    every round, and its objective may rise. Were B kept from the start, bits that the classes do
+    not need would stay random, and P would learn that. A bit that both signs suit equally stays
+    as it is. σ² is the mean squared distance to the anchors, as in `ksh`; the released code has
+    σ = 0.4, for descriptors of unit length. Rows without a label are no more than candidates for
+    anchors: the method has no use for them.
+
+    On CIFAR-10 with 384-dimensional GIST (protocol `retrieval-59k`, seed 0) the mAP is 24.8, 28.0
+    and 29.3 % at 12, 24 and 48 bits, from 2,000 labels.
+    """
+
+    method: ClassVar[str] = "sdh"
+
+    def __init__(
+        self,
+        n_bits: int = 64,
+        *,
+        n_anchors: int = 1000,
+        max_labelled: int = 60_000,
+        lam: float = 1.0,
+        nu: float = 1e-5,
+        ridge: float = 1e-2,
+        rounds: int = 5,
+        random_state: int = 0,
+    ) -> None:
+        self.n_bits = n_bits
+        self.n_anchors = n_anchors
+        self.max_labelled = max_labelled
+        self.lam = lam
+        self.nu = nu
+        self.ridge = ridge
+        self.rounds = rounds
+        self.random_state = random_state
+
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
+        check_int("rounds", self.rounds, 1, 1000)
+        # Smaller penalties would leave a singular system to rounding.
+        for name, value, low in (
+            ("lam", self.lam, 1e-3),
+            ("nu", self.nu, 0.0),
+            ("ridge", self.ridge, 1e-3),
+        ):
+            check_number(name, value)
+            if not low <= value <= 1e6:
+                raise InvalidInput(f"{name} must be from {low:g} to 1e6, got {value}")
+
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        rng = np.random.default_rng(self.random_state)
+        with one_blas_thread():
+            self._fit_anchors(X, rng)
+            rows, classes = self._draw_labelled(y, rng)
+            K = self._kernel(X[rows])
+            mean = K.mean(axis=0)
+            K -= mean
+            B = rng.choice([-1.0, 1.0], (len(K), self.n_bits))
+            P, b = self._alternate(B, K, classes)
+            self._set_hyperplanes(P, mean, b)
+
+    def _alternate(self, B: Array, K: Array, classes: NDArray[np.intp]) -> tuple[Array, Array]:
+        """P, (m, r), and b, (r,), from random codes."""
+        predict = regression(K, self.ridge)
+        P, b = predict(K.T @ B), B.mean(axis=0)
+        for done in range(self.rounds):
+            W = regression(B, self.lam)(class_sums(B, classes).T)
+            start = B if done else np.zeros_like(B)
+            better = improve_bits(start, W, W.T[classes] + self.nu * (K @ P + b))
+            better = np.where(better == 0, B, better)
+            if np.array_equal(better, B):
+                break
+            B = better
+            # K is centred: the best P and the best b do not depend on each other.
+            P, b = predict(K.T @ B), B.mean(axis=0)
+        return P, b
+
+
+def regression(A: Array, penalty: float) -> Callable[[Array], Array]:
+    """Ridge regression on A: from Aᵀ T to the M that minimises ‖T - A M‖² + penalty ‖M‖²."""
+    from scipy.linalg import cho_factor, cho_solve
+
+    factor = cho_factor(A.T @ A + penalty * np.eye(A.shape[1]))
+
+    def solve(target: Array) -> Array:
+        solution: Array = cho_solve(factor, target)
+        return solution
+
+    return solve
+
+
+def improve_bits(B: Array, W: Array, Q: Array) -> Array:
+    """Lower ‖B W‖² - 2 <B, Q> over codes by discrete cyclic coordinate descent from B.
+
+    Parameters
+    ----------
+    B : (l, r)
+        -1 and 1; or 0, a bit that is not set yet.
+    W : (r, c)
+    Q : (l, r)
+        Y Wᵀ + ν F for targets Y and predictions F: the two terms are then, up to a constant,
+        ‖Y - B W‖² + ν ‖B - F‖².
+
+    Returns
+    -------
+    (l, r)
+        A bit that both signs suit is as it was.
+    """
+    gram = W @ W.T
+    B = B.copy()
+    for _ in range(_SWEEPS):
+        before = B.copy()
+        for k in range(B.shape[1]):
+            others = B @ gram[:, k] - B[:, k] * gram[k, k]
+            pull = Q[:, k] - others
+            B[:, k] = np.where(pull == 0, B[:, k], np.sign(pull))
+        if np.array_equal(B, before):
+            break
+    return B

@@ -1,0 +1,1 @@
+"""The trained nets, their teacher and their loss."""

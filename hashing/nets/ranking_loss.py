@@ -1,0 +1,163 @@
+"""Training of nets whose codes rank well: a loss on the average precision itself, with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hashing.nets.teacher import Probabilities, augmented, mixed, sides_of
+from hashing.nets.torch_helpers import Adam, Layer, deterministic, forward, tensor
+from hashing.progress import report
+
+N_BATCH = 512
+STEPS_BETWEEN_REPORTS = 50
+LEARNING_RATE = 0.001
+LEARNING_RATE_ONE_LAYER = 0.003
+WEIGHT_DECAY = 0.05
+SLOPES = (1.0, 4.0)
+"""Of the tanh that stands for the sign, at the first step and at the last."""
+
+
+class AveragePrecision(torch.autograd.Function):  # type: ignore[misc]
+    """Mean expected average precision of rankings by distances that fall between bins.
+
+    Each distance counts in its two nearest bins, in proportion. With N(t) items and R(t) expected
+    relevant ones in bin t, and n(t), r(t) those in the bins before it,
+
+        AP = Σ_t R(t) · (r(t) + (R(t) + 1)/2) / (n(t) + (N(t) + 1)/2)  /  Σ_t R(t)
+
+    for a query: the precision at a relevant item in the middle of its tie.
+
+    References
+    ----------
+    K. He, F. Cakir, S. A. Bargal, S. Sclaroff, "Hashing as Tie-Aware Learning to Rank", CVPR 2018
+    (arXiv:1705.08562): average precision of tied rankings, relaxed by a histogram with triangular
+    bins. Deviations: relevance is a probability rather than 0 or 1; precision in the middle of
+    the tie stands for its mean over the tie.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, distances: torch.Tensor, relevance: torch.Tensor, n_bins: int
+    ) -> torch.Tensor:
+        """Mean over queries.
+
+        Parameters
+        ----------
+        distances : (q, n), 0 to 1
+            NaN takes an item out of the ranking of a query.
+        relevance : (q, n), 0 to 1
+        n_bins : int
+            Bins but one: 0, 1/n_bins, ... 1.
+        """
+        there = ~torch.isnan(distances)
+        place = torch.where(there, distances, 0).clamp(0, 1) * n_bins
+        lower = place.floor().clamp(max=n_bins - 1)
+        share = place - lower
+        lower = lower.long()
+        relevance = relevance * there
+        N, R = (
+            torch.zeros(len(distances), n_bins + 1, dtype=distances.dtype)
+            .scatter_add_(1, lower, weight * (1 - share))
+            .scatter_add_(1, lower + 1, weight * share)
+            .requires_grad_()
+            for weight in (there.to(distances.dtype), relevance)
+        )
+        with torch.enable_grad():
+            precision = (R.cumsum(1) - R / 2 + 0.5) / (N.cumsum(1) - N / 2 + 0.5)
+            total = R.sum(1).detach().clamp_min(1e-6)
+            value = ((R * precision).sum(1) / total).mean()
+            by_N, by_R = torch.autograd.grad(value, (N, R))
+        # A distance moves its item from a bin to the next.
+        slope = by_N.diff(dim=1).gather(1, lower) + relevance * by_R.diff(dim=1).gather(1, lower)
+        ctx.save_for_backward(slope * there * n_bins)
+        return value.detach()
+
+    @staticmethod
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
+        """By the distances; the sum of relevances is constant."""
+        (slope,) = ctx.saved_tensors
+        return gradient * slope, None, None
+
+
+def loss(z: torch.Tensor, probabilities: torch.Tensor, slope: float) -> torch.Tensor:
+    """One minus the average precision of a batch, each row a query among the others.
+
+    The bit sign(z) is relaxed to tanh(slope z), and a distance to (1 - <u, v> / m) / 2. Two rows
+    are relevant to each other with the probability that they are of one class.
+
+    Parameters
+    ----------
+    z : (b, m)
+        Projections.
+    probabilities : (b, c)
+        Of the classes.
+    slope : float
+    """
+    u = torch.tanh(slope * z)
+    distances = (1 - u @ u.T / z.shape[1]) / 2
+    itself = torch.eye(len(z), dtype=torch.bool)
+    distances = distances.masked_fill(itself, torch.nan)
+    value: torch.Tensor = 1 - AveragePrecision.apply(
+        distances, probabilities @ probabilities.T, z.shape[1]
+    )
+    return value
+
+
+def train(
+    X: NDArray[np.float32],
+    probabilities: Probabilities,
+    n_bits: int,
+    hidden: Layer | None,
+    *,
+    mirror: Sequence[int] | None,
+    noise: float,
+    steps: int,
+    random_state: int,
+) -> list[Layer]:
+    """Layers of a net whose codes rank rows by the probability of sharing their class.
+
+    Each step draws `N_BATCH` rows, mirrors some, adds noise, mixes them, and lowers `loss` by
+    AdamW; the slope grows from the first of `SLOPES` to the last, geometrically.
+
+    Parameters
+    ----------
+    X : (n, d)
+        Standardised.
+    probabilities : (n, c)
+    n_bits : int
+    hidden : Layer, optional
+        The relu layer to begin with, trained on; without one the net has one layer.
+    mirror, noise, steps, random_state
+        As `hashing.nets.teacher.teach` has them.
+    """
+    rng = np.random.default_rng([random_state, 100])
+    sides = sides_of(mirror)
+    P = torch.from_numpy(probabilities)
+    with deterministic():
+        layers = [] if hidden is None else [hidden]
+        d = X.shape[1] if hidden is None else hidden[0].shape[1]
+        last_weights = rng.normal(0, 1 / d**0.5, (d, n_bits)).astype(np.float32)
+        layers.append((last_weights, np.zeros(n_bits, np.float32)))
+        weights = [tensor(weight).clone().requires_grad_() for weight, _ in layers]
+        biases = [tensor(bias).clone().requires_grad_() for _, bias in layers]
+        rate = LEARNING_RATE_ONE_LAYER if hidden is None else LEARNING_RATE
+        adam = Adam(weights, biases, rate, WEIGHT_DECAY, steps)
+        first, last = SLOPES
+        for step in range(steps):
+            if step % STEPS_BETWEEN_REPORTS == 0:
+                report(step, steps)
+            rows = rng.integers(0, len(X), min(N_BATCH, max(len(X), 2)))
+            x = augmented(X[rows], sides, noise, rng)
+            x, p = mixed(x, P[torch.from_numpy(rows)], rng)
+            z = forward(x, list(zip(weights, biases, strict=True)))
+            slope = first * (last / first) ** (step / steps)
+            adam.step(loss(z, p, slope))
+    return [
+        (weight.detach().numpy(), bias.detach().numpy())
+        for weight, bias in zip(weights, biases, strict=True)
+    ]

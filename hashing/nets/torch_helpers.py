@@ -1,0 +1,96 @@
+"""Gradient descent with torch, such that the same seed gives the same weights."""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hashing.parts.blas import one_blas_thread
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Weights (d, m) and bias (m,)."""
+
+WARM_UP = 50
+"""Steps until the learning rate is reached."""
+LAST = 0.02
+"""Share of the learning rate that is left at the end."""
+
+_one_at_a_time = threading.RLock()
+
+
+def tensor(array: NDArray[Any]) -> torch.Tensor:
+    """A float32 tensor."""
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+
+
+class Adam:
+    """AdamW whose step rises for `WARM_UP` steps and falls along a cosine; biases do not decay.
+
+    Parameters
+    ----------
+    weights, biases : sequence of tensors
+    learning_rate : float
+    weight_decay : float
+        A multiple of the learning rate.
+    steps : int
+        All the steps that there will be.
+    """
+
+    def __init__(
+        self,
+        weights: Sequence[torch.Tensor],
+        biases: Sequence[torch.Tensor],
+        learning_rate: float,
+        weight_decay: float,
+        steps: int,
+    ) -> None:
+        groups: list[dict[str, Any]] = [
+            {"params": list(weights), "weight_decay": weight_decay},
+            {"params": list(biases), "weight_decay": 0.0},
+        ]
+        self._optimizer = torch.optim.AdamW(groups, lr=learning_rate, fused=True)
+        self._schedule = torch.optim.lr_scheduler.LambdaLR(
+            self._optimizer,
+            lambda i: (
+                min(1, (i + 1) / WARM_UP)
+                * (LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * min(1, i / steps))))
+            ),
+        )
+
+    def step(self, loss: torch.Tensor) -> None:
+        """One step down the gradient of `loss`."""
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()
+        self._schedule.step()
+
+
+def forward(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
+    """Affine layers with relu between, (b, d) to (b, m)."""
+    for weight, bias in layers[:-1]:
+        x = torch.relu(torch.addmm(bias, x, weight))
+    weight, bias = layers[-1]
+    return torch.addmm(bias, x, weight)
+
+
+@contextmanager
+def deterministic() -> Iterator[None]:
+    """One thread a product, so that sums have one order, and gradients on; then as it was.
+
+    Nothing is drawn from torch's generators. The number of threads is the process's, hence one
+    training at a time.
+    """
+    with _one_at_a_time, one_blas_thread(), torch.inference_mode(False), torch.enable_grad():
+        threads = torch.get_num_threads()
+        torch.set_num_threads(1)
+        try:
+            yield
+        finally:
+            torch.set_num_threads(threads)

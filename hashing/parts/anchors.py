@@ -1,0 +1,66 @@
+"""Anchors: a few points that stand for the data, and similarity to them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashing.base import Matrix, NotFinite
+from hashing.validation import BLOCK
+
+
+def squared_distances(X: Matrix, anchors: NDArray[np.float32]) -> Matrix:
+    """Squared Euclidean distances, (n, d) and (m, d) to (n, m), in the dtype of X.
+
+    Raises
+    ------
+    NotFinite
+        A row of X is not finite: what is made of distances may hide that.
+    """
+    norms = np.einsum("ij,ij->i", X, X)
+    if not np.isfinite(norms).all():
+        raise NotFinite
+    exact: Any = anchors.astype(X.dtype, copy=False)
+    distances: Matrix = X @ exact.T
+    distances *= -2
+    distances += norms[:, None]
+    distances += np.einsum("ij,ij->i", exact, exact)
+    return np.maximum(distances, 0, out=distances)
+
+
+def sample(X: NDArray[Any], n_anchors: int, rng: np.random.Generator) -> NDArray[np.float32]:
+    """`n_anchors` distinct rows of X, or all of them where there are fewer."""
+    rows = rng.choice(len(X), min(n_anchors, len(X)), replace=False)
+    return X[np.sort(rows)].astype(np.float32)
+
+
+def kmeans(
+    X: NDArray[Any], n_anchors: int, rng: np.random.Generator, *, rounds: int
+) -> NDArray[np.float32]:
+    """Cluster centres by Lloyd's rounds from sampled rows; an empty cluster keeps its centre.
+
+    Written here because the same seed must give the same centres on any number of threads; sums
+    are numpy's, in the order of the rows.
+    """
+    centres = sample(X, n_anchors, rng)
+    for _ in range(rounds):
+        sums = np.zeros(centres.shape)
+        counts = np.zeros(len(centres), np.int64)
+        for start in range(0, len(X), BLOCK):
+            block = X[start : start + BLOCK].astype(np.float64)
+            nearest = squared_distances(block, centres).argmin(axis=1)
+            order = np.argsort(nearest, kind="stable")
+            present, first = np.unique(nearest[order], return_index=True)
+            sums[present] += np.add.reduceat(block[order], first, axis=0)
+            counts += np.bincount(nearest, minlength=len(centres))
+        filled = counts > 0
+        centres[filled] = sums[filled] / counts[filled, None]
+    return centres
+
+
+def rbf(distances: Matrix, width: float) -> Matrix:
+    """exp(-distances / (2 width²)), in place."""
+    distances /= -2 * width**2
+    return np.exp(distances, out=distances)

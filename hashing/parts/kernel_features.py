@@ -1,0 +1,109 @@
+"""Kernel features: similarity to a few anchors, where `ksh` and `sdh` learn hyperplanes."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from hashing.base import Hasher, Matrix
+from hashing.parts.anchors import rbf, sample, squared_distances
+from hashing.parts.pairs import labelled
+from hashing.validation import BLOCK, InvalidInput, check_int
+
+MAX_ANCHORS = 10_000
+MAX_LABELLED = 1_000_000
+
+Array = NDArray[np.float64]
+
+
+class KernelHasher(Hasher):
+    """What the two share: bits are the sides of hyperplanes in centred kernel features.
+
+    The features of x are k(x) - μ with k_j(x) = exp(-‖x - a_j‖² / (2 σ²)), anchors a_j sampled
+    uniformly from the fitted descriptors, and σ² the mean squared distance from these to the
+    anchors.
+    """
+
+    learned: ClassVar[tuple[str, ...]] = ("anchors_", "width_", "weights_", "bias_")
+    needs_labels: ClassVar[bool] = True
+
+    n_anchors: int
+    max_labelled: int
+    anchors_: NDArray[np.float32]
+    width_: NDArray[np.float32]
+    weights_: NDArray[np.float32]
+    bias_: NDArray[np.float32]
+
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        super().check_parameters()
+        check_int("n_anchors", self.n_anchors, 1, MAX_ANCHORS)
+        check_int("max_labelled", self.max_labelled, 2, MAX_LABELLED)
+
+    def _fit_anchors(self, X: NDArray[Any], rng: np.random.Generator) -> None:
+        self.anchors_ = sample(X, self.n_anchors, rng)
+        width = np.sqrt(_mean_squared_distance(X, self.anchors_))
+        self.width_ = np.array([width], np.float32)
+
+    def _draw_labelled(
+        self, y: NDArray[np.int64] | None, rng: np.random.Generator
+    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
+        """Labelled rows, at most `max_labelled`, and the class of each, counted from 0."""
+        y = np.empty(0, np.int64) if y is None else y
+        rows = labelled(y)
+        if len(rows) > self.max_labelled:
+            rows = np.sort(rng.choice(rows, self.max_labelled, replace=False))
+            labelled(y[rows])
+        return rows, np.unique(y[rows], return_inverse=True)[1]
+
+    def _kernel(self, X: NDArray[Any]) -> Array:
+        """k, (n, d) to (n, m)."""
+        k = np.empty((len(X), len(self.anchors_)))
+        for start in range(0, len(X), BLOCK):
+            block = X[start : start + BLOCK].astype(np.float64, copy=False)
+            k[start : start + BLOCK] = self._kernel_of_block(block)
+        return k
+
+    def _mean_kernel(self, X: NDArray[Any]) -> Array:
+        """The mean of k over the rows of X, (m,)."""
+        total = np.zeros(len(self.anchors_))
+        for start in range(0, len(X), BLOCK):
+            block = X[start : start + BLOCK].astype(np.float64)
+            total += self._kernel_of_block(block).sum(axis=0)
+        return total / len(X)
+
+    def _set_hyperplanes(self, weights: Array, mean: Array, intercept: ArrayLike = 0.0) -> None:
+        """Keep z = (k - mean)·weights + intercept as k·weights + bias."""
+        self.weights_ = weights.astype(np.float32)
+        exact = self.weights_.astype(np.float64)
+        self.bias_ = (np.asarray(intercept) - mean @ exact).astype(np.float32)
+
+    def _kernel_of_block(self, block: Array) -> Array:
+        k = rbf(squared_distances(block, self.anchors_), self.width_.item())
+        return k.astype(np.float64, copy=False)
+
+    def _project(self, X: Matrix) -> Matrix:
+        # In float64 throughout: many features of one sign cancel in z, and float32 would leave
+        # more bits in doubt than the base settles. It costs less than settling them.
+        k = self._kernel_of_block(X.astype(np.float64, copy=False))
+        z = k @ self.weights_.astype(np.float64) + self.bias_
+        return z.astype(np.float32) if X.dtype == np.float32 else z
+
+
+def class_sums(F: Array, classes: NDArray[np.intp]) -> Array:
+    """Sums of the rows of F over each class, (l, m) to (c, m)."""
+    sums = np.zeros((classes.max() + 1, F.shape[1]))
+    np.add.at(sums, classes, F)
+    return sums
+
+
+def _mean_squared_distance(X: NDArray[Any], anchors: NDArray[np.float32]) -> float:
+    """Mean of ‖x - a‖² over all pairs; InvalidInput where it is nothing but rounding."""
+    mean = X.mean(axis=0, dtype=np.float64)
+    spread = X.var(axis=0, dtype=np.float64).sum()
+    distance = float(spread + ((anchors - mean) ** 2).sum(axis=1).mean())
+    if distance <= 1e-12 * float(mean @ mean):
+        raise InvalidInput(f"all {len(X)} descriptors are the same: there is nothing to learn")
+    return distance

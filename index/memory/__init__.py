@@ -1,0 +1,1 @@
+"""Items in memory: segments of codes and ids, and consistent views of them."""

@@ -1,0 +1,1 @@
+"""Exact Hamming search: flat scan, multi-index tables, filters and reranking."""

@@ -1,0 +1,1 @@
+"""The durable record of a store: one SQLite database, and snapshot files."""

@@ -1,0 +1,51 @@
+"""Version 1 of the record, a row an item, read into version 2."""
+
+from __future__ import annotations
+
+import sqlite3
+
+import numpy as np
+
+from bitcodes import code_size, to_words
+from index.memory.ids import pack
+from index.memory.segment import Batch
+from index.storage.database import VERSION, Database
+from index.storage.record import Record
+
+_CHUNK = 1 << 16
+_ADDED = ("keep_descriptors", "items", "next_serial")
+
+
+def prepare(connection: sqlite3.Connection) -> None:
+    """Give the table of collections the columns of version 2."""
+    columns = {row[1] for row in connection.execute("PRAGMA table_info(collections)")}
+    for column in _ADDED:
+        if columns and column not in columns:
+            connection.execute(
+                f"ALTER TABLE collections ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
+            )
+
+
+def finish(database: Database, connection: sqlite3.Connection) -> None:
+    """Move the items over and set the version, in the transaction that `prepare` was in."""
+    tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
+    if "items" in tables:
+        found = connection.execute("SELECT key, n_bits FROM collections").fetchall()
+        for key, n_bits in found:
+            _move(database, connection, key, code_size(n_bits))
+        connection.execute("DROP TABLE items")
+    connection.execute(f"PRAGMA user_version = {VERSION}")
+
+
+def _move(database: Database, connection: sqlite3.Connection, key: int, size: int) -> None:
+    record = Record(database, key, size)
+    items = connection.execute(
+        "SELECT id, code, label, payload FROM items WHERE collection = ? ORDER BY id", (key,)
+    )
+    while rows := items.fetchmany(_CHUNK):
+        ids, codes, labels, payloads = zip(*rows, strict=True)
+        data, lengths = pack(ids)
+        packed = np.frombuffer(b"".join(codes), np.uint8).reshape(-1, size)
+        column = np.array([-1 if label is None else label for label in labels], np.int64)
+        batch = Batch(data, lengths, to_words(packed), column, np.empty(0, np.int64))
+        record.insert(connection, batch, payloads, None, np.empty(0, np.int64))

@@ -1,0 +1,119 @@
+"""The commands, as they are typed."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.benchmark.report.render import render
+from app.cli.main import main
+from app.datasets.formats import load_dataset
+from hashing import load_hasher, make_hasher
+from hashing.gist import Gist
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BITCELL_DATA_DIR", str(tmp_path / "data"))
+    return tmp_path
+
+
+def bitcell(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
+    """The exit status of a command line."""
+    monkeypatch.setattr("sys.argv", ["bitcell", *line.split()])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    return int(stopped.value.code or 0)
+
+
+def test_benchmark_writes_what_it_shows(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "benchmark --dataset digits --methods raw,lsh --bits 12,24 --seed 1 --json out.json"
+    assert bitcell(monkeypatch, line) == 0
+    result = json.loads(Path("out.json").read_text())
+    assert result["dataset"]["name"] == "digits"
+    assert result["protocol"]["seeds"] == [1]
+    rows = [(row["method"], row["n_bits"]) for row in result["results"]]
+    assert rows == [("raw", None), ("lsh", 12), ("lsh", 24)]
+    shown = capsys.readouterr().out
+    for row in result["results"]:
+        assert 0 < row["map"] < 1
+        assert f"{100 * row['map']:.2f}" in shown
+    assert "Scaled to 29 queries and 58 labels a class" in " ".join(shown.split())
+
+
+def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    line = "benchmark --dataset digits --methods raw,lsh --bits 12 --json o.json --report o.html"
+    assert bitcell(monkeypatch, line) == 0
+    result = json.loads(Path("o.json").read_text())
+    expected = render(result, load_dataset("digits", images=True))
+    assert Path("o.html").read_text("utf-8") == expected
+    assert "data:image/png" in expected
+
+
+def test_train_then_encode(monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]) -> None:
+    line = "train --dataset digits --method lsh --bits 24 --seed 3 --out e.safetensors"
+    assert bitcell(monkeypatch, line) == 0
+    hasher = make_hasher("lsh", n_bits=24, random_state=3).fit(X)
+    assert load_hasher("e.safetensors").fingerprint == hasher.fingerprint
+    np.save("x.npy", X[:50])
+    assert bitcell(monkeypatch, "encode e.safetensors x.npy --out codes.npy") == 0
+    np.testing.assert_array_equal(np.load("codes.npy"), hasher.encode(X[:50]))
+
+
+def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    pixels = [rng.integers(0, 256, shape, np.uint8) for shape in ((40, 50, 3), (32, 32, 3))]
+    for name, image in zip(("a.png", "b.png"), pixels, strict=True):
+        Image.fromarray(image).save(name)
+    assert bitcell(monkeypatch, "gist a.png b.png --out mine.npz") == 0
+    dataset = load_dataset("mine.npz")
+    assert dataset.ids.tolist() == ["a.png", "b.png"]
+    assert dataset.labels.tolist() == [-1, -1]
+    for image, descriptor in zip(pixels, dataset.descriptors, strict=True):
+        np.testing.assert_allclose(descriptor, Gist().transform(image[None])[0], rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("benchmark --dataset mnist --methods lsh", "there is no dataset 'mnist'"),
+        ("benchmark --dataset no.npz --methods lsh", "there is no file no.npz"),
+        ("benchmark --dataset digits --methods md5", "there is no method 'md5'"),
+        ("benchmark --dataset digits --methods lsh --bits 1x", "whole numbers, got '1x'"),
+        ("benchmark --dataset digits --methods lsh --bits 0", "bits must be from 1"),
+        ("benchmark --dataset digits --methods , --bits 1", "at least one method"),
+        ("benchmark --dataset digits --methods lsh --seed -1", "seed must be from 0"),
+        ("benchmark --dataset digits --methods lsh --json no/x.json", "there is no folder no"),
+        ("benchmark --dataset digits --methods lsh --report no/x.html", "there is no folder no"),
+        ("benchmark --dataset digits --methods lsh --report x.pdf", "ends in .html"),
+        ("train --dataset digits --method lsh --bits 8 --out e.pt", "ends in .safetensors"),
+        ("encode no.safetensors x.npy --out c.npy", "No such file or directory: 'no.safetensors'"),
+        ("encode e.safetensors text.txt --out c.npy", "text.txt: the npy of descriptors cannot"),
+        ("serve --port 99999", "--port: Input should be less than"),
+        ("gist text.txt --out x.npz", "text.txt cannot be read as an image"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    line: str,
+    message: str,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("text.txt").write_text("no image")
+    make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))).save("e.safetensors")
+    assert bitcell(monkeypatch, line) == 2
+    said = capsys.readouterr().err.strip()
+    assert said.startswith("bitcell: ")
+    assert message in said
+    assert "\n" not in said
+    assert {path.name for path in folder.iterdir()} == {"text.txt", "e.safetensors"}

@@ -1,0 +1,346 @@
+"""What the service cannot take is refused as a problem that says why, and changes nothing."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from tests.app.conftest import NPY, npy
+
+ITEM = {"id": "x", "descriptor": [1.0, 2.0, 3.0, 4.0]}
+ENCODER = {"name": "x", "method": "lsh", "n_bits": 8, "dimension": 4}
+IDS = np.array(["x", "y"])
+X = np.ones((2, 4))
+
+
+def check(answer: Any, status: int, message: str) -> None:
+    assert answer.status_code == status, answer.text
+    assert answer.headers["content-type"] == "application/problem+json"
+    problem = answer.json()
+    assert problem["status"] == status
+    assert problem["title"]
+    assert message in problem["detail"]
+    assert len(answer.content) < 4000
+
+
+@pytest.fixture(autouse=True)
+def unchanged(small: TestClient, contents: Callable[[], Any]) -> Iterator[None]:
+    before = contents()
+    yield
+    assert contents() == before
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "change"),
+    [
+        (422, "items: List should have at least 1 item", {"items": []}),
+        (422, "items: Field required; got nothing", {}),
+        (422, "dimension 4, got 3", {"items": [ITEM | {"descriptor": [1, 2, 3]}]}),
+        (422, "row 0 has 4 numbers, row 1 has 3", {"items": [ITEM, {"id": "y", "descriptor": [1, 2, 3]}]}),
+        (422, "items.0.descriptor: List should have at least 1", {"items": [ITEM | {"descriptor": []}]}),
+        (422, "valid number; got '1'", {"items": [ITEM | {"descriptor": ["1", 2, 3, 4]}]}),
+        (422, "valid number; got null", {"items": [ITEM | {"descriptor": [None, 2, 3, 4]}]}),
+        (422, "valid number; got True", {"items": [ITEM | {"descriptor": [True, 2, 3, 4]}]}),
+        (422, "valid number; got a list of 1", {"items": [ITEM | {"descriptor": [[1]]}]}),
+        (422, "row 0, column 1 is nan", {"items": [ITEM | {"descriptor": [1, float("nan"), 3, 4]}]}),
+        (422, "row 0, column 3 is inf", {"items": [ITEM | {"descriptor": [1, 2, 3, float("inf")]}]}),
+        (422, "row 0, column 0 is 1e+39", {"items": [ITEM | {"descriptor": [1e39, 2, 3, 4]}]}),
+        (422, "'x' stands twice", {"items": [ITEM, {**ITEM}]}),
+        (422, "1 to 256 characters", {"items": [ITEM | {"id": ""}]}),
+        (422, "1 to 256 characters", {"items": [ITEM | {"id": "x" * 257}]}),
+        (422, "printable characters", {"items": [ITEM | {"id": "a\u0000b"}]}),
+        (422, "valid string; got 5", {"items": [ITEM | {"id": 5}]}),
+        (422, "id: Field required", {"items": [{"descriptor": [1, 2, 3, 4]}]}),
+        (422, "valid integer; got 1.5", {"items": [ITEM | {"label": 1.5}]}),
+        (422, "label: Input should be greater than or equal to -1", {"items": [ITEM | {"label": -2}]}),
+        (422, "label: Input should be less than", {"items": [ITEM | {"label": 2**63}]}),
+        (422, "payload: Input should be an object", {"items": [ITEM | {"payload": [1]}]}),
+        (422, "is not JSON", {"items": [ITEM | {"payload": {"a": float("nan")}}]}),
+        (422, "has at most 65536 bytes", {"items": [ITEM | {"payload": {"a": "x" * 70_000}}]}),
+        (422, "items.0.lable: no field of this name", {"items": [ITEM | {"lable": 1}]}),
+    ],
+)  # fmt: skip
+def test_items(small: TestClient, status: int, message: str, change: Any) -> None:
+    body = json.dumps(change)
+    answer = small.put("/v1/collections/c/items", content=body, headers={"Content-Type": "application/json"})  # fmt: skip
+    check(answer, status, message)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "query"),
+    [
+        (422, "either descriptors or ids", {}),
+        (422, "either descriptors or ids", {"descriptors": [[1, 2, 3, 4]], "ids": ["a"]}),
+        (422, "descriptors: List should have at least 1", {"descriptors": []}),
+        (422, "shape (n, d) with d > 0, got (1, 0)", {"descriptors": [[]]}),
+        (422, "ids: List should have at least 1", {"ids": []}),
+        (404, "no item 'nobody' in collection 'c'", {"ids": ["nobody"]}),
+        (422, "dimension 4, got 5", {"descriptors": [[1, 2, 3, 4, 5]]}),
+        (422, "row 0 has 4 numbers, row 1 has 2", {"descriptors": [[1, 2, 3, 4], [1, 2]]}),
+        (422, "row 1, column 0 is nan", {"descriptors": [[1, 2, 3, 4], [float("nan")] * 4]}),
+        (422, "k: Input should be greater than or equal to 1; got 0", {"ids": ["a"], "k": 0}),
+        (422, "k is at most 500", {"ids": ["a"], "k": 1_000_000}),
+        (422, "k is at most 500", {"ids": ["a"], "k": 10**30}),
+        (422, "k: Input should be a valid integer", {"ids": ["a"], "k": 1.5}),
+        (422, "radius: Input should be greater than or equal to 0", {"ids": ["a"], "radius": -1}),
+        (422, "radius: Input should be less than", {"ids": ["a"], "radius": 2**31}),
+        (422, "expected a filter, an object with at least one field", {"ids": ["a"], "filter": {}}),
+        (422, "a value of 'a' is a scalar, got [1]", {"ids": ["a"], "filter": {"a": [1]}}),
+        (422, "filters: no field of this name", {"ids": ["a"], "filters": {}}),
+    ],
+)
+def test_queries(small: TestClient, status: int, message: str, query: Any) -> None:
+    body = json.dumps(query)
+    answer = small.post("/v1/collections/c/query", content=body, headers={"Content-Type": "application/json"})  # fmt: skip
+    check(answer, status, message)
+
+
+@pytest.mark.parametrize(
+    ("message", "change"),
+    [
+        ("no method 'md5'; there are lsh", {"method": "md5"}),
+        ("n_bits must be from 1 to 4096, got 0", {"n_bits": 0}),
+        ("n_bits must be from 1 to 4096, got 100000", {"n_bits": 100_000}),
+        ("n_bits: Input should be a valid integer", {"n_bits": "8"}),
+        ("dimension must be from 1 to", {"dimension": 0}),
+        ("dimension must be from 1 to", {"dimension": 10**9}),
+        ("lsh needs training, descriptors to fit on, or a dimension", {"dimension": None}),
+        ("training or a dimension, not both", {"training": {"descriptors": [[1]]}}),
+        ("at least 1 item", {"dimension": None, "training": {"descriptors": []}}),
+        ("row 1 has 1", {"dimension": None, "training": {"descriptors": [[1, 2], [1]]}}),
+        ("is nan", {"dimension": None, "training": {"descriptors": [[1, float("nan")]]}}),
+        ("1 labels", {"dimension": None, "training": {"descriptors": [[1.0]], "labels": [1, 2]}}),
+        ("no parameter 'bits'", {"params": {"bits": 9}}),
+        ("no parameter 'method'", {"params": {"method": "x"}}),
+        ("b must be finite", {"method": "random-net-1", "params": {"b": 10**400}}),
+        (
+            "dimension must be from 1",
+            {"dimension": None, "training": {"descriptors": [[1] * 17_000]}},
+        ),
+        ("no method 'xxx", {"method": "x" * 100_000}),
+        ("no field of this name", {"x" * 100_000: 1}),
+        ("beside params", {"params": {"n_bits": 9}}),
+        ("center must be true or false", {"params": {"center": "yes"}}),
+        ("random_state must be an integer", {"params": {"random_state": None}}),
+        ("hidden must be from 1", {"method": "random-net-2", "params": {"hidden": 10**9}}),
+        ("a must be finite", {"method": "random-net-1", "params": {"a": float("nan")}}),
+        ("a name has 1 to 64", {"name": "a/b"}),
+        ("a name has 1 to 64", {"name": ""}),
+    ],
+)
+def test_encoders(small: TestClient, message: str, change: Any) -> None:
+    body = json.dumps(ENCODER | change)
+    answer = small.post("/v1/encoders", content=body, headers={"Content-Type": "application/json"})
+    check(answer, 422, message)
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "body"),
+    [
+        (400, "the descriptors are missing: expected npy of numbers", b""),
+        (400, "cannot be read", b"no npy at all"),
+        (400, "cannot be read", npy(X, IDS)[:5]),
+        (400, "cannot be read", b"\x93NUMPY\x01\x00\xff\xff" + b"(" * 70_000),
+        (400, "cannot be read", b"\x93NUMPY\x01\x00\x10\x00" + b"__import__('os')"),
+        (400, "format 1.0 or 2.0", b"\x93NUMPY\x09\x00" + npy(X)[8:]),
+        (400, "impossible shape", npy(X, IDS).replace(b"(2, 4), }" + b" " * 17, b"(0, 9999999999, 9999999),}")),
+        (400, "dtype that is not read", npy(X, IDS).replace(b"'<f8'", b"'\\x'  ", 1).replace(b"'\\x'", b"'\\n'")),
+        (400, "pickled objects", npy(np.array([{}, {}]), IDS)),
+        (400, "cannot be read", pickle.dumps([X, IDS])),
+        (400, "the descriptors must be npy of numbers, got dtype <U1", npy(IDS, X)),
+        (400, "the descriptors must be npy of numbers, got dtype complex", npy(X + 0j, IDS)),
+        (400, "the ids must be npy of strings, got dtype int64", npy(X, np.arange(2))),
+        (400, "the ids are missing: expected npy of strings", npy(X)),
+        (400, "the labels must be npy of integers", npy(X, IDS, np.ones(2))),
+        (400, "bytes are left over after descriptors, ids, labels", npy(X, IDS, np.ones(2, int), X)),
+        (400, "which takes 8e+12 bytes; there are", npy(X, IDS).replace(b"(2, 4), }" + b" " * 8, b"(1000000000000,)}")),
+        (422, "shape (n, d) with n and d > 0", npy(X[:0], IDS[:0])),
+        (422, "shape (n, d) with n and d > 0", npy(X[0], IDS)),
+        (422, "ids must have shape (n,)", npy(X, IDS[:, None])),
+        (422, "dimension 4, got 3", npy(X[:, :3], IDS)),
+        (422, "expected 2 ids", npy(X, IDS[:1])),
+        (422, "'x' stands twice", npy(X, np.array(["x", "x"]))),
+        (422, "row 1, column 2 is nan", npy(np.where(np.arange(8).reshape(2, 4) == 6, np.nan, X), IDS)),
+        (422, "expected 2 labels", npy(X, IDS, np.arange(3))),
+        (422, "got -5", npy(X, IDS, np.array([0, -5]))),
+    ],
+)  # fmt: skip
+def test_npy_items(small: TestClient, status: int, message: str, body: bytes) -> None:
+    check(small.put("/v1/collections/c/items", content=body, headers=NPY), status, message)
+
+
+@pytest.mark.parametrize("url", ["/v1/collections/c/query", "/v1/encoders/e/encode"])
+@pytest.mark.parametrize(
+    ("status", "message", "body"),
+    [
+        (400, "the descriptors are missing", b""),
+        (400, "left over", npy(X, IDS)),
+        (422, "shape (n, d) with n and d > 0", npy(X[:0])),
+        (400, "got dtype bool", npy(X > 0)),
+        (422, "dimension 4, got 8", npy(np.ones((1, 8)))),
+        (422, "is inf", npy(X * np.inf)),
+    ],
+)
+def test_npy_matrices(small: TestClient, url: str, status: int, message: str, body: bytes) -> None:
+    check(small.post(url, content=body, headers=NPY), status, message)
+
+
+@pytest.mark.parametrize("k", ["0", "-1", "x", "1.5", "1000000"])
+def test_k_beside_npy(small: TestClient, k: str) -> None:
+    answer = small.post(f"/v1/collections/c/query?k={k}", content=npy(X), headers=NPY)
+    check(answer, 422, "k")
+
+
+def test_parameters_of_the_url_that_are_not_read(small: TestClient) -> None:
+    url = "/v1/collections/c/query"
+    check(small.post(f"{url}?kk=3", content=npy(X), headers=NPY), 422, "kk cannot stand in the URL")
+    check(small.post(f"{url}?k=3", json={"ids": ["a"]}), 422, "it stands in the body")
+
+
+def test_methods_that_do_nothing(small: TestClient) -> None:
+    answer = small.post("/v1/collections/c/items", json={"items": [ITEM]})
+    check(answer, 405, "POST does nothing at /v1/collections/c/items; PUT does")
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "message"),
+    [
+        ("GET", "/v1/encoders/nobody", "no encoder 'nobody'"),
+        ("DELETE", "/v1/encoders/nobody", "no encoder 'nobody'"),
+        ("GET", "/v1/collections/nobody", "no collection 'nobody'"),
+        ("DELETE", "/v1/collections/nobody", "no collection 'nobody'"),
+        ("GET", "/v1/collections/c/items/nobody", "no item 'nobody'"),
+        ("DELETE", "/v1/collections/c/items/nobody", "no item 'nobody'"),
+        ("GET", "/v1/benchmarks/nobody", "no benchmark 'nobody'"),
+        ("GET", "/v1/nothing", "nothing at /v1/nothing"),
+        ("GET", "/v1/collections/../../etc/passwd", "nothing at"),
+    ],
+)
+def test_unknown_names(small: TestClient, method: str, url: str, message: str) -> None:
+    check(small.request(method, url), 404, message)
+
+
+@pytest.mark.parametrize("url", ["query", "items/delete"])
+def test_unknown_collections(small: TestClient, url: str) -> None:
+    check(small.post(f"/v1/collections/nobody/{url}", json={"ids": ["a"]}), 404, "'nobody'")
+
+
+def test_unknown_collection_of_items(small: TestClient) -> None:
+    check(small.put("/v1/collections/nobody/items", json={"items": [ITEM]}), 404, "'nobody'")
+
+
+def test_unknown_encoders(small: TestClient) -> None:
+    check(small.post("/v1/encoders/nobody/encode", json={"descriptors": [[1]]}), 404, "'nobody'")
+    check(small.post("/v1/collections", json={"name": "n", "encoder": "nobody"}), 404, "'nobody'")
+
+
+def test_names_that_are_taken(small: TestClient) -> None:
+    check(small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "encoder 'e' already")
+    check(small.post("/v1/collections", json={"name": "c", "encoder": "e"}), 409, "'c' already")
+
+
+def test_a_collection_with_an_impossible_name(small: TestClient) -> None:
+    check(small.post("/v1/collections", json={"name": "../x", "encoder": "e"}), 422, "a name has")
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        (b"", "not JSON"),
+        (b"{", "not JSON"),
+        (b"\xff\xfe", "not JSON"),
+        (b"[" * 100_000, "not JSON"),
+        (b"[]", "got a list of 0"),
+        (b"5", "got 5"),
+    ],
+)
+@pytest.mark.parametrize(
+    "url", ["/v1/encoders", "/v1/collections", "/v1/collections/c/query", "/v1/benchmarks"]
+)
+def test_malformed_json(small: TestClient, url: str, body: bytes, message: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    check(small.post(url, content=body, headers=headers), 422, message)
+
+
+def test_a_million_errors_are_one(small: TestClient) -> None:
+    for body in ({"ids": [1] * 300_000}, {"descriptors": [[None] * 100_000]}):
+        answer = small.post("/v1/collections/c/query", json=body)
+        assert len(answer.json()["errors"]) == 1
+        check(answer, 422, "should be a valid")
+
+
+def test_an_encoder_beyond_the_limit(small: TestClient) -> None:
+    new = {"name": "x", "method": "random-net-2", "n_bits": 4096, "dimension": 16384}
+    answer = small.post("/v1/encoders", json=new | {"params": {"hidden": 8192}})
+    check(answer, 413, "at most 16,777,216 learned values here, this one 167,784,448")
+
+
+def test_other_content_types(small: TestClient) -> None:
+    check(small.post("/v1/collections/c/items/delete", content=b'{"ids": ["a"]}'), 415, "got ''")
+    for url in ("/v1/collections/c/query", "/v1/encoders/e/encode", "/v1/encoders"):
+        answer = small.post(url, content=b"a,b", headers={"Content-Type": "text/csv"})
+        check(answer, 415, "got 'text/csv'")
+    check(small.post("/v1/encoders", content=npy(X), headers=NPY), 415, "expected Content-Type")
+
+
+def test_a_body_over_the_limit(small: TestClient) -> None:
+    body = b" " * (1 << 20) + b"{}"
+    for url in ("/v1/collections/c/query", "/v1/collections", "/v1/nothing"):
+        check(small.post(url, content=body), 413, "at most 1048576 bytes")
+
+
+@pytest.mark.parametrize("url", ["/v1/collections/c/query", "/v1/collections"])
+def test_a_body_over_the_limit_that_does_not_say_so(small: TestClient, url: str) -> None:
+    def pieces() -> Iterator[bytes]:
+        for _ in range(20):
+            yield b" " * (1 << 17)
+
+    headers = {"Content-Type": "application/json"}
+    check(small.post(url, content=pieces(), headers=headers), 413, "at most 1048576 bytes")
+
+
+def test_more_results_than_the_limit(small: TestClient) -> None:
+    ids = np.array([str(i) for i in range(500)])
+    body = npy(np.ones((500, 4)), ids)
+    assert small.put("/v1/collections/c/items", content=body, headers=NPY).status_code == 200
+    url = "/v1/collections/c/query?k=500"
+    answer = small.post(url, content=npy(np.ones((401, 4))), headers=NPY)
+    check(answer, 413, "at most 200000 neighbours")
+    small.post("/v1/collections/c/items/delete", json={"ids": ids.tolist()})
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "change"),
+    [
+        (404, "no dataset 'mnist'; there are digits", {"dataset": "mnist"}),
+        (404, "no dataset '../x.npz'", {"dataset": "../x.npz"}),
+        (404, "no dataset '/etc/x.npz'", {"dataset": "/etc/x.npz"}),
+        (422, "no method 'md5'; there are raw, lsh", {"methods": ["md5"]}),
+        (422, "methods: List should have at least 1", {"methods": []}),
+        (422, "bits must be from 1 to 4096, got 0", {"bits": [0]}),
+        (422, "seed: Input should be greater", {"seed": -1}),
+        (422, "queries_per_class: Input should be greater", {"queries_per_class": 0}),
+    ],
+)
+def test_benchmarks(small: TestClient, status: int, message: str, change: Any) -> None:
+    asked = {"dataset": "digits", "methods": ["lsh"]} | change
+    check(small.post("/v1/benchmarks", json=asked), status, message)
+
+
+def test_an_error_of_ours_shows_no_trace(
+    small: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("a secret of the inside")
+
+    with monkeypatch.context() as patched:
+        patched.setattr("app.service.service.Service.query", fail)
+        answer = small.post("/v1/collections/c/query", json={"ids": ["a"]})
+    check(answer, 500, "its log says why")
+    assert "secret" not in answer.text

@@ -1,0 +1,258 @@
+"""What comes too slowly, too large or too often is refused, in bounded time and memory.
+
+Against a service of its own, by raw sockets: a client library would not send such things.
+"""
+
+from __future__ import annotations
+
+import gzip
+import os
+import re
+import socket
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.service.settings import Settings
+from tests.app.conftest import NPY, npy
+from tests.app.http.test_access import refused
+from tests.app.http.test_serving import Process
+
+MIB = 1 << 20
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    process = Process(
+        tmp_path_factory.mktemp("limits"),
+        BITCELL_DEMO="false",
+        BITCELL_MAX_BODY="16MiB",
+        BITCELL_MAX_BODIES="24MiB",
+        BITCELL_BODY_TIMEOUT="0.5",
+    )
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def connection(serving: Process) -> Iterator[socket.socket]:
+    with connect(serving) as connection:
+        yield connection
+
+
+def connect(serving: Process) -> socket.socket:
+    host, port = serving.url.removeprefix("http://").split(":")
+    return socket.create_connection((host, int(port)), timeout=30)
+
+
+def head(*lines: str, method: str = "POST", path: str = "/v1/encoders") -> bytes:
+    lines = (f"{method} {path} HTTP/1.1", "Host: localhost", *lines)
+    return "\r\n".join([*lines, "", ""]).encode()
+
+
+JSON = "Content-Type: application/json"
+
+
+def answer(connection: socket.socket) -> bytes:
+    """All that comes until the service closes the connection."""
+    parts = []
+    try:
+        while part := connection.recv(65536):
+            parts.append(part)
+    except ConnectionResetError:
+        pass  # It closed while we had more to say.
+    return b"".join(parts)
+
+
+def memory(serving: Process) -> float:
+    status = Path(f"/proc/{serving.process.pid}/status").read_text()
+    peak = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert peak
+    return int(peak[1]) / 1024
+
+
+def test_a_slow_body(serving: Process, connection: socket.socket) -> None:
+    start = time.perf_counter()
+    connection.sendall(head(JSON, "Content-Length: 100") + b"{")
+    came = answer(connection)
+    assert b"408 Request Timeout" in came
+    assert b"BITCELL_BODY_TIMEOUT" in came
+    assert time.perf_counter() - start < 5
+
+
+def test_a_body_that_trickles(connection: socket.socket) -> None:
+    """Each part comes in time, the whole does not."""
+    connection.sendall(head(JSON, "Transfer-Encoding: chunked"))
+    connection.settimeout(0.05)
+    came = b""
+    for _ in range(200):
+        try:
+            connection.sendall(b"1\r\n \r\n")
+            came += connection.recv(65536)
+            break
+        except TimeoutError:
+            continue
+    assert b"408 Request Timeout" in came
+
+
+def test_an_endless_body(serving: Process, connection: socket.socket) -> None:
+    before = memory(serving)
+    connection.sendall(head(JSON, "Transfer-Encoding: chunked"))
+    sent = 0
+    try:
+        while sent < 1024 * MIB:
+            connection.sendall(b"100000\r\n" + b" " * MIB + b"\r\n")
+            sent += MIB
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    assert sent < 64 * MIB
+    assert memory(serving) - before < 64
+
+
+def test_a_head_without_end(serving: Process, connection: socket.socket) -> None:
+    before = memory(serving)
+    connection.sendall(b"GET / HTTP/1.1\r\n")
+    sent = 0
+    try:
+        while sent < 64 * MIB:
+            connection.sendall(b"X-A: " + b"a" * 65000 + b"\r\n")
+            sent += 65000
+    except (BrokenPipeError, ConnectionResetError):
+        pass
+    assert sent < 16 * MIB
+    assert memory(serving) - before < 32
+
+
+def test_a_head_that_is_not_finished(tmp_path: Path) -> None:
+    short = "import app.http.connection; app.http.connection.HEAD_SECONDS = 0.2"
+    (tmp_path / "sitecustomize.py").write_text(short)
+    process = Process(
+        tmp_path / "data",
+        BITCELL_DEMO="false",
+        PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]),
+    )
+    try:
+        with connect(process) as silent, connect(process) as begun:
+            begun.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
+            assert answer(begun) == b""
+            assert answer(silent) == b""
+        assert process.get("/healthz") == '{"status":"ok"}'
+    finally:
+        process.stop()
+
+
+@pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
+def test_nested_brackets(serving: Process, connection: socket.socket, bracket: bytes) -> None:
+    """A billion are refused by their length; as many as are let in, by their depth."""
+    start, before = time.perf_counter(), memory(serving)
+    connection.sendall(head(JSON, f"Content-Length: {10**9 * len(bracket)}"))
+    assert b"413" in answer(connection)[:20]
+    with connect(serving) as second:
+        body = bracket * (8 * MIB // len(bracket))
+        second.sendall(head(JSON, f"Content-Length: {len(body)}", "Connection: close") + body)
+        assert b"422 Unprocessable" in answer(second)
+    assert time.perf_counter() - start < 5
+    assert memory(serving) - before < 64
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
+def test_a_bomb_is_not_unpacked(serving: Process, connection: socket.socket, encoding: str) -> None:
+    before = memory(serving)
+    bomb = gzip.compress(b" " * (64 * MIB), 9)
+    assert len(bomb) < MIB
+    connection.sendall(
+        head(JSON, f"Content-Encoding: {encoding}", f"Content-Length: {len(bomb)}") + bomb
+    )
+    came = answer(connection)
+    assert b"415 Unsupported" in came
+    assert b"not compressed" in came
+    assert memory(serving) - before < 16
+
+
+def test_an_npy_header_that_lies(serving: Process, connection: socket.socket) -> None:
+    start, before = time.perf_counter(), memory(serving)
+    lie = npy(np.ones((2, 4))).replace(b"(2, 4), }" + b" " * 17, b"(70000, 4000000000), }    ")
+    assert b"4000000000" in lie
+    lines = ("Content-Type: application/x-npy", f"Content-Length: {len(lie)}", "Connection: close")
+    asked = head(*lines, path="/v1/encoders/e/encode")
+    connection.sendall(asked + lie)
+    came = answer(connection)
+    assert b"400 Bad Request" in came
+    assert b"which takes 2.24e+15 bytes; there are 64" in came
+    assert time.perf_counter() - start < 5
+    assert memory(serving) - before < 16
+
+
+def test_bodies_beyond_the_memory_set_for_them(serving: Process) -> None:
+    body = b" " * (14 * MIB)
+    some = [connect(serving) for _ in range(4)]
+    try:
+        for one in some:
+            # All but the last byte, so that none is done with.
+            one.setblocking(True)
+            one.sendall(head(JSON, f"Content-Length: {len(body) + 1}"))
+        came = []
+        for one in some:
+            try:
+                one.sendall(body)
+                came.append(b"")
+            except (BrokenPipeError, ConnectionResetError):
+                came.append(b"503")
+        came = [answer(one) or was for one, was in zip(some, came, strict=True)]
+    finally:
+        for one in some:
+            one.close()
+    assert sum(b"503" in one[:20] for one in came) >= 1
+    # Given back afterwards.
+    assert serving.get("/v1/encoders") == "[]"
+
+
+# What needs no socket
+
+
+@pytest.fixture
+def strict(settings: Settings) -> Iterator[TestClient]:
+    change = {"max_batch": 3, "max_concurrent": 1}
+    with TestClient(create_app(settings.model_copy(update=change))) as client:
+        new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 4}
+        client.post("/v1/encoders", json=new)
+        client.post("/v1/collections", json={"name": "c", "encoder": "e"})
+        yield client
+
+
+def test_a_batch_beyond_the_limit(strict: TestClient) -> None:
+    four = np.ones((4, 4))
+    ids = np.array(list("abcd"))
+    message = "at most 3 descriptors or items (BITCELL_MAX_BATCH), this one has 4"
+    url = "/v1/collections/c"
+    refused(strict.put(f"{url}/items", content=npy(four, ids), headers=NPY), 413, message)
+    refused(strict.post(f"{url}/query", content=npy(four), headers=NPY), 413, message)
+    refused(strict.post(f"{url}/query", json={"ids": list("abcd")}), 413, message)
+    refused(strict.post("/v1/encoders/e/encode", content=npy(four), headers=NPY), 413, message)
+    assert strict.get(url).json()["items"] == 0
+    three = npy(four[:3])
+    assert strict.post(f"{url}/query", content=three, headers=NPY).status_code == 200
+
+
+def test_more_requests_at_a_time_than_the_limit(
+    strict: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    answers: list[Any] = []
+
+    def meanwhile(*_: Any) -> list[Any]:
+        answers.append(strict.get("/v1/encoders"))
+        answers.append(strict.get("/healthz"))
+        return []
+
+    monkeypatch.setattr("app.service.service.Store.list", meanwhile)
+    assert strict.get("/v1/collections").status_code == 200
+    refused(answers[0], 503, "BITCELL_MAX_CONCURRENT")
+    assert answers[0].headers["retry-after"] == "1"
+    assert answers[1].status_code == 200

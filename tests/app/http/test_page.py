@@ -1,0 +1,326 @@
+"""The page at `/`, in a real browser where there is one."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import urllib.request
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from PIL import Image
+from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
+
+from app.http.middleware.access import PAGE
+from app.http.routes.home import POLICY
+from app.service.keys import READ, Keys
+from tests.app.http.test_access import Client, serve  # noqa: F401
+from tests.app.http.test_serving import Process
+
+NAMES = ("chromium", "chromium-browser", "google-chrome")
+CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+NONE = "\N{EN DASH}"
+VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "benchmark")
+
+
+def test_it_loads_nothing_but_its_own_files(client: TestClient) -> None:
+    page = client.get("/")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"] == POLICY
+    assert "unsafe" not in POLICY
+    for name, kind in (("page.css", "text/css"), ("main.js", "text/javascript")):
+        assert f'"/page/{name}"' in page.text
+        part = client.get(f"/page/{name}")
+        assert part.headers["content-type"] == f"{kind}; charset=utf-8"
+    for name in ("nothing.js", "..%2Fhome.py", "%2E%2E", "__init__.py"):
+        assert client.get(f"/page/{name}").status_code == 404
+
+
+def test_it_needs_no_key_and_shows_no_data(serve: Client) -> None:  # noqa: F811
+    client = serve(require_keys=True)
+    for path in ("/", "/page/main.js", "/page/page.css"):
+        assert client.get(path).status_code == 200
+    assert client.get("/page/main.js%2F..").status_code == 401
+    for path in ("/page/main.js/../../v1/collections", "/page/..", "/page/main.js\n"):
+        assert PAGE.fullmatch(path) is None
+
+
+@pytest.fixture(scope="module")
+def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    process = Process(tmp_path_factory.mktemp("page"))
+    yield process
+    process.stop()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    # The sandbox of Chromium does not run as root.
+    arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
+    with sync_playwright() as playwright:
+        opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page that must meet no error and ask no other host for anything."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    errors: list[str] = []
+    hosts: set[str | None] = set()
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
+    page.set_default_timeout(10_000)
+    yield page
+    # A browser notes every refusal; the tests say which they expect.
+    assert [text for text in errors if "Failed to load resource" not in text] == []
+    assert hosts <= {"127.0.0.1", None}  # None: of data and blob.
+    context.close()
+
+
+def ask(serving: Process, path: str, body: bytes, kind: str = "application/json") -> Any:
+    request = urllib.request.Request(serving.url + path, body, {"Content-Type": kind})
+    with urllib.request.urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read())
+
+
+def shown(page: Page) -> list[tuple[str, int]]:
+    """Ids and distances of the neighbours on the page."""
+    page.locator(".near li").first.wait_for()
+    found = page.locator(".near li").evaluate_all("all => all.map(one => one.dataset)")
+    texts = page.locator(".near .distance b").all_inner_texts()
+    assert texts == [one["distance"] for one in found]
+    return [(one["id"], int(one["distance"])) for one in found]
+
+
+@needs_browser
+def test_every_view_fits_every_width(page: Page, serving: Process) -> None:
+    page.goto(serving.url)
+    for view in VIEWS:
+        page.evaluate("view => { location.hash = `#/${view}`; }", view)
+        expect(page.locator("#view > [data-view]")).to_have_attribute("data-view", view)
+        for width in (1280, 390, 320):
+            page.set_viewport_size({"width": width, "height": 800})
+            assert page.evaluate("document.documentElement.scrollWidth") <= width
+        assert page.locator("#view h1").count() == 1
+        unnamed = "all => all.filter(one => !one.labels?.length && !one.ariaLabel).length"
+        assert page.locator("#view input, #view select").evaluate_all(unnamed) == 0
+
+
+@needs_browser
+def test_a_click_shows_neighbours_and_the_bits_that_differ(page: Page, serving: Process) -> None:
+    page.goto(serving.url)
+    page.get_by_role("link", name="digit-0007, label 7").click()
+    query = {"ids": ["digit-0007"], "k": 13, "codes": True}
+    answer = ask(serving, "/v1/collections/demo/query", json.dumps(query).encode())
+    expected = answer["results"][0][1:]
+    assert shown(page) == [(near["id"], near["distance"]) for near in expected]
+    (code,) = (int(one, 16) for one in answer["codes"])
+    labels = page.locator(".near svg").evaluate_all("all => all.map(one => one.ariaLabel)")
+    for near, label in zip(expected, labels, strict=True):
+        apart = f"{code ^ int(near['code'], 16):0128b}"
+        places = [str(at) for at, bit in enumerate(apart) if bit == "1"]
+        assert label == f"{near['distance']} of 128 bits differ: {', '.join(places)}"
+    # A cross, two strokes, for each of them.
+    paths = "all => all.flatMap(one => one.getAttribute('d').match(/l4.8/g)).length"
+    crosses = page.locator(".near path.cross").evaluate_all(paths)
+    assert crosses == sum(near["distance"] for near in expected)
+    assert page.locator(".near img").count() == 12
+    expect(page.locator("#status")).to_contain_text("12 neighbours of digit-0007")
+
+    page.locator(".near a").first.click()
+    expect(page.locator("#answer-title")).to_have_text(f"Nearest to {expected[0]['id']}")
+    page.go_back()
+    expect(page.locator("#answer-title")).to_have_text("Nearest to digit-0007")
+
+
+def picture() -> bytes:
+    image = np.random.default_rng(3).integers(0, 256, (6, 8, 3), np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(image).resize((160, 120)).save(file, "PNG")
+    return file.getvalue()
+
+
+DROP = """([kind, data]) => {
+    const bytes = Uint8Array.from(atob(data), (one) => one.charCodeAt(0));
+    const dataTransfer = new DataTransfer();
+    dataTransfer.items.add(new File([bytes], "mine.png", { type: kind }));
+    const drop = new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true });
+    document.querySelector(".drop").dispatchEvent(drop);
+}"""
+
+
+@needs_browser
+def test_an_image_is_dropped_or_chosen(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/#/neighbours/demo")
+    page.locator(".drop").wait_for()
+    page.evaluate(DROP, ["image/png", base64.b64encode(picture()).decode()])
+    url = "/v1/collections/demo/query?k=12"
+    (expected,) = ask(serving, url, picture(), "image/png")["results"]
+    assert shown(page) == [(near["id"], near["distance"]) for near in expected]
+    expect(page.locator(".query strong")).to_have_text("mine.png")
+    expect(page.locator(".query img")).to_have_js_property("naturalWidth", 160)
+    file = FilePayload(name="notes.txt", mimeType="text/plain", buffer=b"no image")
+    page.locator("#file").set_input_files(file)
+    expect(page.locator(".answer .problem")).to_contain_text("cannot be read as PNG, JPEG")
+
+
+WATCH = """() => {
+    window.seen = [];
+    new MutationObserver(() => {
+        const [state, bar] = [document.querySelector("#state"), document.querySelector("progress")];
+        if (state) window.seen.push([state.textContent, bar.max]);
+    }).observe(document.body, { subtree: true, childList: true, characterData: true });
+}"""
+
+
+@needs_browser
+def test_a_benchmark_is_started_watched_and_read(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/#/benchmark")
+    page.evaluate(WATCH)
+    page.get_by_label("Bits").fill("8, 16")
+    page.get_by_label("random-net-2").uncheck()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("table tbody tr")).to_have_count(3, timeout=30_000)
+    seen = page.evaluate("window.seen")
+    assert any(most == 3 and "of 3 done; now " in text for text, most in seen)
+    (job,) = json.loads(serving.get("/v1/benchmarks"))
+    result = json.loads(serving.get(f"/v1/benchmarks/{job['id']}"))["result"]["results"]
+    rows = [row.split("\t") for row in page.locator("tbody tr").all_inner_texts()]
+    assert [(row[0], row[1], row[2].removeprefix("★ ")) for row in rows] == [
+        (one["method"], str(one["n_bits"] or NONE), f"{100 * one['map']:.2f}") for one in result
+    ]
+    # One line a method, with a mark for each code length.
+    assert page.locator("svg.chart polyline").count() == 2
+    points = page.locator("svg.chart .c1 polyline").get_attribute("points")
+    assert points is not None
+    assert len(points.split()) == 2
+    expect(page.locator("[data-job]")).to_have_text("done")
+    expect(page.get_by_label("Bits")).to_have_value("8, 16")
+    expect(page.get_by_label("random-net-2")).not_to_be_checked()
+    page.get_by_label("Bits").fill("9999")
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("form .problem")).to_contain_text("bits must be from 1 to 4096")
+    for method in ("raw", "lsh"):
+        page.get_by_label(method).uncheck()
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("form .problem")).to_have_text("Choose at least one method.")
+    with page.expect_navigation():
+        page.get_by_role("link", name="The whole report").click()
+    expect(page.locator("h1")).to_have_text("Binary codes on digits")
+
+
+@needs_browser
+def test_a_collection_shows_how_its_bits_are_used(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/#/collection/demo")
+    found = json.loads(serving.get("/v1/collections/demo/statistics"))
+    mean, codes = found["bits"]["mean_correlation"], found["buckets"]["codes"]
+    expect(page.locator("figure").nth(1)).to_contain_text(f"|r| is {mean:.3f}")
+    expect(page.locator("figure").nth(2)).to_contain_text(f"1,797 items have {codes:,} codes")
+    bars = page.locator(".bar").get_attribute("d") or ""
+    assert bars.count("M") == 128
+    cells = "all => all.map(one => one.getAttribute('d')).join('').split('M').length - 1"
+    assert page.locator("figure > .heat path").evaluate_all(cells) == 64 * 64
+
+
+def focus(page: Page) -> str:
+    return str(page.evaluate("document.activeElement.outerHTML"))
+
+
+@needs_browser
+def test_it_can_be_used_by_keyboard_alone(page: Page, serving: Process) -> None:
+    page.goto(serving.url)
+    page.locator(".items a").first.wait_for()
+
+    def tab_to(wanted: str) -> None:
+        for _ in range(60):
+            page.keyboard.press("Tab")
+            if wanted in focus(page):
+                return
+        raise AssertionError(f"{wanted} was not reached")
+
+    page.keyboard.press("Tab")
+    assert "To the content" in focus(page)
+    for stop in ('"#/collection"', 'id="collections"', 'id="file"', 'id="id"', "digit-0003"):
+        tab_to(stop)
+    page.keyboard.press("Enter")
+    assert len(shown(page)) == 12
+    expect(page.locator("#answer-title")).to_be_focused()
+    page.keyboard.press("Tab")
+    first = shown(page)[0][0]
+    assert f">{first}<" in focus(page)
+    page.keyboard.press("Enter")
+    expect(page.locator("#answer-title")).to_have_text(f"Nearest to {first}")
+    expect(page.locator("#answer-title")).to_be_focused()
+
+
+@needs_browser
+def test_a_key_is_asked_for_and_what_is_wrong_is_said(page: Page, tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    _, secret = keys.create("page", READ)
+    keys.close()
+    process = Process(tmp_path, BITCELL_DEMO="false")
+    try:
+        page.goto(process.url)
+        expect(page.locator("#access-reason")).to_contain_text("only to those who have an API key")
+        field = page.get_by_label("API key")
+        expect(field).to_be_focused()
+        for key, said in (("wrong", "refused: it is wrong"), (secret, "")):
+            field.fill(key)
+            page.keyboard.press("Enter")
+            if said:
+                expect(page.locator("#access-reason")).to_contain_text(said)
+        expect(page.locator("#view h1")).to_have_text("No collection yet")
+        page.get_by_role("link", name="Benchmark", exact=True).click()
+        page.get_by_role("button", name="Start").click()
+        expect(page.locator("form .problem")).to_have_text("the key 'page' may only read")
+        assert page.evaluate("Object.values(sessionStorage)") == [secret]
+        assert page.evaluate("localStorage.length") == 0
+        page.get_by_role("button", name="Forget the key").click()
+        expect(field).to_be_visible()
+        assert page.evaluate("sessionStorage.length") == 0
+    finally:
+        process.stop()
+
+
+@needs_browser
+def test_other_collections_and_empty_ones(page: Page, serving: Process) -> None:
+    new = {"name": "plain", "method": "lsh", "n_bits": 20, "dimension": 3}
+    ask(serving, "/v1/encoders", json.dumps(new).encode())
+    new = {"name": "points", "encoder": "plain"}
+    ask(serving, "/v1/collections", json.dumps(new).encode())
+    page.goto(f"{serving.url}/#/neighbours/points")
+    expect(page.locator(".empty")).to_contain_text("This collection is empty")
+    page.get_by_role("link", name="Collection", exact=True).click()
+    expect(page.locator(".empty")).to_contain_text("It is empty")
+    items = [{"id": one, "descriptor": [1, 2, 3]} for one in ("<b>x</b>", "a/b c", "%")]
+    request = urllib.request.Request(
+        f"{serving.url}/v1/collections/points/items",
+        json.dumps({"items": items}).encode(),
+        {"Content-Type": "application/json"},
+        method="PUT",
+    )
+    urllib.request.urlopen(request, timeout=30).close()
+    for item in items:
+        page.goto(f"{serving.url}/#/neighbours/points")
+        page.get_by_role("link", name=str(item["id"]), exact=True).click()
+        assert [found for _, found in shown(page)] == [0, 0]
+        expect(page.locator("#answer-title")).to_have_text(f"Nearest to {item['id']}")
+    expect(page.locator(".ask")).to_contain_text(
+        "Images can ask in collections of GIST descriptors"
+    )
+    page.goto(f"{serving.url}/#/neighbours/points/nobody")
+    expect(page.locator(".problem")).to_contain_text("there is no item 'nobody'")
+    page.goto(f"{serving.url}/#/collection/none")
+    expect(page.locator(".problem")).to_contain_text("there is no collection 'none'")

@@ -1,0 +1,186 @@
+"""Request ids, headers, the log and the figures."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from io import StringIO
+from typing import Any
+
+import numpy as np
+import pytest
+import structlog
+from fastapi.testclient import TestClient
+from prometheus_client.parser import text_string_to_metric_families
+
+from app.http import log_setup
+from app.service.settings import Settings
+from tests.app.conftest import NPY, npy
+from tests.app.jobs.waiting import ended
+
+
+def samples(client: TestClient) -> dict[tuple[Any, ...], float]:
+    """All samples by name and labels, as Prometheus reads them."""
+    answer = client.get("/metrics")
+    assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
+    return {
+        (sample.name, *sorted(sample.labels.items())): sample.value
+        for family in text_string_to_metric_families(answer.text)
+        for sample in family.samples
+    }
+
+
+def test_an_id_that_is_sane_is_kept_and_any_other_replaced(client: TestClient) -> None:
+    kept = client.get("/healthz", headers={"X-Request-ID": "Trace.1-a_b"})
+    assert kept.headers["x-request-id"] == "Trace.1-a_b"
+    made = {
+        client.get("/healthz", headers={"X-Request-ID": bad}).headers["x-request-id"]
+        for bad in ("", "a" * 65, "a b", 'a"b', "a\tb")
+    }
+    assert len(made) == 5
+    assert all(len(one) == 32 for one in made)
+
+
+@pytest.mark.parametrize("path", ["/", "/healthz", "/v1/encoders", "/v1/nothing", "/metrics"])
+def test_every_answer_has_the_headers_that_browsers_keep_to(path: str, client: TestClient) -> None:
+    headers = client.get(path).headers
+    assert headers["x-content-type-options"] == "nosniff"
+    assert headers["x-frame-options"] == "DENY"
+    assert headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["content-security-policy"]
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+def test_the_page_may_run_its_own_scripts_and_no_other(client: TestClient) -> None:
+    page = client.get("/")
+    policy = page.headers["content-security-policy"]
+    assert "script-src 'self';" in policy
+    assert "style-src 'self';" in policy
+    assert page.text.count("<script") == page.text.count('<script type="module" src="/page/') == 1
+    assert "<style" not in page.text
+    assert " style=" not in page.text
+
+
+def test_an_error_of_ours_has_them_too_and_is_counted(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError
+
+    monkeypatch.setattr("app.service.service.Store.list", fail)
+    answer = client.get("/v1/collections", headers={"X-Request-ID": "abc"})
+    assert answer.status_code == 500
+    assert answer.headers["x-request-id"] == "abc"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    monkeypatch.undo()
+    route = (("method", "GET"), ("route", "/v1/collections"))
+    assert samples(client)["bitcell_requests_total", *route, ("status", "500")] == 1
+
+
+def test_requests_are_counted_by_route_never_by_path(client: TestClient) -> None:
+    for name in ("a", "b", "c"):
+        client.get(f"/v1/collections/{name}")
+        client.get(f"/{name}")
+        client.request(name.upper() * 3, "/healthz")
+    found = samples(client)
+    route = (("method", "GET"), ("route", "/v1/collections/{name}"))
+    assert found["bitcell_requests_total", *route, ("status", "404")] == 3
+    assert found["bitcell_request_seconds_count", *route] == 3
+    nowhere = (("method", "GET"), ("route", "none"), ("status", "404"))
+    assert found["bitcell_requests_total", *nowhere] == 3
+    assert {dict(key[1:]).get("method", "GET") for key in found} == {"GET", "other"}
+    assert found["bitcell_requests_in_flight",] == 1  # the scrape itself
+
+
+def test_distances_and_ties_are_those_of_the_answers(small: TestClient) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(40, 4))
+    ids = np.array([f"i{i}" for i in range(40)])
+    small.put("/v1/collections/c/items", content=npy(X, ids), headers=NPY)
+    url = "/v1/collections/c/query"
+    results = small.post(f"{url}?k=9", content=npy(rng.normal(size=(25, 4))), headers=NPY).json()
+    distances = [[near["distance"] for near in one] for one in results["results"]]
+    for other in ("k=2&offset=5", "k=2&rerank=40"):
+        # Their first neighbour is not the nearest.
+        assert small.post(f"{url}?{other}", content=npy(X[:1]), headers=NPY).status_code == 200
+    found = samples(small)
+    label = ("collection", "c")
+    for name, values in (
+        ("bitcell_query_nearest_distance", [one[0] for one in distances]),
+        ("bitcell_query_ties", [one.count(one[-1]) for one in distances]),
+    ):
+        assert found[f"{name}_count", label] == 25
+        assert found[f"{name}_sum", label] == sum(values)
+        bounds = [key for key in found if key[0] == f"{name}_bucket"]
+        assert len(bounds) > 5
+        for key in bounds:
+            bound = float(dict(key[1:])["le"])
+            assert found[key] == sum(value <= bound for value in values)
+    assert found["bitcell_items", label] == 43
+    assert small.delete("/v1/collections/c").status_code == 204
+    assert not [key for key in samples(small) if label in key]
+
+
+def test_jobs_are_counted_and_timed(client: TestClient) -> None:
+    new = {"name": "t", "method": "itq", "n_bits": 4}
+    X = np.random.default_rng(0).normal(size=(50, 5)).tolist()
+    job = client.post("/v1/encoders", json=new | {"training": {"descriptors": X}}).json()["id"]
+    ended(client, job)
+    found = samples(client)
+    label = (("kind", "training"), ("state", "done"))
+    assert found["bitcell_jobs", *label] == 1
+    assert found["bitcell_job_seconds_count", *label] == 1
+    assert found["bitcell_encoders",] == 1
+    assert found["bitcell_record_bytes",] > 0
+    assert found["process_resident_memory_bytes",] > 0
+
+
+@pytest.fixture
+def lines(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """What the log says, by line."""
+    stream = StringIO()
+    before = structlog.get_config()
+    monkeypatch.setattr(sys, "stderr", stream)
+    log_setup.configure(settings.model_copy(update={"log_format": "json"}))
+    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    structlog.configure(**before)
+    uvicorn = logging.getLogger("uvicorn")
+    uvicorn.handlers, uvicorn.propagate = [], True
+
+
+def test_the_log_is_json_with_the_request_of_each_line(
+    lines: Any, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: Any) -> None:
+        raise RuntimeError("inside")
+
+    monkeypatch.setattr("app.service.service.Store.list", fail)
+    client.get("/v1/collections?token=secret", headers={"X-Request-ID": "r1"})
+    logging.getLogger("uvicorn.error").warning("from %s", "uvicorn")
+    failed, request, foreign = lines()
+    assert (failed["level"], failed["event"]) == ("error", "request failed")
+    assert "RuntimeError: inside" in failed["exception"]
+    assert request["event"] == "request"
+    assert request["request_id"] == failed["request_id"] == "r1"
+    assert (request["method"], request["path"]) == ("GET", "/v1/collections")
+    assert request["status"] == 500
+    assert request["ms"] > 0
+    assert "secret" not in json.dumps(request)
+    assert foreign["event"] == "from uvicorn"
+
+
+def test_answers_are_gzipped_where_it_pays(small: TestClient) -> None:
+    X, ids = np.ones((400, 4)), np.array([f"item-{i}" for i in range(400)])
+    small.put("/v1/collections/c/items", content=npy(X, ids), headers=NPY)
+    url = "/v1/collections/c/query?k=400"
+    long = small.post(url, content=npy(X[:1]), headers=NPY)
+    assert long.headers["content-encoding"] == "gzip"
+    assert len(long.json()["results"][0]) == 400
+    plain = small.post(url, content=npy(X[:1]), headers=NPY | {"Accept-Encoding": "identity"})
+    assert "content-encoding" not in plain.headers
+    assert plain.json() == long.json()
+    short = small.post("/v1/collections/c/query?k=3", content=npy(X[:1]), headers=NPY)
+    assert "content-encoding" not in short.headers
+    packed = small.post("/v1/encoders/e/encode", content=npy(np.ones((5000, 4))), headers=NPY)
+    assert "content-encoding" not in packed.headers

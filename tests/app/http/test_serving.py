@@ -1,0 +1,177 @@
+"""The service as a process of its own, as an operator meets it."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.request import urlopen
+
+import numpy as np
+import pytest
+
+from bench.latency import Serving, npy
+from bench.load import load
+
+# Floors hold on a quiet machine; here they are loose enough for one that is not.
+READY_SECONDS = 10.0
+MEMORY_MB = 250
+HERE = {"BITCELL_DRAIN_SECONDS": "0"}
+
+
+class Process:
+    """`bitcell serve` on a free port, with the address it printed."""
+
+    def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.started = time.perf_counter()
+        command = [
+            sys.executable,
+            "-c",
+            "from app.cli.main import main; main()",
+            "serve",
+            "--port",
+            "0",
+        ]
+        self.process = subprocess.Popen(
+            command,
+            env=os.environ | HERE | {"BITCELL_DATA_DIR": str(data_dir)} | environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self.log = ""
+        self.url = ""
+        for line in self.process.stderr or ():
+            self.log += line
+            if found := re.search(r"Bitcell is at (http://[^\s\"]+)", line):
+                self.url = found[1]
+                break
+
+    def get(self, path: str) -> str:
+        with urlopen(self.url + path, timeout=30) as answer:
+            return str(answer.read().decode())
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
+        if self.process.poll() is None:
+            self.process.send_signal(how)
+        self.log += self.process.communicate(timeout=30)[1]
+        return self.log
+
+
+@pytest.fixture(scope="module")
+def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data directory with the demo, made by a first start."""
+    path: Path = tmp_path_factory.mktemp("serving")
+    first = Process(path)
+    assert "1,797 scanned digits" in first.log, first.stop()
+    first.stop()
+    return path
+
+
+@pytest.fixture
+def serving(data_dir: Path) -> Iterator[Process]:
+    process = Process(data_dir)
+    yield process
+    process.stop()
+
+
+def test_is_ready_soon_and_small(serving: Process) -> None:
+    assert '"collections":1' in serving.get("/readyz").replace(" ", "")
+    assert time.perf_counter() - serving.started < READY_SECONDS
+    status = Path(f"/proc/{serving.process.pid}/status").read_text()
+    resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert resident
+    assert int(resident[1]) / 1024 < MEMORY_MB
+
+
+def test_many_connections_are_served_without_error(tmp_path: Path) -> None:
+    """Two seconds of what `make bench` does for sixty."""
+    serving = Serving(tmp_path)
+    try:
+        serving.post("/v1/encoders", {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 32})
+        serving.post("/v1/collections", {"name": "c", "encoder": "e"})
+        X = np.random.default_rng(0).normal(size=(2000, 32)).astype(np.float32)
+        ids = np.array([f"i{i}" for i in range(len(X))])
+        serving.ask("PUT", "/v1/collections/c/items", npy(X, ids))
+        bodies = [npy(query[None]) for query in X[:100]]
+        found = asyncio.run(load(serving, "/v1/collections/c/query", bodies, 64, 2))
+    finally:
+        serving.stop()
+    assert found["errors"] == 0
+    assert found["queries_per_second"] > 64  # Each connection more than once.
+    assert found["grown_mb"] < 30
+
+
+# Lists what a serving process has loaded, at its end.
+LOADED = """
+import atexit, sys
+def show():
+    print("LOADED", *sorted({m.partition(".")[0] for m in sys.modules}), file=sys.stderr)
+atexit.register(show)
+"""
+
+
+def test_loads_no_torch_and_no_scikit_learn(tmp_path: Path, data_dir: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(LOADED)
+    process = Process(data_dir, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
+    assert "digit-0007" in process.get("/v1/collections/demo/items/digit-0007")
+    log = process.stop(signal.SIGINT)
+    loaded = set(log.partition("LOADED")[2].split())
+    assert {"fastapi", "faiss", "numpy"} <= loaded
+    assert not loaded & {"torch", "sklearn", "pandas", "PIL"}
+
+
+def test_a_second_service_on_the_same_data_is_refused(serving: Process, data_dir: Path) -> None:
+    second = Process(data_dir)
+    assert second.url == ""
+    assert "bitcell.db is in use by another process" in second.stop()
+    assert second.log.startswith("bitcell: ")
+    assert second.log.count("\n") == 1
+    assert second.process.returncode == 2
+
+
+def test_a_port_in_use_is_said(serving: Process, tmp_path: Path) -> None:
+    port = serving.url.rpartition(":")[2]
+    run = subprocess.run(
+        [sys.executable, "-m", "app.cli", "serve", "--port", port],
+        env=os.environ | {"BITCELL_DATA_DIR": str(tmp_path), "BITCELL_DEMO": "false"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert f"cannot listen on 127.0.0.1:{port}: Address already in use; choose" in run.stderr
+    assert run.stderr.count("\n") == 1
+    assert run.returncode == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_data_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    process = Process(tmp_path / "file")
+    assert "file cannot hold the data" in process.stop()
+    assert process.log.count("\n") == 1
+    assert process.process.returncode == 2
+
+
+@pytest.mark.parametrize(
+    ("variable", "value", "message"),
+    [
+        ("BITCELL_MAX_K", "0", "BITCELL_MAX_K: Input should be greater than or equal to 1"),
+        ("BITCELL_LOG_LEVEL", "loud", "BITCELL_LOG_LEVEL: Input should be 'debug', 'info'"),
+        ("BITCELL_MAX_BODY", "lots", "BITCELL_MAX_BODY: could not parse value"),
+        ("BITCELL_PROT", "80", "BITCELL_PROT: there is no such setting"),
+    ],
+)
+def test_settings_are_checked_at_start(
+    variable: str, value: str, message: str, tmp_path: Path
+) -> None:
+    process = Process(tmp_path, **{variable: value})
+    log = process.stop()
+    assert message in log
+    assert "Traceback" not in log
+    assert process.process.returncode == 2

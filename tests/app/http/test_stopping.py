@@ -1,0 +1,198 @@
+"""How a service stops: told to, under load; and killed, with jobs running."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import time
+import uuid
+from pathlib import Path
+from threading import Barrier, Thread
+from typing import Any
+from urllib.error import HTTPError
+from urllib.request import Request, urlopen
+
+import httpx2
+import numpy as np
+import pytest
+
+from tests.app.conftest import NPY, npy
+from tests.app.http.test_serving import Process
+
+CLIENTS = 8
+
+
+def call(process: Process, method: str, path: str, body: Any = None) -> Any:
+    data = None if body is None else json.dumps(body).encode()
+    headers = {"Content-Type": "application/json"}
+    request = Request(process.url + path, data, headers, method=method)
+    with urlopen(request, timeout=30) as answer:
+        return json.loads(answer.read() or b"null")
+
+
+def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
+    process = Process(tmp_path, BITCELL_DEMO="false", BITCELL_DRAIN_SECONDS="1")
+    new = {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 64}
+    call(process, "POST", "/v1/encoders", new)
+    call(process, "POST", "/v1/collections", {"name": "c", "encoder": "e"})
+    X = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
+    ids = np.array([f"i{i}" for i in range(len(X))])
+    with httpx2.Client(base_url=process.url) as client:
+        put = client.put("/v1/collections/c/items", content=npy(X, ids), headers=NPY)
+        assert put.status_code == 200
+    warm = Barrier(CLIENTS + 1)
+    answered: list[int] = []
+    broken: list[str] = []
+    body = npy(X[:200])
+
+    def ask() -> None:
+        with httpx2.Client(base_url=process.url, timeout=30) as client:
+            first = True
+            while True:
+                request = uuid.uuid4().hex
+                headers = {**NPY, "X-Request-ID": request}
+                try:
+                    answer = client.post(
+                        "/v1/collections/c/query?k=10", content=body, headers=headers
+                    )
+                except httpx2.ConnectError:
+                    return  # It listens no more.
+                except httpx2.HTTPError:
+                    broken.append(request)
+                    return
+                answered.append(answer.status_code)
+                if first:
+                    warm.wait(30)
+                    first = False
+
+    threads = [Thread(target=ask) for _ in range(CLIENTS)]
+    for thread in threads:
+        thread.start()
+    warm.wait(30)
+    start = time.perf_counter()
+    process.process.send_signal(signal.SIGTERM)
+    # Readiness goes down while the service still answers.
+    states: list[int] = []
+    said = ""
+    while not states or states[-1] == 200:
+        try:
+            with urlopen(process.url + "/readyz", timeout=30) as answer:
+                states.append(answer.status)
+        except HTTPError as error:
+            states.append(error.code)
+            said = error.read().decode()
+    assert states[-1] == 503
+    assert "about to stop" in said
+    for thread in threads:
+        thread.join(30)
+    process.process.wait(30)
+    assert time.perf_counter() - start < 10
+    log = process.stop()
+    # Once all is in order, uvicorn lets the signal have its way.
+    assert process.process.returncode == -signal.SIGTERM
+    # A connection that waits to be accepted as the service stops to listen is reset by the
+    # system. What was taken in stands in the log, and is to be answered.
+    assert log.count('"request_id"') > 2 * CLIENTS
+    assert not [request for request in broken if request in log]
+    assert len(answered) > 2 * CLIENTS
+    assert set(answered) == {200}
+
+
+def test_a_connection_that_is_just_made_is_still_answered(tmp_path: Path) -> None:
+    """Its request is on the way when the service stops: it was not told to stop asking."""
+    process = Process(tmp_path, BITCELL_DEMO="false")
+    host, port = process.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port)), timeout=30) as connection:
+        call(process, "GET", "/healthz")  # By now the connection has been accepted.
+        process.process.send_signal(signal.SIGTERM)
+        wait_for_stopping(process)
+        connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
+        came = connection.recv(65536)
+    assert came.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in came.lower()
+    process.stop()
+
+
+def wait_for_stopping(process: Process) -> None:
+    """Until it listens no more."""
+    host, port = process.url.removeprefix("http://").split(":")
+    while True:
+        try:
+            socket.create_connection((host, int(port)), timeout=30).close()
+        except ConnectionError:
+            return
+
+
+@pytest.fixture
+def big(tmp_path: Path) -> Path:
+    """A data directory with a dataset that keeps a benchmark and a training busy."""
+    (tmp_path / "datasets").mkdir()
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 5, 1500)
+    X = rng.normal(size=(1500, 64)) + np.eye(5, 64)[labels]
+    np.savez(tmp_path / "datasets" / "big.npz", descriptors=X, labels=labels)
+    return tmp_path
+
+
+def follow(process: Process, job: str, until: str) -> dict[str, Any]:
+    """The job when it first is in that state, by its events."""
+    with urlopen(f"{process.url}/v1/jobs/{job}/events", timeout=60) as events:
+        for line in events:
+            if line.startswith(b"data: "):
+                shown: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
+                if shown["state"] == until and (until != "running" or shown["progress"]["now"]):
+                    return shown
+    raise AssertionError(shown)
+
+
+def children(pid: int) -> list[int]:
+    return [
+        int(child)
+        for task in Path(f"/proc/{pid}/task").iterdir()
+        for child in (task / "children").read_text().split()
+    ]
+
+
+def ended(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except FileNotFoundError:
+        return True
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+def test_jobs_that_ran_are_run_again(how: signal.Signals, big: Path) -> None:
+    process = Process(big, BITCELL_DEMO="false")
+    lasting = {"dataset": "big", "methods": ["lsh"], "bits": list(range(8, 58))}
+    params = {"n_anchors": 100, "max_steps": 100}
+    new = {"name": "t", "method": "ksh", "n_bits": 16, "params": params}
+    new["training"] = {"dataset": "big"}
+    benchmark = call(process, "POST", "/v1/benchmarks", lasting)["id"]
+    training = call(process, "POST", "/v1/encoders", new)["id"]
+    waiting = call(
+        process, "POST", "/v1/encoders", new | {"name": "u", "method": "itq", "params": {}}
+    )["id"]
+    follow(process, benchmark, "running")
+    follow(process, training, "running")
+    workers = children(process.process.pid)
+    assert len(workers) >= 2
+    process.stop(how)
+    # No process of a job outlives the service, however it ended.
+    deadline = time.monotonic() + 20
+    while not all(map(ended, workers)):
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    process = Process(big, BITCELL_DEMO="false")
+    try:
+        states = {job["id"]: job["state"] for job in call(process, "GET", "/v1/jobs")}
+        assert set(states) == {benchmark, training, waiting}
+        assert set(states.values()) <= {"queued", "running"}
+        call(process, "DELETE", f"/v1/jobs/{benchmark}")
+        assert follow(process, training, "done")["result"]["name"] == "t"
+        assert follow(process, waiting, "done")["result"]["name"] == "u"
+        encoders = call(process, "GET", "/v1/encoders")
+        assert [encoder["name"] for encoder in encoders] == ["t", "u"]
+    finally:
+        process.stop()

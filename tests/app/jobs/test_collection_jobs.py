@@ -1,0 +1,240 @@
+"""Jobs that work on what a collection keeps: encoding anew, training, benchmarks."""
+
+from __future__ import annotations
+
+import signal
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+
+from app.benchmark.measure import rows
+from app.benchmark.run import run
+from app.benchmark.splits import Protocol
+from app.datasets.formats import Dataset
+from app.service.service import Service
+from hashing import Hasher, make_hasher
+from index import Collection, Database, Replaced, Store
+from tests.app.conftest import NPY, npy
+from tests.app.http.test_serving import Process
+from tests.app.http.test_stopping import call, follow
+from tests.app.jobs.test_benchmark_jobs import untimed
+from tests.app.jobs.waiting import ended
+
+URL = "/v1/collections/c"
+
+
+def data(n: int = 90) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.str_]]:
+    """Three classes of 16 dimensions, exact in float16."""
+    rng = np.random.default_rng(0)
+    labels = rng.permutation(np.arange(n) % 3)
+    X = rng.normal(size=(n, 16)) + 2 * np.eye(3, 16)[labels]
+    return X.astype(np.float16).astype(np.float32), labels, np.array([f"i{i:05}" for i in range(n)])
+
+
+def new_encoder(name: str, n_bits: int, dimension: int = 16) -> dict[str, Any]:
+    return {"name": name, "method": "lsh", "n_bits": n_bits, "dimension": dimension}
+
+
+@pytest.fixture
+def kept(client: TestClient) -> TestClient:
+    """A client of a service with a collection `c` that keeps descriptors, and encoders e and f."""
+    for name, n_bits in (("e", 12), ("f", 20)):
+        assert client.post("/v1/encoders", json=new_encoder(name, n_bits)).status_code == 201
+    new = {"name": "c", "encoder": "e", "keep_descriptors": True}
+    assert client.post("/v1/collections", json=new).status_code == 201
+    X, y, ids = data()
+    put = client.put(f"{URL}/items", content=npy(X, ids, y), headers=NPY)
+    assert put.status_code == 200, put.text
+    return client
+
+
+def service_of(client: TestClient) -> Service:
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    return service
+
+
+def test_training_on_a_collection_is_training_on_what_was_put_in(
+    kept: TestClient, tmp_path: Path
+) -> None:
+    X, y, _ = data()
+    params = {"n_anchors": 30, "random_state": 1}
+    new = {"name": "t", "method": "sdh", "n_bits": 8, "params": params}
+    accepted = kept.post("/v1/encoders", json=new | {"training": {"collection": "c"}})
+    assert accepted.status_code == 202, accepted.text
+    shown = ended(kept, accepted.json()["id"])
+    assert shown["state"] == "done", shown
+    expected = make_hasher("sdh", n_bits=8, **params).fit(X, y)
+    assert shown["result"]["fingerprint"] == expected.fingerprint
+
+
+def test_a_benchmark_of_a_collection_is_one_of_what_was_put_in(kept: TestClient) -> None:
+    X, y, ids = data()
+    asked = {"methods": ["raw", "itq"], "bits": [8], "queries_per_class": 5, "labels_per_class": 9}
+    accepted = kept.post("/v1/benchmarks", json=asked | {"collection": "c"})
+    assert accepted.status_code == 202, accepted.text
+    shown = ended(kept, accepted.json()["id"])
+    assert shown["state"] == "done", shown
+    expected = run(
+        Dataset("c", X, y, ids), rows(["raw", "itq"], [8]), Protocol("retrieval-59k", 5, 9), [0]
+    )
+    assert untimed(shown["result"]) == untimed(expected)
+    assert kept.get(f"{accepted.json()['url']}/report").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("message", "collection", "labels"),
+    [
+        ("collection 'c' keeps no descriptors", {"keep_descriptors": False}, True),
+        ("collection 'c' holds no items", None, True),
+        ("has no labels to judge by", {}, False),
+    ],
+)
+def test_a_collection_that_does_not_do_is_said_at_once(
+    message: str, collection: Any, labels: bool, client: TestClient
+) -> None:
+    client.post("/v1/encoders", json=new_encoder("e", 12))
+    new = {"name": "c", "encoder": "e", "keep_descriptors": True}
+    client.post("/v1/collections", json=new | (collection or {}))
+    X, y, ids = data()
+    if collection is not None:
+        body = npy(X, ids, y) if labels else npy(X, ids)
+        assert client.put(f"{URL}/items", content=body, headers=NPY).status_code == 200
+    training = {"name": "t", "method": "itq", "n_bits": 8, "training": {"collection": "c"}}
+    answers = [client.post("/v1/benchmarks", json={"collection": "c", "methods": ["lsh"]})]
+    if labels:
+        answers.append(client.post("/v1/encoders", json=training))
+        answers.append(client.post(f"{URL}/reencode", json={"encoder": "e"}))
+    else:
+        ksh = client.post("/v1/encoders", json=training | {"method": "ksh"})
+        assert (ksh.status_code, "learns from labels" in ksh.text) == (422, True)
+    for answer in answers:
+        assert answer.status_code == 422, answer.text
+        assert message in answer.json()["detail"]
+    assert client.get("/v1/jobs").json() == []
+
+
+@pytest.mark.parametrize("body", [{}, {"dataset": "digits", "collection": "c"}])
+def test_a_benchmark_is_of_one_thing(body: Any, client: TestClient) -> None:
+    answer = client.post("/v1/benchmarks", json=body | {"methods": ["lsh"]})
+    assert answer.status_code == 422
+    assert "expected one of dataset and collection" in answer.json()["detail"]
+
+
+class Held:
+    """An encoder that waits before it encodes."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, hasher: Hasher) -> None:
+        self.begun, self.go_on = Event(), Event()
+        encode = hasher.encode
+
+        def held(X: Any) -> Any:
+            self.begun.set()
+            assert self.go_on.wait(30)
+            return encode(X)
+
+        monkeypatch.setattr(hasher, "encode", held)
+
+
+def test_a_collection_serves_and_takes_writes_while_it_is_encoded_anew(
+    kept: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    X, _, ids = data()
+    held = Held(monkeypatch, service_of(kept).encoders.get("f").hasher)
+    kept.post("/v1/encoders", json=new_encoder("g", 20, dimension=5))
+    for status, encoder in ((422, "g"), (404, "nobody")):
+        wrong = kept.post(f"{URL}/reencode", json={"encoder": encoder})
+        assert wrong.status_code == status, wrong.text
+    job = kept.post(f"{URL}/reencode", json={"encoder": "f"}).json()["id"]
+    assert held.begun.wait(30)
+    twice = kept.post(f"{URL}/reencode", json={"encoder": "f"})
+    assert (twice.status_code, "anew already" in twice.text) == (409, True)
+    assert kept.delete("/v1/encoders/f").status_code == 409
+    assert kept.get(URL).json()["encoder"] == "e"
+    near = kept.post(f"{URL}/query", json={"ids": [ids[3]], "k": 1}).json()["results"][0]
+    assert near[0]["distance"] == 0
+    late = {"items": [{"id": "late", "descriptor": X[0].tolist()}]}
+    assert kept.put(f"{URL}/items", json=late).status_code == 200
+    assert kept.delete(f"{URL}/items/{ids[1]}").status_code == 204
+    held.go_on.set()
+    shown = ended(kept, job)
+    assert shown["state"] == "done", shown
+    assert kept.get(URL).json()["items"] == shown["result"]["items"] == len(ids)
+    f = make_hasher("lsh", n_bits=20).fit(np.zeros((1, 16), np.float32))
+    for name, row in (("late", 0), (ids[5], 5)):
+        assert (
+            kept.get(f"{URL}/items/{name}").json()["code"]
+            == f.encode(X[row : row + 1]).tobytes().hex()
+        )
+    assert kept.get(f"{URL}/items/{ids[1]}").status_code == 404
+
+
+def test_who_asks_while_it_changes_over_is_answered(
+    kept: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that began with the codes of before is made again with those of after."""
+    X, y, ids = data()
+    service = service_of(kept)
+    old = service.store.get("c")
+    done: list[str] = []
+
+    def change_over() -> None:
+        if not done:
+            done.append(service.reencode("c", "f"))
+            ended(kept, done[0])
+
+    search = Collection.search
+
+    def changed_over(self: Collection, *args: Any, **more: Any) -> Any:
+        if self is old:
+            change_over()
+        return search(self, *args, **more)
+
+    monkeypatch.setattr(Collection, "search", changed_over)
+    found = kept.post(f"{URL}/query", content=npy(X[3:4]), headers=NPY)
+    assert found.status_code == 200, found.text
+    assert found.json()["results"][0][0] == {
+        "id": ids[3],
+        "distance": 0,
+        "label": int(y[3]),
+    }
+    assert done
+    with pytest.raises(Replaced, match="encoded anew"):
+        old.get(str(ids[3]))
+
+
+def test_killed_in_the_middle_the_old_version_is_whole(tmp_path: Path) -> None:
+    process = Process(tmp_path, BITCELL_DEMO="false")
+    X, _, _ = data(40_000)
+    for new in (new_encoder("e", 12), new_encoder("f", 20)):
+        call(process, "POST", "/v1/encoders", new)
+    call(
+        process, "POST", "/v1/collections", {"name": "c", "encoder": "e", "keep_descriptors": True}
+    )
+    ids = np.array([f"i{i:05}" for i in range(len(X))])
+    with httpx2.Client(base_url=process.url, timeout=60) as client:
+        assert client.put(f"{URL}/items", content=npy(X, ids), headers=NPY).status_code == 200
+    job = call(process, "POST", f"{URL}/reencode", {"encoder": "f"})["id"]
+    shown = follow(process, job, "running")
+    process.stop(signal.SIGKILL)
+    assert shown["result"] is None
+    # Read as it lies, before anything takes the job up again.
+    database = Database(tmp_path / "bitcell.db")
+    store = Store(database)
+    (collection,) = store.list()
+    assert (collection.name, collection.encoder, len(collection)) == ("c", "e", len(X))
+    e = make_hasher("lsh", n_bits=12).fit(np.zeros((1, 16), np.float32))
+    assert (collection.codes(ids[::997].tolist()) == e.encode(X[::997])).all()
+    store.close()
+    database.close()
+    process = Process(tmp_path, BITCELL_DEMO="false")
+    try:
+        assert follow(process, job, "done")["result"]["items"] == len(X)
+        assert call(process, "GET", URL)["encoder"] == "f"
+    finally:
+        process.stop()

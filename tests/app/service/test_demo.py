@@ -1,0 +1,71 @@
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.datasets.formats import read_digits
+from app.main import create_app
+from app.service.settings import Settings
+
+
+def test_the_first_start_makes_it_and_no_later_one(tmp_path: Path, y: NDArray[np.int64]) -> None:
+    settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
+    with TestClient(create_app(settings)) as client:
+        shown = client.get("/v1/collections/demo").json()
+        assert (shown["items"], shown["encoder"], shown["n_bits"]) == (1797, "demo", 128)
+        query = {"ids": [f"digit-{i:04d}" for i in range(200)], "k": 6}
+        results = client.post("/v1/collections/demo/query", json=query).json()["results"]
+        # Each finds itself, and mostly digits of its own kind.
+        assert [near[0]["distance"] for near in results] == [0] * 200
+        same = [found["label"] == y[i] for i, near in enumerate(results) for found in near[1:]]
+        assert np.mean(same) > 0.8
+
+        uri = results[0][0]["payload"]["thumbnail"]
+        assert uri.startswith("data:image/png;base64,")
+        picture = Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2])))
+        images, _ = read_digits()
+        first = int(results[0][0]["id"].removeprefix("digit-"))
+        np.testing.assert_array_equal(np.asarray(picture), images[first])
+        assert client.delete("/v1/collections/demo").status_code == 204
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/v1/collections").json() == []
+        assert client.get("/readyz").json() == {"status": "ready", "collections": 0}
+
+
+@pytest.mark.parametrize("own", ["encoder", "collection"])
+def test_it_does_not_touch_what_has_its_name(own: str, settings: Settings) -> None:
+    new = {"name": "demo", "method": "lsh", "n_bits": 8, "dimension": 384}
+    if own == "collection":
+        new["name"] = "other"
+    with TestClient(create_app(settings)) as client:
+        assert client.post("/v1/encoders", json=new).status_code == 201
+        if own == "collection":
+            body = {"name": "demo", "encoder": "other"}
+            assert client.post("/v1/collections", json=body).status_code == 201
+        before = client.get("/v1/encoders").json(), client.get("/v1/collections").json()
+    with TestClient(create_app(settings.model_copy(update={"demo": True}))) as client:
+        assert (client.get("/v1/encoders").json(), client.get("/v1/collections").json()) == before
+
+
+def test_a_start_that_was_cut_off_is_gone_on_with(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
+    with monkeypatch.context() as patched:
+        patched.setattr("app.service.service.Service.upsert", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError), TestClient(create_app(settings)):
+            pass
+    with TestClient(create_app(settings)) as client:
+        assert client.get("/v1/collections/demo").json()["items"] == 1797
+
+
+def test_it_can_be_left_out(client: TestClient) -> None:
+    assert client.get("/v1/collections").json() == []
+    assert client.get("/v1/encoders").json() == []

@@ -1,0 +1,201 @@
+"""Image files over HTTP: their descriptors, queries by them, and what is refused."""
+
+from __future__ import annotations
+
+import base64
+import io
+import resource
+import struct
+import time
+import zlib
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from numpy.typing import NDArray
+from PIL import Image
+
+from app.http.problems import TooLarge
+from app.service.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
+from hashing import InvalidInput
+from hashing.gist import Gist
+from tests.app.http.test_bad_input import check
+
+PNG = {"Content-Type": "image/png"}
+
+
+def picture(seed: int = 0, shape: tuple[int, ...] = (40, 60, 3)) -> NDArray[np.uint8]:
+    """Noise of some size of grain: an image that is no other one."""
+    coarse = np.random.default_rng(seed).integers(0, 256, (shape[0] // 4, shape[1] // 4, 3))
+    return coarse.repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
+
+
+def encoded(pixels: NDArray[np.uint8], kind: str = "PNG", **more: Any) -> bytes:
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, kind, **more)
+    return file.getvalue()
+
+
+def described(answer: Any) -> NDArray[np.float32]:
+    assert answer.status_code == 200, answer.text
+    return np.array(answer.json()["descriptors"], np.float32)
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_one_image_in_each_format(client: TestClient, kind: str) -> None:
+    file = encoded(picture(), kind)
+    pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
+    answer = client.post("/v1/gist", content=file, headers={"Content-Type": "image/x"})
+    np.testing.assert_array_equal(described(answer), Gist().transform(pixels[None]))
+
+
+def test_several_in_json_and_answers_in_npy(client: TestClient) -> None:
+    pixels = [picture(1), picture(2, (32, 32)), picture(3, (64, 8))]
+    body = {"images": [base64.b64encode(encoded(one)).decode() for one in pixels]}
+    expected = np.concatenate([Gist().transform(one[None]) for one in pixels])
+    np.testing.assert_array_equal(described(client.post("/v1/gist", json=body)), expected)
+    accept = {"Accept": "application/x-npy"}
+    answer = client.post("/v1/gist", json=body, headers=accept)
+    assert answer.headers["content-type"] == "application/x-npy"
+    np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), expected)
+    one = client.post("/v1/gist", content=encoded(pixels[0]), headers=PNG | accept)
+    np.testing.assert_array_equal(np.load(io.BytesIO(one.content)), expected[:1])
+
+
+def test_a_photograph_that_lies_on_its_side_is_put_upright(client: TestClient) -> None:
+    upright = picture(4)
+    exif = Image.Exif()
+    exif[0x0112] = 6  # Orientation: to be turned clockwise by a quarter.
+    file = encoded(np.rot90(upright), exif=exif)
+    found = described(client.post("/v1/gist", content=file, headers=PNG))
+    np.testing.assert_array_equal(found, Gist().transform(upright[None]))
+
+
+@pytest.fixture
+def pictures(client: TestClient) -> TestClient:
+    """A client of a service with a collection `p` of twelve images and one `c` of other things."""
+    for name, dimension in (("p", 384), ("c", 4)):
+        new = {"name": name, "method": "lsh", "n_bits": 64, "dimension": dimension}
+        assert client.post("/v1/encoders", json=new).status_code == 201
+        assert client.post("/v1/collections", json={"name": name, "encoder": name}).is_success
+    X = Gist().transform(np.stack([picture(i) for i in range(12)])).tolist()
+    items = [{"id": f"{i}", "descriptor": x, "payload": {"i": i}} for i, x in enumerate(X)]
+    assert client.put("/v1/collections/p/items", json={"items": items}).is_success
+    return client
+
+
+def test_a_query_by_an_image_is_one_by_its_descriptor(pictures: TestClient) -> None:
+    file, url = encoded(picture(7)), "/v1/collections/p/query"
+    descriptor = Gist().transform(picture(7)[None]).tolist()
+    by_descriptor = pictures.post(url, json={"descriptors": descriptor, "k": 5, "payloads": False})
+    by_image = pictures.post(f"{url}?k=5&payloads=false", content=file, headers=PNG)
+    assert by_image.json() == by_descriptor.json()
+    assert by_image.json()["results"][0][0] == {"id": "7", "distance": 0}
+    wrong = pictures.post(f"{url}?filter=x", content=file, headers=PNG)
+    check(wrong, 422, "filter cannot stand in the URL")
+    other = pictures.post("/v1/collections/c/query", content=file, headers=PNG)
+    check(other, 422, "dimension 4, got 384")
+    gone = pictures.post("/v1/collections/none/query", content=b"", headers=PNG)
+    check(gone, 404, "no collection 'none'")
+
+
+def png_of(width: int, height: int, rows: int) -> bytes:
+    """A PNG that says it is so large, with so many rows of zeros: a bomb where they are many."""
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        sealed = kind + data
+        return struct.pack(">I", len(data)) + sealed + struct.pack(">I", zlib.crc32(sealed))
+
+    pack = zlib.compressobj(9)
+    packed = b"".join(pack.compress(bytes(width + 1)) for _ in range(rows)) + pack.flush()
+    head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        [chunk(b"IHDR", head), chunk(b"IDAT", packed), chunk(b"IEND", b"")]
+    )
+
+
+def jpeg_of_many_scans(scans: int) -> bytes:
+    """A progressive JPEG whose last scan stands there again and again: few bytes, much work."""
+    file = encoded(picture(), "JPEG", progressive=True)
+    last = file.rindex(b"\xff\xda")
+    return file[:last] + file[last:-2] * scans + file[-2:]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "file"),
+    [
+        (413, "at most 40,000,000 pixels", png_of(100_000, 100_000, 1)),
+        (413, "at most 40,000,000 pixels", png_of(12_000, 8_000, 1)),
+        (413, "6400 x 6400 in image 0 are too many", png_of(6_400, 6_400, 6_400)),
+        (422, "Truncated File Read", encoded(picture())[:16] + b"\xff" * 8),
+        (413, f"scans, more than {MAX_SCANS}", jpeg_of_many_scans(3000)),
+        (422, "image file is truncated", png_of(6_000, 6_000, 6_000)[:-9_000]),
+        (422, "image file is truncated", encoded(picture(), "JPEG")[:-300]),
+        (422, "no such format", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        (422, "no such format", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        (422, "no such format", encoded(picture(), "TIFF")),
+        (422, "no such format", b""),
+    ],
+)
+def test_what_is_no_image_or_too_large_a_one_costs_little(
+    pictures: TestClient, status: int, message: str, file: bytes
+) -> None:
+    pictures.post("/v1/gist", content=encoded(picture()), headers=PNG)  # Loads what it takes.
+    before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    for url in ("/v1/gist", "/v1/collections/p/query"):
+        check(pictures.post(url, content=file, headers=PNG), status, message)
+    assert time.perf_counter() - start < 5
+    more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert more < 500 * 1024  # KiB; 100,000 x 100,000 pixels would be ten thousand times as many.
+    assert pictures.get("/healthz").status_code == 200
+
+
+def test_the_largest_that_is_taken(client: TestClient) -> None:
+    file = png_of(6_000, 6_000, 6_000)
+    assert len(file) < 100_000
+    np.testing.assert_array_equal(
+        described(client.post("/v1/gist", content=file, headers=PNG)), np.zeros((1, 384))
+    )
+
+
+def test_many_images_count_together_small_ones_for_more() -> None:
+    files = [encoded(picture(i)) for i in range(3)]
+    assert describe(files, 2 * LEAST_PIXELS + 2400).shape == (3, 384)
+    with pytest.raises(TooLarge, match="40 in image 2 are too many"):
+        describe(files, 2 * LEAST_PIXELS + 2399)
+
+
+@pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF"])
+def test_noise_of_other_formats_has_no_scans(kind: str) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (1200, 1700, 3)).astype(np.uint8)
+    file = encoded(pixels, kind, lossless=True)
+    file += b"\xff\xda" * MAX_SCANS + b"\xff\xda"
+    assert describe([file], 4_000_000).shape == (1, 384)
+
+
+def test_other_bodies_are_refused(client: TestClient) -> None:
+    check(client.post("/v1/gist", content=b"x"), 415, "expected Content-Type application/json or")
+    check(client.post("/v1/gist", json={"images": []}), 422, "at least 1 item")
+    check(client.post("/v1/gist", json={"images": [1]}), 422, "images.0: Input should be")
+    check(client.post("/v1/gist", json={"images": ["AAAA"]}), 422, "image 0 cannot be read")
+
+
+@pytest.mark.parametrize("kind", FORMATS)
+def test_damage_anywhere_is_an_image_or_a_refusal(kind: str) -> None:
+    """Whatever stands in a file, Pillow's own errors do not get out."""
+    rng, whole = np.random.default_rng(0), encoded(picture(), kind)
+    outcomes: set[object] = set()
+    for case in range(150):
+        file = bytearray(whole)
+        for at in rng.integers(0, len(file) if case % 2 else 60, 1 + case % 5):
+            file[at % len(file)] = rng.integers(256)
+        try:
+            found = describe([bytes(file[: len(file) - case % 7])], 1_000_000)
+            outcomes.add(found.shape)
+        except (InvalidInput, TooLarge) as error:
+            outcomes.add(type(error).__name__)
+    assert outcomes == {(1, 384), "InvalidInput", "TooLarge"} or outcomes == {
+        (1, 384),
+        "InvalidInput",
+    }
