@@ -14,7 +14,7 @@ help:
 	@echo "make lint        ruff and mypy --strict"
 	@echo "make bench       measure, and fail where a stated floor is missed"
 	@echo "make train-deps  add a CPU build of torch, for training nets; make test tries to"
-	@echo "make lock        resolve the locked versions anew (needs uv)"
+	@echo "make lock        resolve the locked versions again (needs uv)"
 
 serve: $(VENV)/.serve
 	$(BIN)/bitcell serve
