@@ -6,8 +6,8 @@ from fastapi import APIRouter, Request, Response
 from prometheus_client import generate_latest
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 
+from app.errors import Unready
 from app.http.dependencies import ServiceDep
-from app.http.problems import Unready
 
 router = APIRouter(tags=["health"])
 

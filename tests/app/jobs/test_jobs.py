@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.http.problems import TooMany
+from app.errors import TooMany
 from app.jobs.kind import Kind, Outcome, Task
 from app.jobs.queue import ENDED, MAX_STARTS, Jobs
 from app.jobs.training import pack, work
