@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.datasets.formats import load_dataset
-from app.http import npy
 from app.jobs import collection_files
 from app.jobs.kind import Outcome, Progress, Task
 from hashing import Hasher, InvalidInput, make_hasher
@@ -18,8 +17,6 @@ from hashing.base import LARGEST
 from hashing.progress import followed
 from hashing.storage import to_bytes
 from hashing.validation import as_descriptors, as_labels, check_finite
-
-_ARRAYS = {"descriptors": "fiu", "labels": "iu"}
 
 
 def check_trainable(hasher: Hasher, *, labelled: bool) -> None:
@@ -45,6 +42,14 @@ def pack(descriptors: ArrayLike, labels: ArrayLike | None) -> bytes:
     return file.getvalue()
 
 
+def _unpack(material: bytes) -> tuple[NDArray[Any], NDArray[np.int64] | None]:
+    """Return what `pack` packed."""
+    file = io.BytesIO(material)
+    X = np.load(file, allow_pickle=False)
+    y = np.load(file, allow_pickle=False) if file.tell() < len(material) else None
+    return X, y
+
+
 def work(task: Task, progress: Progress) -> Outcome:
     """The encoder, as the bytes of its file."""
     asked = task.request
@@ -66,5 +71,5 @@ def _read(task: Task, method: str) -> tuple[NDArray[Any], NDArray[np.int64] | No
     if "collection" in task.request["training"]:
         loaded = collection_files.read(task.request["training"]["collection"], task.folder)
         return loaded.descriptors, loaded.labels, loaded.parameters(method)
-    X, *rest = npy.read_arrays(task.material or b"", _ARRAYS)
-    return X, rest[0] if rest else None, {}
+    X, y = _unpack(task.material or b"")
+    return X, y, {}
