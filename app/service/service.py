@@ -16,7 +16,8 @@ from app.benchmark.measure import Row
 from app.benchmark.splits import Protocol
 from app.datasets.formats import UnknownDataset, known_datasets
 from app.errors import Conflict, TooLarge
-from app.jobs import benchmark, collection_files, training
+from app.jobs import benchmark, training
+from app.jobs.collection_arrays import write_arrays
 from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.queue import Jobs
 from app.service.encoders import Encoder, Encoders
@@ -187,11 +188,13 @@ class Service:
             raise InvalidInput(f"collection {name!r} holds no items")
         return collection.dimension, bool((view.labels(rows) >= 0).any())
 
-    def _hand_over(self, request: dict[str, Any], folder: Path) -> None:
+    def _hand_over(self, request: dict[str, Any], folder: Path, progress: Progress) -> None:
         """Write what a job needs of a collection into its folder."""
         if name := request.get("training", request).get("collection"):
             self._kept(name)
-            self.store.use(name, lambda collection: collection_files.write(collection, folder))
+            self.store.use(
+                name, lambda one: write_arrays(one.dataset(), len(one), folder, progress)
+            )
 
     def check_dataset(self, name: str) -> None:
         """Raise UnknownDataset unless the name, never a path, is that of a dataset."""
