@@ -15,7 +15,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from rich.console import Console
 from rich.progress import track
 
-from app.http.problems import TooLarge
+from app.errors import TooLarge
 from hashing.atomic_file import replacing
 from hashing.gist import Gist
 from hashing.validation import InvalidInput

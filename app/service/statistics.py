@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.http.problems import Unready
+from app.errors import Unready
 from bitcodes import Words, code_size, to_codes
 from index import Collection
 

@@ -1,4 +1,4 @@
-"""Jobs: look at them, follow one, cancel one."""
+"""Routes of jobs: list, show, follow and cancel."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ QUIET = 15.0  # seconds until a comment says that the connection lives
 def list_jobs(
     service: ServiceDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> list[schemas.JobOut]:
-    """The newest jobs, the newest first, without their results."""
+    """List the newest jobs, newest first, without their results."""
     return [schemas.JobOut(**found) for found in service.jobs.newest(limit=limit)]
 
 
 @router.get("/{job}")
 def show_job(job: str, service: ServiceDep) -> schemas.JobOut:
-    """State, progress and, when it has ended, result or error."""
+    """Show the state and progress of a job and, once it has ended, its result or error."""
     return schemas.JobOut(**service.jobs.get(job))
 
 
 @router.delete("/{job}", status_code=204, response_class=Response)
 def remove_job(job: str, service: ServiceDep) -> None:
-    """Cancel a job that waits or runs; forget one that has ended."""
+    """Cancel a queued or running job; delete an ended one from the record."""
     service.jobs.remove(job)
 
 
@@ -56,7 +56,7 @@ def remove_job(job: str, service: ServiceDep) -> None:
     },
 )
 async def follow_job(job: str, service: ServiceDep) -> StreamingResponse:
-    """The job now and at every change, until it has ended or the service stops."""
+    """Stream the job now and after every change, until it ends or the service stops."""
     first = await run_in_threadpool(service.jobs.get, job)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
     return StreamingResponse(
