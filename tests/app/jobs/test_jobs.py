@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
@@ -14,14 +13,14 @@ from fastapi.testclient import TestClient
 
 from app.errors import TooMany
 from app.jobs.kind import Kind, Outcome, Task
-from app.jobs.queue import ENDED, MAX_STARTS, Jobs
+from app.jobs.queue import MAX_STARTS, Jobs
 from app.jobs.training import pack, work
 from app.main import create_app
 from app.service.settings import Settings
 from hashing import make_hasher
 from index import Database, NotFound
 from tests.app.jobs import job_works
-from tests.app.jobs.waiting import ended
+from tests.app.jobs.waiting import end_of, ended, until
 
 
 def _leave_a_file(request: dict[str, Any], folder: Path) -> None:
@@ -64,21 +63,6 @@ def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Jobs]]:
     yield make
     for jobs in made:
         jobs.close()
-
-
-def until(jobs: Jobs, job: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The job when it is so; woken by its changes."""
-    changed = Event()
-    stop = jobs.listen(changed.set)
-    while not reached(shown := jobs.get(job)):
-        assert changed.wait(30), shown
-        changed.clear()
-    stop()
-    return shown
-
-
-def end_of(jobs: Jobs, job: str) -> dict[str, Any]:
-    return until(jobs, job, lambda shown: shown["state"] in ENDED)
 
 
 def runs(shown: dict[str, Any]) -> bool:
