@@ -13,7 +13,7 @@ from rich.table import Table
 from app.benchmark.measure import Row
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 
 
 @contextmanager

@@ -142,7 +142,7 @@ def train(
 ) -> None:
     """Fit an encoder on a dataset and write it to a file."""
     from app.cli.benchmark_output import bar
-    from app.datasets.formats import load_dataset
+    from app.datasets.catalog import load_dataset
     from hashing import make_hasher
     from hashing.progress import followed
 
@@ -150,7 +150,7 @@ def train(
     make_hasher(method, n_bits=bits, random_state=seed).check_parameters()
     loaded = load_dataset(dataset, _settings().data_dir)
     if mirror is not None:
-        loaded = loaded.mirrored_as(mirror)
+        loaded = loaded.with_mirror(mirror)
     params = loaded.parameters(method)
     hasher = make_hasher(method, n_bits=bits, random_state=seed, **params)
     with bar(1) as progress, followed(progress):
@@ -209,7 +209,7 @@ def benchmark(
     from app.benchmark.measure import rows
     from app.benchmark.splits import Protocol
     from app.cli.benchmark_output import run_with_progress, show
-    from app.datasets.formats import load_dataset
+    from app.datasets.catalog import load_dataset
     from hashing.atomic_file import replacing
 
     table = rows(_split(methods), _integers("--bits", bits))
@@ -221,7 +221,7 @@ def benchmark(
         _to_write(report, ".html")
     loaded = load_dataset(dataset, _settings().data_dir, images=report is not None)
     if mirror is not None:
-        loaded = loaded.mirrored_as(mirror)
+        loaded = loaded.with_mirror(mirror)
     result = run_with_progress(loaded, table, asked, chosen)
     show(result)
     if json_file is not None:

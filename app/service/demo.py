@@ -47,7 +47,7 @@ def _note(service: Service, state: str) -> None:
 
 
 def _fill(service: Service) -> None:
-    from app.datasets.formats import load_dataset
+    from app.datasets.catalog import load_dataset
 
     log.info(f"first start: making the collection {NAME!r} from 1,797 scanned digits")
     digits = load_dataset("digits", images=True)

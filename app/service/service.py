@@ -14,7 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.benchmark.measure import Row
 from app.benchmark.splits import Protocol
-from app.datasets.formats import UnknownDataset, known_datasets
+from app.datasets.catalog import UnknownDataset, known_datasets
 from app.http.problems import Conflict, TooLarge
 from app.jobs import benchmark, collection_files, training
 from app.jobs.kind import Kind, Outcome, Progress, Task

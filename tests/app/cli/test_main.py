@@ -13,7 +13,7 @@ from PIL import Image
 
 from app.benchmark.report.render import render
 from app.cli.main import main
-from app.datasets.formats import load_dataset
+from app.datasets.catalog import load_dataset
 from hashing import load_hasher, make_hasher
 from hashing.gist import Gist
 

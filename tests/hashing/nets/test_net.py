@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.benchmark.metrics import mean_average_precision
 from app.benchmark.splits import Protocol, split
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.base import NotFinite
 from hashing.gist import Gist
