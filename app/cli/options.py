@@ -49,6 +49,12 @@ def load_settings(**options: Any) -> Settings:
     return settings
 
 
+def check_data(data_dir: Path) -> None:
+    """Raise ValueError if the data directory holds no data, so that nothing is created there."""
+    if not (data_dir / "bitcell.db").is_file():
+        raise ValueError(f"{data_dir} holds no data: is BITCELL_DATA_DIR set?")
+
+
 def split(text: str) -> list[str]:
     """Split a comma-separated list; spaces around entries and empty entries are dropped."""
     return [part.strip() for part in text.split(",") if part.strip()]

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import check_output, load_settings
+from app.cli.options import check_data, check_output, load_settings
 
 UrlOption = Annotated[
     str | None,
@@ -26,7 +26,9 @@ def snapshot(
     """Write a collection to one checksummed file, whether or not a service is running."""
     from app.cli.snapshot_files import save
 
-    items = save(load_settings(), url, collection, check_output(file, ".snapshot"))
+    settings = load_settings()
+    check_data(settings.data_dir)
+    items = save(settings, url, collection, check_output(file, ".snapshot"))
     typer.echo(f"{file}: {items} items of {collection}")
 
 
@@ -41,5 +43,7 @@ def restore(
     """Create a collection from a snapshot, whether or not a service is running."""
     from app.cli.snapshot_files import load
 
-    restored, items = load(load_settings(), url, file, name)
+    settings = load_settings()
+    check_data(settings.data_dir)
+    restored, items = load(settings, url, file, name)
     typer.echo(f"{restored}: {items} items")

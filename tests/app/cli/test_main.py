@@ -16,6 +16,8 @@ from app.cli.main import main
 from app.datasets.catalog import load_dataset
 from hashing import load_hasher, make_hasher
 from hashing.gist import Gist
+from index import Database, Store
+from index.storage import snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -117,3 +119,71 @@ def test_what_is_wrong_is_said_in_one_line(
     assert message in said
     assert "\n" not in said
     assert {path.name for path in folder.iterdir()} == {"text.txt", "e.safetensors"}
+
+
+@pytest.fixture
+def snapshot_of_c(folder: Path) -> None:
+    """A file c.snapshot with a collection `c`, written from another data directory."""
+    database = Database(folder / "other" / "bitcell.db")
+    store = Store(database)
+    snapshot.write(store.create("c", 8, encoder="e", fingerprint="0"), folder / "c.snapshot")
+    store.close()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "keys list",
+        "keys revoke 1f3a9c02",
+        "snapshot c copy.snapshot",
+        "restore c.snapshot",
+        "train --dataset mnist --method lsh --bits 8 --out e.safetensors",
+        "benchmark --dataset mnist --methods lsh",
+    ],
+)
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.usefixtures("snapshot_of_c")
+def test_a_command_that_reads_creates_nothing(
+    line: str,
+    exists: bool,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if exists:
+        (folder / "data").mkdir()
+    before = sorted(folder.rglob("*"))
+    assert bitcell(monkeypatch, line) == 2
+    assert sorted(folder.rglob("*")) == before
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    missing = "there is no dataset 'mnist'" if "mnist" in line else str(folder / "data")
+    assert missing in message
+
+
+def test_listing_no_keys_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bitcell(monkeypatch, "keys create camera") == 0
+    assert bitcell(monkeypatch, "keys list") == 0
+    created, listed = capsys.readouterr().out.splitlines()
+    assert created.startswith("bitcell_")
+    key, scope, _, name = listed.split()
+    assert (scope, name) == ("read", "camera")
+    assert bitcell(monkeypatch, f"keys revoke {key}") == 0
+    assert bitcell(monkeypatch, "keys list") == 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == "there are no keys\n"
+
+
+def test_a_damaged_file_of_keys_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "keys.db").write_bytes(b"not a database" * 100)
+    assert bitcell(monkeypatch, "keys list") == 2
+    message = capsys.readouterr().err
+    assert "keys.db: file is not a database" in message
+    assert message.count("\n") == 1
