@@ -49,7 +49,7 @@ def benchmark(
 
     from app.benchmark.measure import rows
     from app.benchmark.splits import Protocol
-    from app.cli.benchmark_output import run_with_progress, show
+    from app.cli.benchmark_output import print_result, run_with_progress
     from app.datasets.catalog import load_dataset
     from hashing.atomic_file import replacing
 
@@ -64,7 +64,7 @@ def benchmark(
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     result = run_with_progress(loaded, table, checked_protocol, all_seeds)
-    show(result)
+    print_result(result)
     if json_file is not None:
         with replacing(json_file) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())

@@ -25,7 +25,7 @@ def train(
     mirror: MirrorOption = None,
 ) -> None:
     """Fit an encoder on a dataset and write it to a file."""
-    from app.cli.benchmark_output import bar
+    from app.cli.benchmark_output import progress_bar
     from app.datasets.catalog import load_dataset
     from hashing import make_hasher
     from hashing.progress import followed
@@ -36,7 +36,7 @@ def train(
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     hasher = make_hasher(method, n_bits=bits, random_state=seed, **loaded.parameters(method))
-    with bar(1) as progress, followed(progress):
+    with progress_bar(1) as progress, followed(progress):
         progress(0, 1, f"{method} learns from {len(loaded):,} descriptors")
         hasher.fit(loaded.descriptors, loaded.labels)
     hasher.save(out)

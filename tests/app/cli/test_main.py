@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.benchmark.report.render import render
+from app.cli.benchmark_output import progress_bar
 from app.cli.main import main
 from app.datasets.catalog import load_dataset
 from hashing import load_hasher, make_hasher
@@ -49,7 +52,7 @@ def test_benchmark_writes_what_it_shows(
     for row in result["results"]:
         assert 0 < row["map"] < 1
         assert f"{100 * row['map']:.2f}" in shown
-    assert "Scaled to 29 queries and 58 labels a class" in " ".join(shown.split())
+    assert "Scaled to 29 queries and 58 labels per class" in " ".join(shown.split())
 
 
 def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -59,6 +62,38 @@ def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = render(result, load_dataset("digits", images=True))
     assert Path("o.html").read_text("utf-8") == expected
     assert "data:image/png" in expected
+
+
+def test_names_and_messages_are_printed_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    name = "a[red]b:cat:"
+    np.savez(f"{name}.npz", descriptors=rng.normal(size=(40, 4)), labels=np.arange(40) % 2)
+    monkeypatch.setitem(sys.modules, "torch", None)  # An import of torch fails.
+    line = f"benchmark --dataset {name}.npz --methods lsh,net-2 --bits 8"
+    assert bitcell(monkeypatch, line) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith(f"{name}, retrieval-59k:")
+    assert "net-2, 8 bits: net-2 is trained with torch, which cannot be imported" in shown
+    assert "`make train-deps` installs it, or, in a checkout, `pip install '.[train]'" in shown
+
+
+def test_a_path_with_brackets_is_printed_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (32, 32), (9, 9, 9)).save("a.png")
+    assert bitcell(monkeypatch, "gist a.png --out a[red]b.npz") == 0
+    assert "a[red]b.npz: 1 descriptors" in capsys.readouterr().out
+
+
+def test_the_progress_bar_prints_names_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich draws a bar in terminals only.
+    with progress_bar(1) as update:
+        update(0, 1, "a[red]b[/]c")
+    assert "a[red]b[/]c" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
 
 
 def test_train_then_encode(monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]) -> None:
