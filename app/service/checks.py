@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.datasets.formats import UnknownDataset, known_datasets
+from app.datasets.catalog import UnknownDataset, known_datasets
 from app.errors import TooLarge
 from app.service.settings import Settings
 

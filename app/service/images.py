@@ -116,7 +116,8 @@ def describe_files(paths: list[Path], out: Path) -> None:
             ids=np.array([str(path) for path in paths]),
             mirror=gist().mirror,
         )
-    Console().print(f"{out}: {len(paths)} descriptors of dimension {gist().dimension}")
+    # `out` prints as it is: Rich would take brackets in the path for markup.
+    Console().out(f"{out}: {len(paths)} descriptors of dimension {gist().dimension}")
 
 
 def _read_path(path: Path) -> NDArray[np.uint8]:

@@ -8,7 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.benchmark.measure import rows
 from app.benchmark.report.render import POLICY
 from app.benchmark.splits import Protocol
-from app.datasets.formats import known_datasets
+from app.datasets.catalog import known_datasets
 from app.http import schemas
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.benchmark.measure import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from app.service.service import Service
 from hashing import Hasher, make_hasher
 from index import Collection, Database, Replaced, Store

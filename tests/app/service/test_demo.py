@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.datasets.formats import read_digits
+from app.datasets.digits import read_digits
 from app.main import create_app
 from app.service.settings import Settings
 
