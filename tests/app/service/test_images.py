@@ -127,7 +127,7 @@ def jpeg_of_many_scans(scans: int) -> bytes:
     [
         (413, "at most 40,000,000 pixels", png_of(100_000, 100_000, 1)),
         (413, "at most 40,000,000 pixels", png_of(12_000, 8_000, 1)),
-        (413, "6400 x 6400 in image 0 are too many", png_of(6_400, 6_400, 6_400)),
+        (413, "image 0 with 6400 x 6400 exceeds that", png_of(6_400, 6_400, 6_400)),
         (422, "Truncated File Read", encoded(picture())[:16] + b"\xff" * 8),
         (413, f"scans, more than {MAX_SCANS}", jpeg_of_many_scans(3000)),
         (422, "image file is truncated", png_of(6_000, 6_000, 6_000)[:-9_000]),
@@ -162,7 +162,7 @@ def test_the_largest_that_is_taken(client: TestClient) -> None:
 def test_many_images_count_together_small_ones_for_more() -> None:
     files = [encoded(picture(i)) for i in range(3)]
     assert describe(files, 2 * LEAST_PIXELS + 2400).shape == (3, 384)
-    with pytest.raises(TooLarge, match="40 in image 2 are too many"):
+    with pytest.raises(TooLarge, match="image 2 with 60 x 40 exceeds that"):
         describe(files, 2 * LEAST_PIXELS + 2399)
 
 
