@@ -10,7 +10,8 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.datasets.formats import BadDataset, UnknownDataset
+from app.datasets.catalog import UnknownDataset
+from app.datasets.dataset import BadDataset
 from app.errors import Conflict, TooLarge, TooMany, Unready
 from app.http.npy import BadNpy
 from hashing import BadEncoder, InvalidInput

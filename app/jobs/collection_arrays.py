@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from app.jobs.kind import Progress
 
 _NAMES = ("ids", "labels", "descriptors")

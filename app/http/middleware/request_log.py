@@ -86,7 +86,7 @@ class Observe:
 
 def _note(metrics: Metrics, scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "none")
-    metrics.request(scope["method"], route, status, seconds)
+    metrics.count_request(scope["method"], route, status, seconds)
     client = scope.get("client")
     log.info(
         "request",

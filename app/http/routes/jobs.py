@@ -1,4 +1,4 @@
-"""Jobs: look at them, follow one, cancel one."""
+"""Routes of jobs: list, show, follow and cancel."""
 
 from __future__ import annotations
 
@@ -22,19 +22,19 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 def list_jobs(
     service: ServiceDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
 ) -> list[schemas.JobOut]:
-    """The newest jobs, the newest first, without their results."""
+    """List the newest jobs, newest first, without their results."""
     return [schemas.JobOut(**found) for found in service.jobs.newest(limit=limit)]
 
 
 @router.get("/{job}")
 def show_job(job: str, service: ServiceDep) -> schemas.JobOut:
-    """State, progress and, when it has ended, result or error."""
+    """Show the state and progress of a job and, once it has ended, its result or error."""
     return schemas.JobOut(**service.jobs.get(job))
 
 
 @router.delete("/{job}", status_code=204, response_class=Response)
 def remove_job(job: str, service: ServiceDep) -> None:
-    """Cancel a job that waits or runs; forget one that has ended."""
+    """Cancel a queued or running job; delete an ended one from the record."""
     service.jobs.remove(job)
 
 
@@ -60,7 +60,7 @@ async def _job_changes(job: str, service: ServiceDep) -> AsyncIterator[asyncio.E
 async def follow_job(
     job: str, service: ServiceDep, changed: Annotated[asyncio.Event, Depends(_job_changes)]
 ) -> AsyncIterator[schemas.JobOut]:
-    """Send the job now and at every change, until it has ended or the service stops."""
+    """Send the job now and after every change, until it ends or the service stops."""
     sent = None
     while True:
         changed.clear()

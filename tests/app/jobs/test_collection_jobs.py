@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from app.benchmark.measure import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from app.service.service import Service
 from app.service.settings import Settings
 from hashing import Hasher, make_hasher
@@ -92,9 +92,9 @@ def test_a_benchmark_of_a_collection_is_one_of_what_was_put_in(kept: TestClient)
 @pytest.mark.parametrize(
     ("message", "collection", "labels"),
     [
-        ("collection 'c' keeps no descriptors", {"keep_descriptors": False}, True),
-        ("collection 'c' holds no items", None, True),
-        ("has no labels to judge by", {}, False),
+        ("collection 'c' keeps codes only, no descriptors", {"keep_descriptors": False}, True),
+        ("collection 'c' is empty", None, True),
+        ("has no labels, which a benchmark needs", {}, False),
     ],
 )
 def test_a_collection_that_does_not_do_is_said_at_once(
@@ -155,7 +155,7 @@ def test_a_collection_serves_and_takes_writes_while_it_is_encoded_anew(
     job = kept.post(f"{URL}/reencode", json={"encoder": "f"}).json()["id"]
     assert held.begun.wait(30)
     twice = kept.post(f"{URL}/reencode", json={"encoder": "f"})
-    assert (twice.status_code, "anew already" in twice.text) == (409, True)
+    assert (twice.status_code, "being re-encoded already" in twice.text) == (409, True)
     assert kept.delete("/v1/encoders/f").status_code == 409
     assert kept.get(URL).json()["encoder"] == "e"
     near = kept.post(f"{URL}/query", json={"ids": [ids[3]], "k": 1}).json()["results"][0]
@@ -182,12 +182,12 @@ def test_who_asks_while_it_changes_over_is_answered(
     """A request that began with the codes of before is made again with those of after."""
     X, y, ids = data()
     service = service_of(kept)
-    old = service.store.get("c")
+    old = service.collections.get("c")
     done: list[str] = []
 
     def change_over() -> None:
         if not done:
-            done.append(service.reencode("c", "f"))
+            done.append(service.collections.reencode("c", "f"))
             ended(kept, done[0])
 
     search = Collection.search
@@ -278,11 +278,11 @@ def test_a_service_that_stops_does_not_wait_for_a_copy(
 ) -> None:
     copy = EndlessCopy(monkeypatch)
     service = Service(settings)
-    service.create_encoder("e", "lsh", 12, {}, dimension=16)
-    service.create_collection("c", "e", keep_descriptors=True)
+    service.encoders.create("e", "lsh", 12, {}, dimension=16)
+    service.collections.create("c", "e", keep_descriptors=True)
     X, y, ids = data()
-    service.upsert("c", ids.tolist(), X, y)
-    job = service.start_benchmark(rows(["lsh"], [8]), Protocol(), [0], collection="c")
+    service.collections.upsert("c", ids.tolist(), X, y)
+    job = service.benchmarks.start(rows(["lsh"], [8]), Protocol(), [0], collection="c")
     assert copy.begun.wait(30)
     start = time.monotonic()
     service.close()

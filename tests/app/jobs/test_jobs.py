@@ -281,7 +281,7 @@ def test_a_training_whose_encoder_was_kept_before_a_crash_is_done(
     again = service.jobs.add("training", request, material)
     assert ended(client, again)["state"] == "done"
     other = service.jobs.add("training", request | {"n_bits": 9}, material)
-    assert "an encoder 't' already" in ended(client, other)["error"]
+    assert "already an encoder 't'" in ended(client, other)["error"]
 
 
 @pytest.mark.parametrize(
@@ -297,7 +297,7 @@ def test_a_training_whose_encoder_was_kept_before_a_crash_is_done(
         (404, "no collection 'nobody'", {"training": {"collection": "nobody"}}),
         (422, "no parameter 'depth'", {"params": {"depth": 3}}),
         (422, "n_bits must be from 1", {"n_bits": 0}),
-        (422, "training or a dimension", {"dimension": 4}),
+        (422, "either training or dimension", {"dimension": 4}),
     ],
 )
 def test_what_cannot_be_trained_is_refused_at_once(

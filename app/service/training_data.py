@@ -1,0 +1,35 @@
+"""The kept descriptors of a collection, as data that a job learns from or measures on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from app.jobs.collection_arrays import write_arrays
+from app.jobs.kind import Progress
+from hashing import InvalidInput
+from index import Collection, Store
+
+
+def kept_descriptors(collection: Collection) -> tuple[int, bool]:
+    """Return the dimension of the descriptors that a collection keeps, and if any has a label.
+
+    Raise InvalidInput if the collection keeps none or is empty.
+    """
+    name = collection.name
+    if not collection.keep_descriptors:
+        raise InvalidInput(
+            f"collection {name!r} keeps codes only, no descriptors: create one with "
+            "keep_descriptors"
+        )
+    view, rows = collection.moment()
+    if collection.dimension is None or not len(rows):
+        raise InvalidInput(f"collection {name!r} is empty")
+    return collection.dimension, bool((view.labels(rows) >= 0).any())
+
+
+def export(store: Store, request: dict[str, Any], folder: Path, progress: Progress) -> None:
+    """Write the collection that a job's request names, if any, into the folder of the job."""
+    if name := request.get("training", request).get("collection"):
+        kept_descriptors(store.get(name))
+        store.use(name, lambda one: write_arrays(one.dataset(), len(one), folder, progress))
