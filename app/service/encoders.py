@@ -7,8 +7,7 @@ from threading import RLock
 
 from hashing import Hasher
 from hashing.storage import from_bytes, to_bytes
-from index import AlreadyExists, Database, NotFound
-from index.store import check_name
+from index import AlreadyExists, Database, NotFound, check_name
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS encoders (
     name TEXT PRIMARY KEY,

@@ -25,6 +25,7 @@ from app.service.prometheus import Metrics
 from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
+from hashing.atomic_file import replacing
 from hashing.storage import from_bytes
 from hashing.validation import as_descriptors, check_int
 from index import (
@@ -34,10 +35,12 @@ from index import (
     Filter,
     Found,
     NotFound,
+    RerankBy,
+    SearchOptions,
     Store,
+    check_name,
+    snapshot,
 )
-from index.storage import snapshot
-from index.store import check_name
 
 MAX_DIMENSION = 16384
 MAX_VALUES = 1 << 24
@@ -182,10 +185,9 @@ class Service:
                 f"collection {name!r} keeps no descriptors, only codes: "
                 "make one with keep_descriptors"
             )
-        view, rows = collection.moment()
-        if collection.dimension is None or not len(rows):
+        if collection.dimension is None or not len(collection):
             raise InvalidInput(f"collection {name!r} holds no items")
-        return collection.dimension, bool((view.labels(rows) >= 0).any())
+        return collection.dimension, collection.has_labels()
 
     def _hand_over(self, request: dict[str, Any], folder: Path) -> None:
         """Write what a job needs of a collection into its folder."""
@@ -277,7 +279,12 @@ class Service:
         self.store.get(name)
         folder.mkdir(exist_ok=True)
         file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
-        return file, self.store.use(name, lambda one: snapshot.write(one, folder / file))
+
+        def write(collection: Collection) -> int:
+            with replacing(folder / file) as target:
+                return snapshot.write(collection, target)
+
+        return file, self.store.use(name, write)
 
     def restore(self, name: str, file: str) -> Collection:
         """A new collection of the items in a file in `snapshots/`."""
@@ -325,13 +332,14 @@ class Service:
         offset: int = 0,
         where: Filter | None = None,
         rerank: int | None = None,
-        rerank_by: str | None = None,
+        rerank_by: RerankBy | None = None,
     ) -> list[Found]:
         """The neighbours of descriptors, or of items that are in the collection."""
         if k is None:
             k = DEFAULT_K if radius is None else self.settings.max_k
         if k > self.settings.max_k:
             raise InvalidInput(f"k is at most {self.settings.max_k} (BITCELL_MAX_K), got {k}")
+        options = SearchOptions(k, radius, offset, where, rerank, rerank_by, payloads, codes)
         reach = max(offset + k, rerank or 0)
         if reach > MAX_REACH:
             raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
@@ -354,18 +362,8 @@ class Service:
                 queries = self._hasher(collection).encode(descriptors)
             by: dict[str, Any] = {}
             if rerank is not None:
-                by = self._rerank_by(collection, rerank_by, descriptors, ids)
-            return collection.search(
-                queries,
-                k,
-                radius,
-                payloads=payloads,
-                codes=codes,
-                offset=offset,
-                where=where,
-                rerank=rerank,
-                **by,
-            )
+                by = self._rerank_by(collection, options, descriptors, ids)
+            return collection.search(queries, options, **by)
 
         found = self.store.use(name, search)
         # Of a later page the nearest are not there, and reranked they are in another order.
@@ -376,7 +374,7 @@ class Service:
     def _rerank_by(
         self,
         collection: Collection,
-        by: str | None,
+        options: SearchOptions,
         descriptors: ArrayLike | None,
         ids: list[str] | None,
     ) -> dict[str, Any]:
@@ -389,9 +387,7 @@ class Service:
                     "those of the queries in place of ids"
                 )
             queries = collection.descriptors(ids or [])
-        if by is None:
-            by = "descriptors" if collection.keep_descriptors else "bits"
-        if by == "descriptors":
+        if collection.reranks_by_descriptors(options):
             return {"descriptors": queries}
         return {"projections": self._hasher(collection).project(queries)}
 

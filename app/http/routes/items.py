@@ -87,7 +87,7 @@ def list_items(
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """Items from a place on, in an order that holds while nothing is written."""
-    items, n = service.store.use(name, lambda collection: collection.some(offset, limit))
+    items, n = service.store.use(name, lambda collection: collection.items(offset, limit))
     return Response(to_json({"items": [_item(one) for one in items], "of": n}), media_type=JSON)
 
 
