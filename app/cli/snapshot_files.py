@@ -13,9 +13,8 @@ from app.service.encoder_store import EncoderStore
 from app.service.keys import WRITE, Keys
 from app.service.settings import Settings
 from hashing.atomic_file import replacing
-from index import AlreadyExists, Database, InUse, Store
+from index import AlreadyExists, Database, InUse, Store, snapshot
 from index import NotFound as NotThere
-from index.storage import snapshot
 
 # A snapshot of many millions of items takes minutes.
 _SECONDS = 3600
@@ -27,7 +26,9 @@ def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
         raise ValueError(f"{settings.data_dir} holds no data: is BITCELL_DATA_DIR set?")
     try:
         with _opened(settings) as (store, _):
-            return snapshot.write(store.get(name), file)
+            collection = store.get(name)
+            with replacing(file) as target:
+                return snapshot.write(collection, target)
     except InUse:
         pass
     with _service(settings, url) as client:
@@ -120,7 +121,7 @@ def _service(settings: Settings, url: str | None) -> Iterator[Client]:
         keys.close()
 
 
-def _check_encoder(about: snapshot.Described, fingerprints: set[str]) -> None:
+def _check_encoder(about: snapshot.Description, fingerprints: set[str]) -> None:
     if about.fingerprint not in fingerprints:
         raise ValueError(
             f"its codes are of the encoder {about.encoder!r} with fingerprint "

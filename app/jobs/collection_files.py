@@ -20,7 +20,7 @@ def write(collection: Collection, folder: Path) -> None:
     """Write what a collection keeps, a part at a time: of each array one npy after the other."""
     files = [(folder / f"{name}.npy").open("wb") for name in _ARRAYS]
     try:
-        for ids, labels, descriptors in collection.dataset():
+        for ids, labels, descriptors in collection.descriptor_batches():
             arrays: list[NDArray[Any]] = [np.array(ids), labels, descriptors]
             for file, array in zip(files, arrays, strict=True):
                 np.save(file, array, allow_pickle=False)

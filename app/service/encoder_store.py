@@ -11,8 +11,7 @@ from threading import Lock
 from app.errors import Conflict
 from hashing import Hasher
 from hashing.storage import from_bytes, to_bytes
-from index import AlreadyExists, Collection, Database, NotFound
-from index.store import check_name
+from index import AlreadyExists, Collection, Database, NotFound, check_name
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS encoders (
     name TEXT PRIMARY KEY,

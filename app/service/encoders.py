@@ -21,8 +21,7 @@ from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.storage import from_bytes
 from hashing.validation import as_descriptors, check_int
-from index import AlreadyExists
-from index.store import check_name
+from index import AlreadyExists, check_name
 
 MAX_DIMENSION = 16_384
 MAX_LEARNED_VALUES = 1 << 24

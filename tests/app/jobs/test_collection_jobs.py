@@ -204,7 +204,7 @@ def test_who_asks_while_it_changes_over_is_answered(
         "label": int(y[3]),
     }
     assert done
-    with pytest.raises(Replaced, match="encoded anew"):
+    with pytest.raises(Replaced, match="re-encoded"):
         old.get(str(ids[3]))
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, distances_to
-from index.search.multi_index import Cut, n_flips
+from index.memory.multi_index import Cut, n_flips
 
 # Nanoseconds, in proportion to one another on x86-64 with two threads.
 SCAN = 1.1

@@ -14,6 +14,7 @@ tell, in place of a list of those seen.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, pairwise
@@ -57,7 +58,9 @@ class Cut:
 class Tables:
     """The tables of one array of codes, each as offsets into a list of rows."""
 
-    def __init__(self, words: Words, cut: Cut) -> None:
+    def __init__(
+        self, words: Words, cut: Cut, checkpoint: Callable[[], None] = lambda: None
+    ) -> None:
         self.cut = cut
         self._words = words
         self._offsets, self._rows = [], []
@@ -67,6 +70,7 @@ class Tables:
             np.cumsum(np.bincount(keys, minlength=1 << len(places)), out=offsets[1:])
             self._offsets.append(offsets)
             self._rows.append(np.argsort(keys, kind="stable").astype(np.uint32))
+            checkpoint()
 
     def __len__(self) -> int:
         return len(self.cut.places)

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidItems
-from index.memory.columns import Columns, Mask, Test
-from index.memory.segment import NO_LABEL
+from index.filters.columns import Columns, Mask, Test
+from index.memory.batch import NO_LABEL
 from index.memory.view import View
 
 MAX_DEPTH = 8
