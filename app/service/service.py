@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.benchmark.measure import Row
+from app.benchmark.rows import Row
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import UnknownDataset, known_datasets
 from app.http.problems import Conflict, TooLarge

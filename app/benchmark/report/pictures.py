@@ -6,7 +6,7 @@ from collections import Counter
 from html import escape
 from typing import Any
 
-from app.benchmark.measure import RAW
+from app.benchmark.rows import RAW
 from app.datasets.dataset import Dataset
 from app.datasets.thumbnails import thumbnail
 

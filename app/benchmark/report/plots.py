@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from html import escape
 from typing import Any
 
-from app.benchmark.measure import RAW
+from app.benchmark.rows import RAW
 from hashing import HASHERS
 
 WIDTH, HEIGHT = 460, 330

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.benchmark.measure import RAW
+from app.benchmark.rows import RAW
 from app.benchmark.splits import RETRIEVAL
 
 SOURCE = (

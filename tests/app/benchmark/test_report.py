@@ -17,12 +17,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.benchmark.measure import rows
 from app.benchmark.report import plots
 from app.benchmark.report.pictures import SIDE, shown_length
 from app.benchmark.report.plots import BOTTOM, LEFT, RIGHT, TOP, style
 from app.benchmark.report.published import CIFAR10
 from app.benchmark.report.render import POLICY, render
+from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import UNSEEN, Protocol
 from app.datasets.dataset import Dataset

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.benchmark.measure import rows
 from app.benchmark.report.render import render
+from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset
