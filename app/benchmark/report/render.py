@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 from functools import cache
-from typing import Any
-
-from jinja2 import Environment, PackageLoader, StrictUndefined, Template
+from typing import TYPE_CHECKING, Any
 
 from app.benchmark.report import POLICY
 from app.benchmark.report.pictures import class_name, make_sheet
@@ -14,6 +12,9 @@ from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, shown_columns
 from app.benchmark.splits import UNSEEN
 from app.datasets.dataset import Dataset
+
+if TYPE_CHECKING:
+    from jinja2 import Template
 
 
 def render(result: dict[str, Any], dataset: Dataset) -> str:
@@ -51,6 +52,9 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
 
 @cache
 def _template() -> Template:
+    # Not at the top: a service that only queues benchmarks does not need Jinja2 in memory.
+    from jinja2 import Environment, PackageLoader, StrictUndefined
+
     environment = Environment(
         autoescape=True,
         loader=PackageLoader("app.benchmark.report", "."),

@@ -103,4 +103,4 @@ def test_what_cannot_be_measured_fails_with_its_reason(
     accepted = client.post("/v1/benchmarks", json={"dataset": "one", "methods": ["lsh"]})
     shown = finished(client, accepted.json()["url"])
     assert shown["state"] == "failed"
-    assert "2 classes or more" in shown["error"]
+    assert "at least 2 classes" in shown["error"]
