@@ -47,7 +47,7 @@ def benchmark(
     """Measure methods at several code lengths: precision, recall, times."""
     import json
 
-    from app.benchmark.measure import rows
+    from app.benchmark.rows import rows
     from app.benchmark.splits import Protocol
     from app.cli.benchmark_output import print_result, run_with_progress
     from app.datasets.catalog import load_dataset

@@ -13,7 +13,7 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from app.benchmark.measure import rows
+from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.dataset import Dataset

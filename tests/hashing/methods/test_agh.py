@@ -10,10 +10,10 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
-from app.benchmark.metrics import mean_average_precision
 from hashing import Hasher, InvalidInput, load_hasher, make_hasher
 from hashing.methods.agh import AGH
 from hashing.parts.spectral import coarse, eigenvectors
+from tests.average_precision import mean_average_precision
 
 N = 500
 

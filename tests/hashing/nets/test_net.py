@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.benchmark.metrics import mean_average_precision
 from app.benchmark.splits import Protocol, split
 from app.datasets.dataset import Dataset
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.base import NotFinite
 from hashing.gist import Gist
+from tests.average_precision import mean_average_precision
 from tests.methods import needs_torch, quick
 
 METHODS = ["net-1", "net-2"]

@@ -1,4 +1,4 @@
-"""Measures of ties against the mean over every order of the tied items."""
+"""Rankings with ties, against sorting and against all orders of the tied items."""
 
 from __future__ import annotations
 
@@ -6,17 +6,16 @@ from itertools import permutations
 from typing import Any
 
 import numpy as np
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from app.benchmark.metrics import bootstrap_interval, nearest, rank_codes, rank_euclidean
+from app.benchmark.rank import nearest, rank_codes, rank_euclidean
 from bitcodes import hamming, pack
 
 
 def orders(distances: NDArray[Any]) -> list[tuple[int, ...]]:
-    """Every order of the items that is sorted by distance."""
+    """All orders of the items that are sorted by distance."""
     return [
         order
         for order in permutations(range(len(distances)))
@@ -25,17 +24,17 @@ def orders(distances: NDArray[Any]) -> list[tuple[int, ...]]:
 
 
 @given(st.integers(0, 2**32 - 1), st.integers(1, 6), st.integers(1, 3))
-def test_relevant_in_first_is_the_mean_over_orders(seed: int, m: int, n_bits: int) -> None:
+def test_relevant_in_first_is_the_mean_over_all_orders(seed: int, m: int, n_bits: int) -> None:
     rng = np.random.default_rng(seed)
     query = pack(rng.normal(size=(1, n_bits)))
     db = pack(rng.normal(size=(m, n_bits)))
     labels = rng.integers(0, 2, m)
-    second = rng.choice(m, rng.integers(1, m + 1), replace=False)
+    neighbours = rng.choice(m, rng.integers(1, m + 1), replace=False)
     distances = hamming(query, db)[0].astype(int)
-    by_label, by_second = rank_codes(query, np.array([1]), db, labels, second[None])
-    hits = np.isin(np.arange(m), second)
+    by_label, by_neighbours = rank_codes(query, np.array([1]), db, labels, neighbours[None])
+    is_neighbour = np.isin(np.arange(m), neighbours)
     ranks = np.arange(m + 3)
-    for ranking, relevant in ((by_label, labels == 1), (by_second, hits)):
+    for ranking, relevant in ((by_label, labels == 1), (by_neighbours, is_neighbour)):
         expected = np.mean(
             [[relevant[list(order)][:k].sum() for k in ranks] for order in orders(distances)],
             axis=0,
@@ -48,7 +47,7 @@ def test_relevant_in_first_is_the_mean_over_orders(seed: int, m: int, n_bits: in
         assert relevant_items[0] == (near & (labels == 1)).sum()
 
 
-def test_of_euclidean_distances_it_is_the_same_as_by_sorting() -> None:
+def test_without_ties_euclidean_counts_are_those_of_sorting() -> None:
     rng = np.random.default_rng(0)
     queries, db = rng.normal(size=(5, 4)), rng.normal(size=(300, 4))
     labels = rng.integers(0, 3, 300)
@@ -62,19 +61,10 @@ def test_of_euclidean_distances_it_is_the_same_as_by_sorting() -> None:
         np.testing.assert_array_equal(ranking.relevant_in_first(ranks)[0], found)
 
 
-def test_nearest_are_those_of_brute_force() -> None:
+def test_nearest_finds_the_items_of_brute_force() -> None:
     rng = np.random.default_rng(0)
     queries, db = rng.normal(size=(7, 4)), rng.normal(size=(300, 4))
     for query, found in zip(queries, nearest(queries, db, 20), strict=True):
         order = np.argsort(((db - query) ** 2).sum(axis=1))
         assert set(found) == set(order[:20])
     assert nearest(queries, db[:3], 20).shape == (7, 3)
-
-
-def test_bootstrap_interval_covers_as_often_as_it_says() -> None:
-    rng = np.random.default_rng(0)
-    covered = 0
-    for seed in range(300):
-        low, high = bootstrap_interval(rng.beta(2, 5, 80), seed, rounds=300)
-        covered += low <= 2 / 7 <= high
-    assert covered / 300 == pytest.approx(0.95, abs=0.05)
