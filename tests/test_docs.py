@@ -44,7 +44,9 @@ def test_every_metric_is_listed(tmp_path: Path) -> None:
     assert found == {name: cells[0] for name, cells in rows("bitcell_").items()}
 
 
-@pytest.mark.parametrize("page", ["README.md", "docs/operating.md", "docs/tutorial.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "client/README.md", "docs/operating.md", "docs/tutorial.md"]
+)
 def test_links_between_pages_lead_somewhere(page: str) -> None:
     for link in re.findall(r"\]\(([^)#:]+)\)", (ROOT / page).read_text()):
         assert ((ROOT / page).parent / link).exists(), link
