@@ -171,7 +171,7 @@ def encode(
 
     from app.http import npy
     from hashing import load_hasher
-    from hashing.atomic_file import replacing
+    from hashing.atomic_file import atomic_write
 
     _to_write(out, ".npy")
     hasher = load_hasher(encoder)
@@ -180,7 +180,7 @@ def encode(
         codes = hasher.encode(matrix)
     except ValueError as error:
         raise ValueError(f"{descriptors}: {error}") from None
-    with replacing(out) as file:
+    with atomic_write(out) as file:
         np.save(file, codes)
     typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")
 
@@ -210,7 +210,7 @@ def benchmark(
     from app.benchmark.splits import Protocol
     from app.cli.benchmark_output import run_with_progress, show
     from app.datasets.formats import load_dataset
-    from hashing.atomic_file import replacing
+    from hashing.atomic_file import atomic_write
 
     table = rows(_split(methods), _integers("--bits", bits))
     asked = Protocol(protocol, queries, labels)
@@ -225,12 +225,12 @@ def benchmark(
     result = run_with_progress(loaded, table, asked, chosen)
     show(result)
     if json_file is not None:
-        with replacing(json_file) as file:
+        with atomic_write(json_file) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())
     if report is not None:
         from app.benchmark.report.render import render
 
-        with replacing(report) as file:
+        with atomic_write(report) as file:
             file.write(render(result, loaded).encode())
 
 

@@ -12,7 +12,7 @@ from app.client import Client, NotFound, ServiceError, Unreachable
 from app.service.encoders import Encoders
 from app.service.keys import WRITE, Keys
 from app.service.settings import Settings
-from hashing.atomic_file import replacing
+from hashing.atomic_file import atomic_write
 from index import AlreadyExists, Database, InUse, Store
 from index import NotFound as NotThere
 from index.storage import snapshot
@@ -37,7 +37,7 @@ def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
         if path.suffix != ".snapshot" or not path.is_file():
             raise ValueError("the service has another data directory: say by --url where it is")
         try:
-            with path.open("rb") as source, replacing(file) as target:
+            with path.open("rb") as source, atomic_write(file) as target:
                 shutil.copyfileobj(source, target)
         finally:
             path.unlink()

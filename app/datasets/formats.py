@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing import HASHERS
-from hashing.base import parameters
+from hashing.estimator import parameters
 from hashing.gist import Gist
 from hashing.validation import InvalidInput, as_descriptors, as_labels, check_finite
 

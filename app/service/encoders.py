@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from threading import RLock
 
 from hashing import Hasher
-from hashing.storage import from_bytes, to_bytes
+from hashing.registry import from_bytes
 from index import AlreadyExists, Database, NotFound
 from index.store import check_name
 
@@ -39,7 +39,7 @@ class Encoders:
     def add(self, name: str, hasher: Hasher) -> Encoder:
         """Keep a fitted hasher under a new name; AlreadyExists where there is one."""
         check_name(name)
-        file = to_bytes(hasher)
+        file = hasher.to_bytes()
         # What cannot be read back would stop the next start.
         encoder = _encoder(name, from_bytes(file))
         with self._lock:

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import track
 
 from app.http.problems import TooLarge
-from hashing.atomic_file import replacing
+from hashing.atomic_file import atomic_write
 from hashing.gist import Gist
 from hashing.validation import InvalidInput
 
@@ -108,7 +108,7 @@ def describe_files(paths: list[Path], out: Path) -> None:
         gist().transform(_read_path(path)[None])[0]
         for path in track(paths, "describing", console=console, transient=True)
     ]
-    with replacing(out) as file:
+    with atomic_write(out) as file:
         np.savez(
             file,
             descriptors=np.array(descriptors),

@@ -25,7 +25,7 @@ from app.service.prometheus import Metrics
 from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.storage import from_bytes
+from hashing.registry import from_bytes
 from hashing.validation import as_descriptors, check_int
 from index import (
     AlreadyExists,

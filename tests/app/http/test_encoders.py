@@ -12,7 +12,6 @@ from numpy.typing import NDArray
 from app.main import create_app
 from app.service.settings import Settings
 from hashing import HASHERS, make_hasher
-from hashing.storage import to_bytes
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
 from tests.methods import quick
@@ -23,7 +22,7 @@ def test_a_net_trained_elsewhere_is_brought(
     method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     hasher = make_hasher(method, n_bits=20, **quick(method)).fit(X[:100], y[:100])
-    made = client.put("/v1/encoders/mine", content=to_bytes(hasher))
+    made = client.put("/v1/encoders/mine", content=hasher.to_bytes())
     assert made.status_code == 201
     assert made.json()["fingerprint"] == hasher.fingerprint
     answer = client.post("/v1/encoders/mine/encode", json={"descriptors": X[:9].tolist()}).json()
@@ -36,7 +35,7 @@ def test_a_file_that_is_no_encoder_is_refused(small: TestClient) -> None:
         answer = small.put("/v1/encoders/mine", content=file)
         assert answer.status_code == 400
         assert "no safetensors file" in answer.json()["detail"]
-    good = to_bytes(make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))))
+    good = make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))).to_bytes()
     assert small.put("/v1/encoders/e", content=good).status_code == 409
     assert small.get("/v1/encoders").json() == before
 
