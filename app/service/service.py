@@ -203,7 +203,9 @@ class Service:
         """Keep an encoder that `Hasher.save` wrote, given as the bytes of its file."""
         check_name(name)
         self._check_name_free(name)
-        return self.encoders.add(name, from_bytes(file))
+        hasher = from_bytes(file)
+        _check_fitted_size(hasher)
+        return self.encoders.add(name, hasher)
 
     def drop_encoder(self, name: str) -> None:
         """Forget an encoder that no collection uses."""
@@ -440,7 +442,7 @@ class Service:
 
     def _keep_trained(self, request: dict[str, Any], outcome: Outcome) -> Outcome:
         hasher = from_bytes(outcome.output or b"")
-        _check_size(hasher, hasher.n_features_in_)
+        _check_fitted_size(hasher)
         name = request["name"]
         there = [e.fingerprint for e in self.encoders.list() if e.name == name]
         # One that is there already was kept before a crash.
@@ -459,8 +461,16 @@ class Service:
 
 
 def _check_size(hasher: Hasher, dimension: int) -> None:
+    _check_limits(dimension, hasher.learned_values(dimension))
+
+
+def _check_fitted_size(hasher: Hasher) -> None:
+    _check_limits(hasher.n_features_in_, hasher.n_learned)
+
+
+def _check_limits(dimension: int, values: int) -> None:
     check_int("dimension", dimension, 1, MAX_DIMENSION)
-    if (values := hasher.learned_values(dimension)) > MAX_VALUES:
+    if values > MAX_VALUES:
         raise TooLarge(
             f"an encoder has at most {MAX_VALUES:,} learned values here, this one {values:,}"
         )
