@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 
 from bench.index import Codes, K, clustered, seconds, uniform
-from hashing.atomic_file import replacing
+from hashing.atomic_file import atomic_write
 from index import BadSnapshot, Collection, Database, Filter, SearchOptions, Store, snapshot
 
 
@@ -215,7 +215,7 @@ def beside_writes(seconds_: float = 60.0, n: int = 10**6) -> dict[str, float]:
 
 def write_snapshot(collection: Collection, path: Path) -> None:
     """Write a snapshot to a file and sync it."""
-    with replacing(path) as file:
+    with atomic_write(path) as file:
         snapshot.write(collection, file)
 
 

@@ -11,7 +11,7 @@ from pathlib import Path
 from app.cli.running_service import running_service
 from app.service.encoder_store import EncoderStore
 from app.service.settings import Settings
-from hashing.atomic_file import replacing
+from hashing.atomic_file import atomic_write
 from index import AlreadyExists, Database, InUse, NotFound, Store, snapshot
 
 
@@ -22,7 +22,7 @@ def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
     try:
         with _open(settings) as (store, _):
             collection = store.get(name)
-            with replacing(file) as target:
+            with atomic_write(file) as target:
                 return snapshot.write(collection, target)
     except InUse:
         return _save_through_service(settings, url, name, file)
@@ -60,7 +60,7 @@ def _save_through_service(settings: Settings, url: str | None, name: str, file: 
     if path.suffix != ".snapshot" or not path.is_file():
         raise ValueError("the service has another data directory: give its address with --url")
     try:
-        with path.open("rb") as source, replacing(file) as target:
+        with path.open("rb") as source, atomic_write(file) as target:
             shutil.copyfileobj(source, target)
     finally:
         path.unlink()

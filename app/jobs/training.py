@@ -14,9 +14,8 @@ from app.http import npy
 from app.jobs import collection_files
 from app.jobs.kind import Outcome, Progress, Task
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.base import LARGEST
+from hashing.base import LARGEST_FITTED
 from hashing.progress import followed
-from hashing.storage import to_bytes
 from hashing.validation import as_descriptors, as_labels, check_finite
 
 _ARRAYS = {"descriptors": "fiu", "labels": "iu"}
@@ -37,7 +36,7 @@ def check_trainable(hasher: Hasher, *, labelled: bool) -> None:
 def pack(descriptors: ArrayLike, labels: ArrayLike | None) -> bytes:
     """Descriptors and labels as the material of a job, checked as `fit` does."""
     X = as_descriptors(descriptors)
-    check_finite(X, LARGEST)
+    check_finite(X, LARGEST_FITTED)
     file = io.BytesIO()
     np.save(file, X, allow_pickle=False)
     if labels is not None:
@@ -55,7 +54,7 @@ def work(task: Task, progress: Progress) -> Outcome:
     with followed(progress):
         hasher.fit(X, y)
     progress(1, 1, "writing")
-    return Outcome({"name": asked["name"], "fingerprint": hasher.fingerprint}, to_bytes(hasher))
+    return Outcome({"name": asked["name"], "fingerprint": hasher.fingerprint}, hasher.to_bytes())
 
 
 def _read(task: Task, method: str) -> tuple[NDArray[Any], NDArray[np.int64] | None, dict[str, Any]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
-from hashing.atomic_file import replacing
+from hashing.atomic_file import atomic_write
 from index import Collection, NotFound, Store, snapshot
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
@@ -29,7 +29,7 @@ class Snapshots:
         file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
 
         def write(collection: Collection) -> int:
-            with replacing(self._folder / file) as target:
+            with atomic_write(self._folder / file) as target:
                 return snapshot.write(collection, target)
 
         return file, self._store.use(name, write)
