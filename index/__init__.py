@@ -17,7 +17,7 @@ from index.search.exact import Certificate
 from index.search.filters import Filter
 from index.storage.database import Database
 from index.store import Store
-from index.types import Found, Item, Neighbour
+from index.types import Found, Item, Neighbour, SearchOptions
 
 __all__ = [
     "AlreadyExists",
@@ -34,6 +34,7 @@ __all__ = [
     "Neighbour",
     "NotFound",
     "Replaced",
+    "SearchOptions",
     "Store",
     "Unreadable",
 ]

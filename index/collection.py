@@ -20,12 +20,11 @@ from index.memory.segment import Batch
 from index.memory.trim import give_back
 from index.memory.view import View
 from index.search.exact import Answer, search
-from index.search.filters import Filter
 from index.search.rerank import by_bits, by_descriptor
 from index.search.results import describe, found, with_codes
 from index.storage.database import Database
 from index.storage.record import Record
-from index.types import Found, Item
+from index.types import Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
 
 CHUNK = 4096
@@ -230,14 +229,8 @@ class Collection:
     def search(
         self,
         queries: Codes,
-        k: int,
-        radius: int | None = None,
+        options: SearchOptions,
         *,
-        payloads: bool = True,
-        codes: bool = False,
-        offset: int = 0,
-        where: Filter | None = None,
-        rerank: int | None = None,
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
     ) -> list[Found]:
@@ -269,6 +262,8 @@ class Collection:
         NotFound
             The collection has been dropped.
         """
+        k, radius, offset, rerank = options.k or 10, options.radius, options.offset, options.rerank
+        where, payloads, codes = options.where, options.payloads, options.codes
         check_codes(queries, len(queries), self.n_bits)
         if k < 1:
             raise InvalidItems(f"k must be at least 1, got {k}")

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from index.search.exact import Certificate
+from index.search.filters import Filter
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,3 +44,17 @@ class Found:
     neighbours: list[Neighbour]
     certificate: Certificate
     code: bytes | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """How to search: see `Collection.search`."""
+
+    k: int | None = None
+    radius: int | None = None
+    offset: int = 0
+    where: Filter | None = None
+    rerank: int | None = None
+    rerank_by: Literal["descriptors", "bits"] | None = None
+    payloads: bool = True
+    codes: bool = False

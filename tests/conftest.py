@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.datasets.formats import Dataset, load_dataset
+from app.datasets.catalog import load_dataset
+from app.datasets.dataset import Dataset
 
 pytest_plugins = ["tests.skips"]
 
