@@ -44,14 +44,14 @@ $(VENV)/.python:
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.serve: requirements.txt pyproject.toml | $(VENV)/.python
+$(VENV)/.serve: requirements.txt pyproject.toml client/pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --require-hashes -r requirements.txt
-	$(PIP) install --quiet --no-deps -e .
+	$(PIP) install --quiet --no-deps -e . -e ./client
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(VENV)/.python
+$(VENV)/.dev: requirements-dev.txt pyproject.toml client/pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
-	$(PIP) install --quiet --no-deps -e .
+	$(PIP) install --quiet --no-deps -e . -e ./client
 	@touch $@ $(VENV)/.serve
 
 # Try the indexes that pip is configured with first, then the index of CPU builds as well.

@@ -31,8 +31,8 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from app.client import Client
 from bench.latency import Serving, in_turn, npy
+from bitcell_client import Client
 
 SINGLE, BATCH, CLIENTS, BATCHES = 300, 1000, 8, 3
 CHROMA_BATCH = 1000

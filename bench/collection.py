@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 
 from bench.index import Codes, K, clustered, seconds, uniform
-from index import Collection, Database, Filter, Store, Unreadable
-from index.storage import snapshot
+from hashing.atomic_file import atomic_write
+from index import BadSnapshot, Collection, Database, Filter, SearchOptions, Store, snapshot
 
 
 @contextmanager
@@ -47,22 +47,23 @@ _MILLION = """
 import os, re, sys, time
 from pathlib import Path
 import numpy as np
-from index import Database, Store
+from index import Database, SearchOptions, Store
 
 def resident():
     return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
 
 path, query = Path(sys.argv[1]), np.zeros((1, 8), np.uint8)
+ten = SearchOptions(10)
 other = Store(Database(path.with_name("empty.db")))
 other.create("c", 64).upsert(["a"], query)
-other.get("c").search(query, 10)
+other.get("c").search(query, ten)
 other.settle()
 empty = resident()
 start = time.perf_counter()
 database = Database(path)
 store = Store(database)
 collection = store.get("c")
-collection.search(query, 10)
+collection.search(query, ten)
 ready = time.perf_counter() - start
 store.settle()
 print(ready, (resident() - empty) * 2**20 / len(collection), len(collection))
@@ -162,7 +163,7 @@ class Writer(threading.Thread):
 
 def found(collection: Collection, queries: Codes) -> list[list[tuple[int, str]]]:
     """Distances and ids."""
-    answers = collection.search(queries, K)
+    answers = collection.search(queries, SearchOptions(K))
     if not all(answer.certificate.exact for answer in answers):
         raise AssertionError("an answer is not exact")
     return [[(near.distance, near.id) for near in answer.neighbours] for answer in answers]
@@ -179,7 +180,7 @@ def searches(
         if got != right[at]:
             raise AssertionError(f"query {at}: expected {right[at]}, got {got}")
         if done % 10 == 0:
-            here = collection.search(_PLACES, len(_MOVING), 0)
+            here = collection.search(_PLACES, SearchOptions(len(_MOVING), radius=0))
             sizes = sorted(sum(near.id in _MOVING for near in one.neighbours) for one in here)
             if sizes != [0, len(_MOVING)]:
                 raise AssertionError(f"a batch was seen in part: {sizes}")
@@ -212,6 +213,12 @@ def beside_writes(seconds_: float = 60.0, n: int = 10**6) -> dict[str, float]:
     }
 
 
+def write_snapshot(collection: Collection, path: Path) -> None:
+    """Write a snapshot to a file and sync it."""
+    with atomic_write(path) as file:
+        snapshot.write(collection, file)
+
+
 def snapshots(n: int = 10**6) -> dict[str, float]:
     """A snapshot of a million items and its restore while queries run; one flipped byte refused."""
     with tempfile.TemporaryDirectory() as folder, opened(folder) as store:
@@ -221,13 +228,13 @@ def snapshots(n: int = 10**6) -> dict[str, float]:
 
         def run() -> None:
             while not stopped.is_set():
-                collection.search(queries[:1], K)
+                collection.search(queries[:1], SearchOptions(K))
                 searched[0] += 1
 
         runner = threading.Thread(target=run)
         runner.start()
         try:
-            writing = seconds(lambda: snapshot.write(collection, path), 1)
+            writing = seconds(lambda: write_snapshot(collection, path), 1)
             reading = seconds(lambda: snapshot.read(store, path, "back"), 1)
         finally:
             stopped.set()
@@ -239,7 +246,7 @@ def snapshots(n: int = 10**6) -> dict[str, float]:
         path.write_bytes(data)
         try:
             snapshot.read(store, path, "bad")
-        except Unreadable:
+        except BadSnapshot:
             refused = 1.0
         else:
             refused = 0.0
@@ -278,8 +285,8 @@ def filters(n: int = 10**5) -> dict[str, float]:
         store.settle()
 
         def ask(condition: dict[str, Any] | None, rounds: int) -> float:
-            where = None if condition is None else Filter(condition)
-            return seconds(lambda: collection.search(queries[:1], K, where=where), rounds)
+            options = SearchOptions(K, where=None if condition is None else Filter(condition))
+            return seconds(lambda: collection.search(queries[:1], options), rounds)
 
         first = ask(FILTERS[0], 1)
         bare, slowest = ask(None, 30), max(ask(condition, 30) for condition in FILTERS)

@@ -24,9 +24,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.client import Client
 from app.service.service import Service
 from app.service.settings import Settings
+from bitcell_client import Client
 from index import SearchOptions
 
 ITEMS, DIMENSION, BITS = 60_000, 384, 48

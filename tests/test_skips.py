@@ -38,7 +38,11 @@ SKIPPED_MODULE = "import pytest\npytest.skip('crash: mount a tmpfs', allow_modul
 
 def run_pytest(folder: Path, *options: str, ci: str | None) -> subprocess.CompletedProcess[str]:
     """Run the tests in a folder with this plugin and nothing else of the project."""
-    environment = {name: value for name, value in os.environ.items() if name != "CI"}
+    environment = {
+        name: value
+        for name, value in os.environ.items()
+        if name != "CI" and not name.startswith("PYTEST_")
+    }
     # The plugins of other packages take seconds to load.
     environment |= {"PYTHONPATH": str(ROOT), "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}
     if ci is not None:

@@ -1,69 +1,41 @@
-"""One row of a benchmark on one split: fit, encode, rank, measure."""
+"""Measure one row of a benchmark on one split: fit, encode, rank."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.benchmark.metrics import (
+from app.benchmark.averages import mean
+from app.benchmark.rank import (
     Positions,
     euclidean_distances,
-    mean,
     nearest,
     rank_asymmetric,
     rank_codes,
     rank_euclidean,
 )
-from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
+from app.benchmark.rows import Row
 from app.benchmark.splits import Split
+from app.benchmark.tied_rankings import Reals, TiedRankings, harmonic_numbers
 from app.datasets.dataset import Dataset
-from bitcodes import code_size, hamming
-from hashing import HASHERS, InvalidInput, make_hasher
-from hashing.base import MAX_BITS
-from hashing.validation import check_int
+from bitcodes import Codes, code_size, hamming
+from hashing import Hasher, make_hasher
 
-RAW = "raw"
-METHODS = (RAW, *HASHERS)
 NEIGHBOURS = 100
 RADIUS = 2
 SHEET = 10
-"""Neighbours shown of each query of the sheet."""
+"""Queries on the sheet, one per class, at most; and neighbours shown for each."""
 
-
-@dataclass(frozen=True)
-class Row:
-    """One row to be measured: a method at a code length; `raw` has none."""
-
-    method: str
-    n_bits: int | None
-
-    def __str__(self) -> str:
-        return self.method if self.n_bits is None else f"{self.method}, {self.n_bits} bits"
-
-
-def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
-    """The rows of a table; InvalidInput for an unknown method, a bad length or none at all."""
-    if not methods or not bits:
-        raise InvalidInput("a benchmark needs at least one method and one code length")
-    for method in methods:
-        if method not in METHODS:
-            raise InvalidInput(f"there is no method {method!r}; there are {', '.join(METHODS)}")
-    for n_bits in bits:
-        check_int("bits", n_bits, 1, MAX_BITS)
-    return [
-        Row(method, n_bits)
-        for method in dict.fromkeys(methods)
-        for n_bits in ([None] if method == RAW else dict.fromkeys(bits))
-    ]
+Figures = dict[str, float | None]
 
 
 class Task:
-    """A dataset under one split, with what all rows share."""
+    """A dataset under one split, and what all rows share."""
 
     def __init__(self, dataset: Dataset, split: Split, seed: int) -> None:
         self.seed = seed
@@ -75,78 +47,92 @@ class Task:
         self.labels = dataset.labels[split.database]
         self.neighbours = nearest(self.queries, self.database, NEIGHBOURS)
         self.harmonic = harmonic_numbers(len(self.database))
-        # One query of each class, for the sheet.
-        self.shown = np.unique(self.query_labels, return_index=True)[1][:SHEET]
+        # The queries on the sheet: the first of each class.
+        self.sheet_queries = np.unique(self.query_labels, return_index=True)[1][:SHEET]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """What one row gave on one split.
+    """The figures of one row on one split.
 
     Attributes
     ----------
     precisions : (q,) float64
         Average precision of each query.
     figures : dict
-        Means over queries in 0 to 1, seconds, bytes; None where a figure means nothing.
+        Means over queries in 0 to 1, seconds, bytes; None for a figure that does not apply.
     curve : (k, 2) float64
         Recall and precision at `curve_ranks`.
     sheet : (s, SHEET) intp
-        Positions in the database of the first neighbours of the queries shown.
+        Positions in the database of the first neighbours of the queries on the sheet.
     """
 
     precisions: Reals
-    figures: dict[str, float | None]
+    figures: Figures
     curve: NDArray[np.float64]
     sheet: Positions
 
 
 def measure(row: Row, task: Task) -> Measured:
-    """Measure a method on a split; InvalidInput where it cannot be fitted to it."""
-    return _raw(task) if row.n_bits is None else _codes(row.method, row.n_bits, task)
+    """Measure a row on a split; InvalidInput if the method cannot be fitted to it."""
+    if row.n_bits is None:
+        return _measure_raw(task)
+    return _measure_codes(row.method, row.n_bits, task)
 
 
 def curve_ranks(n: int) -> NDArray[np.int64]:
-    """The ranks at which precision and recall are taken, from 1 to n, denser at the front."""
+    """Return the ranks at which the curve is measured: from 1 to n, denser at the front."""
     return np.unique(np.geomspace(1, n, 60).astype(np.int64))
 
 
-def _codes(method: str, n_bits: int, task: Task) -> Measured:
-    start = time.perf_counter()
+def _measure_codes(method: str, n_bits: int, task: Task) -> Measured:
     params = task.dataset.parameters(method)
     hasher = make_hasher(method, n_bits=n_bits, random_state=task.seed, **params)
+    start = time.perf_counter()
     hasher.fit(task.database, task.y)
     fitted = time.perf_counter()
     codes = hasher.encode(task.database)
     encoded = time.perf_counter()
-    queries = hasher.encode(task.queries)
-    ranking, by_neighbours = rank_codes(
-        queries, task.query_labels, codes, task.labels, task.neighbours
+    query_codes = hasher.encode(task.queries)
+    rankings, by_neighbours = rank_codes(
+        query_codes, task.query_labels, codes, task.labels, task.neighbours
     )
-    by_projection = rank_asymmetric(
-        hasher.project(task.queries), task.query_labels, codes, task.labels
-    )
-    asymmetric = [one.average_precision(task.harmonic) for one in by_projection]
-    near, relevant = ranking.within(RADIUS)
     k = task.neighbours.shape[1]
-    figures: dict[str, float | None] = {
-        "map_asymmetric": mean(np.concatenate(asymmetric)),
-        # A query that finds nothing counts as a precision of zero.
-        "precision_radius_2": float((relevant / np.maximum(near, 1)).mean()),
-        "recall_radius_2": _share(relevant, ranking.relevant.sum(axis=1)),
-        "empty_radius_2": float((near == 0).mean()),
+    figures: Figures = {
+        "map_asymmetric": _map_asymmetric(hasher, codes, task),
+        **_radius_figures(rankings),
         "recall_neighbours_100": float(by_neighbours.relevant_in_first(np.array([k])).mean() / k),
+        # A net may reuse the teacher of the fit before it; the seconds saved count here.
         "fit_seconds": fitted - start + getattr(hasher, "reused_seconds_", 0.0),
         "encode_seconds": encoded - fitted,
         "bytes_per_item": code_size(n_bits),
     }
-    order = np.argsort(hamming(queries[task.shown], codes), axis=1, kind="stable")
-    return _measured([ranking], figures, order[:, :SHEET], task)
+    distances = hamming(query_codes[task.sheet_queries], codes)
+    sheet = np.argsort(distances, axis=1, kind="stable")[:, :SHEET]
+    return _measured([rankings], figures, sheet, task)
 
 
-def _raw(task: Task) -> Measured:
+def _map_asymmetric(hasher: Hasher, codes: Codes, task: Task) -> float:
+    """Mean average precision where queries are not rounded to bits."""
+    projections = hasher.project(task.queries)
+    rankings = rank_asymmetric(projections, task.query_labels, codes, task.labels)
+    return mean(np.concatenate([one.average_precision(task.harmonic) for one in rankings]))
+
+
+def _radius_figures(rankings: TiedRankings) -> Figures:
+    """Precision and recall within Hamming radius 2, and the share of queries that find nothing."""
+    found, relevant = rankings.within(RADIUS)
+    return {
+        # A query that finds nothing counts as a precision of zero.
+        "precision_radius_2": float((relevant / np.maximum(found, 1)).mean()),
+        "recall_radius_2": _mean_share(relevant, rankings.relevant.sum(axis=1)),
+        "empty_radius_2": float((found == 0).mean()),
+    }
+
+
+def _measure_raw(task: Task) -> Measured:
     rankings = rank_euclidean(task.queries, task.query_labels, task.database, task.labels)
-    figures: dict[str, float | None] = {
+    figures: Figures = {
         "map_asymmetric": None,
         "precision_radius_2": None,
         "recall_radius_2": None,
@@ -158,14 +144,15 @@ def _raw(task: Task) -> Measured:
     }
     sheet = [
         np.argsort(distances, axis=1, kind="stable")[:, :SHEET]
-        for _, distances in euclidean_distances(task.queries[task.shown], task.database)
+        for _, distances in euclidean_distances(task.queries[task.sheet_queries], task.database)
     ]
     return _measured(rankings, figures, np.concatenate(sheet), task)
 
 
 def _measured(
-    rankings: Iterable[Ranking], figures: dict[str, float | None], sheet: Positions, task: Task
+    rankings: Iterable[TiedRankings], figures: Figures, sheet: Positions, task: Task
 ) -> Measured:
+    """Add the figures that codes and `raw` have in common, and the curve."""
     ranks = curve_ranks(len(task.database))
     parts = [
         (
@@ -181,13 +168,13 @@ def _measured(
         "precision_1000": float(found[:, -1].mean()) / min(1000, len(task.database)),
     }
     curve = [
-        (_share(found[:, i], n_relevant), float(found[:, i].mean()) / k)
+        (_mean_share(found[:, i], n_relevant), float(found[:, i].mean()) / k)
         for i, k in enumerate(ranks.tolist())
     ]
     return Measured(precisions, figures, np.array(curve), sheet)
 
 
-def _share(found: NDArray[Any], of: NDArray[Any]) -> float:
-    """Mean of found / of over the queries where there is anything to be found."""
-    there = of > 0
-    return float((found[there] / of[there]).mean()) if there.any() else float("nan")
+def _mean_share(found: NDArray[Any], total: NDArray[Any]) -> float:
+    """Mean of found / total over the queries with a total above zero; NaN if there are none."""
+    counted = total > 0
+    return float((found[counted] / total[counted]).mean()) if counted.any() else float("nan")

@@ -1,4 +1,4 @@
-"""The benchmark: methods × code lengths, over seeds, on a dataset."""
+"""Run a benchmark: every row on the split of every seed."""
 
 from __future__ import annotations
 
@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from app.benchmark.measure import SHEET, Measured, Row, Task, curve_ranks, measure
-from app.benchmark.metrics import bootstrap_interval, mean
+from app.benchmark.averages import bootstrap_interval, mean
+from app.benchmark.measure import SHEET, Figures, Measured, Task, curve_ranks, measure
+from app.benchmark.rows import Row
 from app.benchmark.splits import Protocol, Split, describe, split
 from app.datasets.dataset import Dataset
 from hashing import InvalidInput
@@ -17,65 +18,81 @@ from hashing.progress import Progress, followed
 
 def run(
     dataset: Dataset,
-    table: Sequence[Row],
+    rows: Sequence[Row],
     protocol: Protocol,
     seeds: Sequence[int] = (0,),
-    progress: Progress = lambda done, of, now: None,
+    progress: Progress = lambda done, total, description: None,
 ) -> dict[str, Any]:
     """Measure every row on the split of every seed.
 
     A row that cannot be measured, because its method cannot give that many bits or lacks labels,
-    has `error` in place of figures. `progress` is told of rows, and in words of the steps of a fit.
+    has `error` instead of figures.
+
+    Parameters
+    ----------
+    dataset : Dataset
+    rows : sequence of Row
+    protocol : Protocol
+    seeds : sequence of int
+        One split, and one fit of each row, per seed.
+    progress : callable, optional
+        Called with the rows done, the rows in all, and a description of the current step.
 
     Returns
     -------
     dict
-        JSON: `protocol` as it was carried out; `dataset`; `results`, one a row, with `map` the
-        mean over seeds in 0 to 1, `map_spread` their standard deviation, `map_interval` the
-        bootstrap interval over queries, `maps` one a seed, and the figures of `Measured`, means
-        over seeds; `sheet`, the first neighbours of a query of each class under the first seed.
+        JSON:
+
+        - `protocol`: as carried out.
+        - `dataset`: name and sizes.
+        - `results`: one per row, with `map`, the mean over seeds in 0 to 1, `map_spread`, their
+          standard deviation, `map_interval`, the bootstrap interval over queries, `maps`, one per
+          seed, `curve`, and the figures of `Measured`, means over seeds.
+        - `curve_ranks`: the ranks at which each `curve` is measured.
+        - `sheet`: for the first seed, a query of each class and its first neighbours.
 
     Raises
     ------
     InvalidInput
-        The protocol does not fit the dataset, or no row could be measured.
+        There is no seed, the protocol does not fit the dataset, or no row could be measured.
     """
     if not seeds:
         raise InvalidInput("a benchmark needs at least one seed")
     report = describe(protocol, dataset.labels, list(seeds))
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
-    found: dict[Row, list[Measured]] = {row: [] for row in table}
+    measured: dict[Row, list[Measured]] = {row: [] for row in rows}
     errors: dict[Row, str] = {}
-    done, of = 0, len(table) * len(seeds)
+    done, total = 0, len(rows) * len(seeds)
     for seed, parts in zip(seeds, splits, strict=True):
-        progress(done, of, f"seed {seed}: true neighbours")
+        progress(done, total, f"seed {seed}: true neighbours")
         task = Task(dataset, parts, seed)
-        for row in table:
-            now = f"seed {seed}: {row}"
-            progress(done, of, now)
+        for row in rows:
+            description = f"seed {seed}: {row}"
+            progress(done, total, description)
             try:
-                with followed(_within(progress, done, of, now)):
-                    found[row].append(measure(row, task))
+                with followed(_fit_progress(progress, done, total, description)):
+                    measured[row].append(measure(row, task))
             except InvalidInput as error:
                 errors[row] = str(error)
             done += 1
-    if len(errors) == len(table):
-        raise InvalidInput(f"nothing could be measured; {table[0]}: {errors[table[0]]}")
-    progress(done, of, "done")
+    if len(errors) == len(rows):
+        raise InvalidInput(f"nothing could be measured; {rows[0]}: {errors[rows[0]]}")
+    progress(done, total, "done")
+    complete = {row: measured[row] for row in rows if row not in errors}
     return {
         "protocol": report | {"unseen": [parts.unseen for parts in splits]},
         "dataset": _dataset(dataset, splits[0]),
-        "results": [_result(row, found[row], errors.get(row)) for row in table],
+        "results": [_result(row, measured[row], errors.get(row)) for row in rows],
         "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
-        "sheet": _sheet(
-            dataset, splits[0], {row: found[row] for row in table if row not in errors}
-        ),
+        "sheet": _sheet(dataset, splits[0], complete),
     }
 
 
-def _within(progress: Progress, done: int, of: int, row: str) -> Progress:
-    """The progress of a row's fit, as what is done now of the benchmark."""
-    return lambda step, steps, now: progress(done, of, f"{row}: {now}, {step:,} of {steps:,} steps")
+def _fit_progress(progress: Progress, done: int, total: int, row: str) -> Progress:
+    """Turn the progress of one row's fit into a description within the benchmark."""
+    return lambda step, steps, stage: progress(
+        done, total, f"{row}: {stage}, {step:,} of {steps:,} steps"
+    )
 
 
 def _dataset(dataset: Dataset, parts: Split) -> dict[str, Any]:
@@ -93,8 +110,8 @@ def _result(row: Row, measured: list[Measured], error: str | None) -> dict[str, 
     head = {"method": row.method, "n_bits": row.n_bits}
     if error is not None:
         return head | {"error": error}
-    precisions = np.concatenate([m.precisions for m in measured])
-    maps = [mean(m.precisions) for m in measured]
+    precisions = np.concatenate([one.precisions for one in measured])
+    maps = [mean(one.precisions) for one in measured]
     return head | {
         "map": float(np.mean(maps)),
         "map_spread": float(np.std(maps)) if len(maps) > 1 else None,
@@ -102,20 +119,21 @@ def _result(row: Row, measured: list[Measured], error: str | None) -> dict[str, 
         "maps": maps,
         "queries": int(np.count_nonzero(~np.isnan(precisions))),
         "queries_without_relevant": int(np.count_nonzero(np.isnan(precisions))),
-        **_means([m.figures for m in measured]),
-        "curve": np.mean([m.curve for m in measured], axis=0).round(6).tolist(),
+        **_means([one.figures for one in measured]),
+        "curve": np.mean([one.curve for one in measured], axis=0).round(6).tolist(),
     }
 
 
-def _means(figures: list[dict[str, float | None]]) -> dict[str, float | None]:
+def _means(figures: list[Figures]) -> Figures:
+    """Mean of each figure over seeds; a figure that does not apply is None for every seed."""
     return {
-        name: None if value is None else float(np.mean([f[name] or 0.0 for f in figures]))
+        name: None if value is None else float(np.mean([one[name] or 0.0 for one in figures]))
         for name, value in figures[0].items()
     }
 
 
-def _sheet(dataset: Dataset, parts: Split, found: dict[Row, list[Measured]]) -> dict[str, Any]:
-    """Positions in the dataset, so that a report can show the images."""
+def _sheet(dataset: Dataset, parts: Split, measured: dict[Row, list[Measured]]) -> dict[str, Any]:
+    """Positions in the dataset of queries and their neighbours, whose images a report can show."""
     first = np.unique(dataset.labels[parts.queries], return_index=True)[1][:SHEET]
     return {
         "queries": parts.queries[first].tolist(),
@@ -123,8 +141,8 @@ def _sheet(dataset: Dataset, parts: Split, found: dict[Row, list[Measured]]) -> 
             {
                 "method": row.method,
                 "n_bits": row.n_bits,
-                "neighbours": parts.database[measured[0].sheet].tolist(),
+                "neighbours": parts.database[seeds[0].sheet].tolist(),
             }
-            for row, measured in found.items()
+            for row, seeds in measured.items()
         ],
     }

@@ -1,4 +1,4 @@
-"""Who is a query, who is in the database, and who carries a label."""
+"""Split a dataset into queries, a database, and the labels that `fit` may see."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ from hashing.validation import InvalidInput, check_int
 RETRIEVAL = "retrieval-59k"
 UNSEEN = "unseen-classes"
 PROTOCOLS = (RETRIEVAL, UNSEEN)
-# Of the classes, under `unseen-classes`.
+# Share of the classes that are unseen under `unseen-classes`.
 UNSEEN_SHARE = 0.3
 
 
 @dataclass(frozen=True)
 class Protocol:
-    """A protocol, as asked for.
+    """A protocol, as requested.
 
-    `retrieval-59k`: from a seed, `queries_per_class` items of each class are queries and all
-    others the database; `labels_per_class` items of each class in the database carry a label in
-    `fit`.
+    `retrieval-59k`: `queries_per_class` items of each class, drawn from a seed, are queries and
+    all others are the database; `labels_per_class` items of each class in the database carry a
+    label in `fit`.
 
-    `unseen-classes`: as before, but three classes of ten, drawn from the seed, carry no label in
+    `unseen-classes`: as above, but three classes in ten, drawn from the seed, carry no label in
     the database, and only their items are queries. A code that merely classifies fails there.
     """
 
@@ -44,14 +44,15 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Split:
-    """A dataset, split.
+    """A dataset split into queries and a database.
 
     Attributes
     ----------
     queries, database : (q,), (m,) intp
-        Positions in the dataset, disjoint; queries that are left out are in neither.
+        Positions in the dataset, disjoint. Under `unseen-classes`, the queries of the seen
+        classes are in neither.
     y : (m,) int64
-        What `fit` may see: the labels of the labelled part of the database, -1 elsewhere.
+        The labels of the database that `fit` may see; -1 for the others.
     unseen : list of int
         Classes without a label in `y`.
     """
@@ -63,7 +64,7 @@ class Split:
 
 
 def describe(protocol: Protocol, labels: NDArray[np.int64], seeds: list[int]) -> dict[str, Any]:
-    """The protocol as it is carried out on these labels: the numbers used, and asked for."""
+    """Describe the protocol as carried out on these labels: the numbers used, and those asked."""
     n_queries, n_labels, smallest = _numbers(protocol, labels)
     asked = {
         "queries_per_class": protocol.queries_per_class,
@@ -80,23 +81,24 @@ def describe(protocol: Protocol, labels: NDArray[np.int64], seeds: list[int]) ->
 
 
 def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
-    """Split by class.
+    """Split a dataset class by class.
 
-    Where the smallest class has too few items for at least half of it to stay unlabelled in the
-    database, both numbers are scaled down by the same factor.
+    At least half of each class stays unlabelled in the database. If the smallest class is too
+    small for that, the numbers of queries and labels are scaled down by the same factor.
 
     Parameters
     ----------
     labels : (n,) int64
-        -1 for items without a label: they are in the database and relevant to nothing.
+        -1 for an item without a label: it is in the database and relevant to nothing.
     protocol : Protocol
     seed : int
-        The same seed gives the same queries under every protocol, of the classes that have any.
+        The same seed gives each class the same queries under every protocol.
 
     Raises
     ------
     InvalidInput
-        Too few classes, two and under `unseen-classes` three, or a class of under four items.
+        There are fewer than two classes, under `unseen-classes` three, or a class has fewer than
+        four items.
     """
     check_int("seed", seed, 0, 2**63 - 1)
     n_queries, n_labels, _ = _numbers(protocol, labels)
@@ -119,17 +121,17 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
 
 
 def _numbers(protocol: Protocol, labels: NDArray[np.int64]) -> tuple[int, int, int]:
-    """Queries and labels a class, and the size of the smallest class."""
+    """Queries per class, labels per class, and the size of the smallest class."""
     classes, sizes = np.unique(labels[labels >= 0], return_counts=True)
-    needed_classes = 3 if protocol.name == UNSEEN else 2
-    if len(classes) < needed_classes:
+    min_classes = 3 if protocol.name == UNSEEN else 2
+    if len(classes) < min_classes:
         raise InvalidInput(
-            f"{protocol.name} needs items of {needed_classes} classes or more, got {len(classes)}"
+            f"{protocol.name} needs items of at least {min_classes} classes, got {len(classes)}"
         )
     smallest = int(sizes.min())
     if smallest < 4:
         raise InvalidInput(
-            f"every class needs four items or more; class {classes[sizes.argmin()]} has {smallest}"
+            f"every class needs at least four items; class {classes[sizes.argmin()]} has {smallest}"
         )
     n_queries, n_labels = protocol.queries_per_class, protocol.labels_per_class
     needed = 2 * (n_queries + n_labels)

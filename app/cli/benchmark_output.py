@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 
-from app.benchmark.measure import Row
+from app.benchmark.rows import Row
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.dataset import Dataset

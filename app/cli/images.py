@@ -23,13 +23,13 @@ def gist(
     from rich.progress import track
 
     from app.service.images import describe_file, gist
-    from hashing.atomic_file import replacing
+    from hashing.atomic_file import atomic_write
 
     check_output(out, ".npz")
     console = Console(stderr=True)
     paths = track(images, "describing", console=console, transient=True)
     descriptors = np.array([describe_file(path) for path in paths])
-    with replacing(out) as file:
+    with atomic_write(out) as file:
         np.savez(
             file,
             descriptors=descriptors,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -15,7 +16,18 @@ from app.datasets.dataset import BadDataset
 from app.errors import Conflict, TooLarge, TooMany, Unready
 from app.http.npy import BadNpy
 from hashing import BadEncoder, InvalidInput
-from index import AlreadyExists, Full, InvalidItems, NotFound, Unreadable
+from index import (
+    AlreadyExists,
+    BadSnapshot,
+    Closed,
+    DiskError,
+    Full,
+    InvalidItems,
+    NotFound,
+    Unreadable,
+)
+
+log = structlog.stdlib.get_logger("bitcell")
 
 MEDIA_TYPE = "application/problem+json"
 _SHOWN = 10
@@ -38,8 +50,11 @@ _STATUS: dict[type[Exception], int] = {
     InvalidInput: 422,
     InvalidItems: 422,
     BadDataset: 422,
-    Unreadable: 422,
+    BadSnapshot: 422,
     TooMany: 429,
+    DiskError: 500,
+    Unreadable: 500,
+    Closed: 503,
     Unready: 503,
     Full: 507,
 }
@@ -69,6 +84,8 @@ def _known(status: int) -> Any:
     headers = {"Retry-After": "10"} if status in (429, 503) else None
 
     def handle(request: Request, error: Exception) -> JSONResponse:
+        if status == 500:
+            log.error("the data could not be read or written", exc_info=error)
         return problem(status, str(error), headers)
 
     return handle

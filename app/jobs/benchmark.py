@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.benchmark.measure import Row
 from app.benchmark.report.render import render
+from app.benchmark.rows import Row
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset

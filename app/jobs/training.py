@@ -13,9 +13,8 @@ from app.datasets.catalog import load_dataset
 from app.jobs.collection_arrays import read_arrays
 from app.jobs.kind import Outcome, Progress, Task
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.base import LARGEST
+from hashing.base import LARGEST_FITTED
 from hashing.progress import followed
-from hashing.storage import to_bytes
 from hashing.validation import as_descriptors, as_labels, check_finite
 
 
@@ -34,7 +33,7 @@ def check_trainable(hasher: Hasher, *, labelled: bool) -> None:
 def pack(descriptors: ArrayLike, labels: ArrayLike | None) -> bytes:
     """Check descriptors and labels as `fit` does, and return them as the material of a job."""
     X = as_descriptors(descriptors)
-    check_finite(X, LARGEST)
+    check_finite(X, LARGEST_FITTED)
     file = io.BytesIO()
     np.save(file, X, allow_pickle=False)
     if labels is not None:
@@ -54,7 +53,7 @@ def work(task: Task, progress: Progress) -> Outcome:
     with followed(progress):
         hasher.fit(X, y)
     progress(1, 1, "writing")
-    return Outcome({"name": request["name"], "fingerprint": hasher.fingerprint}, to_bytes(hasher))
+    return Outcome({"name": request["name"], "fingerprint": hasher.fingerprint}, hasher.to_bytes())
 
 
 def _read_data(

@@ -87,7 +87,7 @@ class Collections:
 
     def items(self, name: str, offset: int, limit: int) -> tuple[builtins.list[Item], int]:
         """Return up to `limit` items from `offset` on, oldest first, and the number of all."""
-        return self._store.use(name, lambda collection: collection.some(offset, limit))
+        return self._store.use(name, lambda collection: collection.items(offset, limit))
 
     def delete_item(self, name: str, item_id: str) -> None:
         """Delete one item; raise NotFound if there is none with this id."""

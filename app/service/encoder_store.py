@@ -10,9 +10,8 @@ from threading import Lock
 
 from app.errors import Conflict
 from hashing import Hasher
-from hashing.storage import from_bytes, to_bytes
-from index import AlreadyExists, Collection, Database, NotFound
-from index.store import check_name
+from hashing.registry import from_bytes
+from index import AlreadyExists, Collection, Database, NotFound, check_name
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS encoders (
     name TEXT PRIMARY KEY,
@@ -44,7 +43,7 @@ class EncoderStore:
     def add(self, name: str, hasher: Hasher) -> Encoder:
         """Store a fitted hasher under a new name; raise AlreadyExists if the name is taken."""
         check_name(name)
-        file = to_bytes(hasher)
+        file = hasher.to_bytes()
         # A file that cannot be read back would make the next start fail.
         encoder = _encoder(name, from_bytes(file))
         with self._lock:

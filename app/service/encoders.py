@@ -19,10 +19,9 @@ from app.service.settings import Settings
 from app.service.training_data import kept_descriptors
 from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.storage import from_bytes
+from hashing.registry import from_bytes
 from hashing.validation import as_descriptors, check_int
-from index import AlreadyExists
-from index.store import check_name
+from index import AlreadyExists, check_name
 
 MAX_DIMENSION = 16_384
 MAX_LEARNED_VALUES = 1 << 24
@@ -114,7 +113,7 @@ class Encoders:
         check_name(name)
         self._check_name_free(name)
         hasher = from_bytes(file)
-        _check_size(hasher, hasher.n_features_in_)
+        _check_fitted_size(hasher)
         return self._add(name, hasher)
 
     def drop(self, name: str) -> None:
@@ -163,7 +162,7 @@ class Encoders:
 def keep_trained(store: EncoderStore, request: dict[str, Any], outcome: Outcome) -> Outcome:
     """Store the encoder that a training job produced; return what the job record keeps."""
     hasher = from_bytes(outcome.output or b"")
-    _check_size(hasher, hasher.n_features_in_)
+    _check_fitted_size(hasher)
     name = request["name"]
     stored = [encoder.fingerprint for encoder in store.list() if encoder.name == name]
     # The same encoder is already stored if the service was killed before the job was recorded.
@@ -173,8 +172,16 @@ def keep_trained(store: EncoderStore, request: dict[str, Any], outcome: Outcome)
 
 
 def _check_size(hasher: Hasher, dimension: int) -> None:
+    _check_limits(dimension, hasher.learned_values(dimension))
+
+
+def _check_fitted_size(hasher: Hasher) -> None:
+    _check_limits(hasher.n_features_in_, hasher.n_learned)
+
+
+def _check_limits(dimension: int, values: int) -> None:
     check_int("dimension", dimension, 1, MAX_DIMENSION)
-    if (values := hasher.learned_values(dimension)) > MAX_LEARNED_VALUES:
+    if values > MAX_LEARNED_VALUES:
         raise TooLarge(
             f"an encoder has at most {MAX_LEARNED_VALUES:,} learned values; this one would have "
             f"{values:,}"

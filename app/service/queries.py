@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -50,6 +50,23 @@ class Searches:
         self._encoders = encoders
         self._metrics = metrics
 
+    def options(self, k: int | None, radius: int | None, **more: Any) -> SearchOptions:
+        """Return search options in which k is set; `more` are further fields of SearchOptions.
+
+        Without k, a search returns 10 neighbours, or with a radius all within it, up to
+        BITCELL_MAX_K per query. Raise InvalidInput if the options reach too far.
+        """
+        max_k = self._settings.max_k
+        if k is None:
+            k = DEFAULT_K if radius is None else max_k
+        if k > max_k:
+            raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
+        options = SearchOptions(k, radius, **more)
+        reach = max(options.offset + k, options.rerank or 0)
+        if reach > MAX_REACH:
+            raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
+        return options
+
     def search(
         self,
         name: str,
@@ -60,13 +77,10 @@ class Searches:
     ) -> list[Found]:
         """Return the neighbours of descriptors, (q, d), or of items named by their ids.
 
-        Without `k`, a search returns 10 neighbours, or with a radius all within it, up to
-        BITCELL_MAX_K per query.
-
         Raises
         ------
         InvalidInput
-            An option is out of range, or the descriptors do not suit the encoder.
+            The descriptors do not suit the encoder.
         NotFound
             There is no such collection, or no such item.
         TooLarge
@@ -75,13 +89,12 @@ class Searches:
         matrix = None if descriptors is None else as_descriptors(descriptors)
         queries = Queries(matrix, ids)
         check_batch(len(queries), self._settings)
-        unbounded = options.k is None and options.radius is not None
-        options = self._with_k(options)
 
         def search(collection: Collection) -> list[Found]:
-            if unbounded:
+            if options.radius is not None:
                 return self._within_radius(collection, queries, options)
-            self._check_results(len(queries), options, collection)
+            if len(queries) * min(options.depth, len(collection)) > self._settings.max_results:
+                raise self._too_many(f"{len(queries)} times {options.depth}")
             return self._search(collection, queries, options)
 
         found = self._store.use(name, search)
@@ -97,37 +110,17 @@ class Searches:
         if expected != dimension:
             raise InvalidInput(f"expected descriptors of dimension {expected}, got {dimension}")
 
-    def _with_k(self, options: SearchOptions) -> SearchOptions:
-        """Return options whose k is set; raise InvalidInput if it reaches too far."""
-        max_k = self._settings.max_k
-        k = options.k
-        if k is None:
-            k = DEFAULT_K if options.radius is None else max_k
-        if k > max_k:
-            raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
-        reach = max(options.offset + k, options.rerank or 0)
-        if reach > MAX_REACH:
-            raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
-        return replace(options, k=k)
-
-    def _check_results(self, n: int, options: SearchOptions, collection: Collection) -> None:
-        """Raise TooLarge if n queries could return more neighbours than allowed."""
-        reach = max(options.offset + (options.k or 0), options.rerank or 0)
-        if n * min(reach, len(collection)) > self._settings.max_results:
-            raise self._too_many(f"{n} times {reach}")
-
     def _within_radius(
         self, collection: Collection, queries: Queries, options: SearchOptions
     ) -> list[Found]:
-        """Return all items within a radius of each query.
+        """Search within a radius, and count what is found rather than what could be.
 
-        How many there are is known only after the search. Search in batches that cannot exceed
-        the limit by themselves, and stop at the first batch that exceeds it together with those
-        before.
+        The number of neighbours is known only after the search. Search in batches that cannot
+        exceed the limit by themselves, and stop at the first batch that exceeds it together with
+        those before.
         """
         limit = self._settings.max_results
-        reach = min(options.offset + (options.k or 0), len(collection))
-        step = max(1, limit // max(1, reach))
+        step = max(1, limit // max(1, min(options.depth, len(collection))))
         found: list[Found] = []
         total = 0
         for start in range(0, len(queries), step):
@@ -150,9 +143,7 @@ class Searches:
         if options.rerank is None:
             return collection.search(codes, options)
         descriptors = self._rerank_descriptors(collection, queries)
-        by = options.rerank_by or ("descriptors" if collection.keep_descriptors else "bits")
-        options = replace(options, rerank_by=by)
-        if by == "descriptors":
+        if collection.reranks_by_descriptors(options):
             return collection.search(codes, options, descriptors=descriptors)
         projections = self._encoders.hasher_of(collection).project(descriptors)
         return collection.search(codes, options, projections=projections)

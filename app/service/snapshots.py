@@ -8,8 +8,8 @@ from pathlib import Path
 
 from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
-from index import Collection, NotFound, Store
-from index.storage import snapshot
+from hashing.atomic_file import atomic_write
+from index import Collection, NotFound, Store, snapshot
 
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -27,8 +27,12 @@ class Snapshots:
         self._store.get(name)
         self._folder.mkdir(exist_ok=True)
         file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
-        path = self._folder / file
-        return file, self._store.use(name, lambda collection: snapshot.write(collection, path))
+
+        def write(collection: Collection) -> int:
+            with atomic_write(self._folder / file) as target:
+                return snapshot.write(collection, target)
+
+        return file, self._store.use(name, write)
 
     def restore(self, name: str, file: str) -> Collection:
         """Create a collection from a file that `write` wrote.

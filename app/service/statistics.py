@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.errors import Unready
-from bitcodes import Words, code_size, to_codes
+from bitcodes import Words, code_size, to_codes, to_words
 from index import Collection
 
 # Largest sample for the figures on bits. It is smaller for long codes: the time grows with
@@ -41,14 +41,13 @@ def statistics(collection: Collection) -> dict[str, Any]:
 
 
 def _statistics(collection: Collection) -> dict[str, Any]:
-    view, rows = collection.moment()
-    work = MAX_ITEMS_TIMES_BITS_SQUARED // collection.n_bits**2
-    words = view.words(_sample(rows, min(MAX_ITEMS, work)))
+    codes, n_items = collection.sample_codes(MAX_SORTED)
+    words, work = to_words(codes), MAX_ITEMS_TIMES_BITS_SQUARED // collection.n_bits**2
     return {
-        "items": len(rows),
+        "items": n_items,
         "n_bits": collection.n_bits,
-        "bits": bits(words, collection.n_bits) if len(rows) else None,
-        "buckets": buckets(view.words(_sample(rows, MAX_SORTED))) if len(rows) else None,
+        "bits": bits(words[: min(MAX_ITEMS, work)], collection.n_bits) if n_items else None,
+        "buckets": buckets(words) if n_items else None,
     }
 
 
@@ -107,14 +106,6 @@ def buckets(words: Words) -> dict[str, Any]:
             for g, (c, i) in enumerate(zip(codes.tolist(), items.tolist(), strict=True))
         ],
     }
-
-
-def _sample(rows: NDArray[np.int64], most: int) -> NDArray[np.int64]:
-    """Return at most `most` rows, the same ones each time."""
-    if len(rows) <= most:
-        return rows
-    chosen = np.random.default_rng(0).choice(len(rows), most, replace=False, shuffle=False)
-    return rows[np.sort(chosen)]
 
 
 def _pairs(r: NDArray[np.float64]) -> list[dict[str, Any]]:

@@ -22,14 +22,15 @@ def kept_descriptors(collection: Collection) -> tuple[int, bool]:
             f"collection {name!r} keeps codes only, no descriptors: create one with "
             "keep_descriptors"
         )
-    view, rows = collection.moment()
-    if collection.dimension is None or not len(rows):
+    if collection.dimension is None or not len(collection):
         raise InvalidInput(f"collection {name!r} is empty")
-    return collection.dimension, bool((view.labels(rows) >= 0).any())
+    return collection.dimension, collection.has_labels()
 
 
 def export(store: Store, request: dict[str, Any], folder: Path, progress: Progress) -> None:
     """Write the collection that a job's request names, if any, into the folder of the job."""
     if name := request.get("training", request).get("collection"):
         kept_descriptors(store.get(name))
-        store.use(name, lambda one: write_arrays(one.dataset(), len(one), folder, progress))
+        store.use(
+            name, lambda one: write_arrays(one.descriptor_batches(), len(one), folder, progress)
+        )

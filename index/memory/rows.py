@@ -8,7 +8,7 @@ time, and takes up what was written meanwhile when it replaces it.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
@@ -17,8 +17,9 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words
-from index.memory.segment import Batch, Segment
+from bitcodes import Words, word_count
+from index.memory.batch import Batch
+from index.memory.segment import Segment
 from index.memory.view import Alive, View
 
 _SMALLEST_TAIL = 4096
@@ -62,7 +63,7 @@ class Rows:
 
     def _start(self, segment: Segment) -> None:
         self._segment = segment
-        width = -(-self.n_bits // 64)
+        width = word_count(self.n_bits)
         self._words, self._labels = Growing(width, np.uint64), Growing(None, np.int64)
         self._serials, self._dead = Growing(None, np.int64), Growing(None, np.int64)
         self._ids: list[str] = []
@@ -204,17 +205,30 @@ class Rows:
             most = max(_SMALLEST_TAIL, n // _TAIL)
             return not self._segment.settled or max(n_tail, n_dead) > most
 
-    def settle(self, no_writes: AbstractContextManager[None]) -> None:
-        """Build a new segment of all that is there, while this one serves, and change over.
+    def settle(
+        self,
+        no_writes: AbstractContextManager[None],
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Build a new segment of all items while the old one serves, and switch to it.
 
-        Under `no_writes` no writer is between finding rows and publishing them.
+        Parameters
+        ----------
+        no_writes : context manager
+            Keeps out writers, none of which is then between finding rows and publishing them.
+        checkpoint : callable
+            Called between the steps of a long build. It may raise to give up: nothing has changed
+            then.
         """
         view = self.view()
         if len(view.tail) or len(view.dead):
-            segment = Segment(view.batch(), self.n_bits)
+            batch = view.batch()
+            checkpoint()
+            segment = Segment(batch, self.n_bits)
         else:
             segment = view.segment
-        segment.prepare()
+        checkpoint()
+        segment.prepare(checkpoint)
         if segment is view.segment:
             return
         with no_writes, self._lock:

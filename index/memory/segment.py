@@ -2,72 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words
+from index.memory import cost_model
+from index.memory.batch import Batch
 from index.memory.ids import Ids, gather, narrow, sort_order
-from index.search import cost_model
-from index.search.multi_index import Tables
+from index.memory.multi_index import Tables
 
-NO_LABEL = -1
 # With fewer distinct codes than this share of the items, each code is held and searched once.
 _DISTINCT = 0.7
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Items as columns: ids as UTF-8 with their lengths, codes, labels, and serial numbers."""
-
-    data: bytes
-    lengths: NDArray[np.int64]
-    words: Words
-    labels: NDArray[np.int64]
-    serials: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @classmethod
-    def join(cls, parts: list[Batch], width: int) -> Batch:
-        """One after the other."""
-        none = np.empty(0, np.int64)
-        return cls(
-            b"".join(part.data for part in parts),
-            np.concatenate([none, *(part.lengths for part in parts)]),
-            np.concatenate([np.empty((0, width), np.uint64), *(part.words for part in parts)]),
-            np.concatenate([none, *(part.labels for part in parts)]),
-            np.concatenate([none, *(part.serials for part in parts)]),
-        )
-
-    def between(self, start: int, end: int) -> Batch:
-        """The items from one place to another."""
-        before = int(self.lengths[:start].sum())
-        lengths = self.lengths[start:end]
-        return Batch(
-            self.data[before : before + int(lengths.sum())],
-            lengths,
-            self.words[start:end],
-            self.labels[start:end],
-            self.serials[start:end],
-        )
-
-    def without(self, dead: NDArray[np.int64]) -> Batch:
-        """The items whose serial numbers are not among these."""
-        if not len(dead):
-            return self
-        keep = np.flatnonzero(~np.isin(self.serials, dead))
-        starts = np.cumsum(self.lengths) - self.lengths
-        return Batch(
-            gather(self.data, starts[keep], self.lengths[keep]),
-            self.lengths[keep],
-            self.words[keep],
-            self.labels[keep],
-            self.serials[keep],
-        )
 
 
 class Segment:
@@ -133,10 +81,15 @@ class Segment:
             + (tables.nbytes if tables else 0)
         )
 
-    def prepare(self) -> None:
-        """Fit the cost model and build the tables it asks for; until then searches are scans."""
+    def prepare(self, checkpoint: Callable[[], None] = lambda: None) -> None:
+        """Fit the cost model and build the tables that it chooses; until then searches are scans.
+
+        `checkpoint` is called between the steps and may raise to give up.
+        """
         model = cost_model.fit(self.codes, self.counts(None), self.n_bits)
-        self._tables = (model, Tables(self.codes, model.cut) if model.cut else None)
+        checkpoint()
+        tables = Tables(self.codes, model.cut, checkpoint) if model.cut else None
+        self._tables = (model, tables)
 
     @property
     def settled(self) -> bool:

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words
+from bitcodes import Codes, Words, code_size, to_codes
+from index.memory.batch import Batch
 from index.memory.ids import pack
-from index.memory.segment import Batch, Segment
+from index.memory.segment import Segment
 
 
 class Alive:
@@ -81,11 +82,7 @@ class View:
     @cached_property
     def alive(self) -> NDArray[np.bool_] | None:
         """Which rows are there; None for all."""
-        if not len(self.dead):
-            return None
-        alive = np.ones(self.n_rows, bool)
-        alive[self.dead] = False
-        return alive
+        return _without(None, self.dead, self.n_rows)
 
     @cached_property
     def early(self) -> tuple[NDArray[np.bool_] | None, int]:
@@ -122,6 +119,10 @@ class View:
         """The numbers of the rows of the tail."""
         return self._serials
 
+    def live_rows(self) -> NDArray[np.int64]:
+        """Return the rows that are there, ascending."""
+        return np.arange(self.n_rows) if self.alive is None else np.flatnonzero(self.alive)
+
     def names(self, rows: NDArray[np.int64]) -> list[str]:
         """The ids of rows."""
         n = len(self.segment)
@@ -148,6 +149,10 @@ class View:
         out[~late] = self.segment.words(rows[~late])
         out[late] = self.tail[rows[late] - n]
         return out
+
+    def codes(self, rows: NDArray[np.int64]) -> Codes:
+        """Return the packed codes of rows."""
+        return to_codes(self.words(rows), code_size(self.segment.n_bits))
 
     def _pick(
         self,

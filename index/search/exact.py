@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words
+from index.memory import cost_model
+from index.memory.multi_index import Tables
 from index.memory.segment import Segment
 from index.memory.view import View
-from index.search import cost_model, flat_scan
+from index.search import flat_scan
 from index.search.flat_scan import Hits
-from index.search.multi_index import Tables
+from index.types import Answer, Certificate
 
 # Not the pool of scans, which these wait for.
 _POOL = ThreadPoolExecutor(flat_scan.THREADS, "search")
@@ -26,37 +27,6 @@ _LEAST_SHARE = 0.02
 _MOST_FLIPS = 1 << 17
 _AT_ONCE = 512
 _AT_ONCE_SCANNED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What an answer rests on: of the search, before pages are taken or neighbours reranked.
-
-    Attributes
-    ----------
-    exact : bool
-        No item that the filter allows and that has not been found is nearer than those that have.
-    radius : int
-        Every code within this distance of the query has been looked at, of what the filter allows.
-    looked : int
-        How many codes were.
-    tie : int
-        How many items lie at the distance of the last one found, in the answer or not.
-    """
-
-    exact: bool
-    radius: int
-    looked: int
-    tie: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The neighbours of one query as rows of a view, ascending by distance, then by id."""
-
-    rows: NDArray[np.int64]
-    distances: NDArray[np.int64]
-    certificate: Certificate
 
 
 def search(

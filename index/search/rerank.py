@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcodes import asymmetric_distances, code_size, to_codes, unpack
+from bitcodes import asymmetric_distances, unpack
 from index.errors import InvalidItems
 from index.memory.view import View
-from index.search.exact import Answer
 from index.storage.record import Record
+from index.types import Answer
 
 Scored = tuple[list[Answer], list[NDArray[np.float64]]]
 
@@ -31,8 +31,7 @@ def by_bits(view: View, answers: list[Answer], projections: ArrayLike, n_bits: i
     Z = _matrix(projections, len(answers), n_bits, "projections")
     ordered = []
     for z, answer in zip(Z, answers, strict=True):
-        codes = to_codes(view.words(answer.rows), code_size(n_bits))
-        bits = unpack(codes, n_bits).astype(np.float64)
+        bits = unpack(view.codes(answer.rows), n_bits).astype(np.float64)
         ordered.append(_by(asymmetric_distances(z[None], bits)[0], answer))
     return [answer for answer, _ in ordered], [score for _, score in ordered]
 

@@ -10,11 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Codes, to_codes
+from bitcodes import Codes
 from index.memory.view import View
-from index.search.exact import Answer
 from index.storage.record import Record
-from index.types import Found, Neighbour
+from index.types import Answer, Found, Neighbour
 
 
 def found(
@@ -45,7 +44,7 @@ def with_codes(
     """The same with the packed codes of the queries and of what was found."""
     coded = []
     for answer, query, one in zip(answers, queries, given, strict=True):
-        codes = to_codes(view.words(answer.rows[page]), queries.shape[1])
+        codes = view.codes(answer.rows[page])
         near = [
             replace(neighbour, code=code.tobytes())
             for neighbour, code in zip(one.neighbours, codes, strict=True)

@@ -7,8 +7,8 @@ import sqlite3
 import numpy as np
 
 from bitcodes import code_size, to_words
+from index.memory.batch import Batch
 from index.memory.ids import pack
-from index.memory.segment import Batch
 from index.storage.database import VERSION, Database
 from index.storage.record import Record
 
@@ -32,13 +32,13 @@ def finish(database: Database, connection: sqlite3.Connection) -> None:
     if "items" in tables:
         found = connection.execute("SELECT key, n_bits FROM collections").fetchall()
         for key, n_bits in found:
-            _move(database, connection, key, code_size(n_bits))
+            _move(database, connection, key, n_bits)
         connection.execute("DROP TABLE items")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _move(database: Database, connection: sqlite3.Connection, key: int, size: int) -> None:
-    record = Record(database, key, size)
+def _move(database: Database, connection: sqlite3.Connection, key: int, n_bits: int) -> None:
+    record, size = Record(database, key, n_bits), code_size(n_bits)
     items = connection.execute(
         "SELECT id, code, label, payload FROM items WHERE collection = ? ORDER BY id", (key,)
     )

@@ -12,7 +12,7 @@ from zlib import crc32
 import numpy as np
 
 from bitcodes import to_codes, to_words
-from index.memory.segment import Batch
+from index.memory.batch import Batch
 
 _ITEM = 14
 

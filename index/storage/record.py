@@ -12,7 +12,8 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from index.memory.segment import Batch
+from bitcodes import code_size, word_count
+from index.memory.batch import Batch
 from index.storage import part_format
 from index.storage.database import Database
 
@@ -31,10 +32,11 @@ _PARAMETERS = 500
 class Record:
     """The rows of one collection. Methods that take a connection run inside `Database.write`."""
 
-    def __init__(self, database: Database, key: int, size: int) -> None:
+    def __init__(self, database: Database, key: int, n_bits: int) -> None:
         self.database = database
         self.key = key
-        self._size = size
+        self._size = code_size(n_bits)
+        self._n_words = word_count(n_bits)
         self._next = 0
         # First serial and number of items of each part; serials of the dead, with the version of
         # the rows in memory from which on no reader sees them.
@@ -68,7 +70,7 @@ class Record:
             if crc32(data) != checksum:
                 raise self.database.damaged(f"deaths of collection {self.key}")
             self._dead.append((-1, np.frombuffer(data, "<i8").astype(np.int64)))
-        batch = Batch.join(batches, -(-self._size // 8)).without(self._dead_serials())
+        batch = Batch.join(batches, self._n_words).without(self._dead_serials())
         if len(batch) != items:
             raise self.database.damaged(f"expected {items} items, found {len(batch)}")
         return batch
@@ -267,7 +269,7 @@ class Record:
                 (self.key, first),
             ).fetchall()
         ]
-        whole = Batch.join(batches, -(-self._size // 8))
+        whole = Batch.join(batches, self._n_words)
         removable = [serials for version, serials in self._dead if version <= oldest]
         unseen = np.concatenate([np.empty(0, np.int64), *removable])
         gone = np.intersect1d(whole.serials, unseen)

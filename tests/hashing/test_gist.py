@@ -258,7 +258,7 @@ def test_an_image_is_described_alone(gist: Gist) -> None:
 
 
 def test_memory_is_bounded_by_the_block(gist: Gist, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("hashing.gist._THREADS", 2)
+    monkeypatch.setattr("hashing.gist.descriptor._THREADS", 2)
     images = np.random.default_rng(0).integers(0, 256, (1000, 32, 32), dtype=np.uint8)
     tracemalloc.start()
     try:

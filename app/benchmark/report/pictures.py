@@ -3,84 +3,119 @@
 from __future__ import annotations
 
 from collections import Counter
-from html import escape
+from dataclasses import dataclass
 from typing import Any
 
-from app.benchmark.measure import RAW
+from app.benchmark.rows import RAW
 from app.datasets.dataset import Dataset
 from app.datasets.thumbnails import thumbnail
 
 SIDE = 64
-"""Pixels of a picture in the page, at most, each way."""
+"""Pixels of a picture in the page, at most, in each direction."""
 
-# Pictures of fewer pixels are shown with sharp ones.
+# Images below this many pixels are enlarged without smoothing.
 _SMALL = 24
 
 
+@dataclass(frozen=True)
+class Neighbour:
+    """A neighbour of a query: its position in the dataset, its caption, and if it is relevant."""
+
+    position: int
+    title: str
+    right: bool
+
+
+@dataclass(frozen=True)
+class Strip:
+    """The first neighbours of a query under one method; `label` says the same in words."""
+
+    method: str
+    neighbours: list[Neighbour]
+    n_right: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Card:
+    """A query: its position in the dataset, its class and id, and a strip per method."""
+
+    query: int
+    class_name: str
+    title: str
+    strips: list[Strip]
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """All cards, and their pictures.
+
+    Attributes
+    ----------
+    cards : list of Card
+    pictures : dict
+        The data URI of each picture, by position in the dataset.
+    n_bits : int or None
+        The code length shown; None if the only row is `raw`.
+    small : bool
+        Whether the pictures are enlarged without smoothing.
+    """
+
+    cards: list[Card]
+    pictures: dict[int, str]
+    n_bits: int | None
+    small: bool
+
+
 def class_name(dataset: Dataset, label: int) -> str:
-    """The name of a class, or its number where it has none; not escaped."""
+    """Return the name of a class, or `class N` if it has none."""
     names = dataset.class_names
     if label < 0:
         return "no label"
     return str(names[label]) if names is not None and label < len(names) else f"class {label}"
 
 
-def sheet(result: dict[str, Any], dataset: Dataset) -> tuple[str, str]:
-    """Style sheet with the pictures, each once, and the HTML; empty where there are no pictures."""
-    found = result["sheet"]
-    if dataset.images is None or not found["queries"]:
-        return "", ""
-    n_bits = shown_length(found["rows"])
-    rows = [row for row in found["rows"] if row["n_bits"] in (None, n_bits)]
-    cards = "".join(_card(dataset, i, query, rows) for i, query in enumerate(found["queries"]))
-    at = "" if n_bits is None else f", at {n_bits} bits"
-    small = max(dataset.images.shape[1:3]) < _SMALL
-    html = (
-        "<section><h2>First neighbours</h2>"
-        f"<p>{len(found['queries'])} queries, each of another class, and the first neighbours of "
-        f"each under every method{at}, nearest first. <i class='key'></i> is of the query&rsquo;s "
-        "class, <i class='key wrong'></i> is not. The split is that of "
-        f"seed {result['protocol']['seeds'][0]}; equal distances are in the order of the "
-        f"dataset.</p><div class='sheet{' small' * small}'>{cards}</div></section>"
+def make_sheet(result: dict[str, Any], dataset: Dataset) -> Sheet | None:
+    """Return the sheet of a result; None if the dataset has no images."""
+    queries, rows = result["sheet"]["queries"], result["sheet"]["rows"]
+    if dataset.images is None or not queries:
+        return None
+    n_bits = shown_length(rows)
+    rows = [row for row in rows if row["n_bits"] in (None, n_bits)]
+    positions = {*queries, *(i for row in rows for strip in row["neighbours"] for i in strip)}
+    return Sheet(
+        cards=[_card(dataset, i, query, rows) for i, query in enumerate(queries)],
+        pictures={i: thumbnail(dataset.images[i], SIDE) for i in sorted(positions)},
+        n_bits=n_bits,
+        small=max(dataset.images.shape[1:3]) < _SMALL,
     )
-    shown = {*found["queries"], *(i for row in rows for near in row["neighbours"] for i in near)}
-    pictures = (
-        f".p{i}{{background-image:url({thumbnail(dataset.images[i], SIDE)})}}"
-        for i in sorted(shown)
-    )
-    return "\n".join(pictures), html
 
 
 def shown_length(rows: list[dict[str, Any]]) -> int | None:
-    """The longest code length among those that most methods have; None where only `raw` is."""
+    """Return the code length that most methods have, the longest of several; None for `raw`."""
     lengths = Counter(row["n_bits"] for row in rows if row["method"] != RAW)
     return max(lengths, key=lambda n_bits: (lengths[n_bits], n_bits), default=None)
 
 
-def _card(dataset: Dataset, i: int, query: int, rows: list[dict[str, Any]]) -> str:
-    """One query with a strip of neighbours under each method."""
-    name = escape(class_name(dataset, int(dataset.labels[query])))
-    strips = "".join(
-        _strip(dataset, query, str(row["method"]), row["neighbours"][i]) for row in rows
-    )
-    title = escape(str(dataset.ids[query]))
-    return (
-        f"<div class='card'><h3><i class='picture p{query}' title='{title}'></i>{name}</h3>"
-        f"{strips}</div>"
+def _card(dataset: Dataset, i: int, query: int, rows: list[dict[str, Any]]) -> Card:
+    return Card(
+        query=query,
+        class_name=class_name(dataset, int(dataset.labels[query])),
+        title=str(dataset.ids[query]),
+        strips=[_strip(dataset, query, row["method"], row["neighbours"][i]) for row in rows],
     )
 
 
-def _strip(dataset: Dataset, query: int, method: str, neighbours: list[int]) -> str:
-    label = dataset.labels[query]
-    right = sum(bool(dataset.labels[i] == label) for i in neighbours)
-    names = [class_name(dataset, int(dataset.labels[i])) for i in neighbours]
-    pictures = "".join(
-        f"<i class='picture p{i}{'' if dataset.labels[i] == label else ' wrong'}' "
-        f"title='{escape(f'{name}, {dataset.ids[i]}')}'></i>"
-        for i, name in zip(neighbours, names, strict=True)
-    )
-    said = escape(f"{method}: {right} of {len(neighbours)} right: {', '.join(names)}")
-    return (
-        f"<div class='strip' role='img' aria-label='{said}'><span>{escape(method)}</span>"
-        f"{pictures}<b>{right}/{len(neighbours)}</b></div>"
-    )
+def _strip(dataset: Dataset, query: int, method: str, positions: list[int]) -> Strip:
+    names = [class_name(dataset, int(dataset.labels[i])) for i in positions]
+    neighbours = [
+        Neighbour(
+            position=i,
+            title=f"{name}, {dataset.ids[i]}",
+            right=bool(dataset.labels[i] == dataset.labels[query]),
+        )
+        for i, name in zip(positions, names, strict=True)
+    ]
+    n_right = sum(neighbour.right for neighbour in neighbours)
+    label = f"{method}: {n_right} of {len(positions)} right: {', '.join(names)}"
+    return Strip(method, neighbours, n_right, label)

@@ -1,10 +1,10 @@
-"""Figures from the literature, to stand beside measured ones."""
+"""Figures from the literature, to compare with measured ones."""
 
 from __future__ import annotations
 
 from typing import Any
 
-from app.benchmark.measure import RAW
+from app.benchmark.rows import RAW
 from app.benchmark.splits import RETRIEVAL
 
 SOURCE = (
@@ -12,7 +12,7 @@ SOURCE = (
     "all 60,000 items of CIFAR-10, GIST descriptors of dimension 384"
 )
 
-# Method to code length to mAP, in %; `raw` has no length.
+# mAP in %, by method and code length; `raw` has no code length.
 CIFAR10: dict[str, dict[int | None, float]] = {
     RAW: {None: 19.16},
     "diffhash": {12: 14.72, 24: 13.35, 48: 12.85},
@@ -25,14 +25,15 @@ CIFAR10: dict[str, dict[int | None, float]] = {
 
 
 def published(result: dict[str, Any]) -> dict[str, dict[int | None, float]]:
-    """The published mAP, in %, that the rows of this result may be held against; mostly none.
+    """Return the published mAP in %, by method and code length, comparable with a result.
 
-    Only of CIFAR-10 under its usual protocol: elsewhere the figures would mean something else.
+    Empty unless the result is for GIST of CIFAR-10 under its usual protocol: the figures cannot
+    be compared with others.
     """
     dataset = result["dataset"]
-    same = (
+    comparable = (
         dataset["name"].startswith("cifar10")
         and (dataset["classes"], dataset["dimension"]) == (10, 384)
         and result["protocol"]["name"] == RETRIEVAL
     )
-    return CIFAR10 if same else {}
+    return CIFAR10 if comparable else {}

@@ -5,8 +5,8 @@ from __future__ import annotations
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
-from app.benchmark.measure import rows
-from app.benchmark.report.render import POLICY
+from app.benchmark.report import POLICY
+from app.benchmark.rows import rows
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import known_datasets
 from app.http import schemas

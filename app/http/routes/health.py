@@ -18,11 +18,16 @@ async def healthz() -> dict[str, str]:
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses={503: {"description": "The service is about to stop."}})
+@router.get(
+    "/readyz",
+    responses={503: {"description": "The service is about to stop, or its data is damaged."}},
+)
 def readyz(request: Request, service: ServiceDep) -> dict[str, str | int]:
     """Report that the service can answer: it reads its database, and all collections are loaded."""
     if request.app.state.stopping:
         raise Unready("the service is about to stop")
+    if (fault := service.database.fault) is not None:
+        raise Unready(fault)
     service.database.read("SELECT 1")
     return {"status": "ready", "collections": len(service.collections.list())}
 

@@ -121,7 +121,7 @@ def _query(
 ) -> bytes:
     """Parse a query, search, and return the answer as JSON. Runs in a thread of the query pool."""
     if body.is_image or body.is_npy:
-        options = _options(_parse_parameters(parameters))
+        options = _options(service, _parse_parameters(parameters))
         if descriptors is None:
             (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
             descriptors = npy.not_empty(matrix)
@@ -135,7 +135,7 @@ def _query(
         query = body.parse(schemas.Query)
         if (query.descriptors is None) == (query.ids is None):
             raise InvalidInput("expected either descriptors or ids of items")
-        options = _options(query, None if query.filter is None else Filter(query.filter))
+        options = _options(service, query, None if query.filter is None else Filter(query.filter))
         found = service.searches.search(name, options, descriptors=query.descriptors, ids=query.ids)
     answer: dict[str, Any] = {
         "results": [[_neighbour(near) for near in one.neighbours] for one in found],
@@ -147,11 +147,11 @@ def _query(
 
 
 def _options(
-    query: schemas.Query | schemas.QueryInUrl, where: Filter | None = None
+    service: Service, query: schemas.Query | schemas.QueryInUrl, where: Filter | None = None
 ) -> SearchOptions:
-    return SearchOptions(
-        k=query.k,
-        radius=query.radius,
+    return service.searches.options(
+        query.k,
+        query.radius,
         offset=query.offset,
         where=where,
         rerank=query.rerank,

@@ -17,12 +17,12 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.benchmark.measure import rows
-from app.benchmark.report import plots
+from app.benchmark.report import POLICY, plots
 from app.benchmark.report.pictures import SIDE, shown_length
-from app.benchmark.report.plots import BOTTOM, LEFT, RIGHT, TOP, style
+from app.benchmark.report.plots import BOTTOM, LEFT, RIGHT, TOP, style_of
 from app.benchmark.report.published import CIFAR10
-from app.benchmark.report.render import POLICY, render
+from app.benchmark.report.render import render
+from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import UNSEEN, Protocol
 from app.datasets.dataset import Dataset
@@ -268,9 +268,9 @@ def test_names_beside_a_plot_do_not_collide(result: dict[str, Any], mine: Datase
 
 def test_eleven_methods_look_different_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plots, "HASHERS", {f"m{i}": None for i in range(11)})
-    looks = [style(f"m{i}") for i in range(11)]
+    looks = [style_of(f"m{i}") for i in range(11)]
     assert len({(look.mark, "again" in look.css) for look in looks}) == 11
-    assert style("raw").mark is None
+    assert style_of("raw").mark is None
 
 
 def positions(tags: list[dict[str, str | None]]) -> Iterator[tuple[int, bool, str]]:
@@ -365,7 +365,7 @@ def test_the_protocol_is_said(mine: Dataset, page: str) -> None:
     text = Reader(page).text
     assert "from each of the seeds 0 and 1, 5 items of each class are queries (20 in all)" in text
     assert "100 items are the database, where 10 of each class carry a label" in text
-    assert "Scaled down from 100 queries and 200 labels a class: the smallest class has 30" in text
+    assert "Scaled down from 100 queries and 200 labels per class: the smallest" in text
     result = measured(mine, "lsh", seeds=(3,), protocol=UNSEEN)
     (unseen,) = result["protocol"]["unseen"]
     text = Reader(render(result, mine)).text

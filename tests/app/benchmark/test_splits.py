@@ -11,17 +11,17 @@ from hashing import InvalidInput
 LABELS = np.random.default_rng(0).permutation(np.repeat([-1, 3, 5, 9], [40, 1000, 700, 650]))
 
 
-def test_numbers_are_kept_where_there_is_enough() -> None:
+def test_large_classes_keep_the_numbers_asked_for() -> None:
     parts = split(LABELS, Protocol(), 1)
     assert sorted([*parts.queries, *parts.database]) == list(range(len(LABELS)))
     assert np.unique(LABELS[parts.queries], return_counts=True)[1].tolist() == [100] * 3
-    shown = parts.y >= 0
-    np.testing.assert_array_equal(parts.y[shown], LABELS[parts.database][shown])
-    assert np.unique(parts.y[shown], return_counts=True)[1].tolist() == [200] * 3
+    labelled = parts.y >= 0
+    np.testing.assert_array_equal(parts.y[labelled], LABELS[parts.database][labelled])
+    assert np.unique(parts.y[labelled], return_counts=True)[1].tolist() == [200] * 3
     assert "scaled" not in describe(Protocol(), LABELS, [1])
 
 
-def test_numbers_are_scaled_where_there_is_not_and_the_result_says_so() -> None:
+def test_small_classes_scale_the_numbers_down_and_the_report_says_so() -> None:
     few = LABELS[LABELS >= 0][:600]
     smallest = np.unique(few, return_counts=True)[1].min()
     report = describe(Protocol(), few, [0])
@@ -35,7 +35,7 @@ def test_numbers_are_scaled_where_there_is_not_and_the_result_says_so() -> None:
     assert np.unique(labelled, return_counts=True)[1].tolist() == [used[1]] * 3
 
 
-def test_unseen_classes_have_the_queries_and_no_label() -> None:
+def test_unseen_classes_give_all_queries_and_no_label() -> None:
     labels = np.random.default_rng(0).permutation(np.repeat(np.arange(10), 700))
     parts = split(labels, Protocol(UNSEEN), 4)
     assert len(parts.unseen) == 3
@@ -43,29 +43,29 @@ def test_unseen_classes_have_the_queries_and_no_label() -> None:
     assert len(parts.queries) == 300
     assert set(parts.y) == {-1} | set(range(10)) - set(parts.unseen)
     assert set(labels[parts.database]) == set(range(10))
-    # Queries of the seen classes are left out: they would be in the database twice over.
+    # Queries of the seen classes are in neither part.
     assert len(parts.database) == 7000 - 1000
     assert split(labels, Protocol(UNSEEN), 5).unseen != parts.unseen
-    with pytest.raises(InvalidInput, match="3 classes or more, got 2"):
+    with pytest.raises(InvalidInput, match="at least 3 classes, got 2"):
         split(labels % 2, Protocol(UNSEEN), 0)
 
 
-def test_a_seed_is_a_split() -> None:
-    one, again, other = (split(LABELS, Protocol(), seed) for seed in (1, 1, 2))
-    np.testing.assert_array_equal(one.queries, again.queries)
-    np.testing.assert_array_equal(one.y, again.y)
-    assert (one.queries != other.queries).any()
+def test_a_seed_determines_the_split() -> None:
+    first, again, other = (split(LABELS, Protocol(), seed) for seed in (1, 1, 2))
+    np.testing.assert_array_equal(first.queries, again.queries)
+    np.testing.assert_array_equal(first.y, again.y)
+    assert (first.queries != other.queries).any()
 
 
 @pytest.mark.parametrize(
     ("labels", "message"),
     [
-        ([0] * 50, "2 classes or more, got 1"),
-        ([-1] * 50, "2 classes or more, got 0"),
+        ([0] * 50, "at least 2 classes, got 1"),
+        ([-1] * 50, "at least 2 classes, got 0"),
         ([0] * 50 + [7] * 3, "class 7 has 3"),
     ],
 )
-def test_too_little_is_refused(labels: list[int], message: str) -> None:
+def test_too_few_classes_or_items_are_refused(labels: list[int], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         split(np.array(labels), Protocol(), 0)
 
@@ -78,7 +78,7 @@ def test_too_little_is_refused(labels: list[int], message: str) -> None:
         ({"name": "mine"}, "no protocol 'mine'; there are retrieval-59k, unseen-classes"),
     ],
 )
-def test_numbers_are_checked(change: dict[str, Any], message: str) -> None:
+def test_parameters_are_checked(change: dict[str, Any], message: str) -> None:
     with pytest.raises(InvalidInput, match=message):
         Protocol(**change)
     with pytest.raises(InvalidInput, match="seed must be from 0"):

@@ -136,7 +136,10 @@ def test_filters_pages_and_proofs(small: TestClient) -> None:
 
     whole = ask()
     assert [near["id"] for near in whole["results"][0]] == ["a", "c/d e", "b"]
-    assert whole["certificates"] == [{"exact": True, "radius": 12, "looked": 3, "tie": 1}]
+    (certificate,) = whole["certificates"]
+    # Two items share a code. It counts once as soon as the items have moved to a segment.
+    assert certificate.pop("looked") in (2, 3)
+    assert certificate == {"exact": True, "radius": 12, "tie": 1}
     assert ask(k=1)["certificates"][0]["tie"] == 2
     assert [near["id"] for near in ask(k=1, offset=1)["results"][0]] == ["c/d e"]
     assert [near["id"] for near in ask(filter={"label": 7})["results"][0]] == ["a"]

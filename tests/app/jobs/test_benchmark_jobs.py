@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.benchmark.measure import rows
 from app.benchmark.report.render import render
+from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset
@@ -103,4 +103,4 @@ def test_what_cannot_be_measured_fails_with_its_reason(
     accepted = client.post("/v1/benchmarks", json={"dataset": "one", "methods": ["lsh"]})
     shown = finished(client, accepted.json()["url"])
     assert shown["state"] == "failed"
-    assert "2 classes or more" in shown["error"]
+    assert "at least 2 classes" in shown["error"]

@@ -14,7 +14,7 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
-from app.benchmark.measure import rows
+from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.dataset import Dataset
@@ -206,7 +206,7 @@ def test_who_asks_while_it_changes_over_is_answered(
         "label": int(y[3]),
     }
     assert done
-    with pytest.raises(Replaced, match="encoded anew"):
+    with pytest.raises(Replaced, match="re-encoded"):
         old.get(str(ids[3]))
 
 
@@ -247,10 +247,10 @@ class EndlessCopy:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.ended = Event(), Event()
-        dataset = Collection.dataset
+        descriptor_batches = Collection.descriptor_batches
 
         def batches(collection: Collection) -> Any:
-            (batch,) = dataset(collection)
+            (batch,) = descriptor_batches(collection)
             deadline = time.monotonic() + 10
             try:
                 while time.monotonic() < deadline:
@@ -259,7 +259,7 @@ class EndlessCopy:
             finally:
                 self.ended.set()
 
-        monkeypatch.setattr(Collection, "dataset", batches)
+        monkeypatch.setattr(Collection, "descriptor_batches", batches)
 
 
 def test_a_job_can_be_cancelled_while_its_collection_is_copied(

@@ -57,7 +57,7 @@ def test_a_radius_query_that_finds_too_much_is_refused(limited: TestClient) -> N
     assert [len(one) for one in alone.json()["results"]] == [N, N]
 
 
-def test_a_query_with_k_is_charged_for_k(limited: TestClient) -> None:
-    body = {"descriptors": X.tolist(), "radius": 0, "k": 3}
+def test_a_query_without_a_radius_is_charged_for_k(limited: TestClient) -> None:
+    body = {"descriptors": X.tolist(), "k": 3}
     assert limited.post(QUERY, json=body).status_code == 413
     assert limited.post(QUERY, json=body | {"k": 2}).status_code == 200

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from app.service.encoder_store import EncoderStore
 from app.service.service import Service
 from hashing import make_hasher
-from index.storage import snapshot
+from index import snapshot
 
 COLLECTION = "/v1/collections/c"
 

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from scipy.linalg import eigh
 from threadpoolctl import threadpool_limits
 
-from app.benchmark.metrics import mean_average_precision
 from app.benchmark.splits import Protocol, split
 from hashing import InvalidInput, make_hasher
 from hashing.methods.diffhash import VARIANTS
 from hashing.parts.pairs import sample_pairs
+from tests.average_precision import mean_average_precision
 
 
 def covariances(

@@ -12,9 +12,9 @@ from scipy.stats import ortho_group
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from app.benchmark.metrics import mean_average_precision
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.methods.itq import ITQ, cca, minimise, orthogonal, pca, scatter
+from tests.average_precision import mean_average_precision
 
 
 def loss(V: NDArray[Any], R: NDArray[Any]) -> float:

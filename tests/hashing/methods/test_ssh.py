@@ -8,11 +8,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.benchmark.metrics import mean_average_precision
 from app.benchmark.splits import Protocol, split
 from hashing import InvalidInput, make_hasher
 from hashing.methods.ssh import Boosted, boost
 from hashing.parts.pairs import sample_pairs
+from tests.average_precision import mean_average_precision
 
 
 def drawn(y: NDArray[Any], n_pairs: int, seed: int = 0) -> tuple[NDArray[Any], NDArray[Any]]:

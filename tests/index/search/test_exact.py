@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcodes import to_words
-from index import Collection, Database, Filter, InvalidItems, Store
-from index.memory import rows
-from index.search import cost_model, exact
+from index import Collection, Database, Filter, InvalidItems, SearchOptions, Store
+from index.memory import cost_model, rows
+from index.search import exact
 
 N_BITS = [8, 12, 24, 48, 64, 100, 256, 512]
 
@@ -117,7 +117,7 @@ class Life:
             by_payload = label % 2 and self.rng.random() < 0.5
             where = Filter({"i": label} if by_payload else {"label": label})
         queries = self.codes(int(self.rng.choice([1, 5, 70])))
-        found = self.collection.search(queries, k, radius, offset=offset, where=where)
+        found = self.collection.search(queries, SearchOptions(k, radius, offset, where))
         items, same = oracle.items(label)
         reach = self.n_bits if radius is None else min(radius, self.n_bits)
         for query, answer in zip(queries, found, strict=True):
@@ -179,7 +179,7 @@ def test_what_a_reader_holds_is_not_changed_by_what_dies_later(store: Store) -> 
     store.settle()
     moments = []
     for start in range(0, 300, 50):
-        moments.append(collection._rows.view())
+        moments.append(collection._state.rows.view())
         collection.delete([f"{i:03}" for i in range(start, start + 50, 2)])
     # The newest first, so that each of the others is asked of one that is past.
     for held, moment in reversed(list(enumerate(moments))):
@@ -229,12 +229,12 @@ def test_neighbours_carry_label_and_payload(store: Store) -> None:
     payload = {"name": "ünï", "nested": [1, {"a": None}]}
     codes = np.array([[0], [1], [3]], np.uint8)
     collection.upsert(["a", "b", "c"], codes, [7, -1, None], [payload, None, {}])
-    near = collection.search(codes[:1], 5)[0].neighbours
+    near = collection.search(codes[:1], SearchOptions(5))[0].neighbours
     assert [n.id for n in near] == ["a", "b", "c"]
     assert [n.distance for n in near] == [0, 1, 2]
     assert [n.label for n in near] == [7, None, None]
     assert [n.payload for n in near] == [payload, None, {}]
-    bare = collection.search(codes[:1], 5, payloads=False)[0].neighbours
+    bare = collection.search(codes[:1], SearchOptions(5, payloads=False))[0].neighbours
     assert [n.payload for n in bare] == [None] * 3
 
 
@@ -245,18 +245,21 @@ def test_neighbours_carry_label_and_payload(store: Store) -> None:
         ({"radius": -1}, "radius must be at least 0, got -1"),
         ({"offset": -1}, "offset must be at least 0, got -1"),
         ({"rerank": 3, "offset": 3}, r"rerank must be at least offset \+ k = 4, got 3"),
-        ({"rerank": 3}, "takes the descriptors of the queries or their projections"),
-        ({"rerank": 3, "descriptors": [[0.0]]}, "keeps no descriptors: make it with"),
+        ({"rerank": 3}, "by bits takes the projections of the queries"),
+        ({"rerank": 3, "rerank_by": "descriptors"}, "keeps no descriptors: make it with"),
+        ({"rerank": 3, "rerank_by": "id"}, "must be 'descriptors' or 'bits', got 'id'"),
         ({"rerank": 3, "projections": [[0.0]]}, r"projections of shape \(1, 8\)"),
-        ({"queries": np.zeros((1, 2), np.uint8)}, r"shape \(1, 1\), got uint8 of shape \(1, 2\)"),
-        ({"queries": np.zeros((1, 1), int)}, "got int64"),
+        ({"codes": np.zeros((1, 2), np.uint8)}, r"shape \(1, 1\), got uint8 of shape \(1, 2\)"),
+        ({"codes": np.zeros((1, 1), int)}, "got int64"),
     ],
 )
 def test_queries_are_checked(store: Store, change: dict[str, Any], message: str) -> None:
     collection = store.create("c", 8)
-    arguments: dict[str, Any] = {"queries": np.zeros((1, 1), np.uint8), "k": 1} | change
+    options = {"k": 1} | change
+    codes = options.pop("codes", np.zeros((1, 1), np.uint8))
+    projections = options.pop("projections", None)
     with pytest.raises(InvalidItems, match=message):
-        collection.search(**arguments)
+        collection.search(codes, SearchOptions(**options), projections=projections)
 
 
 def test_the_cost_model_takes_tables_for_clusters_and_the_scan_for_uniform_codes() -> None:
@@ -279,4 +282,4 @@ def test_no_queries_have_no_answers(store: Store, monkeypatch: pytest.MonkeyPatc
     collection = store.create("c", 64)
     collection.upsert([f"{i}" for i in range(100)], np.zeros((100, 8), np.uint8))
     store.settle()
-    assert collection.search(np.empty((0, 8), np.uint8), 3) == []
+    assert collection.search(np.empty((0, 8), np.uint8), SearchOptions(3)) == []

@@ -18,7 +18,8 @@ import numpy as np
 import pytest
 
 from bitcodes import to_words
-from index import Collection, Database, Full, Store, Unreadable
+from index import Collection, Damaged, Database, Full, SearchOptions, Store
+from index.maintenance import maintain
 
 Use = Callable[[Database], Any]
 
@@ -97,13 +98,13 @@ class Killed:
         database = Database(self.path)
         store = Store(database)
         found: dict[tuple[int, int], list[int]] = {}
-        for ids, codes, labels, payloads, _ in store.get("c").export():
-            each = zip(ids, codes[:, 0].tolist(), labels.tolist(), payloads, strict=True)
-            for item_id, code, label, payload in each:
-                me, batch, _ = map(int, item_id.split("-"))
-                assert code == label
-                assert payload == {"v": code}
-                found.setdefault((me, batch), []).append(code)
+        collection = store.get("c")
+        for item in collection.items(0, len(collection))[0]:
+            me, batch, _ = map(int, item.id.split("-"))
+            (code,) = item.code
+            assert code == item.label
+            assert item.payload == {"v": code}
+            found.setdefault((me, batch), []).append(code)
         store.close()
         database.close()
         for values in found.values():
@@ -168,7 +169,7 @@ def fill(collection: Collection) -> None:
             collection.upsert([f"{kept + i}" for i in range(2000)], codes)
     assert kept
     assert len(collection) == kept
-    near = collection.search(codes[:1], 3)[0].neighbours
+    near = collection.search(codes[:1], SearchOptions(3))[0].neighbours
     assert [n.distance for n in near] == [0, 0, 0][: kept // 2000] + [n.distance for n in near][
         kept // 2000 :
     ]
@@ -229,7 +230,7 @@ def test_damage_is_found_and_named(what: str, tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     database = Database(path)
-    with pytest.raises(Unreadable, match=r"bitcell\.db is damaged: .*restore it from a copy"):
+    with pytest.raises(Damaged, match=r"bitcell\.db is damaged: .*restore it from a copy"):
         Store(database).get("c").get("10")
     database.close()
 
@@ -281,7 +282,7 @@ def test_the_record_stays_small_under_many_small_writes(tmp_path: Path) -> None:
     store.settle()
     (parts,) = database.read("SELECT count(*) FROM parts")[0]
     assert parts < 100
-    collection.maintain()
+    maintain(collection._state)
     for me in range(4):
         for i in range(150):
             last = i + 300 if i < 100 else i + 150

@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import AlreadyExists, Database, InvalidItems, NotFound, Store, Unreadable
+from index import (
+    AlreadyExists,
+    Damaged,
+    Database,
+    InvalidItems,
+    NotFound,
+    SearchOptions,
+    Store,
+    Unreadable,
+)
 from index.memory.rows import Rows
 from index.storage.record import Record
 
@@ -46,7 +55,7 @@ class Opened:
 
 def contents(store: Store, name: str = "c") -> dict[str, tuple[Any, ...]]:
     collection = store.get(name)
-    near = collection.search(CODES[:1], 100)[0].neighbours
+    near = collection.search(CODES[:1], SearchOptions(100))[0].neighbours
     return {n.id: (n.distance, n.label, n.payload) for n in near}
 
 
@@ -89,9 +98,9 @@ def test_pages_of_items_hold_while_nothing_is_written(path: Path) -> None:
         store.settle()
         collection.upsert(ids[600:], np.zeros((400, 1), np.uint8))
         collection.delete(ids[::3])
-        first, of = collection.some(0, 300)
+        first, of = collection.items(0, 300)
         store.settle()
-        second, _ = collection.some(300, 400)
+        second, _ = collection.items(300, 400)
         there = [item_id for i, item_id in enumerate(ids) if i % 3]
         assert of == len(there)
         assert [item.id for item in first + second] == there
@@ -108,7 +117,7 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
             lambda: collection.upsert(IDS, CODES),
             lambda: collection.delete(IDS),
             lambda: collection.get("a"),
-            lambda: collection.search(CODES, 1),
+            lambda: collection.search(CODES, SearchOptions(1)),
         ]
         for call in calls:
             with pytest.raises(NotFound, match="no collection 'c'"):
@@ -122,7 +131,7 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ids": ["a", "b", "a"]}, "'a' stands twice"),
+        ({"ids": ["a", "b", "a"]}, "'a' occurs twice"),
         ({"ids": ["a", "", "c"]}, "item 1 is ''"),
         ({"ids": ["a", "b", "c" * 257]}, "1 to 256 characters; that of item 2"),
         ({"ids": ["a", "b", 3]}, "that of item 2 is 3"),
@@ -133,7 +142,7 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
         ({"ids": ["a", "b"]}, r"shape \(2, 1\), got uint8 of shape \(3, 1\)"),
         ({"codes": CODES[:3].astype(int)}, "got int64"),
         ({"labels": [1, 2]}, "expected 3 labels"),
-        ({"labels": [1, 2, -2]}, "got -2"),
+        ({"labels": [1, 2, -2]}, "item 2 is -2"),
         ({"labels": [1, 2, 2**63]}, "2\\*\\*63 - 1"),
         ({"payloads": [None]}, "expected 3 payloads"),
         ({"payloads": [None, {"a": float("nan")}, None]}, "item 1 is not JSON"),
@@ -179,7 +188,7 @@ def test_a_second_process_is_refused(path: Path) -> None:
 def test_a_damaged_or_newer_file_is_refused_by_name(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is no database" * 100)
-    with pytest.raises(Unreadable, match=r"bitcell\.db is damaged"):
+    with pytest.raises(Damaged, match=r"bitcell\.db is damaged"):
         Database(path)
     path.unlink()
     connection = sqlite3.connect(path)
@@ -234,7 +243,7 @@ def test_a_search_sees_a_batch_whole_or_not_at_all(path: Path) -> None:
         writer.start()
         mixed = []
         while writer.is_alive():
-            near = collection.search(CODES[:1], 6)[0].neighbours
+            near = collection.search(CODES[:1], SearchOptions(6))[0].neighbours
             if len({(n.label, n.distance) for n in near if n.label is not None}) > 1:
                 mixed.append(near)
         writer.join()
@@ -286,7 +295,8 @@ def test_a_write_that_fails_midway_is_taken_back_alone(
             assert failed == (2 if broken[1] == "_count" else 1)
         collection.upsert(["z"], CODES[:1])
         before = contents(store)
-        record, (view, rows) = collection._record, collection.moment()
+        state = collection._state
+        record, (view, rows) = state.record, state.live()
         assert not np.isin(view.serials(rows), record._dead_serials()).any()
         parts = record.database.read("SELECT first, n FROM parts ORDER BY first")
         assert record._parts == parts
@@ -303,7 +313,7 @@ def test_every_commit_is_synced(path: Path) -> None:
 def test_codes_with_padding_bits_are_refused(path: Path) -> None:
     with Opened(path) as store:
         collection = store.create("c", 4)
-        with pytest.raises(InvalidItems, match="bits set beyond the 4"):
+        with pytest.raises(InvalidItems, match="bits set beyond their 4 bits"):
             collection.upsert(["a"], np.array([[0b00001000]], np.uint8))
 
 

@@ -1,0 +1,215 @@
+"""Rank a database for each query: by Hamming, asymmetric or Euclidean distance."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.benchmark.tied_rankings import TiedRankings
+from bitcodes import Codes, asymmetric_distances, hamming, unpack
+from hashing.validation import InvalidInput
+
+Labels = NDArray[np.integer[Any]]
+Positions = NDArray[np.intp]
+
+# Distances computed at a time, queries times database items: a few bytes each.
+_BLOCK_DISTANCES = 1 << 22
+# Longest code, in bytes: twice its largest distance still fits in 16 bits.
+_MAX_CODE_BYTES = 4000
+
+
+def rank_codes(
+    query_codes: Codes,
+    query_labels: Labels,
+    db_codes: Codes,
+    db_labels: Labels,
+    neighbours: Positions | None = None,
+) -> tuple[TiedRankings, TiedRankings]:
+    """Rank by Hamming distance, with two senses of relevance: labels and neighbours.
+
+    Only counts at each distance are taken: nothing is sorted, and the result does not depend on
+    the order of the database.
+
+    Parameters
+    ----------
+    query_codes : (q, size) uint8
+        Packed codes.
+    query_labels : (q,) int
+        An item is relevant to the queries of its label; -1 is relevant to nothing.
+    db_codes : (m, size) uint8
+    db_labels : (m,) int
+    neighbours : (q, k) int, optional
+        Positions in the database of the items that are relevant in the second sense.
+
+    Returns
+    -------
+    by_label : TiedRankings
+        One group for each distance from 0 to 8 · size.
+    by_neighbours : TiedRankings
+        The same groups, where the neighbours are relevant; without neighbours nothing is.
+
+    Raises
+    ------
+    InvalidInput
+        Shapes do not match, or codes are longer than 4,000 bytes.
+    """
+    _check_shapes(query_codes, query_labels, db_codes, db_labels)
+    if db_codes.shape[1] > _MAX_CODE_BYTES:
+        raise InvalidInput(
+            f"codes must have at most {_MAX_CODE_BYTES} bytes, got {db_codes.shape[1]}"
+        )
+    groups = 8 * db_codes.shape[1] + 1
+    counts = np.empty((len(query_codes), groups, 2), np.int64)
+    neighbour_counts = np.zeros((len(query_codes), groups), np.int64)
+    for block in _blocks(len(query_codes), len(db_codes)):
+        # Distance and relevance go into one number, so that one pass counts both.
+        keys = hamming(query_codes[block], db_codes)
+        if neighbours is not None:
+            near = np.take_along_axis(keys, neighbours[block], axis=1)
+            neighbour_counts[block] = [np.bincount(row, minlength=groups) for row in near]
+        keys *= 2
+        keys += _relevant(query_labels[block], db_labels)
+        for i, row in enumerate(keys, block.start):
+            counts[i] = np.bincount(row, minlength=2 * groups).reshape(groups, 2)
+    items = counts.sum(axis=2)
+    return TiedRankings(items, counts[:, :, 1]), TiedRankings(items, neighbour_counts)
+
+
+def rank_asymmetric(
+    projections: NDArray[np.floating], query_labels: Labels, db_codes: Codes, db_labels: Labels
+) -> Iterator[TiedRankings]:
+    """Rank by asymmetric distance, one query at a time: real-valued queries, binary items.
+
+    The distance of a query z to the bits b of an item is Σ_i -z_i if b_i is set and +z_i if not.
+    It orders items as the Euclidean distance of z to the bits as ±1 does (Gordo et al.,
+    "Asymmetric Distances for Binary Embeddings", PAMI 2014, with thresholds at zero).
+
+    Parameters
+    ----------
+    projections : (q, n_bits)
+        The result of `Hasher.project`: bit i of a query's code is z_i > 0.
+    query_labels, db_codes, db_labels
+        As for `rank_codes`.
+
+    Yields
+    ------
+    TiedRankings
+        Of one query, with as many groups as it needs.
+    """
+    bits = unpack(db_codes, projections.shape[1]).astype(np.float64)
+    _check_shapes(projections, query_labels, bits, db_labels)
+    for block in _blocks(len(projections), len(db_codes)):
+        relevant = _relevant(query_labels[block], db_labels)
+        distances = _rounded(asymmetric_distances(projections[block], bits))
+        for row, row_relevant in zip(distances, relevant, strict=True):
+            yield _rank_one(row, row_relevant)
+
+
+def rank_euclidean(
+    queries: NDArray[np.floating], query_labels: Labels, db: NDArray[np.floating], db_labels: Labels
+) -> Iterator[TiedRankings]:
+    """Rank by Euclidean distance, one query at a time; equal distances are ties.
+
+    Parameters
+    ----------
+    queries : (q, d)
+    db : (m, d)
+    query_labels, db_labels
+        As for `rank_codes`.
+
+    Yields
+    ------
+    TiedRankings
+        Of one query, with as many groups as it needs.
+    """
+    _check_shapes(queries, query_labels, db, db_labels)
+    for block, distances in euclidean_distances(queries, db):
+        relevant = _relevant(query_labels[block], db_labels)
+        for row, row_relevant in zip(distances, relevant, strict=True):
+            yield _rank_one(row, row_relevant)
+
+
+def euclidean_distances(
+    queries: NDArray[np.floating], db: NDArray[np.floating]
+) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+    """Yield squared Euclidean distances of (q, d) to (m, d), minus ‖q‖², in blocks of queries.
+
+    They are float64, rounded to a multiple of 1e-13 of the largest square, so that the rounding
+    of the matrix product does not break the ties of duplicates. ‖q‖², the same for all items, is
+    left out: it does not change a query's ranking.
+    """
+    center = db.mean(axis=0, dtype=np.float64)
+    db, queries = db - center, queries - center
+    squares = np.einsum("ij,ij->i", db, db)
+    for block in _blocks(len(queries), len(db)):
+        distances = queries[block] @ db.T
+        distances *= -2
+        distances += squares
+        yield block, _rounded(distances, float(squares.max(initial=0)))
+
+
+def nearest(queries: NDArray[np.floating], db: NDArray[np.floating], k: int) -> Positions:
+    """Return the positions of the k nearest items by Euclidean distance, (q, min(k, m)).
+
+    Their order is undefined, and so is the choice between items tied at the k-th place.
+    """
+    k = min(k, len(db))
+    positions = np.empty((len(queries), k), np.intp)
+    for block, distances in euclidean_distances(queries, db):
+        positions[block] = np.argpartition(distances, k - 1, axis=1)[:, :k]
+    return positions
+
+
+def _rank_one(distances: NDArray[np.float64], relevant: NDArray[np.bool_]) -> TiedRankings:
+    """Rank for one query; items that are not relevant, between two that are, share a group."""
+    ordered = np.sort(distances)
+    values, n_relevant = np.unique(distances[relevant], return_counts=True)
+    first = np.searchsorted(ordered, values, "left")
+    last = np.searchsorted(ordered, values, "right")
+    # Groups alternate: one without relevant items, then one at a distance that has some.
+    edges = np.concatenate([[0], np.stack([first, last], axis=1).ravel(), [len(distances)]])
+    items = np.diff(edges)
+    counts = np.zeros_like(items)
+    counts[1::2] = n_relevant
+    return TiedRankings(items[None], counts[None])
+
+
+def _rounded(distances: NDArray[np.float64], largest: float = 0.0) -> NDArray[np.float64]:
+    """Round in place to steps of 1e-13 of the largest, so that matrix products keep ties."""
+    step = 1e-13 * max(float(np.abs(distances).max(initial=0)), largest)
+    if step > 0:
+        distances /= step
+        np.rint(distances, out=distances)
+    return distances
+
+
+def _blocks(n: int, m: int) -> Iterator[slice]:
+    """Slices of n queries, so that each block has about `_BLOCK_DISTANCES` distances to m items."""
+    step = max(1, _BLOCK_DISTANCES // max(1, m))
+    for start in range(0, n, step):
+        yield slice(start, min(start + step, n))
+
+
+def _relevant(query_labels: Labels, db_labels: Labels) -> NDArray[np.bool_]:
+    """Whether query and item have the same label, and not -1: (q, m)."""
+    column = query_labels[:, None]
+    relevant: NDArray[np.bool_] = (column == db_labels) & (column >= 0)
+    return relevant
+
+
+def _check_shapes(
+    queries: NDArray[Any], query_labels: Labels, db: NDArray[Any], db_labels: Labels
+) -> None:
+    for name, rows, labels in (("query", queries, query_labels), ("database", db, db_labels)):
+        if rows.ndim != 2 or labels.shape != (len(rows),):
+            raise InvalidInput(
+                f"expected a {name} matrix and one label per row, got shapes {rows.shape} and "
+                f"{labels.shape}"
+            )
+    if queries.shape[1] != db.shape[1]:
+        raise InvalidInput(
+            f"queries have {queries.shape[1]} columns and the database has {db.shape[1]}"
+        )

@@ -1,0 +1,47 @@
+"""The rows of a benchmark: a method at a code length."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from hashing import HASHERS, InvalidInput
+from hashing.base import MAX_BITS
+from hashing.validation import check_int
+
+RAW = "raw"
+"""The baseline: Euclidean distance between descriptors, without codes."""
+METHODS = (RAW, *HASHERS)
+
+
+@dataclass(frozen=True)
+class Row:
+    """One row: a method at a code length. `raw` has no code length."""
+
+    method: str
+    n_bits: int | None
+
+    def __str__(self) -> str:
+        return self.method if self.n_bits is None else f"{self.method}, {self.n_bits} bits"
+
+
+def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
+    """Return each method at each code length, without duplicates.
+
+    Raises
+    ------
+    InvalidInput
+        A method is unknown, a code length is out of range, or there are none.
+    """
+    if not methods or not bits:
+        raise InvalidInput("a benchmark needs at least one method and one code length")
+    for method in methods:
+        if method not in METHODS:
+            raise InvalidInput(f"there is no method {method!r}; there are {', '.join(METHODS)}")
+    for n_bits in bits:
+        check_int("bits", n_bits, 1, MAX_BITS)
+    return [
+        Row(method, n_bits)
+        for method in dict.fromkeys(methods)
+        for n_bits in ([None] if method == RAW else dict.fromkeys(bits))
+    ]
