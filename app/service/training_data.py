@@ -5,7 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from app.jobs import collection_files
+from app.jobs.collection_arrays import write_arrays
+from app.jobs.kind import Progress
 from hashing import InvalidInput
 from index import Collection, Store
 
@@ -26,8 +27,12 @@ def kept_descriptors(collection: Collection) -> tuple[int, bool]:
     return collection.dimension, collection.has_labels()
 
 
-def export(store: Store, request: dict[str, Any], folder: Path) -> None:
+def export(store: Store, request: dict[str, Any], folder: Path, progress: Progress) -> None:
     """Write the collection that a job's request names, if it names one, into the job's folder."""
     if name := request.get("training", request).get("collection"):
         kept_descriptors(store.get(name))
-        store.use(name, lambda collection: collection_files.write(collection, folder))
+
+        def write(collection: Collection) -> None:
+            write_arrays(collection.descriptor_batches(), len(collection), folder, progress)
+
+        store.use(name, write)

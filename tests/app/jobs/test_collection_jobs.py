@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,13 +19,14 @@ from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.dataset import Dataset
 from app.service.service import Service
+from app.service.settings import Settings
 from hashing import Hasher, make_hasher
 from index import Collection, Database, Replaced, Store
 from tests.app.conftest import NPY, npy
 from tests.app.http.test_serving import Process
 from tests.app.http.test_stopping import call, follow
 from tests.app.jobs.test_benchmark_jobs import untimed
-from tests.app.jobs.waiting import ended
+from tests.app.jobs.waiting import end_of, ended
 
 URL = "/v1/collections/c"
 
@@ -238,3 +240,54 @@ def test_killed_in_the_middle_the_old_version_is_whole(tmp_path: Path) -> None:
         assert call(process, "GET", URL)["encoder"] == "f"
     finally:
         process.stop()
+
+
+class EndlessCopy:
+    """A collection whose items take ten seconds to copy, in small batches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.ended = Event(), Event()
+        copy = Collection.descriptor_batches
+
+        def batches(collection: Collection) -> Any:
+            (batch,) = copy(collection)
+            deadline = time.monotonic() + 10
+            try:
+                while time.monotonic() < deadline:
+                    self.begun.set()
+                    yield batch
+            finally:
+                self.ended.set()
+
+        monkeypatch.setattr(Collection, "descriptor_batches", batches)
+
+
+def test_a_job_can_be_cancelled_while_its_collection_is_copied(
+    kept: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = EndlessCopy(monkeypatch)
+    job = kept.post("/v1/benchmarks", json={"collection": "c", "methods": ["lsh"]}).json()["id"]
+    assert copy.begun.wait(30)
+    assert kept.delete(f"/v1/jobs/{job}").status_code == 204
+    assert copy.ended.wait(3)
+    assert kept.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+
+
+def test_a_service_that_stops_does_not_wait_for_a_copy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = EndlessCopy(monkeypatch)
+    service = Service(settings)
+    service.encoders.create("e", "lsh", 12, {}, dimension=16)
+    service.collections.create("c", "e", keep_descriptors=True)
+    X, y, ids = data()
+    service.collections.upsert("c", ids.tolist(), X, y)
+    job = service.benchmarks.start(rows(["lsh"], [8]), Protocol(), [0], collection="c")
+    assert copy.begun.wait(30)
+    start = time.monotonic()
+    service.close()
+    assert time.monotonic() - start < 3
+    monkeypatch.undo()
+    service = Service(settings)
+    assert end_of(service.jobs, job)["state"] == "done"
+    service.close()

@@ -12,7 +12,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.errors import TooMany
-from app.jobs.kind import Kind, Outcome, Task
+from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.queue import MAX_STARTS, Jobs
 from app.jobs.training import pack, work
 from app.main import create_app
@@ -23,7 +23,7 @@ from tests.app.jobs import job_works
 from tests.app.jobs.waiting import end_of, ended, until
 
 
-def _leave_a_file(request: dict[str, Any], folder: Path) -> None:
+def _leave_a_file(request: dict[str, Any], folder: Path, progress: Progress) -> None:
     (folder / "for-it").write_bytes(b"ab")
 
 
@@ -124,7 +124,7 @@ def test_one_inside_the_service_can_be_cancelled_and_is_taken_up_again(
     ("kind", "error"),
     [
         ("refuse", "there is a reason"),
-        ("die", "its process ended without a result (exit code 7)"),
+        ("die", "the process of the job ended without a result (exit code 7)"),
         ("late", "the end went wrong"),
     ],
 )
@@ -165,7 +165,7 @@ def test_what_runs_and_what_waits_can_be_cancelled(start: Callable[..., Jobs]) -
 def test_no_more_are_taken_than_the_limit(start: Callable[..., Jobs]) -> None:
     jobs = start(limit=2)
     first, _ = jobs.add("endless", {}), jobs.add("endless", {})
-    with pytest.raises(TooMany, match="2 jobs wait or run already"):
+    with pytest.raises(TooMany, match="2 jobs are queued or running"):
         jobs.add("step", {})
     assert len(jobs.newest()) == 2
     jobs.remove(first)
