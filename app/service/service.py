@@ -11,18 +11,19 @@ from numpy.typing import NDArray
 from app.jobs import benchmark, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
-from app.service import encoders, reencoding, training_data
+from app.service import encoders
 from app.service.benchmarks import Benchmarks
 from app.service.checks import check_batch
-from app.service.collections import Collections
+from app.service.collections import kept_descriptors, reencoding
+from app.service.collections.collections import Collections
+from app.service.collections.searches import Searches
+from app.service.collections.snapshots import Snapshots
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
 from app.service.keys import Keys
 from app.service.pools import Pool
 from app.service.prometheus import Holdings, Metrics
-from app.service.queries import Searches
 from app.service.settings import Settings
-from app.service.snapshots import Snapshots
 from index import Database, Store
 
 # As many as FastAPI has for all other calls.
@@ -68,7 +69,7 @@ class Service:
         self._store = store
         self.keys = Keys(settings.data_dir)
         self.metrics = Metrics()
-        export = partial(training_data.export, store)
+        export = partial(kept_descriptors.export, store)
         kinds = {
             "benchmark": Kind(benchmark.work, prepare=export),
             "training": Kind(

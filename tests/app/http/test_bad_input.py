@@ -342,7 +342,7 @@ def test_an_error_of_ours_shows_no_trace(
         raise RuntimeError("a secret of the inside")
 
     with monkeypatch.context() as patched:
-        patched.setattr("app.service.queries.Searches.search", fail)
+        patched.setattr("app.service.collections.searches.Searches.search", fail)
         answer = small.post("/v1/collections/c/query", json={"ids": ["a"]})
     check(answer, 500, "its log says why")
     assert "secret" not in answer.text

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.service import statistics
+from app.service.collections import statistics
 from bitcodes import to_words
 from hashing import HASHERS
 from tests.app.conftest import NPY, npy
