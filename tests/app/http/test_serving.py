@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from bench.latency import Serving, npy
 from bench.load import load
+from bench.service import ServiceProcess, npy
 
 # Floors hold on a quiet machine; here they are loose enough for one that is not.
 READY_SECONDS = 10.0
@@ -91,13 +91,13 @@ def test_is_ready_soon_and_small(serving: Process) -> None:
 
 def test_many_connections_are_served_without_error(tmp_path: Path) -> None:
     """Two seconds of what `make bench` does for sixty."""
-    serving = Serving(tmp_path)
+    serving = ServiceProcess(tmp_path)
     try:
         serving.post("/v1/encoders", {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 32})
         serving.post("/v1/collections", {"name": "c", "encoder": "e"})
         X = np.random.default_rng(0).normal(size=(2000, 32)).astype(np.float32)
         ids = np.array([f"i{i}" for i in range(len(X))])
-        serving.ask("PUT", "/v1/collections/c/items", npy(X, ids))
+        serving.request("PUT", "/v1/collections/c/items", npy(X, ids))
         bodies = [npy(query[None]) for query in X[:100]]
         found = asyncio.run(load(serving, "/v1/collections/c/query", bodies, 64, 2))
     finally:
