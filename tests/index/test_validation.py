@@ -38,7 +38,7 @@ ONE = np.zeros((1, 1), np.uint8)
 )
 def test_what_is_no_integer_is_no_label(label: Any, store: Store) -> None:
     collection = store.create("c", 8)
-    columns = [[label], (label,)]
+    columns: list[Any] = [[label], (label,)]
     if not isinstance(label, list):
         columns += [np.array([label]), np.array([label], object)]
     for column in columns:
