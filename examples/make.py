@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app.datasets.formats import read_digits
+from app.datasets.digits import read_digits
 from hashing.gist import Gist
 
 

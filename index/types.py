@@ -14,6 +14,8 @@ from index.filters.filter import Filter
 
 RerankBy = Literal["descriptors", "bits"]
 
+DEFAULT_K = 10
+
 
 @dataclass(frozen=True, slots=True)
 class SearchOptions:
@@ -21,8 +23,9 @@ class SearchOptions:
 
     Attributes
     ----------
-    k : int
-        Number of neighbours to return, at least 1. Fewer are returned where there are fewer.
+    k : int, optional
+        Number of neighbours to return, at least 1; 10 by default. Fewer are returned where there
+        are fewer.
     radius : int, optional
         Largest Hamming distance of a neighbour.
     offset : int
@@ -47,7 +50,7 @@ class SearchOptions:
         A number is out of range.
     """
 
-    k: int
+    k: int | None = None
     radius: int | None = None
     offset: int = 0
     where: Filter | None = None
@@ -57,13 +60,13 @@ class SearchOptions:
     codes: bool = False
 
     def __post_init__(self) -> None:
-        if self.k < 1:
+        if self.k is not None and self.k < 1:
             raise InvalidItems(f"k must be at least 1, got {self.k}")
         if self.radius is not None and self.radius < 0:
             raise InvalidItems(f"radius must be at least 0, got {self.radius}")
         if self.offset < 0:
             raise InvalidItems(f"offset must be at least 0, got {self.offset}")
-        last = self.offset + self.k
+        last = self.page.stop
         if self.rerank is not None and self.rerank < last:
             raise InvalidItems(f"rerank must be at least offset + k = {last}, got {self.rerank}")
         if self.rerank_by not in (None, "descriptors", "bits"):
@@ -74,12 +77,12 @@ class SearchOptions:
     @property
     def depth(self) -> int:
         """Number of nearest neighbours to find before the page is cut."""
-        return self.rerank or self.offset + self.k
+        return self.rerank or self.page.stop
 
     @property
     def page(self) -> slice:
         """The neighbours to return, of those that were found."""
-        return slice(self.offset, self.offset + self.k)
+        return slice(self.offset, self.offset + (self.k or DEFAULT_K))
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from app.benchmark.metrics import (
 )
 from app.benchmark.ranking import Ranking, Reals, harmonic_numbers
 from app.benchmark.splits import Split
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from bitcodes import code_size, hamming
 from hashing import HASHERS, InvalidInput, make_hasher
 from hashing.base import MAX_BITS

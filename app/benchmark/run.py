@@ -10,7 +10,7 @@ import numpy as np
 from app.benchmark.measure import SHEET, Measured, Row, Task, curve_ranks, measure
 from app.benchmark.metrics import bootstrap_interval, mean
 from app.benchmark.splits import Protocol, Split, describe, split
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from hashing import InvalidInput
 from hashing.progress import Progress, followed
 

@@ -1,4 +1,4 @@
-"""A benchmark in a terminal: progress while it runs, a table when it is done."""
+"""A benchmark in a terminal: a progress bar while it runs, a table of the result."""
 
 from __future__ import annotations
 
@@ -13,32 +13,40 @@ from rich.table import Table
 from app.benchmark.measure import Row
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
+
+# Narrower than this, Rich would fold figures into unreadable columns: the terminal wraps lines.
+_MIN_WIDTH = 130
 
 
 @contextmanager
-def bar(total: int) -> Iterator[Callable[[int, int, str], None]]:
-    """A bar on stderr, gone at the end, to be told of progress."""
+def progress_bar(total: int) -> Iterator[Callable[[int, int, str], None]]:
+    """Show a bar on stderr, which disappears at the end; yield the function that updates it."""
     columns = (
-        TextColumn("{task.description}"),
+        # Names of datasets and methods may hold brackets, which are not Rich's markup.
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeRemainingColumn(),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as shown:
-        task = shown.add_task("starting", total=total)
-        yield lambda done, of, now: shown.update(task, completed=done, total=of, description=now)
+    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
+        task = progress.add_task("starting", total=total)
+
+        def update(done: int, total: int, description: str) -> None:
+            progress.update(task, completed=done, total=total, description=description)
+
+        yield update
 
 
 def run_with_progress(
-    dataset: Dataset, table: list[Row], protocol: Protocol, seeds: list[int]
+    dataset: Dataset, rows: list[Row], protocol: Protocol, seeds: list[int]
 ) -> dict[str, Any]:
-    """`run`, with a bar on stderr."""
-    with bar(len(table) * len(seeds)) as progress:
-        return run(dataset, table, protocol, seeds, progress)
+    """Run a benchmark with a progress bar on stderr."""
+    with progress_bar(len(rows) * len(seeds)) as update:
+        return run(dataset, rows, protocol, seeds, update)
 
 
-# Heading, key of the result, factor, decimals.
+# Heading, key in a result's row, factor, decimals.
 _COLUMNS = (
     ("mAP %", "map", 100, 2),
     ("± seeds", "map_spread", 100, 2),
@@ -55,34 +63,20 @@ _COLUMNS = (
 )
 
 
-def show(result: dict[str, Any]) -> None:
+def print_result(result: dict[str, Any]) -> None:
     """Print a result as a table on stdout."""
     protocol, dataset = result["protocol"], result["dataset"]
     seeds = ", ".join(map(str, protocol["seeds"]))
-    # Folded columns of figures cannot be read: a narrow terminal wraps whole lines instead.
-    console = Console(width=max(Console().width, 130), soft_wrap=True)
+    # Plain text only: names and messages may hold brackets or colons, which are not markup.
+    console = Console(
+        width=max(Console().width, _MIN_WIDTH), soft_wrap=True, markup=False, emoji=False
+    )
     console.print(
         f"{dataset['name']}, {protocol['name']}: {dataset['queries']:,} queries, "
-        f"{dataset['database']:,} in the database, {protocol['labels_per_class']} labels a class, "
-        f"seed {seeds}"
+        f"{dataset['database']:,} in the database, {protocol['labels_per_class']} labels per "
+        f"class, seed {seeds}"
     )
-    table = Table()
-    table.add_column("method", no_wrap=True)
-    table.add_column("bits", justify="right")
-    shown = [
-        column
-        for column in _COLUMNS
-        if any(row.get(column[1]) is not None for row in result["results"])
-    ]
-    for heading, *_ in shown:
-        table.add_column(heading, justify="right")
-    for row in result["results"]:
-        cells = [
-            "" if row.get(key) is None else f"{row[key] * factor:.{digits}f}"
-            for _, key, factor, digits in shown
-        ]
-        table.add_row(row["method"], str(row["n_bits"] or ""), *cells)
-    console.print(table)
+    console.print(_table(result["results"]))
     console.print(
         "asym: mAP % with queries that are not rounded to bits; P, R: precision and recall, %; "
         "r≤2: within Hamming radius 2, none: queries that find nothing there; NN@100: share of "
@@ -95,5 +89,21 @@ def show(result: dict[str, Any]) -> None:
     if "scaled" in protocol:
         console.print(
             f"Scaled to {protocol['queries_per_class']} queries and "
-            f"{protocol['labels_per_class']} labels a class: {protocol['scaled']}."
+            f"{protocol['labels_per_class']} labels per class: {protocol['scaled']}."
         )
+
+
+def _table(rows: list[dict[str, Any]]) -> Table:
+    table = Table()
+    table.add_column("method", no_wrap=True)
+    table.add_column("bits", justify="right")
+    columns = [column for column in _COLUMNS if any(row.get(column[1]) is not None for row in rows)]
+    for heading, *_ in columns:
+        table.add_column(heading, justify="right")
+    for row in rows:
+        cells = [
+            "" if row.get(key) is None else f"{row[key] * factor:.{decimals}f}"
+            for _, key, factor, decimals in columns
+        ]
+        table.add_row(row["method"], str(row["n_bits"] or ""), *cells)
+    return table

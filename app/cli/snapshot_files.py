@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.client import Client, NotFound, ServiceError, Unreachable
-from app.service.encoders import Encoders
+from app.service.encoder_store import EncoderStore
 from app.service.keys import WRITE, Keys
 from app.service.settings import Settings
 from hashing.atomic_file import replacing
@@ -78,11 +78,11 @@ def load(settings: Settings, url: str | None, file: Path, name: str | None) -> t
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Store, Encoders]]:
+def _opened(settings: Settings) -> Iterator[tuple[Store, EncoderStore]]:
     """What lies in the data directory; InUse while a service holds it."""
     database = Database(settings.data_dir / "bitcell.db")
     try:
-        encoders, store = Encoders(database), Store(database)
+        encoders, store = EncoderStore(database), Store(database)
         try:
             yield store, encoders
         finally:

@@ -1,1 +1,1 @@
-"""Datasets: file formats and those that are built in or fetched."""
+"""Datasets: built in, fetched, or read from a file."""

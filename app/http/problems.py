@@ -11,7 +11,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
-from app.datasets.formats import BadDataset, UnknownDataset
+from app.datasets.catalog import UnknownDataset
+from app.datasets.dataset import BadDataset
+from app.errors import Conflict, TooLarge, TooMany, Unready
 from app.http.npy import BadNpy
 from hashing import BadEncoder, InvalidInput
 from index import (
@@ -30,22 +32,6 @@ log = structlog.stdlib.get_logger("bitcell")
 MEDIA_TYPE = "application/problem+json"
 _SHOWN = 10
 _LONGEST = 1000  # characters of a detail: what came in may be far longer
-
-
-class Conflict(Exception):
-    """What was asked for does not go with what is there."""
-
-
-class TooMany(Exception):
-    """Too much of this is waiting already; try again later."""
-
-
-class Unready(Exception):
-    """The service cannot serve, or is about to stop."""
-
-
-class TooLarge(Exception):
-    """A request that asks for more than the settings allow."""
 
 
 class UnsupportedMedia(Exception):

@@ -8,7 +8,7 @@ from app.benchmark.measure import Row
 from app.benchmark.report.render import render
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
-from app.datasets.formats import load_dataset
+from app.datasets.catalog import load_dataset
 from app.jobs import collection_files
 from app.jobs.kind import Outcome, Progress, Task
 

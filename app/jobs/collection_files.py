@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 
 if TYPE_CHECKING:
     from index import Collection

@@ -17,7 +17,7 @@ from typing import Any
 
 import structlog
 
-from app.http.problems import Conflict, TooMany
+from app.errors import Conflict, TooMany
 from app.jobs import process
 from app.jobs.kind import Kind, Outcome, Task
 from app.jobs.record import JobRecord, Shown

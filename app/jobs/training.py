@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from app.datasets.formats import load_dataset
+from app.datasets.catalog import load_dataset
 from app.http import npy
 from app.jobs import collection_files
 from app.jobs.kind import Outcome, Progress, Task

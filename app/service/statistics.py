@@ -1,4 +1,4 @@
-"""How well the codes of a collection use their bits, and how full its buckets are."""
+"""Figures on how well the codes of a collection use their bits."""
 
 from __future__ import annotations
 
@@ -8,31 +8,32 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.http.problems import Unready
+from app.errors import Unready
 from bitcodes import Words, code_size, to_codes, to_words
 from index import Collection
 
-# Items looked at for the bits: so many, and fewer for long codes, whose pairs take their time.
-MOST_ITEMS = 100_000
-MOST_WORK = 1 << 36
-# Items looked at for the buckets: sorting so many takes about a second.
-MOST_SORTED = 1_000_000
-# Cells each way of the heat map; longer codes have several bits in one.
-MOST_CELLS = 64
-MOST_PAIRS = 5
+# Largest sample for the figures on bits. It is smaller for long codes: the time grows with
+# items × n_bits².
+MAX_ITEMS = 100_000
+MAX_ITEMS_TIMES_BITS_SQUARED = 1 << 36
+# Largest sample for the buckets: sorting a million codes takes about a second.
+MAX_SORTED = 1_000_000
+# Rows and columns of the heat map; for longer codes a cell covers several bits.
+MAX_CELLS = 64
+MAX_PAIRS = 5
 _BLOCK_VALUES = 1 << 22
-# Of the longest codes the pairs take half a gigabyte: one collection at a time.
+# The pairs of the longest codes need half a gigabyte, so statistics run one at a time.
 _ONE_AT_A_TIME = Lock()
-_PATIENCE = 10
+_MAX_WAIT_SECONDS = 10
 
 
 def statistics(collection: Collection) -> dict[str, Any]:
-    """Figures of the codes that are there now, as `schemas.StatisticsOut` describes them.
+    """Return figures on the current codes, as `schemas.StatisticsOut` describes them.
 
-    Unready where those of others have been waited for too long.
+    Raise Unready if the statistics of other collections take too long.
     """
-    if not _ONE_AT_A_TIME.acquire(timeout=_PATIENCE):
-        raise Unready("the statistics of other collections are being computed")
+    if not _ONE_AT_A_TIME.acquire(timeout=_MAX_WAIT_SECONDS):
+        raise Unready("the statistics of other collections are being computed: try again later")
     try:
         return _statistics(collection)
     finally:
@@ -40,18 +41,20 @@ def statistics(collection: Collection) -> dict[str, Any]:
 
 
 def _statistics(collection: Collection) -> dict[str, Any]:
-    codes, n_items = collection.sample_codes(MOST_SORTED)
-    words, work = to_words(codes), MOST_WORK // collection.n_bits**2
+    codes, n_items = collection.sample_codes(MAX_SORTED)
+    words = to_words(codes)
+    # A part of a random sample is a smaller one.
+    n_looked = min(MAX_ITEMS, MAX_ITEMS_TIMES_BITS_SQUARED // collection.n_bits**2)
     return {
         "items": n_items,
         "n_bits": collection.n_bits,
-        "bits": bits(words[: min(MOST_ITEMS, work)], collection.n_bits) if n_items else None,
+        "bits": bits(words[:n_looked], collection.n_bits) if n_items else None,
         "buckets": buckets(words) if n_items else None,
     }
 
 
 def bits(words: Words, n_bits: int) -> dict[str, Any]:
-    """How often each bit is one, and how much bits say the same.
+    """Return how often each bit is one, and how strongly bits correlate.
 
     Parameters
     ----------
@@ -69,7 +72,7 @@ def bits(words: Words, n_bits: int) -> dict[str, Any]:
     ones = both.diagonal().copy()
     deviation = np.sqrt(ones * (1 - ones))
     scale = np.outer(deviation, deviation)
-    # Of a bit that is always the same there is no correlation; it counts as none.
+    # A constant bit has no correlation; report zero.
     both -= np.outer(ones, ones)
     r = np.divide(both, scale, out=both, where=scale > 0)
     r[scale == 0] = 0
@@ -85,7 +88,7 @@ def bits(words: Words, n_bits: int) -> dict[str, Any]:
 
 
 def buckets(words: Words) -> dict[str, Any]:
-    """How many items share a code.
+    """Return how many items share a code.
 
     Parameters
     ----------
@@ -93,7 +96,7 @@ def buckets(words: Words) -> dict[str, Any]:
     """
     whole = np.ascontiguousarray(words).view(np.dtype((np.void, 8 * words.shape[1]))).ravel()
     sizes = np.unique(words[:, 0] if words.shape[1] == 1 else whole, return_counts=True)[1]
-    # Sizes 1, 2, 3 to 4, 5 to 8 and so on: the power of two above.
+    # Group the sizes 1, 2, 3 to 4, 5 to 8 and so on.
     group = np.ceil(np.log2(sizes)).astype(np.int64)
     codes, items = np.bincount(group), np.bincount(group, weights=sizes)
     return {
@@ -110,7 +113,7 @@ def buckets(words: Words) -> dict[str, Any]:
 def _pairs(r: NDArray[np.float64]) -> list[dict[str, Any]]:
     first, second = np.triu_indices(len(r), 1)
     upper = r[first, second]
-    most = min(MOST_PAIRS, len(upper))
+    most = min(MAX_PAIRS, len(upper))
     top = np.argpartition(-np.abs(upper), most - 1)[:most] if most else np.empty(0, np.int64)
     top = top[np.argsort(-np.abs(upper[top]), kind="stable")]
     return [
@@ -120,9 +123,9 @@ def _pairs(r: NDArray[np.float64]) -> list[dict[str, Any]]:
 
 
 def _heat_map(size: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Means of |r| over cells of bits, without that of a bit with itself."""
+    """Return means of |r| over cells of bits, without the correlation of a bit with itself."""
     n = len(size)
-    edges = np.linspace(0, n, min(n, MOST_CELLS) + 1).astype(np.int64)
+    edges = np.linspace(0, n, min(n, MAX_CELLS) + 1).astype(np.int64)
     starts, widths = edges[:-1], np.diff(edges)
     apart = size * (1 - np.eye(n))
     total = np.add.reduceat(np.add.reduceat(apart, starts, axis=0), starts, axis=1)

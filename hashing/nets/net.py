@@ -159,8 +159,8 @@ def _torch_modules(method: str) -> tuple[Any, Any]:
     except ImportError as error:
         raise InvalidInput(
             f"{method} is trained with torch, which cannot be imported ({error}); "
-            "`make train-deps` installs it, or `pip install 'bitcell[train]' --extra-index-url "
-            "https://download.pytorch.org/whl/cpu`"
+            "`make train-deps` installs it, or, in a checkout, `pip install '.[train]' "
+            "--extra-index-url https://download.pytorch.org/whl/cpu`"
         ) from error
     from hashing.nets import ranking_loss, teacher
 

@@ -7,7 +7,7 @@ from html import escape
 from typing import Any
 
 from app.benchmark.measure import RAW
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from app.datasets.thumbnails import thumbnail
 
 SIDE = 64

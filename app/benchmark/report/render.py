@@ -14,7 +14,7 @@ from app.benchmark.report.pictures import class_name, sheet
 from app.benchmark.report.plots import plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.splits import UNSEEN
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 
 POLICY = (
     "default-src 'none'; style-src 'unsafe-inline'; img-src data:; "

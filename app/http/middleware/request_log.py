@@ -20,7 +20,6 @@ _SECURITY = {
     b"x-frame-options": b"DENY",
     b"referrer-policy": b"no-referrer",
     b"cross-origin-resource-policy": b"same-origin",
-    b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
 # Swagger's scripts come from a public host.
@@ -58,6 +57,7 @@ class Observe:
             if message["type"] == "http.response.start":
                 status = message["status"]
                 headers = _SECURITY | dict(message.get("headers", ()))
+                headers[b"cache-control"] = b"no-store"
                 headers[b"x-request-id"] = request_id.encode()
                 if scope["path"] == "/docs":
                     headers[b"content-security-policy"] = _DOCS
@@ -86,7 +86,7 @@ class Observe:
 
 def _note(metrics: Metrics, scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "none")
-    metrics.request(scope["method"], route, status, seconds)
+    metrics.count_request(scope["method"], route, status, seconds)
     client = scope.get("client")
     log.info(
         "request",

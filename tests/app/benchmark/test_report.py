@@ -25,7 +25,7 @@ from app.benchmark.report.published import CIFAR10
 from app.benchmark.report.render import POLICY, render
 from app.benchmark.run import run
 from app.benchmark.splits import UNSEEN, Protocol
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 
 VOID = {"meta", "link", "rect", "path", "polyline"}
 BLANK = "\N{EN DASH}"

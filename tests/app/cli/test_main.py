@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +14,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.benchmark.report.render import render
+from app.cli.benchmark_output import progress_bar
 from app.cli.main import main
-from app.datasets.formats import load_dataset
+from app.datasets.catalog import load_dataset
 from hashing import load_hasher, make_hasher
 from hashing.gist import Gist
+from index import Database, Store, snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -47,7 +51,7 @@ def test_benchmark_writes_what_it_shows(
     for row in result["results"]:
         assert 0 < row["map"] < 1
         assert f"{100 * row['map']:.2f}" in shown
-    assert "Scaled to 29 queries and 58 labels a class" in " ".join(shown.split())
+    assert "Scaled to 29 queries and 58 labels per class" in " ".join(shown.split())
 
 
 def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -57,6 +61,38 @@ def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     expected = render(result, load_dataset("digits", images=True))
     assert Path("o.html").read_text("utf-8") == expected
     assert "data:image/png" in expected
+
+
+def test_names_and_messages_are_printed_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
+) -> None:
+    rng = np.random.default_rng(0)
+    name = "a[red]b:cat:"
+    np.savez(f"{name}.npz", descriptors=rng.normal(size=(40, 4)), labels=np.arange(40) % 2)
+    monkeypatch.setitem(sys.modules, "torch", None)  # An import of torch fails.
+    line = f"benchmark --dataset {name}.npz --methods lsh,net-2 --bits 8"
+    assert bitcell(monkeypatch, line) == 0
+    shown = " ".join(capsys.readouterr().out.split())
+    assert shown.startswith(f"{name}, retrieval-59k:")
+    assert "net-2, 8 bits: net-2 is trained with torch, which cannot be imported" in shown
+    assert "`make train-deps` installs it, or, in a checkout, `pip install '.[train]'" in shown
+
+
+def test_a_path_with_brackets_is_printed_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Image.new("RGB", (32, 32), (9, 9, 9)).save("a.png")
+    assert bitcell(monkeypatch, "gist a.png --out a[red]b.npz") == 0
+    assert "a[red]b.npz: 1 descriptors" in capsys.readouterr().out
+
+
+def test_the_progress_bar_prints_names_as_they_are(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich draws a bar in terminals only.
+    with progress_bar(1) as update:
+        update(0, 1, "a[red]b[/]c")
+    assert "a[red]b[/]c" in re.sub(r"\x1b\[[0-9;?]*[a-zA-Z]", "", capsys.readouterr().err)
 
 
 def test_train_then_encode(monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]) -> None:
@@ -117,3 +153,72 @@ def test_what_is_wrong_is_said_in_one_line(
     assert message in said
     assert "\n" not in said
     assert {path.name for path in folder.iterdir()} == {"text.txt", "e.safetensors"}
+
+
+@pytest.fixture
+def snapshot_of_c(folder: Path) -> None:
+    """A file c.snapshot with a collection `c`, written from another data directory."""
+    database = Database(folder / "other" / "bitcell.db")
+    store = Store(database)
+    with (folder / "c.snapshot").open("wb") as file:
+        snapshot.write(store.create("c", 8, encoder="e", fingerprint="0"), file)
+    store.close()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "keys list",
+        "keys revoke 1f3a9c02",
+        "snapshot c copy.snapshot",
+        "restore c.snapshot",
+        "train --dataset mnist --method lsh --bits 8 --out e.safetensors",
+        "benchmark --dataset mnist --methods lsh",
+    ],
+)
+@pytest.mark.parametrize("exists", [False, True])
+@pytest.mark.usefixtures("snapshot_of_c")
+def test_a_command_that_reads_creates_nothing(
+    line: str,
+    exists: bool,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    if exists:
+        (folder / "data").mkdir()
+    before = sorted(folder.rglob("*"))
+    assert bitcell(monkeypatch, line) == 2
+    assert sorted(folder.rglob("*")) == before
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1
+    missing = "there is no dataset 'mnist'" if "mnist" in line else str(folder / "data")
+    assert missing in message
+
+
+def test_listing_no_keys_says_so(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bitcell(monkeypatch, "keys create camera") == 0
+    assert bitcell(monkeypatch, "keys list") == 0
+    created, listed = capsys.readouterr().out.splitlines()
+    assert created.startswith("bitcell_")
+    key, scope, _, name = listed.split()
+    assert (scope, name) == ("read", "camera")
+    assert bitcell(monkeypatch, f"keys revoke {key}") == 0
+    assert bitcell(monkeypatch, "keys list") == 0
+    output = capsys.readouterr()
+    assert output.out == ""
+    assert output.err == "there are no keys\n"
+
+
+def test_a_damaged_file_of_keys_is_one_line(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (folder / "data").mkdir()
+    (folder / "data" / "keys.db").write_bytes(b"not a database" * 100)
+    assert bitcell(monkeypatch, "keys list") == 2
+    message = capsys.readouterr().err
+    assert "keys.db: file is not a database" in message
+    assert message.count("\n") == 1

@@ -13,7 +13,7 @@ import httpx2
 import numpy as np
 import pytest
 
-from app.service.encoders import Encoders
+from app.service.encoder_store import EncoderStore
 from app.service.keys import READ, Keys
 from hashing import make_hasher
 from index import Collection, Database, Store
@@ -36,7 +36,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(path: Path, seed: int = 0) -> None:
     hasher = make_hasher("lsh", n_bits=12, random_state=seed).fit(np.eye(4))
     database = Database(path / "bitcell.db")
-    used, store = Encoders(database).add("e", hasher), Store(database)
+    used, store = EncoderStore(database).add("e", hasher), Store(database)
     collection = store.create("c", 12, encoder="e", fingerprint=used.fingerprint)
     codes = hasher.encode(np.random.default_rng(0).normal(size=(300, 4)))
     payloads = [{"i": i} for i in range(300)]
@@ -128,7 +128,7 @@ def test_what_is_wrong_is_said(
 
 def test_a_file_from_before_names_were_in_it_needs_one(data: Path, run: Run, refused: Run) -> None:
     database = Database(data / "bitcell.db")
-    fingerprint = Encoders(database).get("e").fingerprint
+    fingerprint = EncoderStore(database).get("e").fingerprint
     database.close()
     about = {"n_bits": 12, "encoder": "e", "fingerprint": fingerprint, "keep_descriptors": False}
     first = json.dumps(about).encode()

@@ -14,8 +14,9 @@ import pytest
 from numpy.typing import NDArray
 
 from app.datasets import cifar10
+from app.datasets.catalog import load_dataset
 from app.datasets.cifar10 import BadArchive, DownloadFailed, fetch
-from app.datasets.formats import Dataset, load_dataset
+from app.datasets.dataset import Dataset
 from hashing.gist import Gist
 
 RECORDS = 4

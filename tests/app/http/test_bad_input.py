@@ -110,8 +110,8 @@ def test_queries(small: TestClient, status: int, message: str, query: Any) -> No
         ("n_bits: Input should be a valid integer", {"n_bits": "8"}),
         ("dimension must be from 1 to", {"dimension": 0}),
         ("dimension must be from 1 to", {"dimension": 10**9}),
-        ("lsh needs training, descriptors to fit on, or a dimension", {"dimension": None}),
-        ("training or a dimension, not both", {"training": {"descriptors": [[1]]}}),
+        ("lsh needs a `dimension`, or descriptors in `training`", {"dimension": None}),
+        ("expected either training or dimension, got both", {"training": {"descriptors": [[1]]}}),
         ("at least 1 item", {"dimension": None, "training": {"descriptors": []}}),
         ("row 1 has 1", {"dimension": None, "training": {"descriptors": [[1, 2], [1]]}}),
         ("is nan", {"dimension": None, "training": {"descriptors": [[1, float("nan")]]}}),
@@ -125,7 +125,7 @@ def test_queries(small: TestClient, status: int, message: str, query: Any) -> No
         ),
         ("no method 'xxx", {"method": "x" * 100_000}),
         ("no field of this name", {"x" * 100_000: 1}),
-        ("beside params", {"params": {"n_bits": 9}}),
+        ("next to params", {"params": {"n_bits": 9}}),
         ("center must be true or false", {"params": {"center": "yes"}}),
         ("random_state must be an integer", {"params": {"random_state": None}}),
         ("hidden must be from 1", {"method": "random-net-2", "params": {"hidden": 10**9}}),
@@ -164,7 +164,7 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
         (422, "shape (n, d) with n and d > 0", npy(X[0], IDS)),
         (422, "ids must have shape (n,)", npy(X, IDS[:, None])),
         (422, "dimension 4, got 3", npy(X[:, :3], IDS)),
-        (422, "expected 2 ids", npy(X, IDS[:1])),
+        (422, "expected one id per descriptor (2)", npy(X, IDS[:1])),
         (422, "'x' occurs twice", npy(X, np.array(["x", "x"]))),
         (422, "row 1, column 2 is nan", npy(np.where(np.arange(8).reshape(2, 4) == 6, np.nan, X), IDS)),
         (422, "expected 2 labels", npy(X, IDS, np.arange(3))),
@@ -199,8 +199,8 @@ def test_k_beside_npy(small: TestClient, k: str) -> None:
 
 def test_parameters_of_the_url_that_are_not_read(small: TestClient) -> None:
     url = "/v1/collections/c/query"
-    check(small.post(f"{url}?kk=3", content=npy(X), headers=NPY), 422, "kk cannot stand in the URL")
-    check(small.post(f"{url}?k=3", json={"ids": ["a"]}), 422, "it stands in the body")
+    check(small.post(f"{url}?kk=3", content=npy(X), headers=NPY), 422, "unknown URL parameters: kk")
+    check(small.post(f"{url}?k=3", json={"ids": ["a"]}), 422, "not in the URL")
 
 
 def test_methods_that_do_nothing(small: TestClient) -> None:
@@ -241,7 +241,7 @@ def test_unknown_encoders(small: TestClient) -> None:
 
 
 def test_names_that_are_taken(small: TestClient) -> None:
-    check(small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "encoder 'e' already")
+    check(small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "already an encoder 'e'")
     check(small.post("/v1/collections", json={"name": "c", "encoder": "e"}), 409, "'c' already")
 
 
@@ -278,7 +278,7 @@ def test_a_million_errors_are_one(small: TestClient) -> None:
 def test_an_encoder_beyond_the_limit(small: TestClient) -> None:
     new = {"name": "x", "method": "random-net-2", "n_bits": 4096, "dimension": 16384}
     answer = small.post("/v1/encoders", json=new | {"params": {"hidden": 8192}})
-    check(answer, 413, "at most 16,777,216 learned values here, this one 167,784,448")
+    check(answer, 413, "at most 16,777,216 learned values; this one would have 167,784,448")
 
 
 def test_other_content_types(small: TestClient) -> None:
@@ -340,7 +340,7 @@ def test_an_error_of_ours_shows_no_trace(
         raise RuntimeError("a secret of the inside")
 
     with monkeypatch.context() as patched:
-        patched.setattr("app.service.service.Service.query", fail)
+        patched.setattr("app.service.queries.Searches.search", fail)
         answer = small.post("/v1/collections/c/query", json={"ids": ["a"]})
     check(answer, 500, "its log says why")
     assert "secret" not in answer.text

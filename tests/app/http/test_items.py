@@ -145,7 +145,7 @@ def test_filters_pages_and_proofs(small: TestClient) -> None:
     assert [near["score"] for near in scored] == sorted(near["score"] for near in scored)
     by_ids = small.post(f"{URL}/query", json={"ids": ["a"], "k": 1, "rerank": 3})
     assert by_ids.status_code == 422
-    assert "those of the queries in place of ids" in by_ids.json()["detail"]
+    assert "give the descriptors of the queries instead of ids" in by_ids.json()["detail"]
 
 
 def test_descriptors_that_are_kept_rerank_and_are_encoded_anew(client: TestClient) -> None:

@@ -26,8 +26,9 @@ from tests.app.http.test_access import Client, serve  # noqa: F401
 from tests.app.http.test_serving import Process
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 NONE = "\N{EN DASH}"
 VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "benchmark")
 

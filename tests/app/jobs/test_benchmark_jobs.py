@@ -13,7 +13,7 @@ from app.benchmark.measure import rows
 from app.benchmark.report.render import render
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
-from app.datasets.formats import load_dataset
+from app.datasets.catalog import load_dataset
 from app.service.settings import Settings
 from tests.app.jobs.waiting import ended
 

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from app.benchmark.measure import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from app.service.service import Service
 from hashing import Hasher, make_hasher
 from index import Collection, Database, Replaced, Store
@@ -90,9 +90,9 @@ def test_a_benchmark_of_a_collection_is_one_of_what_was_put_in(kept: TestClient)
 @pytest.mark.parametrize(
     ("message", "collection", "labels"),
     [
-        ("collection 'c' keeps no descriptors", {"keep_descriptors": False}, True),
-        ("collection 'c' holds no items", None, True),
-        ("has no labels to judge by", {}, False),
+        ("collection 'c' keeps codes only, no descriptors", {"keep_descriptors": False}, True),
+        ("collection 'c' is empty", None, True),
+        ("has no labels, which a benchmark needs", {}, False),
     ],
 )
 def test_a_collection_that_does_not_do_is_said_at_once(
@@ -153,7 +153,7 @@ def test_a_collection_serves_and_takes_writes_while_it_is_encoded_anew(
     job = kept.post(f"{URL}/reencode", json={"encoder": "f"}).json()["id"]
     assert held.begun.wait(30)
     twice = kept.post(f"{URL}/reencode", json={"encoder": "f"})
-    assert (twice.status_code, "anew already" in twice.text) == (409, True)
+    assert (twice.status_code, "being re-encoded already" in twice.text) == (409, True)
     assert kept.delete("/v1/encoders/f").status_code == 409
     assert kept.get(URL).json()["encoder"] == "e"
     near = kept.post(f"{URL}/query", json={"ids": [ids[3]], "k": 1}).json()["results"][0]
@@ -180,12 +180,12 @@ def test_who_asks_while_it_changes_over_is_answered(
     """A request that began with the codes of before is made again with those of after."""
     X, y, ids = data()
     service = service_of(kept)
-    old = service.store.get("c")
+    old = service.collections.get("c")
     done: list[str] = []
 
     def change_over() -> None:
         if not done:
-            done.append(service.reencode("c", "f"))
+            done.append(service.collections.reencode("c", "f"))
             ended(kept, done[0])
 
     search = Collection.search

@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.datasets.formats import read_digits
+from app.datasets.digits import read_digits
 from app.main import create_app
 from app.service.settings import Settings
 
@@ -59,7 +59,7 @@ def test_a_start_that_was_cut_off_is_gone_on_with(
 ) -> None:
     settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
     with monkeypatch.context() as patched:
-        patched.setattr("app.service.service.Service.upsert", lambda *_: 1 / 0)
+        patched.setattr("app.service.collections.Collections.upsert", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError), TestClient(create_app(settings)):
             pass
     with TestClient(create_app(settings)) as client:

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from app.benchmark.metrics import mean_average_precision
 from app.benchmark.splits import Protocol, split
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.base import NotFinite
 from hashing.gist import Gist
@@ -355,7 +355,7 @@ def test_without_torch_it_encodes_and_says_what_training_needs(method: str, tmp_
     assert out[0] == fitted.encode(np.eye(6)).tobytes().hex()
     assert out[1].startswith(f"{method} is trained with torch, which cannot be imported")
     assert "make train-deps" in out[1]
-    assert "pip install 'bitcell[train]'" in out[1]
+    assert "pip install '.[train]'" in out[1]
 
 
 @pytest.mark.parametrize("method", METHODS)

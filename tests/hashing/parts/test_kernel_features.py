@@ -12,7 +12,7 @@ from threadpoolctl import threadpool_info, threadpool_limits
 
 from app.benchmark.metrics import mean_average_precision
 from app.benchmark.splits import Protocol, split
-from app.datasets.formats import Dataset
+from app.datasets.dataset import Dataset
 from hashing import InvalidInput, make_hasher
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.kernel_features import class_sums

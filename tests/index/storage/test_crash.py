@@ -196,7 +196,7 @@ def test_a_full_tmpfs(tmp_path: Path) -> None:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no tmpfs can be mounted here")
+        pytest.skip("crash: run as root, where a tmpfs can be mounted")
     ballast = folder / "ballast"
     try:
         writes_stop_and_go_on(

@@ -1,0 +1,75 @@
+"""`bitcell benchmark`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.options import (
+    DatasetOption,
+    MirrorOption,
+    SeedOption,
+    check_output,
+    integers,
+    load_settings,
+    split,
+)
+
+
+def benchmark(
+    dataset: DatasetOption,
+    methods: Annotated[
+        str,
+        typer.Option(help="Comma-separated methods; `raw` is Euclidean distance, without codes."),
+    ],
+    bits: Annotated[str, typer.Option(help="Comma-separated code lengths.")] = "12,24,48",
+    seed: SeedOption = 0,
+    seeds: Annotated[
+        str | None,
+        typer.Option(help="Comma-separated seeds, in place of --seed: gives mean and spread."),
+    ] = None,
+    protocol: Annotated[
+        str, typer.Option(help="`retrieval-59k` or `unseen-classes`.")
+    ] = "retrieval-59k",
+    queries: Annotated[int, typer.Option(help="Queries per class.")] = 100,
+    labels: Annotated[int, typer.Option(help="Labelled items per class in the database.")] = 200,
+    mirror: MirrorOption = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", help="Write the result to this .json file.")
+    ] = None,
+    report: Annotated[
+        Path | None,
+        typer.Option(help="Write a report with plots and pictures to this .html file."),
+    ] = None,
+) -> None:
+    """Measure methods at several code lengths: precision, recall, times."""
+    import json
+
+    from app.benchmark.measure import rows
+    from app.benchmark.splits import Protocol
+    from app.cli.benchmark_output import print_result, run_with_progress
+    from app.datasets.catalog import load_dataset
+    from hashing.atomic_file import replacing
+
+    table = rows(split(methods), integers("--bits", bits))
+    checked_protocol = Protocol(protocol, queries, labels)
+    all_seeds = [seed] if seeds is None else integers("--seeds", seeds)
+    if json_file is not None:
+        check_output(json_file, ".json")
+    if report is not None:
+        check_output(report, ".html")
+    loaded = load_dataset(dataset, load_settings().data_dir, images=report is not None)
+    if mirror is not None:
+        loaded = loaded.with_mirror(mirror)
+    result = run_with_progress(loaded, table, checked_protocol, all_seeds)
+    print_result(result)
+    if json_file is not None:
+        with replacing(json_file) as file:
+            file.write((json.dumps(result, indent=2) + "\n").encode())
+    if report is not None:
+        from app.benchmark.report.render import render
+
+        with replacing(report) as file:
+            file.write(render(result, loaded).encode())

@@ -1,0 +1,67 @@
+"""`bitcell train` and `bitcell encode`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.options import (
+    DatasetOption,
+    MirrorOption,
+    SeedOption,
+    check_output,
+    load_settings,
+)
+
+
+def train(
+    dataset: DatasetOption,
+    method: Annotated[str, typer.Option(help="Hashing method, such as `lsh`.")],
+    bits: Annotated[int, typer.Option(help="Code length in bits.")],
+    out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
+    seed: SeedOption = 0,
+    mirror: MirrorOption = None,
+) -> None:
+    """Fit an encoder on a dataset and write it to a file."""
+    from app.cli.benchmark_output import progress_bar
+    from app.datasets.catalog import load_dataset
+    from hashing import make_hasher
+    from hashing.progress import followed
+
+    check_output(out, ".safetensors")
+    make_hasher(method, n_bits=bits, random_state=seed).check_parameters()
+    loaded = load_dataset(dataset, load_settings().data_dir)
+    if mirror is not None:
+        loaded = loaded.with_mirror(mirror)
+    hasher = make_hasher(method, n_bits=bits, random_state=seed, **loaded.parameters(method))
+    with progress_bar(1) as progress, followed(progress):
+        progress(0, 1, f"{method} learns from {len(loaded):,} descriptors")
+        hasher.fit(loaded.descriptors, loaded.labels)
+    hasher.save(out)
+    typer.echo(f"{out}: {hasher.fingerprint}")
+
+
+def encode(
+    encoder: Annotated[Path, typer.Argument(help="An encoder that `bitcell train` wrote.")],
+    descriptors: Annotated[Path, typer.Argument(help="An .npy file of shape (n, d).")],
+    out: Annotated[Path, typer.Option(help="The .npy file to write: packed codes, uint8.")],
+) -> None:
+    """Encode descriptors into packed codes."""
+    import numpy as np
+
+    from app.http import npy
+    from hashing import load_hasher
+    from hashing.atomic_file import replacing
+
+    check_output(out, ".npy")
+    hasher = load_hasher(encoder)
+    try:
+        (matrix,) = npy.read_arrays(descriptors.read_bytes(), npy.DESCRIPTORS)
+        codes = hasher.encode(matrix)
+    except ValueError as error:
+        raise ValueError(f"{descriptors}: {error}") from None
+    with replacing(out) as file:
+        np.save(file, codes)
+    typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")

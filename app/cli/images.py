@@ -1,0 +1,40 @@
+"""`bitcell gist`: a dataset from image files."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from app.cli.options import check_output
+
+
+def gist(
+    images: Annotated[list[Path], typer.Argument(help="Image files.")],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
+) -> None:
+    """Describe images with GIST and write a dataset.
+
+    Ids are the paths of the files; labels are -1 (none).
+    """
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
+
+    from app.service.images import describe_file, gist
+    from hashing.atomic_file import replacing
+
+    check_output(out, ".npz")
+    console = Console(stderr=True)
+    paths = track(images, "describing", console=console, transient=True)
+    descriptors = np.array([describe_file(path) for path in paths])
+    with replacing(out) as file:
+        np.savez(
+            file,
+            descriptors=descriptors,
+            labels=np.full(len(images), -1),
+            ids=np.array([str(path) for path in images]),
+            mirror=gist().mirror,
+        )
+    typer.echo(f"{out}: {len(images)} descriptors of dimension {gist().dimension}")

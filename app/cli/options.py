@@ -1,0 +1,77 @@
+"""What the commands share: options, settings, and checks of what the user typed."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+if TYPE_CHECKING:
+    from app.service.settings import Settings
+
+DatasetOption = Annotated[
+    str,
+    typer.Option(help="`digits`, a fetched dataset such as `cifar10`, or the path of an .npz."),
+]
+MirrorOption = Annotated[
+    str | None,
+    typer.Option(
+        help="`gist` if the descriptors are GIST: nets then also learn from the mirror images."
+    ),
+]
+SeedOption = Annotated[int, typer.Option(help="Seed of the random generator.")]
+
+
+def load_settings(**options: Any) -> Settings:
+    """Return the settings from the environment, overridden by the options that are not None.
+
+    Raises
+    ------
+    ValueError
+        A setting or an option is invalid, or a `BITCELL_*` variable is not a setting.
+    """
+    from pydantic import ValidationError
+
+    from app.service.settings import PREFIX, Settings, known_variables, unknown_variables
+
+    given = {name: value for name, value in options.items() if value is not None}
+    try:
+        settings = Settings(**given)
+    except ValidationError as error:
+        first = error.errors()[0]
+        field = str(first["loc"][0])
+        name = f"--{field}" if field in given else PREFIX + field.upper()
+        raise ValueError(f"{name}: {first['msg']}; got {first['input']!r}") from None
+    if unknown := unknown_variables():
+        names = ", ".join(known_variables())
+        raise ValueError(f"{', '.join(unknown)}: there is no such setting; there are {names}")
+    return settings
+
+
+def check_data(data_dir: Path) -> None:
+    """Raise ValueError if the data directory holds no data, so that nothing is created there."""
+    if not (data_dir / "bitcell.db").is_file():
+        raise ValueError(f"{data_dir} holds no data: is BITCELL_DATA_DIR set?")
+
+
+def split(text: str) -> list[str]:
+    """Split a comma-separated list; spaces around entries and empty entries are dropped."""
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def integers(option: str, text: str) -> list[int]:
+    """Split a comma-separated list of integers; ValueError, naming the option, for others."""
+    try:
+        return [int(part) for part in split(text)]
+    except ValueError:
+        raise ValueError(f"{option} takes whole numbers, got {text!r}") from None
+
+
+def check_output(path: Path, suffix: str) -> Path:
+    """Return the path of an output file; ValueError, before any work, if it cannot be written."""
+    if path.suffix != suffix:
+        raise ValueError(f"expected a file name that ends in {suffix}, got {path}")
+    if not path.parent.is_dir():
+        raise ValueError(f"there is no folder {path.parent}")
+    return path

@@ -1,0 +1,50 @@
+"""Datasets by name: the built-in one, those in the data directory, and files by path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.datasets.dataset import Dataset
+from app.datasets.digits import load_digits
+from app.datasets.npz import read_npz
+
+
+class UnknownDataset(ValueError):
+    """There is no dataset of that name, or no file at that path."""
+
+
+def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = False) -> Dataset:
+    """Load a dataset by name, or from a path that ends in `.npz`.
+
+    Parameters
+    ----------
+    name : str
+        `digits`; or X, for the file `datasets/X.npz` in the data directory; or a path to a file.
+    data_dir : Path, optional
+        The data directory.
+    images : bool
+        Whether to load the images too, if there are any. The digits always have theirs.
+
+    Raises
+    ------
+    UnknownDataset
+    BadDataset
+    """
+    if name.endswith(".npz"):
+        path = Path(name)
+        if not path.is_file():
+            raise UnknownDataset(f"there is no file {name}")
+        return read_npz(path, path.stem, images=images)
+    if name == "digits":
+        return load_digits()
+    known = known_datasets(data_dir)
+    if name not in known:
+        hint = ": fetch it with `bitcell data cifar10`" if name == "cifar10" else ""
+        raise UnknownDataset(f"there is no dataset {name!r}{hint}; there are {', '.join(known)}")
+    return read_npz(known[name], name, images=images)
+
+
+def known_datasets(data_dir: Path | None) -> dict[str, Path]:
+    """Map the name of each dataset to its file; the path of the built-in `digits` is empty."""
+    files = sorted((data_dir / "datasets").glob("*.npz")) if data_dir else []
+    return {"digits": Path(), **{path.stem: path for path in files}}

@@ -1,0 +1,70 @@
+"""The dataset type: descriptors with labels, and optionally images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashing import HASHERS
+from hashing.base import parameters
+from hashing.gist import Gist
+
+
+class BadDataset(ValueError):
+    """The data is not a valid dataset. The message says what was expected."""
+
+
+@dataclass(frozen=True)
+class Dataset:
+    """Descriptors with labels.
+
+    Attributes
+    ----------
+    name : str
+    descriptors : (n, d) float32
+    labels : (n,) int64
+        -1 for an item without a label.
+    ids : (n,) str
+    class_names : (c,) str, or None
+        The name of class i.
+    images : (n, h, w, 3) uint8, or None
+    mirror : (d,) intp, or None
+        ``descriptors[:, mirror]`` are the descriptors of the mirror images.
+    """
+
+    name: str
+    descriptors: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    ids: NDArray[np.str_]
+    class_names: NDArray[np.str_] | None = None
+    images: NDArray[np.uint8] | None = None
+    mirror: NDArray[np.intp] | None = None
+
+    def __len__(self) -> int:
+        return len(self.descriptors)
+
+    def parameters(self, method: str) -> dict[str, Any]:
+        """Return the constructor parameters of a method that this dataset determines."""
+        if self.mirror is None or "mirror" not in parameters(HASHERS[method]):
+            return {}
+        return {"mirror": self.mirror.tolist()}
+
+    def with_mirror(self, kind: str) -> Dataset:
+        """Return a copy with the mirror permutation of a kind of descriptor.
+
+        Raises
+        ------
+        BadDataset
+            The kind is not `gist`, or the descriptors do not have the dimension of GIST.
+        """
+        if kind != "gist":
+            raise BadDataset(f"mirror must be `gist`, got {kind!r}")
+        mirror = Gist().mirror
+        if len(mirror) != self.descriptors.shape[1]:
+            raise BadDataset(
+                f"GIST has {len(mirror)} dimensions, {self.name} has {self.descriptors.shape[1]}"
+            )
+        return replace(self, mirror=mirror)

@@ -1,0 +1,57 @@
+from __future__ import annotations
+
+import pickle
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.datasets.dataset import BadDataset
+from app.datasets.npz import read_npz
+
+NPY = b"\x93NUMPY\x01\x00v\x00" + b" " * 118
+GOOD: dict[str, Any] = {"descriptors": np.eye(5, 3), "labels": np.array([0, 0, 1, 1, -1])}
+
+
+def test_without_ids_the_items_are_numbered(tmp_path: Path) -> None:
+    np.savez(tmp_path / "good.npz", **GOOD)
+    dataset = read_npz(tmp_path / "good.npz", "good")
+    assert dataset.ids.tolist() == ["0", "1", "2", "3", "4"]
+    assert (dataset.class_names, dataset.images, dataset.mirror) == (None, None, None)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"descriptors": None}, r"no array 'descriptors'; it has .'labels'."),
+        ({"labels": None}, r"no array 'labels'"),
+        ({"descriptors": np.zeros(5)}, r"got \(5,\)"),
+        ({"descriptors": np.full((5, 3), np.nan)}, "row 0, column 0 is nan"),
+        ({"labels": np.zeros(4, int)}, "expected 5 labels"),
+        ({"labels": np.zeros(5)}, "labels must be integers"),
+        ({"labels": np.array([{}] * 5)}, "plain arrays"),
+        ({"ids": list("abcd")}, "expected 5 ids"),
+        ({"ids": np.zeros(5)}, "ids must be strings or integers, got dtype float64"),
+        ({"ids": list("abcda")}, "got 4 distinct ids for 5 items"),
+        ({"images": np.zeros((5, 4, 4), np.uint8)}, "images must be uint8 of shape"),
+        ({"class_names": ["zero"]}, "each label up to 1"),
+        ({"mirror": [0, 1]}, "a permutation of the 3 dimensions"),
+        ({"mirror": [0, 0, 1]}, "a permutation of the 3 dimensions"),
+        ({"mirror": [0.0, 1.0, 2.0]}, "a permutation of the 3 dimensions"),
+        ({"mirror": [[0, 1, 2]]}, "a permutation of the 3 dimensions"),
+        ({"mirror": 0}, "a permutation of the 3 dimensions"),
+    ],
+)
+def test_bad_arrays_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
+    arrays = {key: value for key, value in (GOOD | change).items() if value is not None}
+    np.savez(tmp_path / "bad.npz", **arrays)
+    with pytest.raises(BadDataset, match=message):
+        read_npz(tmp_path / "bad.npz", "bad", images=True)
+
+
+@pytest.mark.parametrize("data", [b"", b"not a zip", pickle.dumps([1]), b"PK\x03\x04broken", NPY])
+def test_files_of_other_formats_are_refused(data: bytes, tmp_path: Path) -> None:
+    (tmp_path / "bad.npz").write_bytes(data)
+    with pytest.raises(BadDataset, match="is not an npz file of plain arrays"):
+        read_npz(tmp_path / "bad.npz", "bad")
