@@ -241,12 +241,6 @@ class Collection:
             near = found(view, answers, scores, options.page, record)
             return with_codes(view, answers, options.page, codes, near) if options.codes else near
 
-    def reranks_by_descriptors(self, options: SearchOptions) -> bool:
-        """Return whether reranking takes the descriptors of the queries, or else projections."""
-        if options.rerank_by is None:
-            return self._state.keep_descriptors
-        return options.rerank_by == "descriptors"
-
     def _rerank(
         self,
         view: View,
@@ -256,7 +250,8 @@ class Collection:
         projections: ArrayLike | None,
     ) -> Scored:
         state = self._state
-        if self.reranks_by_descriptors(options):
+        by = options.rerank_by or ("descriptors" if state.keep_descriptors else "bits")
+        if by == "descriptors":
             state.check_keeps_descriptors()
             if descriptors is None:
                 raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
