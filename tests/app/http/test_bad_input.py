@@ -205,9 +205,22 @@ def test_parameters_of_the_url_that_are_not_read(small: TestClient) -> None:
     check(small.post(f"{url}?k=3", json={"ids": ["a"]}), 422, "not in the URL")
 
 
-def test_methods_that_do_nothing(small: TestClient) -> None:
-    answer = small.post("/v1/collections/c/items", json={"items": [ITEM]})
-    check(answer, 405, "POST does nothing at /v1/collections/c/items; PUT does")
+@pytest.mark.parametrize(
+    ("method", "path", "allowed"),
+    [
+        ("POST", "/healthz", "GET"),
+        ("POST", "/v1/collections/c/items", "GET, PUT"),
+        ("PATCH", "/v1/encoders", "GET, POST"),
+        ("POST", "/v1/encoders/e", "DELETE, GET, PUT"),
+        ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, POST"),
+    ],
+)
+def test_a_method_that_is_not_allowed_names_those_that_are(
+    small: TestClient, method: str, path: str, allowed: str
+) -> None:
+    answer = small.request(method, path, json={"items": [ITEM]})
+    check(answer, 405, f"Method not allowed; use {allowed}.")
+    assert answer.headers["allow"] == allowed
 
 
 @pytest.mark.parametrize(
@@ -220,8 +233,8 @@ def test_methods_that_do_nothing(small: TestClient) -> None:
         ("GET", "/v1/collections/c/items/nobody", "no item 'nobody'"),
         ("DELETE", "/v1/collections/c/items/nobody", "no item 'nobody'"),
         ("GET", "/v1/benchmarks/nobody", "no benchmark 'nobody'"),
-        ("GET", "/v1/nothing", "nothing at /v1/nothing"),
-        ("GET", "/v1/collections/../../etc/passwd", "nothing at"),
+        ("GET", "/v1/nothing", "no path /v1/nothing"),
+        ("GET", "/v1/collections/../../etc/passwd", "no path"),
     ],
 )
 def test_unknown_names(small: TestClient, method: str, url: str, message: str) -> None:
