@@ -19,7 +19,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
-from app.http.middleware.access import PAGE
+from app.http.middleware.access import PAGE_FILES
 from app.http.routes.home import POLICY
 from app.service.keys import READ, Keys
 from tests.app.http.test_access import Client, serve  # noqa: F401
@@ -52,7 +52,7 @@ def test_it_needs_no_key_and_shows_no_data(serve: Client) -> None:  # noqa: F811
         assert client.get(path).status_code == 200
     assert client.get("/page/main.js%2F..").status_code == 401
     for path in ("/page/main.js/../../v1/collections", "/page/..", "/page/main.js\n"):
-        assert PAGE.fullmatch(path) is None
+        assert PAGE_FILES.fullmatch(path) is None
 
 
 @pytest.fixture(scope="module")
