@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import Collection, Database, Store, maintenance
+from index import Collection, Database, Store, maintenance, reencoding
 from index.memory.rows import Rows
 from index.memory.segment import Segment
 
@@ -62,14 +62,14 @@ def test_a_reencoding_that_cannot_catch_up_ends(store: Store) -> None:
 
     def encode(X: Any) -> Any:
         nonlocal value
-        # Not in the last pass, from which on nothing is repeated.
-        if not store._database._alone:
+        # The first copy and all passes after it, but not the last one, for which writes wait.
+        if value <= 1 + reencoding._MAX_PASSES:
             value += 1
             put(old, ids, value)
         return X.astype(np.uint8)
 
     new = store.reencode("c", encode, 8)
-    assert value > 2
+    assert value == 2 + reencoding._MAX_PASSES
     assert {item.code for item in new.items(0, 600)[0]} == {bytes([value])}
 
 
@@ -83,7 +83,7 @@ def test_close_does_not_wait_for_maintenance_that_hangs(
         started.set()
         released.wait()
 
-    monkeypatch.setattr(Rows, "settle", hang)
+    monkeypatch.setattr(Rows, "build_segment", hang)
     store = Store(database)
     store.create("c", 8)
     try:
@@ -116,7 +116,7 @@ def test_close_stops_maintenance_between_its_steps(
     store.close()
     assert prepared == []
     assert not store._maintenance._thread.is_alive()
-    assert not collection._state.rows._segment.settled
+    assert not collection._state.rows._segment.is_prepared
 
 
 def test_a_build_that_is_given_up_changes_nothing(store: Store) -> None:
@@ -138,9 +138,9 @@ def test_a_build_that_is_given_up_changes_nothing(store: Store) -> None:
 
     before = rows._segment
     with pytest.raises(GivenUp):
-        rows.settle(collection._state.database.exclusive(), give_up_at_the_last)
+        rows.build_segment(collection._state.database.exclusive(), give_up_at_the_last)
     assert rows._segment is before
     assert [item.id for item in collection.items(0, 9)[0]] == ["a", "b"]
-    rows.settle(collection._state.database.exclusive())
+    rows.build_segment(collection._state.database.exclusive())
     assert rows._segment is not before
     assert [item.id for item in collection.items(0, 9)[0]] == ["a", "b"]

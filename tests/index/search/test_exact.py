@@ -140,20 +140,20 @@ def tables_wherever_possible(patch: pytest.MonkeyPatch) -> None:
     for name, value in (("SMALLEST", 1), ("SCAN", 1e5), ("STEP", 0)):
         patch.setattr(cost_model, name, value)
     patch.setattr(rows, "_SMALLEST_TAIL", 10)
-    patch.setattr(exact, "_AT_ONCE", 16)
+    patch.setattr(exact, "_BLOCK", 16)
 
 
 def live(seed: int, n_bits: int, size: int, steps: int, *, tables: bool = False) -> tuple[int, int]:
     """Live a life in which every answer is the oracle's: most items, answers by tables."""
     by_tables: list[int] = []
 
-    class Counted(exact._Probe):
+    class Counted(exact._Lookup):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            by_tables.append(len(self.radius) - len(self.rest))
+            by_tables.append(len(self.covered) - len(self.given_up))
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(exact, "_Probe", Counted)
+        patch.setattr(exact, "_Lookup", Counted)
         if tables:
             tables_wherever_possible(patch)
         life = Life(Path(folder) / "bitcell.db", seed, n_bits, size)
