@@ -11,8 +11,8 @@ from bitcodes import Codes, to_words
 from index.errors import InvalidItems
 from index.memory.view import View
 from index.search.exact import search
-from index.search.rerank import Scored, by_bits, by_descriptor
-from index.search.results import describe, found, with_codes
+from index.search.rerank import Scored, by_bits, by_descriptors
+from index.search.results import as_found, describe, with_codes
 from index.state import State
 from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
@@ -238,8 +238,10 @@ class Collection:
             if options.rerank is not None:
                 answers, scores = self._rerank(view, answers, options, descriptors, projections)
             record = state.record if options.payloads else None
-            near = found(view, answers, scores, options.page, record)
-            return with_codes(view, answers, options.page, codes, near) if options.codes else near
+            found = as_found(view, answers, scores, options.page, record)
+            if options.codes:
+                found = with_codes(view, answers, options.page, codes, found)
+            return found
 
     def _rerank(
         self,
@@ -255,7 +257,7 @@ class Collection:
             state.check_keeps_descriptors()
             if descriptors is None:
                 raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
-            return by_descriptor(view, answers, descriptors, state.dimension, state.record)
+            return by_descriptors(view, answers, descriptors, state.dimension, state.record)
         if projections is None:
             raise InvalidItems("reranking by bits takes the projections of the queries")
         return by_bits(view, answers, projections, state.n_bits)

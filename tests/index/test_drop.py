@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ import pytest
 from index import Collection, Database, NotFound, Replaced, SearchOptions, Store
 from index.maintenance import Maintenance
 from index.storage import catalog
+from tests.index.conftest import opened
 
 TABLES = ("collections", "parts", "deaths", "payloads", "descriptors")
 CODES = np.arange(200, dtype=np.uint8)[:, None]
@@ -118,15 +118,6 @@ def test_a_crash_in_a_drop_leaves_nothing_visible(
         ((new_key,),) = database.read("SELECT key FROM collections")
         assert new_key != key
         assert rows_of(database) == {table: {new_key} for table in TABLES}
-
-
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[Database, Store]]:
-    database = Database(path)
-    store = Store(database)
-    yield database, store
-    store.close()
-    database.close()
 
 
 def reencode(store: Store) -> None:
