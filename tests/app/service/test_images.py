@@ -74,7 +74,7 @@ def test_the_exif_orientation_is_applied(client: TestClient) -> None:
 
 @pytest.fixture
 def pictures(client: TestClient) -> TestClient:
-    """A client of a service with a collection `p` of twelve images and a collection `c` of others."""
+    """A client of a service with collections `p`, of twelve images, and `c`, of others."""
     for name, dimension in (("p", 384), ("c", 4)):
         new = {"name": name, "method": "lsh", "n_bits": 64, "dimension": dimension}
         assert client.post("/v1/encoders", json=new).status_code == 201
