@@ -1,1 +1,1 @@
-"""Measurements with floors; `python -m bench` runs them all."""
+"""Benchmarks of speed and memory: `python -m bench` runs those with a floor or a ceiling."""

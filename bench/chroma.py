@@ -1,13 +1,13 @@
-"""The service beside Chroma, both over HTTP, in one run on one machine.
+"""Compare the service with Chroma, both over HTTP, in one run on one machine.
 
-Chroma goes into an environment of its own, which has nothing to do with the project's:
+Install Chroma into an environment of its own:
 
     python3 -m venv /tmp/chroma && /tmp/chroma/bin/pip install chromadb
     .venv/bin/python -m bench.chroma --chroma /tmp/chroma/bin [--data cifar10.npz] [--items 60000]
 
 Both get the same descriptors and the same queries. Chroma keeps float32 and searches its default
-graph (HNSW), approximately; Bitcell keeps 48-bit codes and finds the nearest of those exactly: the
-two answer different questions, and what is compared is how long a client waits.
+graph (HNSW) approximately; Bitcell keeps 48-bit codes and finds the exact nearest codes. The two
+answer different questions: the comparison is of how long a client waits.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,13 +32,17 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from bench.latency import Serving, in_turn, npy
+from bench.measuring import in_turn, seconds
+from bench.service import ServiceProcess, npy
 from bitcell_client import Client
 
 SINGLE, BATCH, CLIENTS, BATCHES = 300, 1000, 8, 3
 CHROMA_BATCH = 1000
-"""Descriptors in one request to Chroma, as JSON has them."""
+"""Descriptors in one request to Chroma, which takes JSON."""
 BITS, K = 48, 10
+INGEST = "ingest, items per second"
+INGEST_FLOOR = 20
+"""Bitcell must ingest at least this many times as fast."""
 
 
 class Chroma:
@@ -58,8 +63,8 @@ class Chroma:
         self.http = httpx2.Client(base_url=base, timeout=600)
         self.path = ""
 
-    def make(self) -> None:
-        """Wait until it answers, and make the collection."""
+    def create_collection(self) -> None:
+        """Wait until Chroma answers, and create the collection."""
         while True:
             try:
                 if self.http.get("/heartbeat").status_code == 200:
@@ -73,7 +78,7 @@ class Chroma:
         self.path = f"{root}/{self.post(root, new)['id']}"
 
     def post(self, path: str, body: Any) -> Any:
-        """The answer to JSON."""
+        """Send JSON, encoded or not, and return the answer's JSON."""
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         answer = self.http.post(path, content=content, headers={"Content-Type": "application/json"})
         if answer.status_code >= 400:
@@ -81,105 +86,130 @@ class Chroma:
         return answer.json()
 
     def load(self, X: NDArray[np.float32]) -> None:
-        """Put all descriptors in."""
+        """Add all descriptors."""
         for start in range(0, len(X), CHROMA_BATCH):
             part = X[start : start + CHROMA_BATCH]
             ids = [f"item-{i:05d}" for i in range(start, start + len(part))]
             self.post(f"{self.path}/add", {"ids": ids, "embeddings": part.tolist()})
 
-    def body(self, queries: NDArray[np.float32]) -> bytes:
-        """A query, ready to be sent."""
-        asked = {"query_embeddings": queries.tolist(), "n_results": K, "include": ["distances"]}
-        return json.dumps(asked).encode()
+    def query(self, body: bytes) -> Any:
+        """Send a query that `query_body` encoded."""
+        return self.post(f"{self.path}/query", body)
 
     def stop(self) -> None:
-        """End it."""
+        """Stop Chroma and wait for its end."""
         self.http.close()
         self.process.terminate()
         self.process.wait()
 
 
-def rate(ask: Callable[[int], Any], count: int) -> float:
-    """Calls a second of several clients at a time."""
+def query_body(queries: NDArray[np.float32]) -> bytes:
+    """Encode queries for Chroma."""
+    body = {"query_embeddings": queries.tolist(), "n_results": K, "include": ["distances"]}
+    return json.dumps(body).encode()
+
+
+class Bitcell:
+    """`bitcell serve` with one collection of `lsh` codes."""
+
+    def __init__(self, folder: Path) -> None:
+        folder.mkdir()
+        self.process = ServiceProcess(folder)
+        self.client = Client(self.process.url)
+
+    def create_collection(self, X: NDArray[np.float32]) -> None:
+        """Create the encoder, from some of the descriptors, and the collection."""
+        self.client.create_encoder("e", "lsh", BITS, descriptors=X[:1000])
+        self.client.create_collection("c", "e")
+
+    def load(self, X: NDArray[np.float32]) -> None:
+        """Put in all descriptors."""
+        self.client.load("c", [f"item-{i:05d}" for i in range(len(X))], X)
+
+    def query(self, body: bytes) -> None:
+        """Send queries encoded as npy; the answer is not decoded."""
+        path, headers = f"/v1/collections/c/query?k={K}", {"Content-Type": "application/x-npy"}
+        self.client._http.post(path, content=body, headers=headers).raise_for_status()
+
+    def stop(self) -> None:
+        """Stop the service and wait for its end."""
+        self.client.close()
+        self.process.stop()
+
+
+def rate(query: Callable[[int], Any], count: int) -> float:
+    """Return the calls per second of several concurrent clients."""
     with ThreadPoolExecutor(CLIENTS) as clients:
-        start = time.perf_counter()
-        list(clients.map(ask, range(count)))
-        return count / (time.perf_counter() - start)
+        return count / seconds(lambda: list(clients.map(query, range(count))))
 
 
-def measure(commands: Path, X: NDArray[np.float32], queries: NDArray[np.float32]) -> dict[str, Any]:
-    """Of each figure the one of Bitcell and the one of Chroma."""
-    with tempfile.TemporaryDirectory() as name:
+def measure(
+    commands: Path, X: NDArray[np.float32], queries: NDArray[np.float32]
+) -> dict[str, tuple[float, float]]:
+    """Return each figure for Bitcell and for Chroma."""
+    with tempfile.TemporaryDirectory() as name, ExitStack() as running:
         folder = Path(name)
-        (folder / "bitcell").mkdir()
-        with ExitStack() as running:
-            serving = Serving(folder / "bitcell")
-            running.callback(serving.stop)
-            bitcell = running.enter_context(Client(serving.url))
-            chroma = Chroma(commands, folder)
-            running.callback(chroma.stop)
-            chroma.make()
-            bitcell.create_encoder("e", "lsh", BITS, descriptors=X[:1000])
-            bitcell.create_collection("c", "e")
-            ids = [f"item-{i:05d}" for i in range(len(X))]
-            start = time.perf_counter()
-            bitcell.load("c", ids, X)
-            ours = len(X) / (time.perf_counter() - start)
-            start = time.perf_counter()
-            chroma.load(X)
-            theirs = len(X) / (time.perf_counter() - start)
-            found: dict[str, Any] = {"ingest, items a second": (ours, theirs)}
+        bitcell = Bitcell(folder / "bitcell")
+        running.callback(bitcell.stop)
+        chroma = Chroma(commands, folder)
+        running.callback(chroma.stop)
+        bitcell.create_collection(X)
+        chroma.create_collection()
+        ingest_seconds = [seconds(partial(system.load, X)) for system in (bitcell, chroma)]
+        return {
+            INGEST: (len(X) / ingest_seconds[0], len(X) / ingest_seconds[1]),
+            **_query_figures(bitcell, chroma, queries),
+        }
 
-            path, npys = f"/v1/collections/c/query?k={K}", [npy(query[None]) for query in queries]
-            jsons = [chroma.body(query[None]) for query in queries]
-            headers = {"Content-Type": "application/x-npy"}
 
-            def ask(i: int) -> None:
-                content = npys[i % len(npys)]
-                bitcell._http.post(path, content=content, headers=headers).raise_for_status()
-
-            def ask_chroma(i: int) -> None:
-                chroma.post(f"{chroma.path}/query", jsons[i % len(jsons)])
-
-            both = 1000 * np.median(in_turn([ask, ask_chroma], SINGLE), axis=0)
-            found["one query, median ms"] = tuple(both.tolist())
-            found[f"{CLIENTS} clients, queries a second"] = (
-                rate(ask, SINGLE * 4),
-                rate(ask_chroma, SINGLE * 4),
-            )
-            batch, batch_json = npy(queries), chroma.body(queries)
-            calls = [
-                lambda i: bitcell._http.post(
-                    path, content=batch, headers=headers
-                ).raise_for_status(),
-                lambda i: chroma.post(f"{chroma.path}/query", batch_json),
-            ]
-            both = len(queries) / np.median(in_turn(calls, BATCHES), axis=0)
-            found[f"{len(queries):,} queries in a body, queries a second"] = tuple(both.tolist())
-            return found
+def _query_figures(
+    bitcell: Bitcell, chroma: Chroma, queries: NDArray[np.float32]
+) -> dict[str, tuple[float, float]]:
+    bitcell_bodies = [npy(query[None]) for query in queries]
+    chroma_bodies = [query_body(query[None]) for query in queries]
+    single: list[Callable[[int], Any]] = [
+        lambda i: bitcell.query(bitcell_bodies[i % len(queries)]),
+        lambda i: chroma.query(chroma_bodies[i % len(queries)]),
+    ]
+    bitcell_batch, chroma_batch = npy(queries), query_body(queries)
+    batch: list[Callable[[int], Any]] = [
+        lambda _: bitcell.query(bitcell_batch),
+        lambda _: chroma.query(chroma_batch),
+    ]
+    median_ms = (1000 * np.median(in_turn(single, SINGLE), axis=0)).tolist()
+    rates = [rate(query, SINGLE * 4) for query in single]
+    batch_rates = (len(queries) / np.median(in_turn(batch, BATCHES), axis=0)).tolist()
+    return {
+        "one query, median ms": (median_ms[0], median_ms[1]),
+        f"{CLIENTS} clients, queries per second": (rates[0], rates[1]),
+        f"{len(queries):,} queries in one body, queries per second": (
+            batch_rates[0],
+            batch_rates[1],
+        ),
+    }
 
 
 def main() -> int:
-    """Print the table; 1 where ingest is not twenty times Chroma's."""
+    """Print the table; return 1 unless ingest is at least twenty times as fast as Chroma's."""
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("--chroma", type=Path, required=True, help="the folder with `chroma`")
-    parser.add_argument("--data", type=Path, help="an .npz with descriptors; by default random")
+    parser.add_argument("--data", type=Path, help="an .npz with descriptors (default: random)")
     parser.add_argument("--items", type=int, default=60_000)
-    given = parser.parse_args()
+    options = parser.parse_args()
     rng = np.random.default_rng(0)
-    if given.data is None:
-        X = rng.normal(size=(given.items, 384)).astype(np.float32)
+    if options.data is None:
+        X = rng.normal(size=(options.items, 384)).astype(np.float32)
     else:
-        X = np.load(given.data)["descriptors"][: given.items].astype(np.float32)
+        X = np.load(options.data)["descriptors"][: options.items].astype(np.float32)
     queries = X[rng.choice(len(X), min(BATCH, len(X)), replace=False)]
     queries = queries + 0.01 * rng.normal(size=queries.shape).astype(np.float32)
-    found = measure(given.chroma, X, queries)
+    figures = measure(options.chroma, X, queries)
     table = Table(f"{len(X):,} descriptors of {X.shape[1]}", "Bitcell", "Chroma", "ratio")
-    for name, (ours, theirs) in found.items():
-        table.add_row(name, f"{ours:,.4g}", f"{theirs:,.4g}", f"{ours / theirs:.3g}")
+    for name, (bitcell, chroma) in figures.items():
+        table.add_row(name, f"{bitcell:,.4g}", f"{chroma:,.4g}", f"{bitcell / chroma:.3g}")
     Console().print(table)
-    ours, theirs = found["ingest, items a second"]
-    return int(ours < 20 * theirs)
+    bitcell, chroma = figures[INGEST]
+    return int(bitcell < INGEST_FLOOR * chroma)
 
 
 if __name__ == "__main__":

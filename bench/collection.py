@@ -1,4 +1,4 @@
-"""The life of a collection: a million items loaded, started, written to, copied and filtered."""
+"""The life of a collection: loading, start-up, writes, snapshots and filters."""
 
 from __future__ import annotations
 
@@ -16,14 +16,15 @@ from typing import Any
 
 import numpy as np
 
-from bench.index import Codes, K, clustered, seconds, uniform
+from bench.index import Codes, K, clustered, uniform
+from bench.measuring import seconds
 from hashing.atomic_file import atomic_write
 from index import BadSnapshot, Collection, Database, Filter, SearchOptions, Store, snapshot
 
 
 @contextmanager
 def opened(folder: str) -> Iterator[Store]:
-    """A store of its own in a folder."""
+    """Yield the store of a folder, and close it at the end."""
     database = Database(Path(folder) / "bitcell.db")
     store = Store(database)
     try:
@@ -33,32 +34,38 @@ def opened(folder: str) -> Iterator[Store]:
         database.close()
 
 
-def load(store: Store, codes: Codes) -> Collection:
-    """A collection of these codes, its tables built."""
-    collection = store.create("c", 8 * codes.shape[1])
-    for first in range(0, len(codes), 50_000):
-        part = codes[first : first + 50_000]
-        collection.upsert([f"item-{first + i:07d}" for i in range(len(part))], part)
-    store.settle()
+def item_ids(n: int) -> list[str]:
+    """Return n ids, from item-0000000."""
+    return [f"item-{i:07d}" for i in range(n)]
+
+
+def load(store: Store, name: str, codes: Codes, batch: int = 50_000) -> Collection:
+    """Make a collection of codes, in batches; `store.settle` then waits for its tables."""
+    collection = store.create(name, 8 * codes.shape[1])
+    ids = item_ids(len(codes))
+    labels = np.arange(len(codes)) % 10
+    for first in range(0, len(codes), batch):
+        part = slice(first, first + batch)
+        collection.upsert(ids[part], codes[part], labels[part])
     return collection
 
 
-_MILLION = """
-import os, re, sys, time
+# Run in a process of its own: seconds to open a collection, bytes per item, number of items.
+_OPEN_MILLION = """
+import os, sys, time
 from pathlib import Path
 import numpy as np
+from bench.measuring import resident_mb
 from index import Database, SearchOptions, Store
 
-def resident():
-    return int(re.search(r"VmRSS:\\s+(\\d+) kB", Path("/proc/self/status").read_text())[1]) / 1024
-
-path, query = Path(sys.argv[1]), np.zeros((1, 8), np.uint8)
 ten = SearchOptions(10)
+path, query = Path(sys.argv[1]), np.zeros((1, 8), np.uint8)
+# Everything that a first search loads or allocates comes before the measurement.
 other = Store(Database(path.with_name("empty.db")))
 other.create("c", 64).upsert(["a"], query)
 other.get("c").search(query, ten)
 other.settle()
-empty = resident()
+before = resident_mb()
 start = time.perf_counter()
 database = Database(path)
 store = Store(database)
@@ -66,151 +73,63 @@ collection = store.get("c")
 collection.search(query, ten)
 ready = time.perf_counter() - start
 store.settle()
-print(ready, (resident() - empty) * 2**20 / len(collection), len(collection))
+print(ready, (resident_mb() - before) * 2**20 / len(collection), len(collection))
 os._exit(0)
 """
 
 
 def million(n: int = 10**6) -> dict[str, float]:
-    """Bulk load, start-up and memory of a million items; the time of a write among few and many."""
+    """Measure the load, the start-up, the memory and single writes of a million items.
+
+    The `…_factor` figures compare single writes with those to a collection of 10,000 items.
+    """
+    codes, _ = clustered(np.random.default_rng(0), n)
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "bitcell.db"
-        codes, _ = clustered(np.random.default_rng(0), n)
-        ids = [f"item-{i:07d}" for i in range(n)]
-        labels = np.arange(n) % 10
-        database = Database(path)
-        store = Store(database)
-        collection = store.create("c", 64)
-        start = time.perf_counter()
-        for first in range(0, n, 10_000):
-            part = slice(first, first + 10_000)
-            collection.upsert(ids[part], codes[part], labels[part])
-        load = time.perf_counter() - start
-        store.settle()
-        small = store.create("small", 64)
-        small.upsert(ids[:10_000], codes[:10_000])
-        store.settle()
-        many, few = write_times(collection, codes), write_times(small, codes)
-        store.close()
-        database.close()
+        with opened(folder) as store:
+            start = time.perf_counter()
+            large = load(store, "c", codes, batch=10_000)
+            load_seconds = time.perf_counter() - start
+            store.settle()
+            small = load(store, "small", codes[:10_000])
+            store.settle()
+            upsert, delete = write_seconds(large, codes)
+            small_upsert, small_delete = write_seconds(small, codes)
         run = subprocess.run(
-            [sys.executable, "-c", _MILLION, str(path)],
+            [sys.executable, "-c", _OPEN_MILLION, str(Path(folder) / "bitcell.db")],
             capture_output=True,
             text=True,
             check=True,
             env=os.environ | {"PYTHONPATH": str(Path.cwd())},
         )
-        ready, memory, left = map(float, run.stdout.split())
+        ready, bytes_per_item, items = map(float, run.stdout.split())
     return {
-        "items_a_second": n / load,
+        "items_per_second": n / load_seconds,
         "ready_seconds": ready,
-        "bytes_an_item": memory,
-        "items": left,
-        "upsert_ms": 1e3 * many[0],
-        "upsert_factor": many[0] / few[0],
-        "delete_ms": 1e3 * many[1],
-        "delete_factor": many[1] / few[1],
+        "bytes_per_item": bytes_per_item,
+        "items": items,
+        "upsert_ms": 1e3 * upsert,
+        "upsert_factor": upsert / small_upsert,
+        "delete_ms": 1e3 * delete,
+        "delete_factor": delete / small_delete,
     }
 
 
-def write_times(collection: Any, codes: Codes, rounds: int = 300) -> tuple[float, float]:
-    """Median seconds of an upsert of one item, new or not, and of a delete."""
+def write_seconds(collection: Collection, codes: Codes, rounds: int = 300) -> tuple[float, float]:
+    """Return the median seconds of an upsert of one item, every other one new, and of a delete."""
     upserts, deletes = [], []
     for i in range(rounds):
         name = f"item-{i:07d}" if i % 2 else f"new-{i}"
-        upserts.append(seconds(partial(collection.upsert, [name], codes[i : i + 1]), 1))
-        deletes.append(seconds(partial(collection.delete, [name]), 1))
+        upserts.append(seconds(partial(collection.upsert, [name], codes[i : i + 1])))
+        deletes.append(seconds(partial(collection.delete, [name])))
     return float(np.median(upserts)), float(np.median(deletes))
 
 
-_PLACES = np.array([[0] * 8, [255] * 8], np.uint8)
-_MOVING = [f"moving-{i}" for i in range(20)]
-
-
-class Writer(threading.Thread):
-    """Writes without pause until it is told to stop.
-
-    It replaces codes whole batches at a time, and moves `_MOVING` between two places that no other
-    code is near: a batch seen in part would show some in one place and some in the other.
-    """
-
-    def __init__(self, collection: Collection, codes: Codes) -> None:
-        super().__init__()
-        self.collection, self.codes = collection, codes
-        self.stopped = threading.Event()
-        self.rounds = 0
-        self.error: Exception | None = None
-
-    def run(self) -> None:
-        """Write; an error is kept."""
-        try:
-            self._write()
-        except Exception as error:  # noqa: BLE001  Raised by who joins.
-            self.error = error
-
-    def _write(self) -> None:
-        rng = np.random.default_rng(1)
-        while not self.stopped.is_set():
-            turn = self.rounds % 2
-            self.collection.upsert(_MOVING, np.repeat(_PLACES[turn : turn + 1], 20, axis=0))
-            # Far from all queries: complements of codes; they come, are replaced and go.
-            rows = rng.integers(0, len(self.codes), 20)
-            names = [f"far-{i}" for i in rng.choice(5000, 20, replace=False)]
-            self.collection.upsert(names, (~self.codes[rows] | 1).astype(np.uint8))
-            self.collection.delete(names[:5])
-            self.rounds += 1
-
-
-def found(collection: Collection, queries: Codes) -> list[list[tuple[int, str]]]:
-    """Distances and ids."""
+def neighbours(collection: Collection, queries: Codes) -> list[list[tuple[int, str]]]:
+    """Return the distances and ids of the neighbours of each query."""
     answers = collection.search(queries, SearchOptions(K))
     if not all(answer.certificate.exact for answer in answers):
         raise AssertionError("an answer is not exact")
     return [[(near.distance, near.id) for near in answer.neighbours] for answer in answers]
-
-
-def searches(
-    collection: Collection, queries: Codes, right: list[list[tuple[int, str]]], duration: float
-) -> float:
-    """Searches a second, none of them wrong, and no batch seen in part."""
-    done, start = 0, time.perf_counter()
-    while time.perf_counter() - start < duration:
-        at = done % len(queries)
-        (got,) = found(collection, queries[at : at + 1])
-        if got != right[at]:
-            raise AssertionError(f"query {at}: expected {right[at]}, got {got}")
-        if done % 10 == 0:
-            here = collection.search(_PLACES, SearchOptions(len(_MOVING), radius=0))
-            sizes = sorted(sum(near.id in _MOVING for near in one.neighbours) for one in here)
-            if sizes != [0, len(_MOVING)]:
-                raise AssertionError(f"a batch was seen in part: {sizes}")
-        done += 1
-    return done / (time.perf_counter() - start)
-
-
-def beside_writes(seconds_: float = 60.0, n: int = 10**6) -> dict[str, float]:
-    """A search thread, quiet and under continuous writes: its throughput, and no wrong answer."""
-    with tempfile.TemporaryDirectory() as folder, opened(folder) as store:
-        codes, queries = clustered(np.random.default_rng(0), n)
-        collection, queries = load(store, codes), queries[:100]
-        collection.upsert(_MOVING, np.repeat(_PLACES[:1], len(_MOVING), axis=0))
-        right = found(collection, queries)
-        quiet = searches(collection, queries, right, min(10.0, seconds_))
-        writer = Writer(collection, codes)
-        writer.start()
-        try:
-            busy = searches(collection, queries, right, seconds_)
-        finally:
-            writer.stopped.set()
-            writer.join()
-        if writer.error is not None:
-            raise writer.error
-    return {
-        "ratio": busy / quiet,
-        "searches_a_second": busy,
-        "quiet": quiet,
-        "write_rounds_a_second": writer.rounds / seconds_,
-    }
 
 
 def write_snapshot(collection: Collection, path: Path) -> None:
@@ -220,46 +139,54 @@ def write_snapshot(collection: Collection, path: Path) -> None:
 
 
 def snapshots(n: int = 10**6) -> dict[str, float]:
-    """A snapshot of a million items and its restore while queries run; one flipped byte refused."""
+    """Snapshot and restore a million items during queries.
+
+    `refused` is 1 if a snapshot with one flipped byte is refused, else 0.
+    """
     with tempfile.TemporaryDirectory() as folder, opened(folder) as store:
         codes, queries = clustered(np.random.default_rng(0), n)
-        collection, path = load(store, codes), Path(folder) / "c.snapshot"
+        collection, path = load(store, "c", codes), Path(folder) / "c.snapshot"
+        store.settle()
         stopped, searched = threading.Event(), [0]
 
-        def run() -> None:
+        def search() -> None:
             while not stopped.is_set():
                 collection.search(queries[:1], SearchOptions(K))
                 searched[0] += 1
 
-        runner = threading.Thread(target=run)
-        runner.start()
+        searcher = threading.Thread(target=search)
+        searcher.start()
         try:
-            writing = seconds(lambda: write_snapshot(collection, path), 1)
-            reading = seconds(lambda: snapshot.read(store, path, "back"), 1)
+            snapshot_seconds = seconds(lambda: write_snapshot(collection, path))
+            restore_seconds = seconds(lambda: snapshot.read(store, path, "restored"))
         finally:
             stopped.set()
-            runner.join()
-        if found(collection, queries[:50]) != found(store.get("back"), queries[:50]):
-            raise AssertionError("the restored collection answers otherwise")
-        data = bytearray(path.read_bytes())
-        data[len(data) // 2] ^= 1
-        path.write_bytes(data)
-        try:
-            snapshot.read(store, path, "bad")
-        except BadSnapshot:
-            refused = 1.0
-        else:
-            refused = 0.0
+            searcher.join()
+        if neighbours(collection, queries[:50]) != neighbours(store.get("restored"), queries[:50]):
+            raise AssertionError("the restored collection gives other answers")
+        size = path.stat().st_size
+        refused = _refuses_a_flipped_byte(store, path)
     return {
-        "snapshot_seconds": writing,
-        "restore_seconds": reading,
-        "megabytes": len(data) / 1e6,
-        "refused": refused,
+        "snapshot_seconds": snapshot_seconds,
+        "restore_seconds": restore_seconds,
+        "megabytes": size / 1e6,
+        "refused": float(refused),
         "searches_meanwhile": float(searched[0]),
     }
 
 
-# A condition of each kind on fields of a payload.
+def _refuses_a_flipped_byte(store: Store, path: Path) -> bool:
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)
+    try:
+        snapshot.read(store, path, "damaged")
+    except BadSnapshot:
+        return True
+    return False
+
+
+# One condition of each kind on fields of a payload.
 FILTERS: tuple[dict[str, Any], ...] = (
     {"maker.name": "m3"},
     {"maker.name": {"in": ["m1", "m2", "m3"]}},
@@ -271,7 +198,10 @@ FILTERS: tuple[dict[str, Any], ...] = (
 
 
 def filters(n: int = 10**5) -> dict[str, float]:
-    """A query with the slowest of some filters on the payload, against one without."""
+    """Compare the slowest of some filters on the payload with no filter.
+
+    `first_ms` is the first filtered query, which reads the field of all items.
+    """
     with tempfile.TemporaryDirectory() as folder, opened(folder) as store:
         rng = np.random.default_rng(0)
         codes, queries = uniform(rng, n)
@@ -284,15 +214,16 @@ def filters(n: int = 10**5) -> dict[str, float]:
         collection.upsert([f"{i}" for i in range(n)], codes, None, payloads)
         store.settle()
 
-        def ask(condition: dict[str, Any] | None, rounds: int) -> float:
+        def search_seconds(condition: dict[str, Any] | None, rounds: int) -> float:
             options = SearchOptions(K, where=None if condition is None else Filter(condition))
             return seconds(lambda: collection.search(queries[:1], options), rounds)
 
-        first = ask(FILTERS[0], 1)
-        bare, slowest = ask(None, 30), max(ask(condition, 30) for condition in FILTERS)
+        first = search_seconds(FILTERS[0], 1)
+        unfiltered = search_seconds(None, 30)
+        slowest = max(search_seconds(condition, 30) for condition in FILTERS)
     return {
-        "ratio": slowest / bare,
+        "ratio": slowest / unfiltered,
         "filtered_ms": 1e3 * slowest,
-        "unfiltered_ms": 1e3 * bare,
+        "unfiltered_ms": 1e3 * unfiltered,
         "first_ms": 1e3 * first,
     }

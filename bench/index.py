@@ -1,20 +1,21 @@
-"""Exact search against a full pass.
+"""Exact search, against a full scan by Faiss.
 
-`python -m bench.index` prints the growth from 1 to 16 million codes, and with a dataset, an .npz
-with `descriptors` and `labels`, the comparison on trained codes.
+`python -m bench.index` prints the growth from 1 to 16 million codes and, given a dataset (an .npz
+with `descriptors` and `labels`), the comparison on trained codes.
 """
 
 from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
+from bench.measuring import in_turn
 from bitcodes import to_words
 from hashing import make_hasher
 from index.memory.batch import Batch
@@ -30,40 +31,42 @@ Codes = NDArray[np.uint8]
 def clustered(
     rng: np.random.Generator, n: int, n_bits: int = 64, centres: int = 20_000, flip: float = 0.05
 ) -> tuple[Codes, Codes]:
-    """Codes around random centres, each bit flipped with a probability; and queries like them."""
-    middle = rng.integers(0, 2, (centres, n_bits), np.uint8)
+    """Return n codes around random centres, and 1,000 queries drawn like them.
+
+    Each bit of a centre is flipped with probability `flip`.
+    """
+    centre_bits = rng.integers(0, 2, (centres, n_bits), np.uint8)
 
     def draw(n: int) -> Codes:
-        bits = middle[rng.integers(0, centres, n)]
+        bits = centre_bits[rng.integers(0, centres, n)]
         return np.packbits(bits ^ (rng.random(bits.shape, np.float32) < flip), axis=1)
 
     return np.concatenate([draw(min(n, 10**5)) for _ in range(0, n, 10**5)])[:n], draw(QUERIES)
 
 
 def uniform(rng: np.random.Generator, n: int, n_bits: int = 64) -> tuple[Codes, Codes]:
-    """Random codes and queries."""
+    """Return n uniformly random codes, and 1,000 such queries."""
     size = n_bits // 8
-    return rng.integers(0, 256, (n, size), np.uint8), rng.integers(
-        0, 256, (QUERIES, size), np.uint8
-    )
-
-
-def seconds(call: Callable[[], Any], rounds: int = 3) -> float:
-    """The best of some rounds."""
-    best = float("inf")
-    for _ in range(rounds):
-        start = time.perf_counter()
-        call()
-        best = min(best, time.perf_counter() - start)
-    return best
+    codes = rng.integers(0, 256, (n, size), np.uint8)
+    return codes, rng.integers(0, 256, (QUERIES, size), np.uint8)
 
 
 def compare(codes: Codes, queries: Codes, k: int = K, rounds: int = 3) -> dict[str, float]:
-    """Our queries a second against those of Faiss's IndexBinaryFlat, in turn, answers equal."""
-    data, lengths = pack([f"{i:08d}" for i in range(len(codes))])
-    none = np.full(len(codes), -1, np.int64)
+    """Compare the speed with that of Faiss's IndexBinaryFlat.
+
+    Returns
+    -------
+    dict of str to float
+        Among others `ratio`, our queries per second over Faiss's, and `looked`, the codes that a
+        search looks at in the mean.
+
+    Raises
+    ------
+    AssertionError
+        The distances found are not those of Faiss.
+    """
     n_bits = 8 * codes.shape[1]
-    rows = Rows(n_bits, Batch(data, lengths, to_words(codes), none, np.arange(len(codes))))
+    rows = Rows(n_bits, _batch(codes))
     view = rows.view()
     start = time.perf_counter()
     view.segment.prepare()
@@ -71,41 +74,46 @@ def compare(codes: Codes, queries: Codes, k: int = K, rounds: int = 3) -> dict[s
     flat: Any = faiss.IndexBinaryFlat(n_bits)
     flat.add(codes)
     words = to_words(queries)
-    apart, _ = flat.search(queries, k)
+    distances, _ = flat.search(queries, k)
     answers = search(view, words, k, None)
-    for answer, expected in zip(answers, apart, strict=True):
+    for answer, expected in zip(answers, distances, strict=True):
         if not answer.certificate.exact or (answer.distances != expected).any():
             raise AssertionError(f"expected distances {expected}, got {answer.distances}")
-    times = [
-        (
-            seconds(lambda: flat.search(queries, k), 1),
-            seconds(lambda: search(view, words, k, None), 1),
-        )
-        for _ in range(rounds)
-    ]
-    theirs, ours = (min(column) for column in zip(*times, strict=True))
+    times = in_turn(
+        [lambda _: flat.search(queries, k), lambda _: search(view, words, k, None)],
+        rounds,
+        warm_up=0,
+    )
+    faiss_seconds, our_seconds = times.min(axis=0).tolist()
     return {
-        "ratio": theirs / ours,
-        "ms_a_query": 1e3 * ours / len(queries),
-        "faiss_ms_a_query": 1e3 * theirs / len(queries),
+        "ratio": faiss_seconds / our_seconds,
+        "ms_per_query": 1e3 * our_seconds / len(queries),
+        "faiss_ms_per_query": 1e3 * faiss_seconds / len(queries),
         "looked": float(np.mean([answer.certificate.looked for answer in answers])),
-        "bytes_an_item": view.segment.nbytes / len(codes),
+        "bytes_per_item": view.segment.nbytes / len(codes),
         "build_seconds": build,
     }
 
 
-def clusters() -> dict[str, float]:
-    """A million clustered 64-bit codes."""
+def _batch(codes: Codes) -> Batch:
+    """The codes as items without labels."""
+    data, lengths = pack([f"{i:08d}" for i in range(len(codes))])
+    no_labels = np.full(len(codes), -1, np.int64)
+    return Batch(data, lengths, to_words(codes), no_labels, np.arange(len(codes)))
+
+
+def clustered_codes() -> dict[str, float]:
+    """Compare on a million clustered 64-bit codes."""
     return compare(*clustered(np.random.default_rng(0), 10**6))
 
 
-def random_codes() -> dict[str, float]:
-    """A million uniform 64-bit codes."""
+def uniform_codes() -> dict[str, float]:
+    """Compare on a million uniform 64-bit codes."""
     return compare(*uniform(np.random.default_rng(0), 10**6))
 
 
 def growth(millions: tuple[int, ...] = (1, 4, 16)) -> Iterator[dict[str, float]]:
-    """Clustered codes, more and more of them: in 20,000 clusters, and in clusters of 50."""
+    """Compare on more and more clustered codes: in 20,000 clusters, and in clusters of 50."""
     for million in millions:
         for centres in (20_000, million * 20_000):
             codes, queries = clustered(np.random.default_rng(0), million * 10**6, centres=centres)
@@ -113,33 +121,32 @@ def growth(millions: tuple[int, ...] = (1, 4, 16)) -> Iterator[dict[str, float]]
             yield {"millions": million, "centres": centres} | figures
 
 
-def skewed(
+def trained(
     descriptors: NDArray[np.float32], labels: NDArray[np.int64]
 ) -> dict[str, dict[str, float]]:
-    """48-bit codes of trained and random hashers, and of ten noisy copies of the descriptors."""
+    """Compare on 48-bit codes of three methods, and of ten noisy copies of the descriptors."""
     rng = np.random.default_rng(0)
-    chosen = rng.permutation(len(descriptors))
-    queries, base = descriptors[chosen[:QUERIES]], descriptors[chosen[QUERIES:]]
-    few = rng.choice(len(base), 2000, replace=False)
+    order = rng.permutation(len(descriptors))
+    queries, base = descriptors[order[:QUERIES]], descriptors[order[QUERIES:]]
+    labelled = rng.choice(len(base), 2000, replace=False)
+    y = np.full(len(base), -1)
+    y[labelled] = labels[order[QUERIES:]][labelled]
+    noise = 0.1 * base.std()
     figures = {}
     for method in ("lsh", "ksh", "net-2"):
         hasher = make_hasher(method, n_bits=48, random_state=0)
-        learned = np.full(len(base), -1)
-        learned[few] = labels[chosen[QUERIES:]][few]
         if method == "ksh":
-            hasher.fit(base[few], learned[few])
+            hasher.fit(base[labelled], y[labelled])
         else:
-            hasher.fit(base, learned)
-        codes, asked = hasher.encode(base), hasher.encode(queries)
-        figures[f"{method} x1"] = compare(codes, asked)
-        noise = 0.1 * base.std()
+            hasher.fit(base, y)
+        codes, query_codes = hasher.encode(base), hasher.encode(queries)
         copies = [
             hasher.encode(base + noise * rng.standard_normal(base.shape, np.float32))
             for _ in range(10)
         ]
-        figures[f"{method} x10"] = compare(np.concatenate(copies), asked)
         distinct = len(np.unique(codes, axis=0))
-        figures[f"{method} x1"]["distinct"] = distinct
+        figures[f"{method} x1"] = compare(codes, query_codes) | {"distinct": distinct}
+        figures[f"{method} x10"] = compare(np.concatenate(copies), query_codes)
     return figures
 
 
@@ -150,7 +157,7 @@ def main() -> None:
     for path in sys.argv[1:]:
         with np.load(path, allow_pickle=False) as data:
             X, y = data["descriptors"].astype(np.float32), data["labels"].astype(np.int64)
-        for name, figures in skewed(X, y).items():
+        for name, figures in trained(X, y).items():
             print(name, figures, flush=True)
 
 

@@ -1,6 +1,6 @@
-"""Make seven.json: a query of the demo for a digit that is not in it.
+"""Write seven.json: a query for the demo with a digit that is not in it.
 
-It is the demo's digit-0007 smudged by half a pixel, described with GIST.
+The digit is the demo's digit-0007, blurred by half a pixel and described with GIST.
 """
 
 from __future__ import annotations
@@ -15,10 +15,11 @@ from hashing.gist import Gist
 
 
 def query() -> dict[str, object]:
-    """The body of the query."""
-    image = read_digits()[0][7].astype(float)
-    smudged = (image + np.roll(image, 1, axis=0)) / 2
-    descriptor = Gist().transform(smudged[None])[0]
+    """Return the body of the query."""
+    images, _ = read_digits()
+    image = images[7].astype(float)
+    blurred = (image + np.roll(image, 1, axis=0)) / 2
+    descriptor = Gist().transform(blurred[None])[0]
     return {
         "descriptors": [[round(float(value), 4) for value in descriptor]],
         "k": 5,

@@ -11,8 +11,8 @@ from bitcodes import Codes, to_words
 from index.errors import InvalidItems
 from index.memory.view import View
 from index.search.exact import search
-from index.search.rerank import Scored, by_bits, by_descriptor
-from index.search.results import describe, found, with_codes
+from index.search.rerank import Scored, by_bits, by_descriptors
+from index.search.results import as_found, describe, with_codes
 from index.state import State
 from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
@@ -238,14 +238,10 @@ class Collection:
             if options.rerank is not None:
                 answers, scores = self._rerank(view, answers, options, descriptors, projections)
             record = state.record if options.payloads else None
-            near = found(view, answers, scores, options.page, record)
-            return with_codes(view, answers, options.page, codes, near) if options.codes else near
-
-    def reranks_by_descriptors(self, options: SearchOptions) -> bool:
-        """Return whether reranking takes the descriptors of the queries, or else projections."""
-        if options.rerank_by is None:
-            return self._state.keep_descriptors
-        return options.rerank_by == "descriptors"
+            found = as_found(view, answers, scores, options.page, record)
+            if options.codes:
+                found = with_codes(view, answers, options.page, codes, found)
+            return found
 
     def _rerank(
         self,
@@ -256,11 +252,12 @@ class Collection:
         projections: ArrayLike | None,
     ) -> Scored:
         state = self._state
-        if self.reranks_by_descriptors(options):
+        by = options.rerank_by or ("descriptors" if state.keep_descriptors else "bits")
+        if by == "descriptors":
             state.check_keeps_descriptors()
             if descriptors is None:
                 raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
-            return by_descriptor(view, answers, descriptors, state.dimension, state.record)
+            return by_descriptors(view, answers, descriptors, state.dimension, state.record)
         if projections is None:
             raise InvalidItems("reranking by bits takes the projections of the queries")
         return by_bits(view, answers, projections, state.n_bits)

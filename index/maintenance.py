@@ -126,8 +126,8 @@ def maintain(state: State, checkpoint: Callable[[], None] = lambda: None) -> Non
     """Keep searches and start fast: join parts of the record, rebuild the tables if it is time."""
     while _join_parts(state):
         checkpoint()
-    if state.removed is None and state.rows.unsettled:
-        state.rows.settle(state.database.exclusive(), checkpoint)
+    if state.removed is None and state.rows.is_segment_due:
+        state.rows.build_segment(state.database.exclusive(), checkpoint)
         give_back()
 
 
@@ -136,9 +136,9 @@ def _join_parts(state: State) -> bool:
 
     def work(connection: sqlite3.Connection) -> None:
         oldest = state.rows.oldest()
-        todo = None if state.removed else state.record.work(oldest)
-        if todo is not None:
-            done.append(state.record.rewrite(connection, *todo, oldest))
+        places = None if state.removed else state.record.next_rewrite(oldest)
+        if places is not None:
+            done.append(state.record.rewrite(connection, *places, oldest))
 
     def publish() -> None:
         for apply in done:

@@ -73,7 +73,7 @@ class State:
                 self._check_dimension(descriptors.shape[1])
             rows, serials = self.rows.find_staged(ids)
             present = rows >= 0
-            with self.record.whole():
+            with self.record.all_or_nothing():
                 new = self.record.insert(connection, batch, texts, descriptors, serials[present])
                 self.rows.stage(ids, words, labels, new, rows[present])
             if descriptors is not None:
@@ -98,7 +98,7 @@ class State:
             self.check_present()
             rows, serials = self.rows.find_staged(ids)
             places = np.flatnonzero(rows >= 0)
-            with self.record.whole():
+            with self.record.all_or_nothing():
                 self.record.delete(connection, serials[places])
                 self.rows.stage_deletion([ids[place] for place in places.tolist()], rows[places])
             return len(places)
@@ -124,7 +124,7 @@ class State:
             undo_more()
 
         result = self.database.write(work, publish, undo)
-        if self.rows.unsettled or self.record.due:
+        if self.rows.is_segment_due or self.record.due:
             self._wake(self)
         return result
 

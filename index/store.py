@@ -38,11 +38,11 @@ class Store:
         self._maintenance = Maintenance()
         with database.transaction() as connection:
             if database.version == 1:
-                migrate.prepare(connection)
+                migrate.add_columns(connection)
             for statement in SCHEMA:
                 connection.execute(statement)
             if database.version == 1:
-                migrate.finish(database, connection)
+                migrate.move_items(database, connection)
             unfinished = catalog.hidden(connection)
             rows = catalog.visible(connection)
         # Replaced as a whole, so that it can be read without a lock.

@@ -22,7 +22,7 @@ class SearchOptions:
     Attributes
     ----------
     k : int
-        Number of neighbours to return, at least 1. Fewer are returned where there are fewer.
+        Number of neighbours to return, at least 1. Fewer are returned if there are fewer.
     radius : int, optional
         Largest Hamming distance of a neighbour.
     offset : int
@@ -63,7 +63,7 @@ class SearchOptions:
             raise InvalidItems(f"radius must be at least 0, got {self.radius}")
         if self.offset < 0:
             raise InvalidItems(f"offset must be at least 0, got {self.offset}")
-        last = self.offset + self.k
+        last = self.page.stop
         if self.rerank is not None and self.rerank < last:
             raise InvalidItems(f"rerank must be at least offset + k = {last}, got {self.rerank}")
         if self.rerank_by not in (None, "descriptors", "bits"):
@@ -74,7 +74,7 @@ class SearchOptions:
     @property
     def depth(self) -> int:
         """Number of nearest neighbours to find before the page is cut."""
-        return self.rerank or self.offset + self.k
+        return self.rerank or self.page.stop
 
     @property
     def page(self) -> slice:

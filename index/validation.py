@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size
 from index.errors import InvalidItems
-from index.memory.ids import duplicates
+from index.memory.ids import first_duplicate
 
 MAX_ID = 256
 MAX_PAYLOAD = 1 << 16
@@ -49,7 +49,9 @@ def check_ids(ids: Sequence[str]) -> None:
                 f"item {place}: {item_id!r:.50}"
             )
     if len(set(ids)) < len(ids):
-        raise InvalidItems(f"the ids of a batch are distinct; {duplicates(ids)!r} occurs twice")
+        raise InvalidItems(
+            f"the ids of a batch are distinct; {first_duplicate(ids)!r} occurs twice"
+        )
 
 
 def check_codes(codes: Codes, n: int, n_bits: int) -> None:

@@ -34,13 +34,13 @@ def load(settings: Settings, url: str | None, file: Path, name: str | None) -> t
     Raises
     ------
     ValueError
-        The encoder of the snapshot is not there: the collection could be neither written to nor
-        queried. Or the file does not have the name of its collection, and none is given.
+        The encoder of the snapshot is not there, so the collection could be neither written to
+        nor queried; or the file does not name its collection, and no name is given.
     """
     about = snapshot.describe(file)
     name = name or about.name
     if name is None:
-        raise ValueError(f"{file} does not say what its collection was called: give a --name")
+        raise ValueError(f"{file} does not name its collection: give it a name with --name")
     try:
         with _open(settings) as (store, encoders):
             fingerprints = {
@@ -102,6 +102,6 @@ def _open(settings: Settings) -> Iterator[tuple[Store, EncoderStore]]:
 def _check_encoder(about: snapshot.Description, fingerprints: set[str]) -> None:
     if about.fingerprint not in fingerprints:
         raise ValueError(
-            f"its codes are of the encoder {about.encoder!r} with fingerprint "
-            f"{about.fingerprint}, which is not there: put that encoder there first"
+            f"the snapshot needs the encoder {about.encoder!r} with fingerprint "
+            f"{about.fingerprint}, which is not there: add that encoder first"
         )

@@ -1,4 +1,4 @@
-"""CIFAR-10 as a dataset: its binary archive, and the GIST descriptors of its images."""
+"""The dataset `cifar10`: fetch the binary archive, and describe its images with GIST."""
 
 from __future__ import annotations
 
@@ -23,22 +23,22 @@ from hashing.gist import Gist
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
 SIZE = 170_052_171
-# As TensorFlow Datasets lists it; the authors' page gives the MD5 c32a1d4ab5d03f1284b67883e8d87530.
+# From TensorFlow Datasets. The authors' page gives the MD5 c32a1d4ab5d03f1284b67883e8d87530.
 SHA256 = "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd"
-TIMEOUT = 30.0  # seconds without a byte
+TIMEOUT = 30.0  # Seconds without a byte.
 
 FOLDER = "cifar-10-batches-bin"
 BATCHES = [f"{FOLDER}/data_batch_{i}.bin" for i in range(1, 6)] + [f"{FOLDER}/test_batch.bin"]
 NAMES = f"{FOLDER}/batches.meta.txt"
-MAX_NAMES_BYTES = 4096  # the published file has 61
-RECORDS = 10_000  # in a batch
+MAX_NAMES_BYTES = 4096  # The published file has 61.
+RECORDS = 10_000  # Per batch.
 CLASSES = 10
 SIDE = 32
-BLOCK = 1_000  # images that are described between two writes
+BLOCK = 1_000  # Images that are described between two writes.
 
 
 class BadArchive(ValueError):
-    """A file that is not CIFAR-10 in its binary layout; says what was expected."""
+    """The file is not CIFAR-10 in its binary layout. The message says what was expected."""
 
 
 class DownloadFailed(OSError):
@@ -48,23 +48,23 @@ class DownloadFailed(OSError):
 def fetch(
     data_dir: Path, archive: Path | None = None, *, transport: httpx.BaseTransport | None = None
 ) -> Path:
-    """Make the dataset `cifar10`, going on where an earlier call was stopped.
+    """Make the dataset `cifar10`; resume if an earlier call was interrupted.
 
     Parameters
     ----------
     data_dir : Path
-        Where Bitcell keeps its data.
+        The data directory.
     archive : Path, optional
-        CIFAR-10 in its binary layout; any packing of it. Without it the published archive is
-        downloaded and its checksum verified.
+        A tar.gz of CIFAR-10 in its binary layout, not necessarily the published one. By default
+        the published archive is downloaded and its checksum verified.
     transport : httpx.BaseTransport, optional
-        What carries the download, instead of the network.
+        Carries the download; by default the network.
 
     Returns
     -------
     Path
-        `datasets/cifar10.npz` in `data_dir`: the 50,000 images for training in the archive's
-        order, then the 10,000 for testing.
+        `datasets/cifar10.npz` in the data directory: the 50,000 training images in the archive's
+        order, then the 10,000 test images.
 
     Raises
     ------
@@ -75,7 +75,7 @@ def fetch(
     out = data_dir / "datasets" / "cifar10.npz"
     partial = out.with_name("cifar10.partial")
     if out.exists():
-        Console(stderr=True).out(f"{out} is there already; remove it to make it anew")
+        Console(stderr=True).out(f"{out} exists already; remove it to make it again")
     else:
         arrays = _read(archive or _download(data_dir / "downloads", transport))
         partial.mkdir(parents=True, exist_ok=True)
@@ -100,9 +100,9 @@ def _download(folder: Path, transport: httpx.BaseTransport | None) -> Path:
             ) as client:
                 _receive(client, part)
         except httpx.HTTPError as error:
-            raise _failed(part, f"{type(error).__name__}: {error}") from None
+            raise _download_failed(part, f"{type(error).__name__}: {error}") from None
     if part.stat().st_size < SIZE:
-        raise _failed(part, "the connection ended early")
+        raise _download_failed(part, "the connection ended early")
     with part.open("rb") as file:
         found = hashlib.file_digest(file, "sha256").hexdigest()
     if found != SHA256:
@@ -112,29 +112,29 @@ def _download(folder: Path, transport: httpx.BaseTransport | None) -> Path:
 
 
 def _receive(client: httpx.Client, part: Path) -> None:
-    """Append to `part` what it lacks, or write it anew if the server does not send from there."""
-    start = part.stat().st_size
+    """Append the missing bytes to `part`; start over if the server cannot resume."""
+    size = part.stat().st_size
     headers = {"Accept-Encoding": "identity"}
-    if start:
-        headers["Range"] = f"bytes={start}-"
+    if size:
+        headers["Range"] = f"bytes={size}-"
     with client.stream("GET", URL, headers=headers) as response:
         status, length = response.status_code, response.headers.get("content-length", "any")
-        rest = f"bytes {start}-{SIZE - 1}/{SIZE}"
-        if status == 206 and response.headers.get("content-range") == rest:
-            begin = start
+        requested = f"bytes {size}-{SIZE - 1}/{SIZE}"
+        if status == 206 and response.headers.get("content-range") == requested:
+            offset = size
         elif status == 200 and length in ("any", str(SIZE)):
-            begin = 0
-        elif start and status in (206, 416):  # it cannot go on from there
+            offset = 0
+        elif size and status in (206, 416):  # The server cannot resume.
             os.truncate(part, 0)
             _receive(client, part)
             return
         else:
             got = f"{status} {response.reason_phrase} with {length} bytes"
-            raise _failed(part, f"expected status 200 with {SIZE} bytes, got {got}")
+            raise _download_failed(part, f"expected status 200 with {SIZE} bytes, got {got}")
         with part.open("ab") as file, _bar(DownloadColumn()) as bar:
-            file.truncate(begin)
-            task = bar.add_task("downloading", total=SIZE, completed=begin)
-            for chunk in response.iter_raw():  # not unpacked, whatever encoding the server claims
+            file.truncate(offset)
+            task = bar.add_task("downloading", total=SIZE, completed=offset)
+            for chunk in response.iter_raw():  # Raw: a server may claim a wrong encoding.
                 file.write(chunk)
                 bar.advance(task, len(chunk))
                 if file.tell() > SIZE:
@@ -143,15 +143,15 @@ def _receive(client: httpx.Client, part: Path) -> None:
             os.fsync(file.fileno())
 
 
-def _failed(part: Path, reason: str) -> DownloadFailed:
+def _download_failed(part: Path, reason: str) -> DownloadFailed:
     return DownloadFailed(
-        f"{URL}: {reason}. {part.stat().st_size:,} of {SIZE:,} bytes are here; the same command "
-        "goes on from there, and --archive takes a copy from elsewhere"
+        f"{URL}: {reason}. {part.stat().st_size:,} of {SIZE:,} bytes were downloaded; run the "
+        "same command again to resume, or use a copy with --archive"
     )
 
 
 def _read(archive: Path) -> dict[str, Any]:
-    """The arrays of the dataset but `descriptors`, in the order of `BATCHES`."""
+    """Read all arrays of the dataset except `descriptors`, in the order of `BATCHES`."""
     images = np.empty((len(BATCHES), RECORDS, SIDE, SIDE, 3), np.uint8)
     labels = np.empty((len(BATCHES), RECORDS), np.int64)
     names: list[str] = []
@@ -166,10 +166,10 @@ def _read(archive: Path) -> dict[str, Any]:
         batch = BATCHES.index(member)
         labels[batch] = records[:, 0]
         images[batch] = records[:, 1:].reshape(-1, 3, SIDE, SIDE).transpose(0, 2, 3, 1)
-        if (most := labels[batch].max()) >= CLASSES:
+        if (largest := labels[batch].max()) >= CLASSES:
             record = labels[batch].argmax()
             raise BadArchive(
-                f"{where}: expected labels below {CLASSES}, got {most} in record {record}"
+                f"{where}: expected labels below {CLASSES}, got {largest} in record {record}"
             )
     ids = [f"train-{i:05d}" for i in range(5 * RECORDS)]
     ids += [f"test-{i:05d}" for i in range(RECORDS)]
@@ -182,7 +182,7 @@ def _read(archive: Path) -> dict[str, Any]:
 
 
 def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
-    """Name and content of each expected member; none is read before its size is checked."""
+    """Yield name and content of each expected member; its size is checked before it is read."""
     sizes = dict.fromkeys(BATCHES, RECORDS * (1 + 3 * SIDE * SIDE)) | {NAMES: MAX_NAMES_BYTES}
     others = []
     try:
@@ -191,33 +191,39 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
                 if member.name not in sizes:
                     others.append(repr(member.name))
                     continue
-                size, most = member.size, sizes.pop(member.name)
+                size, expected = member.size, sizes.pop(member.name)
                 content = tar.extractfile(member) if member.isreg() else None
-                if content is None or size > most or (size < most and member.name != NAMES):
+                if content is None or size > expected or (size < expected and member.name != NAMES):
                     at_most = "at most " if member.name == NAMES else ""
                     got = f"{size:,}" if content else "a link or a folder"
-                    message = f"expected a file of {at_most}{most:,} bytes, got {got}"
+                    message = f"expected a file of {at_most}{expected:,} bytes, got {got}"
                     raise BadArchive(f"{archive}: {member.name}: {message}")
                 yield member.name, content.read()
-            while stream.read(1 << 20):  # gzip's own checksum is at the end
+            while stream.read(1 << 20):  # The checksum of gzip is at the end.
                 pass
     except (tarfile.TarError, gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise BadArchive(f"{archive}: expected a whole tar.gz: {error}") from None
+        raise BadArchive(f"{archive}: expected a complete tar.gz file: {error}") from None
     if sizes:
-        found = f"found {', '.join(others[:3])}" if others else "found nothing else"
+        found = f"found {', '.join(others[:3])}" if others else "found no other members"
         raise BadArchive(f"{archive}: expected also {', '.join(sizes)}; {found}")
 
 
 def _describe(images: NDArray[np.uint8], partial: Path) -> NDArray[np.float32]:
-    """GIST of the images. A block's file is named by its pixels: no other can pass for it."""
+    """Describe the images with GIST, block by block.
+
+    Each block is written to a file named by the hash of its pixels, so that an interrupted run
+    resumes, and never with the descriptors of other images.
+    """
     gist = Gist()
     blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
     files = [partial / f"{hashlib.sha256(block.data).hexdigest()}.npy" for block in blocks]
-    todo = [(block, file) for block, file in zip(blocks, files, strict=True) if not file.exists()]
+    missing = [
+        (block, file) for block, file in zip(blocks, files, strict=True) if not file.exists()
+    ]
     with _bar(MofNCompleteColumn()) as bar:
-        done = len(images) - sum(len(block) for block, _ in todo)
+        done = len(images) - sum(len(block) for block, _ in missing)
         task = bar.add_task("describing", total=len(images), completed=done)
-        for block, path in todo:
+        for block, path in missing:
             descriptors = gist.transform(block)
             with atomic_write(path, partial) as file:
                 np.save(file, descriptors)

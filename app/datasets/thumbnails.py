@@ -1,4 +1,4 @@
-"""Small pictures inside JSON and HTML."""
+"""Small pictures as data URIs, for JSON and HTML."""
 
 from __future__ import annotations
 
@@ -12,15 +12,16 @@ _COLOURS = 64
 
 
 def thumbnail(image: NDArray[np.uint8], side: int | None = None) -> str:
-    """An (h, w, 3) uint8 image as the data URI of a PNG; grey where all its pixels are.
+    """Return an image as the data URI of a PNG, in grey if all its pixels are grey.
 
     Parameters
     ----------
     image : (h, w, 3) uint8
     side : int, optional
-        For a small file: at most this many pixels each way, and at most `_COLOURS` colours.
+        Shrink the image to at most this many pixels in each direction and to 64 colours. By
+        default it is neither shrunk nor quantised.
     """
-    # Not at the top: a service that makes no picture should not carry Pillow.
+    # Not at the top: a service that makes no pictures does not need Pillow in memory.
     from PIL import Image
 
     picture = Image.fromarray(image)

@@ -7,9 +7,9 @@ from app.benchmark.splits import Protocol
 from app.jobs import benchmark
 from app.jobs.queue import Jobs
 from app.service.checks import check_dataset
-from app.service.collections import Collections
+from app.service.collections.collections import Collections
+from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.settings import Settings
-from app.service.training_data import kept_descriptors
 from hashing import InvalidInput
 
 

@@ -13,10 +13,10 @@ from app.jobs import training
 from app.jobs.kind import Outcome
 from app.jobs.queue import Jobs
 from app.service.checks import check_batch, check_dataset
-from app.service.collections import Collections
+from app.service.collections.collections import Collections
+from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.encoder_store import Encoder, EncoderStore
 from app.service.settings import Settings
-from app.service.training_data import kept_descriptors
 from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.registry import from_bytes

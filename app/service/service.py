@@ -11,23 +11,24 @@ from numpy.typing import NDArray
 from app.jobs import benchmark, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
-from app.service import encoders, reencoding, training_data
+from app.service import encoders
 from app.service.benchmarks import Benchmarks
 from app.service.checks import check_batch
-from app.service.collections import Collections
+from app.service.collections import kept_descriptors, reencoding
+from app.service.collections.collections import Collections
+from app.service.collections.searches import Searches
+from app.service.collections.snapshots import Snapshots
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
 from app.service.keys import Keys
 from app.service.pools import Pool
 from app.service.prometheus import Holdings, Metrics
-from app.service.queries import Searches
 from app.service.settings import Settings
-from app.service.snapshots import Snapshots
 from index import Database, Store
 
 # As many as FastAPI has for all other calls.
 QUERY_THREADS = 40
-# Together, with the time that connections and jobs get, below the 10 s that orchestrators allow.
+# How long `close` waits for running work; see GRACE_SECONDS in app/http/server.py.
 QUERY_STOP_SECONDS = 1.0
 IMAGE_STOP_SECONDS = 0.5
 
@@ -59,6 +60,8 @@ class Service:
             raise
         self.query_pool = Pool(QUERY_THREADS, "query")
         self.image_pool = Pool(1, "image")
+        self.all_ended = True
+        self._closed = False
         self.jobs.resume()
 
     def _open(self) -> None:
@@ -68,7 +71,7 @@ class Service:
         self._store = store
         self.keys = Keys(settings.data_dir)
         self.metrics = Metrics()
-        export = partial(training_data.export, store)
+        export = partial(kept_descriptors.export, store)
         kinds = {
             "benchmark": Kind(benchmark.work, prepare=export),
             "training": Kind(
@@ -103,17 +106,20 @@ class Service:
         check_batch(len(files), self.settings)
         return describe(files, self.settings.max_pixels)
 
-    def close(self) -> bool:
-        """Stop all work and close the database; return whether all threads have ended.
+    def close(self) -> None:
+        """Stop all work and close the database; a second call does nothing.
 
-        A thread that has not ended delays the end of the process: Python waits for it.
+        Afterwards `all_ended` says whether all threads of the pools have ended. Python waits for
+        one that has not when the process exits.
         """
-        ended = self.image_pool.close(IMAGE_STOP_SECONDS)
-        ended &= self.query_pool.close(QUERY_STOP_SECONDS)
-        if not ended:
-            log.warning("stopped before all queries had ended")
+        if self._closed:
+            return
+        self._closed = True
+        images_ended = self.image_pool.close(IMAGE_STOP_SECONDS)
+        self.all_ended = self.query_pool.close(QUERY_STOP_SECONDS) and images_ended
+        if not self.all_ended:
+            log.warning("the service stops although queries are still running")
         self.jobs.close()
         self._store.close()
         self.keys.close()
         self.database.close()
-        return ended

@@ -1,9 +1,9 @@
-"""Fields of payloads as columns, so that a filter reads no payload twice.
+"""Fields of payloads as columns, so that a filter parses no payload twice.
 
-A column has the value of one field for every row of a view, as the place of that value among the
-distinct ones in order; a condition is then looked up among those, and never item by item. The
-payload behind a serial number never changes: what is known of one segment is carried over to the
-next, and only what has been written since is read.
+A column holds the value of one field for every row of a view, as its place among the distinct
+values in order. A condition is looked up among the distinct values, not item by item. The payload
+of a serial number never changes: the values for one segment are carried over to the next, and only
+payloads written since are read.
 """
 
 from __future__ import annotations
@@ -24,19 +24,19 @@ from numpy.typing import NDArray
 
 from index.memory.ids import narrow
 from index.memory.segment import Segment
-from index.memory.view import View
+from index.memory.view import Mask, View
 from index.storage.record import Record
 
-Mask = NDArray[np.bool_]
-# Fields whose columns are kept for the next filter: those that were used last.
-_FIELDS = 8
-# Blocks of what came after the segment: so many are joined to one.
-_BLOCKS = 32
+# Number of fields whose columns are kept: the most recently used.
+_MAX_FIELDS = 8
+# If a column has more blocks, those of the tail are joined into one.
+_MAX_BLOCKS = 32
+# Payloads per read.
 _CHUNK = 1000
 
 
 class Other(Enum):
-    """What a field may hold beside a number or a string; lists and objects are as if missing."""
+    """A value that is neither number nor string. Lists and objects count as missing."""
 
     MISSING = 0
     NULL = 1
@@ -48,7 +48,7 @@ Value = float | str | Other
 
 
 def as_value(value: Any) -> Value:
-    """A value from JSON; 1, 1.0 and true, which Python holds to be equal, told apart."""
+    """Convert a value from JSON. Unlike in Python, 1 and true are different values."""
     if value is None:
         return Other.NULL
     if isinstance(value, bool):
@@ -58,14 +58,14 @@ def as_value(value: Any) -> Value:
 
 @dataclass(frozen=True)
 class Test:
-    """What a filter asks of a field: to be one of `values`, or where there are bounds, in them."""
+    """A condition on a field: it is one of `values` or, if there are any bounds, within them."""
 
     values: Sequence[Any]
     bounds: Mapping[str, Any]
 
 
 class Values:
-    """Distinct values: those of `Other`, then numbers, then strings, each ascending."""
+    """Distinct values in order: those of `Other`, then numbers, then strings, each ascending."""
 
     def __init__(self, values: Iterable[Value]) -> None:
         distinct = set(values)
@@ -73,11 +73,11 @@ class Values:
         self._texts = sorted(v for v in distinct if isinstance(v, str))
 
     def in_order(self) -> Iterable[Value]:
-        """All of them."""
+        """Return all values in their order."""
         return chain(Other, self._numbers, self._texts)
 
     def meeting(self, test: Test) -> Mask:
-        """Which of them meet a condition."""
+        """Return a mask of the values that meet a condition."""
         n = len(Other) + len(self._numbers) + len(self._texts)
         if not test.bounds:
             met = np.zeros(n, bool)
@@ -93,18 +93,18 @@ class Values:
     def _equal(self, value: Value) -> slice:
         if isinstance(value, Other):
             return slice(value.value, value.value + 1)
-        among, first = self._among(value)
-        return slice(first + bisect_left(among, value), first + bisect_right(among, value))
+        same_type, first = self._same_type(value)
+        return slice(first + bisect_left(same_type, value), first + bisect_right(same_type, value))
 
     def _within(self, name: str, bound: float | str) -> slice:
-        among, first = self._among(bound)
-        place = (bisect_right if name in ("gt", "lte") else bisect_left)(among, bound)
+        same_type, first = self._same_type(bound)
+        place = (bisect_right if name in ("gt", "lte") else bisect_left)(same_type, bound)
         if name in ("gt", "gte"):
-            return slice(first + place, first + len(among))
+            return slice(first + place, first + len(same_type))
         return slice(first, first + place)
 
-    def _among(self, value: float | str) -> tuple[Sequence[Any], int]:
-        """Those of the same type, and where the first of them stands."""
+    def _same_type(self, value: float | str) -> tuple[Sequence[Any], int]:
+        """Return the values of the same type, and the place of the first of them."""
         if isinstance(value, str):
             return self._texts, len(Other) + len(self._numbers)
         return self._numbers, len(Other)
@@ -112,86 +112,103 @@ class Values:
 
 @dataclass(frozen=True)
 class Block:
-    """The values of some rows, each as its place among the distinct ones."""
+    """The values of some rows, each as its place among the distinct values."""
 
     values: Values
     places: NDArray[np.integer]
 
     @classmethod
-    def of(cls, each: Sequence[Value]) -> Block:
-        """A block of a value for each row."""
-        values = Values(each)
-        at = {value: place for place, value in enumerate(values.in_order())}
-        return cls(values, narrow(np.fromiter(map(at.__getitem__, each), np.int64, len(each))))
+    def of(cls, row_values: Sequence[Value]) -> Block:
+        """Return a block of rows that have these values."""
+        values = Values(row_values)
+        place_of = {value: place for place, value in enumerate(values.in_order())}
+        places = np.fromiter(map(place_of.__getitem__, row_values), np.int64, len(row_values))
+        return cls(values, narrow(places))
 
     @classmethod
     def join(cls, blocks: Sequence[Block]) -> Block:
-        """One after the other."""
+        """Return a block of the rows of all blocks, in their order."""
         used = [np.bincount(block.places).nonzero()[0].tolist() for block in blocks]
-        entries = [list(block.values.in_order()) for block in blocks]
+        ordered = [list(block.values.in_order()) for block in blocks]
         values = Values(
-            entry[place] for entry, some in zip(entries, used, strict=True) for place in some
+            of_block[place]
+            for of_block, places in zip(ordered, used, strict=True)
+            for place in places
         )
-        at = {value: place for place, value in enumerate(values.in_order())}
+        place_of = {value: place for place, value in enumerate(values.in_order())}
         moved = []
-        for block, entry, some in zip(blocks, entries, used, strict=True):
-            to = np.zeros(len(entry), np.int64)
-            to[some] = [at[entry[place]] for place in some]
-            moved.append(to[block.places])
+        for block, of_block, places in zip(blocks, ordered, used, strict=True):
+            new_places = np.zeros(len(of_block), np.int64)
+            new_places[places] = [place_of[of_block[place]] for place in places]
+            moved.append(new_places[block.places])
         return cls(values, narrow(np.concatenate(moved)))
 
 
 @dataclass(frozen=True)
 class Column:
-    """One field: a block of the rows of a segment, blocks of those of the tail after it."""
+    """The values of one field.
+
+    Attributes
+    ----------
+    segment : weak reference to a Segment
+        Weak, so that the column does not keep its codes and tables in memory.
+    blocks : list of Block
+        The first for the rows of the segment, the others for those of the tail.
+    serials : (n,)
+        Serial numbers of the rows of the segment.
+    tail : (t,)
+        Serial numbers of the rows of the tail that the blocks cover.
+    """
 
     segment: ref[Segment]
-    """Not kept for the column's sake: it has codes and tables that nobody else may need."""
     blocks: list[Block]
     serials: NDArray[np.integer]
     tail: NDArray[np.int64]
-    """Serial numbers of the rows of the segment, and of those of the tail that are in it."""
 
     def covers(self, view: View) -> bool:
-        """Whether all rows of a view are in it, in its order."""
+        """Return whether the column has all rows of a view, in its order."""
         return self.segment() is view.segment and len(self.tail) >= len(view.tail)
 
 
 class Columns:
-    """The columns of the fields of one collection that filters have asked for."""
+    """The columns of one collection for the fields that filters use."""
 
     def __init__(self, record: Record) -> None:
         self._record = record
-        self._kept: OrderedDict[str, Column] = OrderedDict()
+        self._columns: OrderedDict[str, Column] = OrderedDict()
         self._lock = Lock()
         self._building = Lock()
 
     def meeting(self, field: str, test: Test, view: View) -> Mask:
-        """Which rows of a view have a value in a field, `a.b` for b within a, that meets a test."""
-        column = self._kept.get(field)
+        """Return a mask of the rows of a view in which a field meets a condition.
+
+        The name of a nested field has dots: `a.b` is b within a.
+        """
+        column = self._columns.get(field)
         if column is None or not column.covers(view):
             with self._building:
-                column = self._kept.get(field)
+                column = self._columns.get(field)
                 if column is None or not column.covers(view):
-                    column = self._extended(column, field, view)
+                    column = self._updated(column, field, view)
                     with self._lock:
-                        self._kept[field] = column
+                        self._columns[field] = column
         with self._lock:
-            if field in self._kept:
-                self._kept.move_to_end(field)
-            if len(self._kept) > _FIELDS:
-                self._kept.popitem(last=False)
+            if field in self._columns:
+                self._columns.move_to_end(field)
+            if len(self._columns) > _MAX_FIELDS:
+                self._columns.popitem(last=False)
         parts = [block.values.meeting(test)[block.places] for block in column.blocks]
         return np.concatenate(parts)[: view.n_rows]
 
-    def _extended(self, column: Column | None, field: str, view: View) -> Column:
+    def _updated(self, column: Column | None, field: str, view: View) -> Column:
+        """Return a column that covers a view, made from one that does not."""
         if column is None:
             return self._split(self._read(field, view.serials()), view)
         if column.segment() is not view.segment:
-            return self._split(self._carried(column, field, view.serials()), view)
+            return self._split(self._carried_over(column, field, view.serials()), view)
         tail = view.tail_serials
         blocks = [*column.blocks, self._read(field, tail[len(column.tail) :])]
-        if len(blocks) > _BLOCKS:
+        if len(blocks) > _MAX_BLOCKS:
             blocks = [blocks[0], Block.join(blocks[1:])]
         return Column(ref(view.segment), blocks, view.segment.serials, tail)
 
@@ -200,19 +217,19 @@ class Columns:
         blocks = [Block(block.values, part) for part in np.split(block.places, [n])]
         return Column(ref(view.segment), blocks, view.segment.serials, view.tail_serials)
 
-    def _carried(self, column: Column, field: str, serials: NDArray[np.int64]) -> Block:
-        """Values by serial number, read where the column has none."""
+    def _carried_over(self, column: Column, field: str, serials: NDArray[np.int64]) -> Block:
+        """Return the values of serial numbers: from a column, or read where it has none."""
         known = np.concatenate([column.serials.astype(np.int64), column.tail])
         order = np.argsort(known)
         place = np.searchsorted(known, serials, sorter=order)
         place[place == len(known)] = 0
         old = order[place] if len(known) else place
-        there = known[old] == serials if len(known) else np.zeros(len(serials), bool)
+        is_known = known[old] == serials if len(known) else np.zeros(len(serials), bool)
         whole = Block.join(column.blocks)
-        carried = Block(whole.values, whole.places[old[there]])
-        joined = Block.join([carried, self._read(field, serials[~there])])
+        carried = Block(whole.values, whole.places[old[is_known]])
+        joined = Block.join([carried, self._read(field, serials[~is_known])])
         places = np.empty(len(serials), joined.places.dtype)
-        places[there], places[~there] = np.split(joined.places, [len(carried.places)])
+        places[is_known], places[~is_known] = np.split(joined.places, [len(carried.places)])
         return Block(joined.values, places)
 
     def _read(self, field: str, serials: NDArray[np.int64]) -> Block:
@@ -220,13 +237,13 @@ class Columns:
         for first in range(0, len(serials), _CHUNK):
             part = serials[first : first + _CHUNK].tolist()
             texts = self._record.payloads(part)
-            # Read in one go: much of the time is in the calls.
+            # Parse all of them in one call: much of the time is spent per call.
             payloads = dict(zip(texts, json.loads(f"[{','.join(texts.values())}]"), strict=True))
             found: list[Any] = [payloads.get(serial) for serial in part]
             for name in field.split("."):
                 found = [
-                    one.get(name, Other.MISSING) if isinstance(one, dict) else Other.MISSING
-                    for one in found
+                    value.get(name, Other.MISSING) if isinstance(value, dict) else Other.MISSING
+                    for value in found
                 ]
             values += map(as_value, found)
         return Block.of(values)

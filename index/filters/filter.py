@@ -1,4 +1,4 @@
-"""Conditions on label and payload, as JSON, and the rows of a view for which they hold."""
+"""Filters: conditions on labels and payloads, and the rows of a view that meet them."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.errors import InvalidItems
-from index.filters.columns import Columns, Mask, Test
+from index.filters.columns import Columns, Test
 from index.memory.batch import NO_LABEL
-from index.memory.view import View
+from index.memory.view import Mask, View
 
 MAX_DEPTH = 8
 MAX_CONDITIONS = 64
@@ -22,46 +22,49 @@ MAX_VALUES = 1000
 _FIELD = re.compile(r"[^\x00-\x1f.]{1,64}(\.[^\x00-\x1f.]{1,64}){0,7}")
 _COMPARE = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
 
-Leaf = Callable[[View, Columns], Mask]
+Predicate = Callable[[View, Columns], Mask]
 
 
 class Filter:
-    """A condition that items of a search have to meet.
+    """A condition on items, parsed from JSON.
 
-    An object of fields, all of which have to match: `label`, or a field of the payload, with dots
-    between the names of nested objects. What stands at a field is a value that it equals, or
-    `{"in": [values]}`, or bounds among `gt`, `gte`, `lt`, `lte`. `{"and": [filters]}`,
-    `{"or": [filters]}` and `{"not": filter}` combine. A number equals no string and no boolean; a
-    field that is not there meets no condition, so `not` of any condition holds for it.
+    A filter is an object whose fields must all match. The key of a field is `label`, or the name of
+    a field of the payload, with dots before the names of nested fields. Its value is a value that
+    the field must equal, `{"in": [values]}`, or bounds, some of `gt`, `gte`, `lt` and `lte`.
+    `{"and": [filters]}`, `{"or": [filters]}` and `{"not": filter}` combine filters.
+
+    Numbers never equal strings or booleans. A missing field meets no condition, so that `not` of
+    any condition on it holds.
 
     Parameters
     ----------
-    condition : object as JSON has it
+    condition : object
+        The filter as parsed JSON.
 
     Raises
     ------
     InvalidItems
-        It is none, or is larger than 64 conditions, 8 levels or 1,000 values.
+        This is no filter, or one with more than 64 conditions, 8 levels or 1,000 values.
     """
 
     def __init__(self, condition: Any) -> None:
-        self._conditions = self._values = 0
-        self._leaf = self._parse(condition, 1)
+        self._n_conditions = self._n_values = 0
+        self._predicate = self._parse(condition, 1)
 
     def mask(self, view: View, columns: Columns) -> Mask:
-        """Which rows of a view meet it, (rows,); of dead rows it says nothing."""
-        return self._leaf(view, columns)
+        """Return a mask of the rows of a view that match, (rows,). Dead rows may match or not."""
+        return self._predicate(view, columns)
 
-    def _parse(self, condition: Any, depth: int) -> Leaf:
+    def _parse(self, condition: Any, depth: int) -> Predicate:
         if depth > MAX_DEPTH:
             raise InvalidItems(f"a filter has at most {MAX_DEPTH} levels")
         if not isinstance(condition, dict) or not condition:
             raise InvalidItems(
                 f"expected a filter, an object with at least one field, got {condition!r:.60}"
             )
-        return _all([self._one(key, value, depth) for key, value in condition.items()])
+        return _all([self._parse_field(key, value, depth) for key, value in condition.items()])
 
-    def _one(self, key: str, value: Any, depth: int) -> Leaf:
+    def _parse_field(self, key: str, value: Any, depth: int) -> Predicate:
         if key in ("and", "or"):
             if not isinstance(value, list) or not value:
                 raise InvalidItems(f"expected a list of filters under {key!r}, got {value!r:.60}")
@@ -70,20 +73,20 @@ class Filter:
         if key == "not":
             inner = self._parse(value, depth + 1)
             return lambda view, columns: ~inner(view, columns)
-        self._conditions += 1
-        if self._conditions > MAX_CONDITIONS:
+        self._n_conditions += 1
+        if self._n_conditions > MAX_CONDITIONS:
             raise InvalidItems(f"a filter has at most {MAX_CONDITIONS} conditions")
         if not isinstance(key, str) or not _FIELD.fullmatch(key):
             raise InvalidItems(
                 "a field is up to 8 names with dots between them, each of 1 to 64 characters; "
                 f"got {key!r:.80}"
             )
-        test = self._test(key, value)
+        test = self._parse_test(key, value)
         if key == "label":
-            return lambda view, _: _on_labels(test, view.labels())
+            return lambda view, _: _labels_meeting(test, view.labels())
         return lambda view, columns: columns.meeting(key, test, view)
 
-    def _test(self, key: str, value: Any) -> Test:
+    def _parse_test(self, key: str, value: Any) -> Test:
         if not isinstance(value, dict):
             return Test(self._checked([value], key), {})
         if set(value) == {"in"} and isinstance(value["in"], list):
@@ -99,22 +102,24 @@ class Filter:
         )
 
     def _checked(self, values: list[Any], key: str) -> list[Any]:
-        self._values += len(values)
-        if self._values > MAX_VALUES:
+        self._n_values += len(values)
+        if self._n_values > MAX_VALUES:
             raise InvalidItems(f"a filter has at most {MAX_VALUES} values")
         for value in values:
             if not (value is None or isinstance(value, str | int | float)):
-                raise InvalidItems(f"a value of {key!r} is a scalar, got {value!r:.60}")
+                raise InvalidItems(
+                    f"a value of {key!r} is a string, number, boolean or null, got {value!r:.60}"
+                )
             if isinstance(value, int) and not -(2**63) <= value < 2**63:
-                raise InvalidItems(f"a value of {key!r} does not fit into 64 bits: {value}")
+                raise InvalidItems(f"a value of {key!r} must fit into 64 bits, got {value}")
             if isinstance(value, float) and not np.isfinite(value):
-                raise InvalidItems(f"a value of {key!r} is no finite number")
+                raise InvalidItems(f"a value of {key!r} must be finite, got {value}")
             if key == "label" and (isinstance(value, bool) or not isinstance(value, int)):
                 raise InvalidItems(f"a label is an integer, got {value!r:.60}")
         return values
 
 
-def _on_labels(test: Test, labels: NDArray[np.int64]) -> Mask:
+def _labels_meeting(test: Test, labels: NDArray[np.int64]) -> Mask:
     mask: Mask = labels != NO_LABEL
     if not test.bounds:
         mask &= np.isin(labels, np.array(test.values, np.int64))
@@ -123,9 +128,9 @@ def _on_labels(test: Test, labels: NDArray[np.int64]) -> Mask:
     return mask
 
 
-def _all(parts: list[Leaf]) -> Leaf:
+def _all(parts: list[Predicate]) -> Predicate:
     return lambda view, columns: reduce(and_, [part(view, columns) for part in parts])
 
 
-def _any(parts: list[Leaf]) -> Leaf:
+def _any(parts: list[Predicate]) -> Predicate:
     return lambda view, columns: reduce(or_, [part(view, columns) for part in parts])

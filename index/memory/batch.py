@@ -1,4 +1,4 @@
-"""Items as columns: the form in which they are read, written and joined."""
+"""Items as columns, the form in which they are read, written and joined."""
 
 from __future__ import annotations
 
@@ -15,7 +15,21 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class Batch:
-    """Items as columns: ids as UTF-8 with their lengths, codes, labels, and serial numbers."""
+    """n items as columns.
+
+    Attributes
+    ----------
+    data : bytes
+        The ids in UTF-8, one after the other.
+    lengths : (n,)
+        The length of each id in bytes.
+    words : (n, words) uint64
+        The codes.
+    labels : (n,)
+        `NO_LABEL` for none.
+    serials : (n,)
+        The serial numbers in the record; empty before the record has given them.
+    """
 
     data: bytes
     lengths: NDArray[np.int64]
@@ -28,7 +42,7 @@ class Batch:
 
     @classmethod
     def join(cls, parts: list[Batch], width: int) -> Batch:
-        """One after the other."""
+        """Return the items of all parts, whose codes have `width` words, in their order."""
         none = np.empty(0, np.int64)
         return cls(
             b"".join(part.data for part in parts),
@@ -39,7 +53,7 @@ class Batch:
         )
 
     def between(self, start: int, end: int) -> Batch:
-        """The items from one place to another."""
+        """Return the items from place `start` up to, not including, place `end`."""
         before = int(self.lengths[:start].sum())
         lengths = self.lengths[start:end]
         return Batch(
@@ -50,11 +64,11 @@ class Batch:
             self.serials[start:end],
         )
 
-    def without(self, dead: NDArray[np.int64]) -> Batch:
-        """The items whose serial numbers are not among these."""
-        if not len(dead):
+    def without(self, serials: NDArray[np.int64]) -> Batch:
+        """Return the items without those that have one of these serial numbers."""
+        if not len(serials):
             return self
-        keep = np.flatnonzero(~np.isin(self.serials, dead))
+        keep = np.flatnonzero(~np.isin(self.serials, serials))
         starts = np.cumsum(self.lengths) - self.lengths
         return Batch(
             gather(self.data, starts[keep], self.lengths[keep]),

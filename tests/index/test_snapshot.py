@@ -1,4 +1,4 @@
-"""A collection in one file: whole, checked, and taken while it serves."""
+"""Snapshots: complete, of one moment, and with checksums."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def everything(collection: Collection) -> dict[str, Any]:
-    """All items by id: they come in no order."""
+    """Return all items by id: a snapshot does not keep their order."""
     items, n = collection.items(0, len(collection))
     descriptors = collection.descriptors([item.id for item in items])
     assert len(items) == n == len(collection)
@@ -44,7 +44,7 @@ def write(collection: Collection, path: Path) -> int:
         return snapshot.write(collection, file)
 
 
-def test_what_comes_back_is_what_was_there(store: Store, tmp_path: Path) -> None:
+def test_a_restored_collection_has_all_items(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "c.snapshot"
     assert write(store.get("c"), path) == 4900
     back = snapshot.read(store, path, "back")
@@ -65,7 +65,7 @@ def test_lone_surrogates_of_earlier_versions_are_restored(store: Store, tmp_path
     assert back.get("a").payload == {"text": "\ud800"}
 
 
-def test_it_is_of_one_moment(store: Store, tmp_path: Path) -> None:
+def test_a_snapshot_is_of_one_moment(store: Store, tmp_path: Path) -> None:
     collection = store.get("c")
     done = False
 
@@ -90,7 +90,7 @@ def test_it_is_of_one_moment(store: Store, tmp_path: Path) -> None:
         assert len(set(labels.tolist())) == 1
 
 
-def test_one_flipped_byte_is_refused_wherever_it_is(store: Store, tmp_path: Path) -> None:
+def test_one_flipped_bit_anywhere_is_refused(store: Store, tmp_path: Path) -> None:
     path = tmp_path / "c.snapshot"
     write(store.get("c"), path)
     data = path.read_bytes()

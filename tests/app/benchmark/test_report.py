@@ -1,4 +1,4 @@
-"""The page is read back: what it shows must be what was measured."""
+"""The report is parsed: what it shows must be what was measured."""
 
 from __future__ import annotations
 
@@ -28,11 +28,13 @@ from app.benchmark.splits import UNSEEN, Protocol
 from app.datasets.dataset import Dataset
 
 VOID = {"meta", "link", "rect", "path", "polyline"}
-BLANK = "\N{EN DASH}"
+NONE = "\N{EN DASH}"
 NAMES = ["ant", "bee & <b>", "cow", "d'oe"]
 
 
-def make(name: str = "mine", d: int = 16, classes: int = 4, *, pictures: bool = True) -> Dataset:
+def make_dataset(
+    name: str = "mine", d: int = 16, classes: int = 4, *, pictures: bool = True
+) -> Dataset:
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.repeat(np.arange(classes), 30))
     n = len(labels)
@@ -53,7 +55,7 @@ def measured(
     seeds: tuple[int, ...] = (0, 1),
     protocol: str = Protocol.name,
 ) -> dict[str, Any]:
-    """The result as it is stored: numbers that have been through JSON."""
+    """A result as it is stored: from JSON."""
     result = run(dataset, rows(methods.split(), bits), Protocol(protocol), seeds)
     loaded: dict[str, Any] = json.loads(json.dumps(result))
     return loaded
@@ -61,7 +63,7 @@ def measured(
 
 @pytest.fixture(scope="module")
 def mine() -> Dataset:
-    return make()
+    return make_dataset()
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +77,7 @@ def page(result: dict[str, Any], mine: Dataset) -> str:
 
 
 class Reader(HTMLParser):
-    """Reads a page and keeps its tags, its table and its strips; fails where tags do not match."""
+    """Parses a page into its tags, its table and its strips; fails if a tag is not closed."""
 
     def __init__(self, page: str) -> None:
         super().__init__()
@@ -125,7 +127,7 @@ def figures(page: str) -> list[ElementTree.Element]:
 
 
 def lines(svg: ElementTree.Element) -> dict[str, NDArray[np.float64]]:
-    """Points of each method's line, as they are drawn."""
+    """The points of each method's line."""
     found = {}
     for group in svg.iter("g"):
         title, line = group.find("title"), group.find("polyline")
@@ -136,13 +138,13 @@ def lines(svg: ElementTree.Element) -> dict[str, NDArray[np.float64]]:
 
 
 def ticks(svg: ElementTree.Element, axis: str) -> tuple[list[float], list[float]]:
-    """Coordinates and values of an axis, ascending in the coordinate."""
+    """Coordinates and values of the ticks of an axis, by ascending coordinate."""
     (group,) = (g for g in svg.iter("g") if g.get("class") == axis)
     read = sorted((float(t.attrib[axis]), float(str(t.text))) for t in group)
     return [at for at, _ in read], [value for _, value in read]
 
 
-def test_every_figure_is_in_the_table(result: dict[str, Any], page: str) -> None:
+def test_the_table_has_every_figure(result: dict[str, Any], page: str) -> None:
     reader = Reader(page)
     assert len(reader.table) == 1 + len(result["results"])
     for row in result["results"]:
@@ -151,7 +153,7 @@ def test_every_figure_is_in_the_table(result: dict[str, Any], page: str) -> None
         expected = {
             "mAP %": f"{100 * row['map']:.2f}",
             "± seeds": f"{100 * row['map_spread']:.2f}",
-            "95 % interval": f"{100 * low:.2f}{BLANK}{100 * high:.2f}",
+            "95 % interval": f"{100 * low:.2f}{NONE}{100 * high:.2f}",
             "P@100": f"{100 * row['precision_100']:.1f}",
             "P@1000": f"{100 * row['precision_1000']:.1f}",
             "NN@100": f"{100 * row['recall_neighbours_100']:.1f}",
@@ -161,14 +163,14 @@ def test_every_figure_is_in_the_table(result: dict[str, Any], page: str) -> None
         }
         radius = ("precision_radius_2", "recall_radius_2", "empty_radius_2")
         for heading, key in zip(("P r≤2", "R r≤2", "none r≤2"), radius, strict=True):
-            expected[heading] = BLANK if row["method"] == "raw" else f"{100 * row[key]:.1f}"
+            expected[heading] = NONE if row["method"] == "raw" else f"{100 * row[key]:.1f}"
         asymmetric = row["map_asymmetric"]
-        expected["asym"] = BLANK if asymmetric is None else f"{100 * asymmetric:.2f}"
+        expected["asym"] = NONE if asymmetric is None else f"{100 * asymmetric:.2f}"
         assert shown.pop("method, bits")
         assert shown == expected
 
 
-def test_the_best_of_each_length_is_marked_and_equals_both(
+def test_the_best_of_each_length_are_marked_and_so_are_equals(
     result: dict[str, Any], mine: Dataset
 ) -> None:
     lsh, net = ([r for r in result["results"] if r["method"] == m] for m in ("lsh", "random-net-2"))
@@ -184,7 +186,7 @@ def test_the_best_of_each_length_is_marked_and_equals_both(
     assert marked == [("8", "50.00"), ("16", "70.00"), ("8", "50.00")]
 
 
-def test_the_page_stands_alone(page: str) -> None:
+def test_the_page_loads_nothing(page: str) -> None:
     reader = Reader(page)
     assert not {"script", "iframe", "img", "object", "base"} & {tag for tag, _ in reader.tags}
     for _, attributes in reader.tags:
@@ -197,9 +199,9 @@ def test_the_page_stands_alone(page: str) -> None:
     assert any(attributes.get("content") == POLICY for _, attributes in reader.tags)
 
 
-def test_what_users_named_is_text(mine: Dataset) -> None:
+def test_names_and_messages_are_escaped(mine: Dataset) -> None:
     hostile = "<script>alert('\"&')</script>"
-    named = make(hostile)
+    named = make_dataset(hostile)
     named = Dataset(
         **{**vars(named), "class_names": np.array([hostile] * 4), "ids": np.array([hostile] * 120)}
     )
@@ -218,7 +220,7 @@ def test_what_users_named_is_text(mine: Dataset) -> None:
 
 
 @pytest.mark.parametrize("bits", [(8, 16, 24), (8,)])
-def test_map_lines_are_the_values(mine: Dataset, bits: tuple[int, ...]) -> None:
+def test_lines_of_map_show_the_values(mine: Dataset, bits: tuple[int, ...]) -> None:
     result = measured(mine, bits=bits)
     svg = figures(render(result, mine))[0]
     drawn = lines(svg)
@@ -239,7 +241,7 @@ def test_map_lines_are_the_values(mine: Dataset, bits: tuple[int, ...]) -> None:
     assert all(f"{100 * row['map']:.1f}" in label for row in result["results"])
 
 
-def test_curves_are_the_values(result: dict[str, Any], page: str) -> None:
+def test_curves_show_the_values(result: dict[str, Any], page: str) -> None:
     for n_bits, svg in zip((8, 16), figures(page)[1:], strict=True):
         x, y = ticks(svg, "x"), ticks(svg, "y")
         drawn = lines(svg)
@@ -254,7 +256,7 @@ def test_curves_are_the_values(result: dict[str, Any], page: str) -> None:
         assert not drawn
 
 
-def test_names_beside_a_plot_do_not_collide(result: dict[str, Any], mine: Dataset) -> None:
+def test_names_in_a_legend_do_not_overlap(result: dict[str, Any], mine: Dataset) -> None:
     (row,) = (r for r in result["results"] if (r["method"], r["n_bits"]) == ("lsh", 8))
     same = result | {"results": [{**row, "method": f"m{i}"} for i in range(12)]}
     for svg in figures(render(same, mine)):
@@ -280,7 +282,9 @@ def positions(tags: list[dict[str, str | None]]) -> Iterator[tuple[int, bool, st
         yield int(place[1:]), wrong == ["wrong"], str(attributes["title"])
 
 
-def test_neighbours_are_marked_truthfully(result: dict[str, Any], mine: Dataset, page: str) -> None:
+def test_neighbours_of_other_classes_are_marked(
+    result: dict[str, Any], mine: Dataset, page: str
+) -> None:
     strips = iter(Reader(page).strips)
     shown = [row for row in result["sheet"]["rows"] if row["n_bits"] in (None, 16)]
     assert [row["method"] for row in shown] == ["raw", "lsh", "random-net-2"]
@@ -300,7 +304,7 @@ def test_neighbours_are_marked_truthfully(result: dict[str, Any], mine: Dataset,
     assert wrongs
 
 
-def test_each_picture_is_embedded_once_and_is_that_of_its_item(
+def test_the_picture_of_each_item_is_embedded_once(
     result: dict[str, Any], mine: Dataset, page: str
 ) -> None:
     embedded = re.findall(r"\.p(\d+)\{background-image:url\(data:image/png;base64,(.*?)\)\}", page)
@@ -313,8 +317,8 @@ def test_each_picture_is_embedded_once_and_is_that_of_its_item(
         np.testing.assert_array_equal(np.asarray(picture), mine.images[int(place)])
 
 
-def test_large_pictures_are_made_small() -> None:
-    large = make()
+def test_large_pictures_are_shrunk() -> None:
+    large = make_dataset()
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (120, 100, 200, 3), np.uint8)
     large = Dataset(**{**vars(large), "images": images})
@@ -325,7 +329,7 @@ def test_large_pictures_are_made_small() -> None:
     assert len(page) < 40_000 + 10_000 * len(data)
 
 
-def test_the_length_shown_is_the_longest_common_one() -> None:
+def test_the_sheet_shows_the_longest_common_length() -> None:
     def found(**lengths: list[int]) -> list[dict[str, Any]]:
         return [{"method": m, "n_bits": b} for m, bits in lengths.items() for b in bits]
 
@@ -334,8 +338,8 @@ def test_the_length_shown_is_the_longest_common_one() -> None:
     assert shown_length([{"method": "raw", "n_bits": None}]) is None
 
 
-def test_published_figures_are_those_of_cifar10_only() -> None:
-    cifar = make("cifar10", 384, 10)
+def test_published_figures_are_shown_for_cifar10_only() -> None:
+    cifar = make_dataset("cifar10", 384, 10)
     result = measured(cifar, "raw lsh", (12, 24, 48))
     like = next(row for row in result["results"] if row["method"] == "lsh")
     result["results"] += [
@@ -346,7 +350,7 @@ def test_published_figures_are_those_of_cifar10_only() -> None:
     reader = Reader(render(result, cifar))
     assert "Bronstein" in reader.text
     assert reader.row("raw", None)["published"] == "19.16"
-    assert reader.row("lsh", 24)["published"] == reader.row("ksh", 64)["published"] == BLANK
+    assert reader.row("lsh", 24)["published"] == reader.row("ksh", 64)["published"] == NONE
     for method in ("ksh", "net-2"):
         for n_bits in (12, 24, 48):
             shown = reader.row(method, n_bits)["published"]
@@ -361,7 +365,7 @@ def test_published_figures_are_those_of_cifar10_only() -> None:
     assert "ublished" not in other
 
 
-def test_the_protocol_is_said(mine: Dataset, page: str) -> None:
+def test_the_protocol_is_described(mine: Dataset, page: str) -> None:
     text = Reader(page).text
     assert "from each of the seeds 0 and 1, 5 items of each class are queries (20 in all)" in text
     assert "100 items are the database, where 10 of each class carry a label" in text
@@ -373,7 +377,7 @@ def test_the_protocol_is_said(mine: Dataset, page: str) -> None:
     assert "from seed 3, 5 items of each unseen class are queries (5 in all)" in text
 
 
-def test_a_row_that_failed_says_why(result: dict[str, Any], mine: Dataset) -> None:
+def test_a_failed_row_shows_its_error(result: dict[str, Any], mine: Dataset) -> None:
     *kept, last = result["results"]
     failed = {"method": last["method"], "n_bits": last["n_bits"], "error": "too few anchors"}
     page = render(result | {"results": [*kept, failed]}, mine)
@@ -394,7 +398,7 @@ def test_a_row_that_failed_says_why(result: dict[str, Any], mine: Dataset) -> No
 def test_small_and_large_results(
     methods: str, bits: tuple[int, ...], seeds: tuple[int, ...], n_figures: int
 ) -> None:
-    plain = make(classes=3, pictures=False)
+    plain = make_dataset(classes=3, pictures=False)
     page = render(measured(plain, methods, bits, seeds), plain)
     reader = Reader(page)
     assert len(figures(page)) == n_figures
@@ -404,7 +408,7 @@ def test_small_and_large_results(
     assert "First neighbours" not in page
 
 
-def test_what_cannot_be_computed_is_left_blank(result: dict[str, Any], mine: Dataset) -> None:
+def test_undefined_figures_are_blank(result: dict[str, Any], mine: Dataset) -> None:
     bare = [
         {**row, "recall_radius_2": math.nan, "curve": [[math.nan, 0.0]] * len(row["curve"])}
         for row in result["results"]
@@ -417,4 +421,4 @@ def test_what_cannot_be_computed_is_left_blank(result: dict[str, Any], mine: Dat
 
 
 def test_the_same_result_gives_the_same_page(result: dict[str, Any], page: str) -> None:
-    assert render(json.loads(json.dumps(result)), make()) == page
+    assert render(json.loads(json.dumps(result)), make_dataset()) == page

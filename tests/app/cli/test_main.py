@@ -1,4 +1,4 @@
-"""The commands, as they are typed."""
+"""The commands, run from their command lines."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def bitcell(monkeypatch: pytest.MonkeyPatch, line: str) -> int:
-    """The exit status of a command line."""
+    """Run a command line and return its exit status."""
     monkeypatch.setattr("sys.argv", ["bitcell", *line.split()])
     with pytest.raises(SystemExit) as stopped:
         main()
     return int(stopped.value.code or 0)
 
 
-def test_benchmark_writes_what_it_shows(
+def test_benchmark_prints_and_writes_the_same_result(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     line = "benchmark --dataset digits --methods raw,lsh --bits 12,24 --seed 1 --json out.json"
@@ -138,7 +138,7 @@ def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) ->
         ("gist text.txt --out x.npz", "text.txt cannot be read as an image"),
     ],
 )
-def test_what_is_wrong_is_said_in_one_line(
+def test_an_error_is_one_line_and_leaves_no_file(
     line: str,
     message: str,
     folder: Path,
@@ -148,10 +148,10 @@ def test_what_is_wrong_is_said_in_one_line(
     Path("text.txt").write_text("no image")
     make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))).save("e.safetensors")
     assert bitcell(monkeypatch, line) == 2
-    said = capsys.readouterr().err.strip()
-    assert said.startswith("bitcell: ")
-    assert message in said
-    assert "\n" not in said
+    stderr = capsys.readouterr().err.strip()
+    assert stderr.startswith("bitcell: ")
+    assert message in stderr
+    assert "\n" not in stderr
     assert {path.name for path in folder.iterdir()} == {"text.txt", "e.safetensors"}
 
 
@@ -191,8 +191,7 @@ def test_a_command_that_reads_creates_nothing(
     before = sorted(folder.rglob("*"))
     assert bitcell(monkeypatch, line) == 2
     assert sorted(folder.rglob("*")) == before
-    message = capsys.readouterr().err
-    assert message.count("\n") == 1
+    (message,) = capsys.readouterr().err.splitlines()
     missing = "there is no dataset 'mnist'" if "mnist" in line else str(folder / "data")
     assert missing in message
 

@@ -76,9 +76,9 @@ def refused(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 
     def run(line: str) -> str:
         assert bitcell(monkeypatch, line) == 2
-        said = capsys.readouterr().err.strip()
-        assert "\n" not in said
-        return said
+        message = capsys.readouterr().err.strip()
+        assert "\n" not in message
+        return message
 
     return run
 
@@ -124,7 +124,7 @@ def test_errors_say_what_is_wrong(
     assert "elsewhere holds no data" in refused("snapshot c c.snapshot")
     assert not Path("elsewhere").exists()
     make(Path("elsewhere"), seed=1)
-    assert "put that encoder there first" in refused("restore c.snapshot --name d")
+    assert "add that encoder first" in refused("restore c.snapshot --name d")
     assert list(contents(Path("elsewhere"))) == ["c"]
 
 
@@ -136,7 +136,7 @@ def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, ref
     first = json.dumps(about).encode()
     head, end = pack("<QI", len(first), crc32(first)), pack("<QI", 0, crc32(first))
     Path("old.snapshot").write_bytes(b"Bitcell snapshot 1\n" + head + first + end)
-    assert "give a --name" in refused("restore old.snapshot")
+    assert "give it a name with --name" in refused("restore old.snapshot")
     assert run("restore old.snapshot --name d") == "d: 0 items"
 
 
@@ -184,12 +184,12 @@ def test_a_service_with_another_data_directory_is_refused(
     other = Process(tmp_path / "other", **settings)
     try:
         at = f"--url {other.url}"
-        said = refused(f"snapshot c d.snapshot {at}")
-        assert "has another data directory" in said
+        message = refused(f"snapshot c d.snapshot {at}")
+        assert "has another data directory" in message
         # A service without keys is asked, but there is no such snapshot in its data directory.
-        wrong = refused(f"restore c.snapshot --name d {at}")
-        assert ("has another data directory" in wrong) == (keys_required == "true")
-        assert "there is no snapshot" in wrong or keys_required == "true"
+        message = refused(f"restore c.snapshot --name d {at}")
+        assert ("has another data directory" in message) == (keys_required == "true")
+        assert "there is no snapshot" in message or keys_required == "true"
     finally:
         other.stop()
     assert not Path("d.snapshot").exists()
@@ -258,11 +258,11 @@ def test_a_stranger_gets_no_key_that_may_write(
     database = Database(data / "bitcell.db")
     try:
         with Stranger(data, STRANGERS[stranger]) as server:
-            said = refused(f"{command} --url {server.url}")
+            message = refused(f"{command} --url {server.url}")
     finally:
         database.close()
     assert server.requests > 0
-    assert "expected" in said or "has another data directory" in said
+    assert "expected" in message or "has another data directory" in message
     assert WRITE not in server.scopes
     # Only a Bitcell gets a key at all: one that nobody created, then one that may read.
     assert server.scopes in ([], [None], [None, READ])
@@ -279,11 +279,11 @@ def test_no_key_goes_over_plain_http_beyond_loopback_unless_asked(
     monkeypatch.setenv("BITCELL_HOST", "192.0.2.1")
     database = Database(data / "bitcell.db")
     try:
-        said = refused("snapshot c d.snapshot")
+        message = refused("snapshot c d.snapshot")
     finally:
         database.close()
-    assert "a key would go over plain http to 192.0.2.1" in said
-    assert "--url http://192.0.2.1:8000" in said
+    assert "a key would go over plain http to 192.0.2.1" in message
+    assert "--url http://192.0.2.1:8000" in message
 
 
 def test_proxies_of_the_environment_are_not_used(

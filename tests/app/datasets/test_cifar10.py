@@ -42,7 +42,7 @@ def images() -> Images:
 
 @pytest.fixture
 def blocks(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The lengths of the blocks that are described."""
+    """The lengths of the blocks that are described, in order."""
     described: list[int] = []
 
     class Counted(Gist):
@@ -82,7 +82,7 @@ def archive(images: Images, tmp_path: Path) -> Path:
     return path
 
 
-def made(data_dir: Path) -> Dataset:
+def load(data_dir: Path) -> Dataset:
     return load_dataset("cifar10", data_dir, images=True)
 
 
@@ -90,7 +90,7 @@ def test_an_archive_becomes_a_dataset(images: Images, archive: Path, tmp_path: P
     path = fetch(tmp_path, archive)
     assert path == tmp_path / "datasets" / "cifar10.npz"
     assert [file.name for file in path.parent.iterdir()] == ["cifar10.npz"]
-    dataset = made(tmp_path)
+    dataset = load(tmp_path)
     np.testing.assert_array_equal(dataset.images, images)
     np.testing.assert_array_equal(dataset.labels, LABELS)
     np.testing.assert_allclose(dataset.descriptors, Gist().transform(images), rtol=1e-4, atol=1e-4)
@@ -110,11 +110,11 @@ def test_the_order_of_members_and_other_members_do_not_matter(
     files = {"../evil": b"x"} | dict(reversed(members(images).items())) | {"readme.html": b"x"}
     (tmp_path / "other.tar.gz").write_bytes(packed(files))
     fetch(tmp_path / "data", tmp_path / "other.tar.gz")
-    np.testing.assert_array_equal(made(tmp_path / "data").images, images)
+    np.testing.assert_array_equal(load(tmp_path / "data").images, images)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "other.tar.gz"]
 
 
-def test_a_finished_dataset_is_not_made_again(
+def test_an_existing_dataset_is_kept(
     archive: Path, blocks: list[int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     path = fetch(tmp_path, archive)
@@ -123,7 +123,7 @@ def test_a_finished_dataset_is_not_made_again(
     assert fetch(tmp_path, archive) == path
     assert path.stat().st_mtime_ns == written
     assert len(blocks) == 5
-    assert "is there already" in capsys.readouterr().err
+    assert "exists already" in capsys.readouterr().err
 
 
 def stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -158,7 +158,7 @@ def test_finished_blocks_are_not_described_again(
     assert not partial.exists()
     fetch(tmp_path / "at once", archive)
     np.testing.assert_array_equal(
-        made(tmp_path).descriptors, made(tmp_path / "at once").descriptors
+        load(tmp_path).descriptors, load(tmp_path / "at once").descriptors
     )
 
 
@@ -171,11 +171,11 @@ def test_blocks_of_other_images_are_not_used(
     fetch(tmp_path, archive)
     assert blocks == [5, 5, 5, 5, 4]
     np.testing.assert_allclose(
-        made(tmp_path).descriptors, Gist().transform(images), rtol=1e-4, atol=1e-4
+        load(tmp_path).descriptors, Gist().transform(images), rtol=1e-4, atol=1e-4
     )
 
 
-def test_nothing_is_left_of_a_dataset_that_cannot_be_written(
+def test_a_dataset_that_cannot_be_written_leaves_only_described_blocks(
     archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
@@ -196,7 +196,7 @@ META = "cifar-10-batches-bin/batches.meta.txt"
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({BATCH_3: None}, f"expected also {BATCH_3}; found nothing else"),
+        ({BATCH_3: None}, f"expected also {BATCH_3}; found no other members"),
         ({META: None, "notes": b""}, f"expected also {META}; found 'notes'"),
         ({BATCH_3: b"123"}, f"{BATCH_3}: expected a file of 12,292 bytes, got 3$"),
         ({BATCH_3: bytes(12_293)}, f"{BATCH_3}: expected a file of 12,292 bytes, got 12,293$"),
@@ -229,7 +229,7 @@ def test_links_and_folders_are_refused(kind: bytes, archive: Path, tmp_path: Pat
 
 
 def flipped(data: bytes) -> bytes:
-    """With another checksum at the end of the gzip stream."""
+    """The data with a wrong checksum at the end of the gzip stream."""
     return data[:-8] + bytes([data[-8] ^ 1]) + data[-7:]
 
 
@@ -244,15 +244,15 @@ def flipped(data: bytes) -> bytes:
         flipped,
     ],
 )
-def test_files_that_are_no_whole_tar_gz_are_refused(
+def test_damaged_and_other_files_are_refused(
     damage: Callable[[bytes], bytes], archive: Path, tmp_path: Path
 ) -> None:
     archive.write_bytes(damage(archive.read_bytes()))
-    with pytest.raises(BadArchive, match=r"expected a whole tar\.gz"):
+    with pytest.raises(BadArchive, match=r"expected a complete tar\.gz"):
         fetch(tmp_path, archive)
 
 
-def test_a_missing_archive_is_an_error_of_its_path(tmp_path: Path) -> None:
+def test_a_missing_archive_is_an_error_that_names_its_path(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError, match=r"nowhere\.tar\.gz"):
         fetch(tmp_path, tmp_path / "nowhere.tar.gz")
 
@@ -263,7 +263,7 @@ def reply(status: int, data: bytes, **headers: str) -> httpx.Response:
 
 
 class Server:
-    """Serves `data` as `answer` says, and keeps the Range header of each request."""
+    """Serves `data` with the handler `answer`, and records the Range header of each request."""
 
     def __init__(self, data: bytes) -> None:
         self.data = data
@@ -316,30 +316,30 @@ def finished(server: Server, part: Path) -> bool:
     return not part.exists() and part.with_suffix("").read_bytes() == server.data
 
 
-def test_a_download_is_made_once(server: Server, tmp_path: Path) -> None:
+def test_an_archive_is_downloaded_once(server: Server, tmp_path: Path) -> None:
     get(server, tmp_path)
     (tmp_path / "datasets" / "cifar10.npz").unlink()
     get(server, tmp_path)
     assert server.ranges == [None]
     assert [path.name for path in (tmp_path / "downloads").iterdir()] == ["cifar-10-binary.tar.gz"]
-    assert len(made(tmp_path)) == N
+    assert len(load(tmp_path)) == N
 
 
-def test_a_download_goes_on_from_a_part(server: Server, part: Path, tmp_path: Path) -> None:
+def test_a_download_resumes(server: Server, part: Path, tmp_path: Path) -> None:
     part.write_bytes(server.data[:500])
     get(server, tmp_path)
     assert server.ranges == ["bytes=500-"]
     assert finished(server, part)
 
 
-def test_a_whole_part_is_not_asked_for(server: Server, part: Path, tmp_path: Path) -> None:
+def test_a_complete_part_is_not_downloaded(server: Server, part: Path, tmp_path: Path) -> None:
     part.write_bytes(server.data)
     get(server, tmp_path)
     assert server.ranges == []
     assert finished(server, part)
 
 
-def test_a_server_that_ignores_ranges_sends_it_anew(
+def test_a_server_that_ignores_ranges_sends_everything(
     server: Server, part: Path, tmp_path: Path
 ) -> None:
     part.write_bytes(b"x" * 500)
@@ -352,7 +352,7 @@ def test_a_server_that_ignores_ranges_sends_it_anew(
 @pytest.mark.parametrize(
     "refusal", [httpx.Response(416), httpx.Response(206, headers={"Content-Range": "bytes 0-9/99"})]
 )
-def test_where_it_cannot_go_on_it_begins_anew(
+def test_a_server_that_cannot_resume_sends_everything(
     refusal: httpx.Response, server: Server, part: Path, tmp_path: Path
 ) -> None:
     part.write_bytes(b"x" * 500)
@@ -362,7 +362,7 @@ def test_where_it_cannot_go_on_it_begins_anew(
     assert finished(server, part)
 
 
-def test_a_dropped_connection_costs_only_the_rest(
+def test_after_a_dropped_connection_only_the_rest_is_downloaded(
     server: Server, part: Path, tmp_path: Path
 ) -> None:
     server.answer = server.dropping
@@ -375,7 +375,7 @@ def test_a_dropped_connection_costs_only_the_rest(
     assert finished(server, part)
 
 
-def test_an_early_end_without_an_error_is_one(server: Server, part: Path, tmp_path: Path) -> None:
+def test_an_early_end_of_the_body_is_an_error(server: Server, part: Path, tmp_path: Path) -> None:
     server.answer = lambda _: httpx.Response(200, content=iter([server.data[:700]]))
     with pytest.raises(DownloadFailed, match=r"the connection ended early\. 700 of"):
         get(server, tmp_path)

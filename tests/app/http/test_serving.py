@@ -16,8 +16,8 @@ from urllib.request import urlopen
 import numpy as np
 import pytest
 
-from bench.latency import Serving, npy
 from bench.load import load
+from bench.service import ServiceProcess, npy
 
 # Floors hold on a quiet machine; here they are loose enough for one that is not.
 READY_SECONDS = 10.0
@@ -26,21 +26,15 @@ HERE = {"BITCELL_DRAIN_SECONDS": "0"}
 
 
 class Process:
-    """`bitcell serve` on a free port, with the address it printed."""
+    """`bitcell serve` on a free port, with the address it printed; `code` runs before it."""
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
+    def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
         self.started = time.perf_counter()
-        command = [
-            sys.executable,
-            "-c",
-            "from app.cli.main import main; main()",
-            "serve",
-            "--port",
-            "0",
-        ]
+        code += "\nfrom app.cli.main import main; main()"
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-c", code, "serve", "--port", "0"],
             env=os.environ | HERE | {"BITCELL_DATA_DIR": str(data_dir)} | environment,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )
@@ -91,13 +85,13 @@ def test_is_ready_soon_and_small(serving: Process) -> None:
 
 def test_many_connections_are_served_without_error(tmp_path: Path) -> None:
     """Two seconds of what `make bench` does for sixty."""
-    serving = Serving(tmp_path)
+    serving = ServiceProcess(tmp_path)
     try:
         serving.post("/v1/encoders", {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 32})
         serving.post("/v1/collections", {"name": "c", "encoder": "e"})
         X = np.random.default_rng(0).normal(size=(2000, 32)).astype(np.float32)
         ids = np.array([f"i{i}" for i in range(len(X))])
-        serving.ask("PUT", "/v1/collections/c/items", npy(X, ids))
+        serving.request("PUT", "/v1/collections/c/items", npy(X, ids))
         bodies = [npy(query[None]) for query in X[:100]]
         found = asyncio.run(load(serving, "/v1/collections/c/query", bodies, 64, 2))
     finally:

@@ -247,10 +247,10 @@ class EndlessCopy:
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.begun, self.ended = Event(), Event()
-        descriptor_batches = Collection.descriptor_batches
+        copy = Collection.descriptor_batches
 
         def batches(collection: Collection) -> Any:
-            (batch,) = descriptor_batches(collection)
+            (batch,) = copy(collection)
             deadline = time.monotonic() + 10
             try:
                 while time.monotonic() < deadline:

@@ -1,4 +1,4 @@
-"""Killed in the middle of writes, out of room, damaged: nothing acknowledged is lost."""
+"""Kills, full disks and damage: nothing that was acknowledged is lost unnoticed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -20,11 +19,12 @@ import pytest
 from bitcodes import to_words
 from index import Collection, Damaged, Database, Full, SearchOptions, Store
 from index.maintenance import maintain
+from tests.index.conftest import opened
 
 Use = Callable[[Database], Any]
 
-# Four clients write batches of ten: new ones, replacements of their last, deletes of older ones.
-# What was acknowledged is printed after the fact.
+# Four clients write batches of ten items: new ones, replacements of the last, and deletions of the
+# one before. They print each write after it was acknowledged.
 CLIENTS = """
 import sys
 from pathlib import Path
@@ -56,7 +56,7 @@ for me in range(4):
 
 
 class Killed:
-    """A record that is written by clients that are killed, again and again."""
+    """A database whose clients are killed again and again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -75,7 +75,7 @@ class Killed:
         assert process.stdout.readline().startswith("ready")
         for _ in range(int(self.rng.integers(1, 60))):
             self.note(process.stdout.readline())
-        # Not at the moment of an answer, but anywhere between two.
+        # Kill not only right after an acknowledgement but anywhere between two.
         time.sleep(float(self.rng.random()) * 0.003)
         os.kill(process.pid, signal.SIGKILL)
         for line in process.stdout:
@@ -116,7 +116,7 @@ class Killed:
             elif key in found:
                 assert found[key][0] >= version
             else:
-                # Its delete may have been under way, and was not acknowledged.
+                # Its deletion may have been written but not acknowledged.
                 assert (key[0], key[1] + 1) in self.acknowledged
                 self.deleted.add(key)
         self.next = max([self.next, *(batch + 1 for _, batch in found)])
@@ -137,17 +137,8 @@ def test_100_kills(tmp_path: Path) -> None:
     assert len(killed.acknowledged) > 1000
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[Database, Store]]:
-    database = Database(path)
-    store = Store(database)
-    yield database, store
-    store.close()
-    database.close()
-
-
 def writes_stop_and_go_on(path: Path, use_up: Use, make_room: Use) -> None:
-    """Write until there is no room, make some, write on: nothing is lost."""
+    """Write until there is no room, make room, write again: nothing is lost."""
     with opened(path) as (database, store):
         use_up(database)
         collection = store.create("c", 64)
@@ -178,9 +169,9 @@ def fill(collection: Collection) -> None:
     assert len(collection) == kept
 
 
-def test_a_full_disk_is_said_and_writes_go_on_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_writes_succeed_when_there_is_room(tmp_path: Path) -> None:
     def use_up(database: Database) -> None:
-        # SQLite's own limit on the file has the error that a full disk has.
+        # SQLite's own limit on the size of the file gives the error of a full disk.
         pages = database.read("PRAGMA page_count")[0][0]
         database._connection.execute(f"PRAGMA max_page_count = {pages + 200}")
 
@@ -209,7 +200,7 @@ def test_a_full_tmpfs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["parts", "deaths", "payloads"])
-def test_damage_is_found_and_named(what: str, tmp_path: Path) -> None:
+def test_damage_is_found_and_reported(what: str, tmp_path: Path) -> None:
     path = tmp_path / "bitcell.db"
     database = Database(path)
     store = Store(database)
@@ -235,7 +226,7 @@ def test_damage_is_found_and_named(what: str, tmp_path: Path) -> None:
     database.close()
 
 
-def test_version_1_is_read(tmp_path: Path) -> None:
+def test_version_1_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "bitcell.db"
     old = sqlite3.connect(path)
     old.executescript(

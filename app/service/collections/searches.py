@@ -143,7 +143,8 @@ class Searches:
         if options.rerank is None:
             return collection.search(codes, options)
         descriptors = self._rerank_descriptors(collection, queries)
-        if collection.reranks_by_descriptors(options):
+        by = options.rerank_by or ("descriptors" if collection.keep_descriptors else "bits")
+        if by == "descriptors":
             return collection.search(codes, options, descriptors=descriptors)
         projections = self._encoders.hasher_of(collection).project(descriptors)
         return collection.search(codes, options, projections=projections)

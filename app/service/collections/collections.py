@@ -10,11 +10,11 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
 from app.service.checks import check_batch
+from app.service.collections.kept_descriptors import kept_descriptors
+from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.settings import Settings
-from app.service.statistics import statistics
-from app.service.training_data import kept_descriptors
 from hashing import InvalidInput
 from index import AlreadyExists, Collection, Item, NotFound, Store
 

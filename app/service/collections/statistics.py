@@ -42,11 +42,13 @@ def statistics(collection: Collection) -> dict[str, Any]:
 
 def _statistics(collection: Collection) -> dict[str, Any]:
     codes, n_items = collection.sample_codes(MAX_SORTED)
-    words, work = to_words(codes), MAX_ITEMS_TIMES_BITS_SQUARED // collection.n_bits**2
+    words = to_words(codes)
+    # A part of a random sample is a smaller one.
+    n_looked = min(MAX_ITEMS, MAX_ITEMS_TIMES_BITS_SQUARED // collection.n_bits**2)
     return {
         "items": n_items,
         "n_bits": collection.n_bits,
-        "bits": bits(words[: min(MAX_ITEMS, work)], collection.n_bits) if n_items else None,
+        "bits": bits(words[:n_looked], collection.n_bits) if n_items else None,
         "buckets": buckets(words) if n_items else None,
     }
 

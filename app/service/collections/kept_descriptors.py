@@ -28,9 +28,11 @@ def kept_descriptors(collection: Collection) -> tuple[int, bool]:
 
 
 def export(store: Store, request: dict[str, Any], folder: Path, progress: Progress) -> None:
-    """Write the collection that a job's request names, if any, into the folder of the job."""
+    """Write the collection that a job's request names, if it names one, into the job's folder."""
     if name := request.get("training", request).get("collection"):
         kept_descriptors(store.get(name))
-        store.use(
-            name, lambda one: write_arrays(one.descriptor_batches(), len(one), folder, progress)
-        )
+
+        def write(collection: Collection) -> None:
+            write_arrays(collection.descriptor_batches(), len(collection), folder, progress)
+
+        store.use(name, write)
