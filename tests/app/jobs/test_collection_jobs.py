@@ -273,7 +273,7 @@ def test_a_job_can_be_cancelled_while_its_collection_is_copied(
     assert kept.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
 
 
-def test_a_service_that_stops_does_not_wait_for_a_copy(
+def test_a_service_that_stops_ends_a_copy(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = EndlessCopy(monkeypatch)
@@ -286,6 +286,7 @@ def test_a_service_that_stops_does_not_wait_for_a_copy(
     assert copy.begun.wait(30)
     start = time.monotonic()
     service.close()
+    assert service.all_ended
     assert time.monotonic() - start < 3
     monkeypatch.undo()
     service = Service(settings)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -62,7 +63,7 @@ def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Jobs]]:
 
     yield make
     for jobs in made:
-        jobs.close()
+        jobs.close(30)
 
 
 def runs(shown: dict[str, Any]) -> bool:
@@ -114,7 +115,7 @@ def test_one_inside_the_service_can_be_cancelled_and_is_taken_up_again(
     assert end_of(jobs, first)["state"] == "cancelled"
     second = jobs.add("inside", {})
     until(jobs, second, runs)
-    jobs.close()
+    assert jobs.close(30)
     assert jobs.get(second)["state"] == "queued"
     jobs = start()
     until(jobs, second, runs)
@@ -181,7 +182,7 @@ def test_a_stop_in_good_order_leaves_them_for_the_next_start(start: Callable[...
             jobs.add("look", {}, b"kept")
         running, waiting = (shown["id"] for shown in reversed(jobs.newest()))
         pid = int(until(jobs, running, runs)["progress"]["now"])
-        jobs.close()
+        assert jobs.close(30)
         assert gone(pid)
         assert [shown["state"] for shown in jobs.newest()] == ["queued", "queued"]
     jobs = start(workers=2)
@@ -195,7 +196,7 @@ def test_one_that_a_service_was_killed_with_too_often_fails(
     jobs = start()
     job = jobs.add("step", {})
     end_of(jobs, job)
-    jobs.close()
+    assert jobs.close(30)
     with database.transaction() as connection:
         # As a crash leaves it.
         connection.execute("UPDATE jobs SET state = 'running', starts = ?", (MAX_STARTS,))
@@ -343,3 +344,23 @@ def test_events_of_what_is_not_there(client: TestClient) -> None:
     assert client.get("/v1/jobs/none/events").status_code == 404
     assert client.get("/v1/jobs/none").status_code == 404
     assert client.delete("/v1/jobs/none").status_code == 404
+
+
+def test_a_preparation_that_ignores_the_stop_does_not_hold_it(
+    database: Database, tmp_path: Path
+) -> None:
+    begun, go_on = Event(), Event()
+
+    def wait_without_progress(*_: Any) -> None:
+        begun.set()
+        go_on.wait()
+
+    kinds = {"deaf": Kind(job_works.step, prepare=wait_without_progress)}
+    jobs = Jobs(database, tmp_path, kinds)
+    job = jobs.add("deaf", {})
+    assert begun.wait(30)
+    assert not jobs.close(0.1)
+    assert jobs.get(job)["state"] == "queued"
+    go_on.set()
+    assert jobs.close(30)
+    assert jobs.get(job)["state"] == "queued"

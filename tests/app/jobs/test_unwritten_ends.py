@@ -69,7 +69,7 @@ def test_an_end_kept_in_memory_is_written_when_the_service_stops(
     with ends_refused(database):
         job = jobs.add("refuse", {})
         assert end_of(jobs, job)["error"] == "there is a reason"
-    jobs.close()
+    assert jobs.close(30)
     jobs = start()
     assert (jobs.get(job)["state"], jobs.get(job)["error"]) == ("failed", "there is a reason")
 
