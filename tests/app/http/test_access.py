@@ -1,4 +1,4 @@
-"""Who is let in, and who is not."""
+"""API keys, host names and origins: which requests are refused."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Client = Callable[..., TestClient]
 
 @pytest.fixture
 def serve(settings: Settings) -> Iterator[Client]:
-    """A client of a service with settings of its own."""
+    """Return a function that starts a service with changed settings and returns a client."""
     opened: list[TestClient] = []
 
     def make(**change: Any) -> TestClient:
@@ -54,7 +54,7 @@ def make_key(client: TestClient, scope: str) -> str:
 NEW = {"name": "e", "method": "lsh", "n_bits": 8, "dimension": 4}
 
 
-def test_without_a_key_and_with_a_wrong_one(serve: Client) -> None:
+def test_requests_without_a_valid_key_are_refused(serve: Client) -> None:
     client = serve(require_keys=True)
     good = make_key(client, READ)
     for headers in (
@@ -77,26 +77,26 @@ def test_without_a_key_and_with_a_wrong_one(serve: Client) -> None:
         assert client.get(path).status_code == 200
 
 
-def test_a_read_key_reads_and_does_not_write(serve: Client) -> None:
+def test_a_read_key_cannot_write(serve: Client) -> None:
     client = serve(require_keys=True)
     read, write = bearer(make_key(client, READ)), bearer(make_key(client, WRITE))
     assert_problem(client.post("/v1/encoders", json=NEW, headers=read), 403, "may only read")
     assert client.post("/v1/encoders", json=NEW, headers=write).status_code == 201
     new = {"name": "c", "encoder": "e"}
     assert client.post("/v1/collections", json=new, headers=write).status_code == 201
-    body = npy([[1.0, 2, 3, 4]])
+    matrix = npy([[1.0, 2, 3, 4]])
     for url in ("/v1/encoders/e/encode", "/v1/collections/c/query"):
-        assert client.post(url, content=body, headers=NPY | read).status_code == 200
-    for url, asked in (
+        assert client.post(url, content=matrix, headers=NPY | read).status_code == 200
+    for url, body in (
         ("c/reencode", {"encoder": "e"}),
         ("c/snapshots", None),
         ("d/restore", {"snapshot": "c.snapshot"}),
     ):
-        answer = client.post(f"/v1/collections/{url}", json=asked, headers=read)
+        answer = client.post(f"/v1/collections/{url}", json=body, headers=read)
         assert_problem(answer, 403, "may only read")
 
 
-def test_every_call_that_is_not_known_to_read_takes_a_write_key(serve: Client) -> None:
+def test_a_read_key_can_post_only_what_reads(serve: Client) -> None:
     client = serve(require_keys=True)
     read = bearer(make_key(client, READ))
     calls = {
@@ -114,16 +114,16 @@ def test_every_call_that_is_not_known_to_read_takes_a_write_key(serve: Client) -
     }
 
 
-def test_keys_are_asked_for_where_others_reach_the_service(serve: Client) -> None:
+def test_no_key_is_needed_on_loopback(serve: Client) -> None:
     assert serve(host="127.0.0.1").get("/v1/encoders").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.2", "example.org"])
-def test_elsewhere_than_on_loopback_keys_are_asked_for(host: str, serve: Client) -> None:
+def test_keys_are_required_on_other_addresses(host: str, serve: Client) -> None:
     assert serve(host=host).get("/v1/encoders").status_code == 401
 
 
-def test_once_there_is_a_key_it_is_asked_for_on_loopback_too(serve: Client) -> None:
+def test_keys_are_required_on_loopback_once_one_exists(serve: Client) -> None:
     client = serve()
     assert client.get("/v1/encoders").status_code == 200
     key = make_key(client, READ)
@@ -131,25 +131,25 @@ def test_once_there_is_a_key_it_is_asked_for_on_loopback_too(serve: Client) -> N
     assert client.get("/v1/encoders", headers=bearer(key)).status_code == 200
 
 
-def test_unless_it_is_set_that_none_is(serve: Client) -> None:
+def test_the_settings_can_turn_keys_off(serve: Client) -> None:
     client = serve(host="0.0.0.0", require_keys=False)
     make_key(client, READ)
     assert client.get("/v1/encoders").status_code == 200
 
 
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "a b", "[::1", "::1"])
-def test_a_name_that_was_rebound_to_us_is_refused(host: str, serve: Client) -> None:
+def test_other_host_names_are_refused(host: str, serve: Client) -> None:
     client = serve(allowed_hosts="")
     assert_problem(client.get("/v1/encoders", headers={"Host": host}), 400, "BITCELL_ALLOWED_HOSTS")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000"])
-def test_our_own_names_are_not(host: str, serve: Client) -> None:
+def test_local_host_names_are_accepted(host: str, serve: Client) -> None:
     client = serve(allowed_hosts="")
     assert client.get("/v1/encoders", headers={"Host": host}).status_code == 200
 
 
-def test_hosts_can_be_named(serve: Client) -> None:
+def test_only_configured_hosts_are_accepted(serve: Client) -> None:
     client = serve(allowed_hosts="codes.example, other.example")
     assert client.get("/v1/encoders", headers={"Host": "codes.example"}).status_code == 200
     assert client.get("/v1/encoders", headers={"Host": "localhost"}).status_code == 400
@@ -166,17 +166,17 @@ def test_a_page_of_another_origin_may_not_write(origin: str, serve: Client) -> N
     answer = client.post("/v1/encoders", json=NEW, headers=headers)
     assert_problem(answer, 403, "may not write")
     assert client.get("/v1/encoders", headers={"Host": "localhost:8000"}).json() == []
-    # Nothing allows such a page to read what a GET gives.
+    # No header allows such a page to read the answer to a GET.
     reading = client.get("/v1/encoders", headers=headers)
     assert "access-control-allow-origin" not in reading.headers
 
 
-def test_our_own_page_may(serve: Client) -> None:
+def test_the_services_own_page_may_write(serve: Client) -> None:
     headers = {"Origin": "http://localhost:8000", "Host": "localhost:8000"}
     assert serve().post("/v1/encoders", json=NEW, headers=headers).status_code == 201
 
 
-def test_the_command_line_makes_lists_and_revokes(
+def test_the_command_line_creates_lists_and_revokes_keys(
     tmp_path: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("BITCELL_DATA_DIR", str(tmp_path / "data"))
@@ -189,7 +189,7 @@ def test_the_command_line_makes_lists_and_revokes(
         assert secret not in listed
         assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 200
         assert run.invoke(cli, ["keys", "revoke", listed.split()[0]]).exit_code == 0
-        assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 200  # none is left
+        assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 200  # No key is left.
         run.invoke(cli, ["keys", "create", "other"])
         assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 401
     file = tmp_path / "data" / "keys.db"
@@ -199,21 +199,21 @@ def test_the_command_line_makes_lists_and_revokes(
     assert isinstance(wrong.exception, ValueError)
 
 
-def test_a_service_sees_at_once_what_the_command_line_does_to_its_keys(tmp_path: Path) -> None:
-    asked, written = Keys(tmp_path), Keys(tmp_path)
+def test_a_service_sees_changes_to_its_keys_at_once(tmp_path: Path) -> None:
+    reader, writer = Keys(tmp_path), Keys(tmp_path)
     for _ in range(50):
-        assert not asked.any()
-        first, second = (written.create(name, READ)[0].id for name in ("a", "b"))
-        assert asked.any()
-        written.revoke(first)
-        assert asked.any()
-        written.revoke(second)
-    assert not asked.any()
-    asked.close()
-    written.close()
+        assert not reader.any()
+        first, second = (writer.create(name, READ)[0].id for name in ("a", "b"))
+        assert reader.any()
+        writer.revoke(first)
+        assert reader.any()
+        writer.revoke(second)
+    assert not reader.any()
+    reader.close()
+    writer.close()
 
 
-def test_the_service_refuses_to_listen_elsewhere_without_keys(tmp_path: Path) -> None:
+def test_the_service_does_not_listen_on_other_addresses_without_keys(tmp_path: Path) -> None:
     run = subprocess.run(
         [
             sys.executable,

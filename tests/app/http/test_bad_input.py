@@ -1,4 +1,4 @@
-"""What the service cannot take is refused as a problem that says why, and changes nothing."""
+"""Invalid requests get a problem that says why, and change nothing."""
 
 from __future__ import annotations
 
@@ -189,12 +189,12 @@ def test_npy_matrices(small: TestClient, url: str, status: int, message: str, bo
 
 
 @pytest.mark.parametrize("k", ["0", "-1", "x", "1.5", "1000000"])
-def test_k_beside_npy(small: TestClient, k: str) -> None:
+def test_k_in_the_url(small: TestClient, k: str) -> None:
     answer = small.post(f"/v1/collections/c/query?k={k}", content=npy(X), headers=NPY)
     assert_problem(answer, 422, "k")
 
 
-def test_parameters_of_the_url_that_are_not_read(small: TestClient) -> None:
+def test_unknown_url_parameters(small: TestClient) -> None:
     url = "/v1/collections/c/query"
     assert_problem(
         small.post(f"{url}?kk=3", content=npy(X), headers=NPY), 422, "unknown URL parameters: kk"
@@ -212,7 +212,7 @@ def test_parameters_of_the_url_that_are_not_read(small: TestClient) -> None:
         ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, POST"),
     ],
 )
-def test_a_method_that_is_not_allowed_names_those_that_are(
+def test_a_method_that_is_not_allowed_gets_the_allowed_ones(
     small: TestClient, method: str, path: str, allowed: str
 ) -> None:
     answer = small.request(method, path, json={"items": [ITEM]})
@@ -260,7 +260,7 @@ def test_unknown_encoders(small: TestClient) -> None:
     )
 
 
-def test_names_that_are_taken(small: TestClient) -> None:
+def test_taken_names(small: TestClient) -> None:
     assert_problem(
         small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "already an encoder 'e'"
     )
@@ -269,7 +269,7 @@ def test_names_that_are_taken(small: TestClient) -> None:
     )
 
 
-def test_a_collection_with_an_impossible_name(small: TestClient) -> None:
+def test_a_collection_with_an_invalid_name(small: TestClient) -> None:
     assert_problem(
         small.post("/v1/collections", json={"name": "../x", "encoder": "e"}), 422, "a name has"
     )
@@ -294,14 +294,14 @@ def test_malformed_json(small: TestClient, url: str, body: bytes, message: str) 
     assert_problem(small.post(url, content=body, headers=headers), 422, message)
 
 
-def test_a_million_errors_are_one(small: TestClient) -> None:
+def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
     for body in ({"ids": [1] * 300_000}, {"descriptors": [[None] * 100_000]}):
         answer = small.post("/v1/collections/c/query", json=body)
         assert len(answer.json()["errors"]) == 1
         assert_problem(answer, 422, "should be a valid")
 
 
-def test_an_encoder_beyond_the_limit(small: TestClient) -> None:
+def test_an_encoder_with_too_many_learned_values(small: TestClient) -> None:
     new = {"name": "x", "method": "random-net-2", "n_bits": 4096, "dimension": 16384}
     answer = small.post("/v1/encoders", json=new | {"params": {"hidden": 8192}})
     assert_problem(
@@ -328,7 +328,7 @@ def test_a_body_over_the_limit(small: TestClient) -> None:
 
 
 @pytest.mark.parametrize("url", ["/v1/collections/c/query", "/v1/collections"])
-def test_a_body_over_the_limit_that_does_not_say_so(small: TestClient, url: str) -> None:
+def test_a_body_over_the_limit_without_a_length(small: TestClient, url: str) -> None:
     def pieces() -> Iterator[bytes]:
         for _ in range(20):
             yield b" " * (1 << 17)
@@ -337,7 +337,7 @@ def test_a_body_over_the_limit_that_does_not_say_so(small: TestClient, url: str)
     assert_problem(small.post(url, content=pieces(), headers=headers), 413, "at most 1048576 bytes")
 
 
-def test_more_results_than_the_limit(small: TestClient) -> None:
+def test_too_many_results(small: TestClient) -> None:
     ids = np.array([str(i) for i in range(500)])
     body = npy(np.ones((500, 4)), ids)
     assert small.put("/v1/collections/c/items", content=body, headers=NPY).status_code == 200
@@ -361,15 +361,15 @@ def test_more_results_than_the_limit(small: TestClient) -> None:
     ],
 )
 def test_benchmarks(small: TestClient, status: int, message: str, change: Any) -> None:
-    asked = {"dataset": "digits", "methods": ["lsh"]} | change
-    assert_problem(small.post("/v1/benchmarks", json=asked), status, message)
+    new = {"dataset": "digits", "methods": ["lsh"]} | change
+    assert_problem(small.post("/v1/benchmarks", json=new), status, message)
 
 
-def test_an_error_of_ours_shows_no_trace(
+def test_an_internal_error_does_not_show_its_cause(
     small: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
-        raise RuntimeError("a secret of the inside")
+        raise RuntimeError("a secret")
 
     with monkeypatch.context() as patched:
         patched.setattr("app.service.collections.searches.Searches.search", fail)

@@ -1,4 +1,4 @@
-"""Damage of the service's own files is its fault, and makes it not ready; others' files are not."""
+"""Damaged data is a 500 and makes the service not ready; a damaged snapshot is a 422."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def test_damaged_data_is_a_fault_of_the_service(small: TestClient) -> None:
     assert small.get("/readyz").status_code == 200
     with service_of(small).database.transaction() as connection:
         connection.execute("UPDATE payloads SET payload = '{\"n\":1}' WHERE serial = 0")
-    # Nobody has noticed yet.
+    # The damage has not been noticed yet.
     assert small.get("/readyz").status_code == 200
     for _ in range(2):
         assert_problem(
@@ -31,7 +31,7 @@ def test_damaged_data_is_a_fault_of_the_service(small: TestClient) -> None:
         ready = small.get("/readyz")
         assert_problem(ready, 503, "bitcell.db is damaged: the payload of item 0")
         assert ready.headers["retry-after"]
-    # What is not damaged is still answered.
+    # Undamaged items can still be read.
     assert small.get(f"{URL}/items/b").status_code == 200
     assert small.get("/healthz").status_code == 200
 

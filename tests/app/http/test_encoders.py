@@ -1,3 +1,5 @@
+"""Encoders over HTTP: creating, uploading, encoding and dropping."""
+
 from __future__ import annotations
 
 import io
@@ -21,18 +23,18 @@ from tests.methods import quick
 
 
 @pytest.mark.parametrize("method", [m for m, cls in HASHERS.items() if cls.needs_torch])
-def test_a_net_trained_elsewhere_is_brought(
+def test_a_net_trained_elsewhere_can_be_uploaded(
     method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     hasher = make_hasher(method, n_bits=20, **quick(method)).fit(X[:100], y[:100])
-    made = client.put("/v1/encoders/mine", content=hasher.to_bytes())
-    assert made.status_code == 201
-    assert made.json()["fingerprint"] == hasher.fingerprint
+    uploaded = client.put("/v1/encoders/mine", content=hasher.to_bytes())
+    assert uploaded.status_code == 201
+    assert uploaded.json()["fingerprint"] == hasher.fingerprint
     answer = client.post("/v1/encoders/mine/encode", json={"descriptors": X[:9].tolist()}).json()
     assert answer["codes"] == [code.tobytes().hex() for code in hasher.encode(X[:9])]
 
 
-def test_a_file_that_is_no_encoder_is_refused(small: TestClient) -> None:
+def test_a_file_that_is_not_an_encoder_is_refused(small: TestClient) -> None:
     before = small.get("/v1/encoders").json()
     for file in (b"", b"no encoder", pickle.dumps([1])):
         answer = small.put("/v1/encoders/mine", content=file)
@@ -48,7 +50,7 @@ def claiming(hasher: Hasher, n_features: int) -> bytes:
     return replace(EncoderFile.from_bytes(hasher.to_bytes()), n_features=n_features).to_bytes()
 
 
-def test_a_file_that_only_claims_a_size_is_refused_without_allocating(small: TestClient) -> None:
+def test_a_false_dimension_is_refused_without_reserving_memory(small: TestClient) -> None:
     rng = np.random.default_rng(0)
     X, y = rng.normal(size=(20, 1)), np.arange(20) % 2
     ksh = make_hasher("ksh", n_bits=1, n_anchors=1).fit(X, y)
@@ -70,7 +72,7 @@ def test_a_file_that_only_claims_a_size_is_refused_without_allocating(small: Tes
     assert [encoder["name"] for encoder in small.get("/v1/encoders").json()] == ["e"]
 
 
-def test_an_uploaded_encoder_has_at_most_as_many_values_as_a_trained_one(
+def test_the_limit_of_learned_values_holds_for_uploads(
     settings: Settings,
 ) -> None:
     arrays = {
@@ -83,19 +85,22 @@ def test_an_uploaded_encoder_has_at_most_as_many_values_as_a_trained_one(
     with TestClient(create_app(roomy), raise_server_exceptions=False) as client:
         answer = client.put("/v1/encoders/mine", content=file)
     assert answer.status_code == 413
-    assert "at most 16,777,216 learned values here, this one 16,778,241" in answer.json()["detail"]
+    assert (
+        "at most 16,777,216 learned values; this one would have 16,778,241"
+        in answer.json()["detail"]
+    )
 
 
-def test_the_anchors_of_a_kernel_method_count_before_it_is_trained(small: TestClient) -> None:
+def test_the_limit_of_learned_values_holds_before_training(small: TestClient) -> None:
     new = {"name": "x", "method": "ksh", "n_bits": 16, "params": {"n_anchors": 10_000}}
     training = {"descriptors": [[0.0] * 16_384, [1.0] * 16_384], "labels": [0, 1]}
     answer = small.post("/v1/encoders", json=new | {"training": training})
     assert answer.status_code == 413
-    assert "this one 164,000,017" in answer.json()["detail"]
+    assert "this one would have 164,000,017" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("method", HASHERS)
-def test_fitted_inline_it_encodes_as_the_library_does(
+def test_an_encoder_fitted_over_http_encodes_like_the_library(
     method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     X, y = X[:100], y[:100]
@@ -123,7 +128,7 @@ def test_fitted_inline_it_encodes_as_the_library_does(
     np.testing.assert_array_equal(np.load(io.BytesIO(answer.content)), expected)
 
 
-def test_what_comes_back_is_what_is_accepted(small: TestClient) -> None:
+def test_the_accept_header_chooses_the_format(small: TestClient) -> None:
     body = npy(np.ones((2, 4)))
     json = small.post("/v1/encoders/e/encode", content=body, headers=NPY | {"Accept": "text/json"})
     assert json.json()["n_bits"] == 12
@@ -135,7 +140,7 @@ def test_what_comes_back_is_what_is_accepted(small: TestClient) -> None:
     assert np.load(io.BytesIO(back.content)).shape == (1, 2)
 
 
-def test_of_a_dimension_alone_is_not_centred(client: TestClient) -> None:
+def test_an_encoder_made_for_a_dimension_does_not_centre(client: TestClient) -> None:
     new = {"name": "e", "method": "lsh", "n_bits": 64, "dimension": 9}
     assert client.post("/v1/encoders", json=new).status_code == 201
     x = np.random.default_rng(0).normal(size=(5, 9))
@@ -144,7 +149,7 @@ def test_of_a_dimension_alone_is_not_centred(client: TestClient) -> None:
     assert codes == [code.tobytes().hex() for code in hasher.encode(x)]
 
 
-def test_in_use_it_cannot_be_dropped(small: TestClient) -> None:
+def test_an_encoder_in_use_cannot_be_dropped(small: TestClient) -> None:
     refused = small.delete("/v1/encoders/e")
     assert refused.status_code == 409
     assert "used by c" in refused.json()["detail"]
@@ -162,7 +167,9 @@ def test_in_use_it_cannot_be_dropped(small: TestClient) -> None:
         {"method": "random-net-2", "training": {"descriptors": [[1e25] * 4]}},
     ],
 )
-def test_what_is_accepted_does_not_stop_the_next_start(change: Any, settings: Settings) -> None:
+def test_an_accepted_encoder_does_not_prevent_the_next_start(
+    change: Any, settings: Settings
+) -> None:
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         new = {"name": "e", "method": "lsh", "n_bits": 8} | change
         made = client.post("/v1/encoders", json=new)
@@ -172,7 +179,7 @@ def test_what_is_accepted_does_not_stop_the_next_start(change: Any, settings: Se
         assert client.get("/v1/encoders").json() == before
 
 
-def test_another_encoder_than_a_collections_is_refused_naming_both(small: TestClient) -> None:
+def test_an_encoder_that_does_not_match_its_collection_is_refused(small: TestClient) -> None:
     service = small.app.state.service  # type: ignore[attr-defined]
     other = make_hasher("lsh", n_bits=12, random_state=9).fit(np.zeros((1, 4)))
     ours = service.encoders.get("e").fingerprint
@@ -186,7 +193,7 @@ def test_another_encoder_than_a_collections_is_refused_naming_both(small: TestCl
     assert other.fingerprint in answer.json()["detail"]
 
 
-def test_survives_a_restart(settings: Settings) -> None:
+def test_encoders_survive_a_restart(settings: Settings) -> None:
     with TestClient(create_app(settings)) as client:
         new = {"name": "e", "method": "random-net-2", "n_bits": 24, "dimension": 4}
         before = client.post("/v1/encoders", json=new).json()

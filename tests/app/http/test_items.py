@@ -1,3 +1,5 @@
+"""Items, queries and snapshots over HTTP."""
+
 from __future__ import annotations
 
 from typing import Any
@@ -19,7 +21,7 @@ URL = "/v1/collections/c"
 def test_query_results_equal_a_popcount_oracle(
     n_bits: int, client: TestClient, X: NDArray[Any]
 ) -> None:
-    # Codes are asked of the service; bits are counted here.
+    # The codes come from the service; the test counts the bits.
     new: dict[str, Any] = {"name": "e", "method": "lsh", "n_bits": n_bits}
     new["training"] = {"descriptors": X[:50].tolist()}
     assert client.post("/v1/encoders", json=new).status_code == 201
@@ -73,7 +75,7 @@ def test_items_are_shown_replaced_and_deleted(small: TestClient) -> None:
     assert small.post(f"{URL}/query", json=query).json()["results"] == [[]]
 
 
-def test_a_query_by_id_is_a_query_by_its_code(small: TestClient) -> None:
+def test_a_query_by_id_equals_a_query_by_descriptor(small: TestClient) -> None:
     by_id = small.post(f"{URL}/query", json={"ids": ["b", "a"], "k": 2}).json()
     x = [[-1, 2, -3, 4.5], [1, 2, 3, 4]]
     assert small.post(f"{URL}/query", json={"descriptors": x, "k": 2}).json() == by_id
@@ -81,7 +83,7 @@ def test_a_query_by_id_is_a_query_by_its_code(small: TestClient) -> None:
     assert [near[0]["distance"] for near in by_id["results"]] == [0, 0]
 
 
-def test_without_k_a_radius_returns_all_within(small: TestClient) -> None:
+def test_a_radius_without_k_returns_all_items_within(small: TestClient) -> None:
     ids = np.array([f"copy-{i}" for i in range(40)])
     small.put(f"{URL}/items", content=npy(np.tile([1, 2, 3, 4], (40, 1)), ids), headers=NPY)
     body = {"descriptors": [[1, 2, 3, 4]]}
@@ -129,7 +131,7 @@ def test_items_survive_a_restart(settings: Settings) -> None:
         assert near == {"id": "ü", "distance": 0, "label": 2**63 - 1, "payload": {"a": [1]}}
 
 
-def test_filters_pages_and_proofs(small: TestClient) -> None:
+def test_filters_pages_and_certificates(small: TestClient) -> None:
     def ask(**more: Any) -> Any:
         query = {"descriptors": [[1, 2, 3, 4]]} | more
         return small.post(f"{URL}/query", json=query).json()
@@ -151,12 +153,12 @@ def test_filters_pages_and_proofs(small: TestClient) -> None:
     assert "give the descriptors of the queries instead of ids" in by_ids.json()["detail"]
 
 
-def test_descriptors_that_are_kept_rerank_and_are_encoded_anew(client: TestClient) -> None:
+def test_kept_descriptors_allow_reranking_and_reencoding(client: TestClient) -> None:
     for name, n_bits in (("e", 12), ("f", 20)):
         new = {"name": name, "method": "lsh", "n_bits": n_bits, "dimension": 4}
         assert client.post("/v1/encoders", json=new).status_code == 201
-    made = {"name": "c", "encoder": "e", "keep_descriptors": True}
-    assert client.post("/v1/collections", json=made).json()["keep_descriptors"]
+    collection = {"name": "c", "encoder": "e", "keep_descriptors": True}
+    assert client.post("/v1/collections", json=collection).json()["keep_descriptors"]
     X = np.random.default_rng(0).normal(size=(50, 4)).round(2)
     ids = [f"{i:02}" for i in range(50)]
     items = [{"id": i, "descriptor": x} for i, x in zip(ids, X.tolist(), strict=True)]
@@ -209,7 +211,7 @@ def test_snapshots_are_restored_under_another_name(small: TestClient, settings: 
     assert small.get("/v1/collections/x").status_code == 404
 
 
-def test_a_disk_that_is_full_is_said(small: TestClient) -> None:
+def test_a_full_disk_answers_507(small: TestClient) -> None:
     service = small.app.state.service  # type: ignore[attr-defined]
     with service.database.transaction() as connection:
         (pages,) = connection.execute("PRAGMA page_count").fetchone()

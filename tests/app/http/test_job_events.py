@@ -1,4 +1,4 @@
-"""Server-sent events of a job."""
+"""The server-sent events of a job."""
 
 from __future__ import annotations
 

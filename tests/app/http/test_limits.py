@@ -1,6 +1,6 @@
-"""What comes too slowly, too large or too often is refused, in bounded time and memory.
+"""Requests that are too slow, too large or too many are refused, in bounded time and memory.
 
-Against a service of its own, by raw sockets: a client library would not send such things.
+The tests use raw sockets, because client libraries do not send such requests.
 """
 
 from __future__ import annotations
@@ -61,45 +61,46 @@ JSON = "Content-Type: application/json"
 
 
 def answer(connection: socket.socket) -> bytes:
-    """All that comes until the service closes the connection."""
+    """Return everything that the service sends until it closes the connection."""
     parts = []
     try:
         while part := connection.recv(65536):
             parts.append(part)
     except ConnectionResetError:
-        pass  # It closed while we had more to say.
+        pass  # It was closed while data was on its way.
     return b"".join(parts)
 
 
 def memory(serving: Process) -> float:
+    """Return the resident memory of the service in MiB."""
     status = Path(f"/proc/{serving.process.pid}/status").read_text()
-    peak = re.search(r"VmRSS:\s+(\d+) kB", status)
-    assert peak
-    return int(peak[1]) / 1024
+    resident = re.search(r"VmRSS:\s+(\d+) kB", status)
+    assert resident
+    return int(resident[1]) / 1024
 
 
 def test_a_slow_body(serving: Process, connection: socket.socket) -> None:
     start = time.perf_counter()
     connection.sendall(head(JSON, "Content-Length: 100") + b"{")
-    came = answer(connection)
-    assert b"408 Request Timeout" in came
-    assert b"BITCELL_BODY_TIMEOUT" in came
+    received = answer(connection)
+    assert b"408 Request Timeout" in received
+    assert b"BITCELL_BODY_TIMEOUT" in received
     assert time.perf_counter() - start < 5
 
 
-def test_a_body_that_trickles(connection: socket.socket) -> None:
-    """Each part comes in time, the whole does not."""
+def test_a_body_in_slow_parts(connection: socket.socket) -> None:
+    """Each part arrives in time, but the whole does not."""
     connection.sendall(head(JSON, "Transfer-Encoding: chunked"))
     connection.settimeout(0.05)
-    came = b""
+    received = b""
     for _ in range(200):
         try:
             connection.sendall(b"1\r\n \r\n")
-            came += connection.recv(65536)
+            received += connection.recv(65536)
             break
         except TimeoutError:
             continue
-    assert b"408 Request Timeout" in came
+    assert b"408 Request Timeout" in received
 
 
 def test_an_endless_body(serving: Process, connection: socket.socket) -> None:
@@ -116,7 +117,7 @@ def test_an_endless_body(serving: Process, connection: socket.socket) -> None:
     assert memory(serving) - before < 64
 
 
-def test_a_head_without_end(serving: Process, connection: socket.socket) -> None:
+def test_an_endless_head(serving: Process, connection: socket.socket) -> None:
     before = memory(serving)
     connection.sendall(b"GET / HTTP/1.1\r\n")
     sent = 0
@@ -130,7 +131,7 @@ def test_a_head_without_end(serving: Process, connection: socket.socket) -> None
     assert memory(serving) - before < 32
 
 
-def test_a_head_that_is_not_finished(tmp_path: Path) -> None:
+def test_an_unfinished_head(tmp_path: Path) -> None:
     short = "import app.http.connection; app.http.connection.HEAD_SECONDS = 0.2"
     (tmp_path / "sitecustomize.py").write_text(short)
     process = Process(
@@ -139,9 +140,9 @@ def test_a_head_that_is_not_finished(tmp_path: Path) -> None:
         PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]),
     )
     try:
-        with connect(process) as silent, connect(process) as begun:
-            begun.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
-            assert answer(begun) == b""
+        with connect(process) as silent, connect(process) as unfinished:
+            unfinished.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")
+            assert answer(unfinished) == b""
             assert answer(silent) == b""
         assert process.get("/healthz") == '{"status":"ok"}'
     finally:
@@ -150,7 +151,7 @@ def test_a_head_that_is_not_finished(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("bracket", [b"[", b'{"a":'])
 def test_nested_brackets(serving: Process, connection: socket.socket, bracket: bytes) -> None:
-    """A billion are refused by their length; as many as are let in, by their depth."""
+    """A billion brackets are refused for their length, fewer for their depth."""
     start, before = time.perf_counter(), memory(serving)
     connection.sendall(head(JSON, f"Content-Length: {10**9 * len(bracket)}"))
     assert b"413" in answer(connection)[:20]
@@ -163,58 +164,59 @@ def test_nested_brackets(serving: Process, connection: socket.socket, bracket: b
 
 
 @pytest.mark.parametrize("encoding", ["gzip", "br", "deflate, gzip"])
-def test_a_bomb_is_not_unpacked(serving: Process, connection: socket.socket, encoding: str) -> None:
+def test_a_compressed_body_is_not_unpacked(
+    serving: Process, connection: socket.socket, encoding: str
+) -> None:
     before = memory(serving)
     bomb = gzip.compress(b" " * (64 * MIB), 9)
     assert len(bomb) < MIB
     connection.sendall(
         head(JSON, f"Content-Encoding: {encoding}", f"Content-Length: {len(bomb)}") + bomb
     )
-    came = answer(connection)
-    assert b"415 Unsupported" in came
-    assert b"without compression" in came
+    received = answer(connection)
+    assert b"415 Unsupported" in received
+    assert b"without compression" in received
     assert memory(serving) - before < 16
 
 
-def test_an_npy_header_that_lies(serving: Process, connection: socket.socket) -> None:
+def test_an_npy_header_with_a_false_shape(serving: Process, connection: socket.socket) -> None:
     start, before = time.perf_counter(), memory(serving)
     lie = npy(np.ones((2, 4))).replace(b"(2, 4), }" + b" " * 17, b"(70000, 4000000000), }    ")
     assert b"4000000000" in lie
     lines = ("Content-Type: application/x-npy", f"Content-Length: {len(lie)}", "Connection: close")
-    asked = head(*lines, path="/v1/encoders/e/encode")
-    connection.sendall(asked + lie)
-    came = answer(connection)
-    assert b"400 Bad Request" in came
-    assert b"which takes 2.24e+15 bytes; there are 64" in came
+    connection.sendall(head(*lines, path="/v1/encoders/e/encode") + lie)
+    received = answer(connection)
+    assert b"400 Bad Request" in received
+    assert b"which takes 2.24e+15 bytes; there are 64" in received
     assert time.perf_counter() - start < 5
     assert memory(serving) - before < 16
 
 
-def test_bodies_beyond_the_memory_set_for_them(serving: Process) -> None:
+def test_bodies_that_exceed_the_memory_for_bodies(serving: Process) -> None:
     body = b" " * (14 * MIB)
-    some = [connect(serving) for _ in range(4)]
+    connections = [connect(serving) for _ in range(4)]
     try:
-        for one in some:
-            # All but the last byte, so that none is done with.
-            one.setblocking(True)
-            one.sendall(head(JSON, f"Content-Length: {len(body) + 1}"))
-        came = []
-        for one in some:
+        for each in connections:
+            # One byte more than is sent, so that no request is complete.
+            each.setblocking(True)
+            each.sendall(head(JSON, f"Content-Length: {len(body) + 1}"))
+        received = []
+        for each in connections:
             try:
-                one.sendall(body)
-                came.append(b"")
+                each.sendall(body)
+                received.append(b"")
             except (BrokenPipeError, ConnectionResetError):
-                came.append(b"503")
-        came = [answer(one) or was for one, was in zip(some, came, strict=True)]
+                received.append(b"503")
+        received = [answer(each) or was for each, was in zip(connections, received, strict=True)]
     finally:
-        for one in some:
-            one.close()
-    assert sum(b"503" in one[:20] for one in came) >= 1
-    # Given back afterwards.
+        for each in connections:
+            each.close()
+    assert sum(b"503" in each[:20] for each in received) >= 1
+    # The memory is free again.
     assert serving.get("/v1/encoders") == "[]"
 
 
-# What needs no socket
+# Tests that need no raw socket.
 
 
 @pytest.fixture
@@ -227,7 +229,7 @@ def strict(settings: Settings) -> Iterator[TestClient]:
         yield client
 
 
-def test_a_batch_beyond_the_limit(strict: TestClient) -> None:
+def test_a_batch_over_the_limit(strict: TestClient) -> None:
     four = np.ones((4, 4))
     ids = np.array(list("abcd"))
     message = "at most 3 descriptors or items (BITCELL_MAX_BATCH); this one has 4"
@@ -243,17 +245,15 @@ def test_a_batch_beyond_the_limit(strict: TestClient) -> None:
     assert strict.post(f"{url}/query", content=three, headers=NPY).status_code == 200
 
 
-def test_more_requests_at_a_time_than_the_limit(
-    strict: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_too_many_concurrent_requests(strict: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     answers: list[Any] = []
 
-    def meanwhile(*_: Any) -> list[Any]:
+    def send_more_requests(*_: Any) -> list[Any]:
         answers.append(strict.get("/v1/encoders"))
         answers.append(strict.get("/healthz"))
         return []
 
-    monkeypatch.setattr("app.service.service.Store.list", meanwhile)
+    monkeypatch.setattr("app.service.service.Store.list", send_more_requests)
     assert strict.get("/v1/collections").status_code == 200
     assert_problem(answers[0], 503, "BITCELL_MAX_CONCURRENT")
     assert answers[0].headers["retry-after"] == "1"

@@ -1,4 +1,4 @@
-"""npy from strangers; the refusals over HTTP are in test_bad_input."""
+"""Reading untrusted npy; test_bad_input has the answers over HTTP."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def test_reads_what_numpy_writes(arrays: list[Any], fortran: bool) -> None:
 
 
 @given(st.binary(max_size=200))
-def test_bytes_of_any_kind_are_read_or_refused(data: bytes) -> None:
+def test_any_bytes_are_read_or_refused(data: bytes) -> None:
     for body in (data, b"\x93NUMPY" + data, npy(np.ones((2, 3))) + data):
         with suppress(BadNpy):
             read_arrays(body, ITEMS, 2)
@@ -60,7 +60,7 @@ def test_one_wrong_byte_is_read_or_refused(place: int, value: int) -> None:
         "(" + "99999999999999," * 8 + ")",
     ],
 )
-def test_a_shape_that_lies_is_refused_without_reserving_it(shape: str) -> None:
+def test_a_false_shape_is_refused_without_reserving_memory(shape: str) -> None:
     header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(501) + "\n"
     body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64)
     with pytest.raises(BadNpy):

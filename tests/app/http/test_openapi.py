@@ -1,4 +1,4 @@
-"""The OpenAPI document says what the service takes and gives."""
+"""The OpenAPI document matches what the service accepts and returns."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 from app.http.examples import ANSWERS, BODIES
 
 
-def test_every_reference_leads_somewhere(client: TestClient) -> None:
+def test_every_reference_has_a_target(client: TestClient) -> None:
     text = client.get("/openapi.json").text
     schemas = json.loads(text)["components"]["schemas"]
     references = set(re.findall(r'"#/components/schemas/([^"]+)"', text))
@@ -21,7 +21,7 @@ def test_every_reference_leads_somewhere(client: TestClient) -> None:
     assert {"NewItems", "Query", "QueryOut", "Problem", "NewEncoder", "Training"} <= references
 
 
-def test_every_call_that_changes_something_states_its_body(client: TestClient) -> None:
+def test_every_call_with_a_body_describes_it(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     calls = [
         (path, method, call)
@@ -35,7 +35,7 @@ def test_every_call_that_changes_something_states_its_body(client: TestClient) -
         assert call["summary"]
 
 
-def test_every_call_that_writes_may_find_the_disk_full(client: TestClient) -> None:
+def test_every_call_that_writes_can_answer_507(client: TestClient) -> None:
     paths = client.get("/openapi.json").json()["paths"]
     full = {
         (path, method)
@@ -63,7 +63,7 @@ def check(document: dict[str, Any], schema: Any, value: Any) -> None:
     jsonschema_rs.Draft202012Validator(components | schema).validate(value)
 
 
-def test_every_call_has_examples_that_are_as_it_says(client: TestClient) -> None:
+def test_examples_match_their_schemas(client: TestClient) -> None:
     document = client.get("/openapi.json").json()
     answers, bodies = set(), set()
     for at, call in operations(document).items():
@@ -71,7 +71,7 @@ def test_every_call_has_examples_that_are_as_it_says(client: TestClient) -> None
             check(document, parameter["schema"], parameter["example"])
         for media_type, content in call.get("requestBody", {}).get("content", {}).items():
             if content["schema"].get("format") == "binary":
-                continue  # JSON, which the document is, cannot hold one.
+                continue  # The document is JSON and cannot contain binary examples.
             assert media_type == "application/json"
             assert content["examples"], at
             bodies.add(at)
@@ -88,13 +88,13 @@ def test_every_call_has_examples_that_are_as_it_says(client: TestClient) -> None
     assert bodies == set(BODIES)
 
 
-def keys(value: Any) -> Any:
-    """What an answer has, whatever is in it."""
+def structure(value: Any) -> Any:
+    """Return the structure of an answer, without its values."""
     if isinstance(value, list):
-        return [keys(one) for one in value]
-    return (
-        {name: keys(one) for name, one in value.items()} if isinstance(value, dict) else type(value)
-    )
+        return [structure(element) for element in value]
+    if isinstance(value, dict):
+        return {name: structure(element) for name, element in value.items()}
+    return type(value)
 
 
 ORDER = (
@@ -112,7 +112,7 @@ ORDER = (
 )
 
 
-def test_the_service_takes_every_example(client: TestClient, tmp_path: Path) -> None:
+def test_the_service_accepts_every_example(client: TestClient, tmp_path: Path) -> None:
     assert set(ORDER) == {*BODIES, "POST /v1/collections/{name}/snapshots"}
     for at in ORDER:
         method, path = at.split()
@@ -125,11 +125,11 @@ def test_the_service_takes_every_example(client: TestClient, tmp_path: Path) -> 
             first = body == next(iter(BODIES.get(at, {"none": None}).values()))
             if not first:
                 continue
-            said = ANSWERS[f"{at} {answer.status_code}"]
-            assert keys(answer.json()) == keys(said), at
-            # All but what is made up as it is asked for is what the service says.
+            example = ANSWERS[f"{at} {answer.status_code}"]
+            assert structure(answer.json()) == structure(example), at
+            # Only names of jobs and snapshots differ from the example.
             if answer.status_code != 202 and "snapshot" not in answer.json():
-                assert answer.json() == said
+                assert answer.json() == example
             if "snapshot" in answer.json():
                 folder = tmp_path / "data" / "snapshots"
-                (folder / answer.json()["snapshot"]).rename(folder / said["snapshot"])
+                (folder / answer.json()["snapshot"]).rename(folder / example["snapshot"])

@@ -1,4 +1,4 @@
-"""The page at `/`, in a real browser where there is one."""
+"""The page at `/`, in a real browser if one is installed."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ NONE = "\N{EN DASH}"
 VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "benchmark")
 
 
-def test_it_loads_nothing_but_its_own_files(client: TestClient) -> None:
+def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
     page = client.get("/")
     assert page.headers["content-type"] == "text/html; charset=utf-8"
     assert page.headers["content-security-policy"] == POLICY
@@ -46,7 +46,7 @@ def test_it_loads_nothing_but_its_own_files(client: TestClient) -> None:
         assert client.get(f"/page/{name}").status_code == 404
 
 
-def test_it_needs_no_key_and_shows_no_data(serve: Client) -> None:  # noqa: F811
+def test_the_page_needs_no_key(serve: Client) -> None:  # noqa: F811
     client = serve(require_keys=True)
     for path in ("/", "/page/main.js", "/page/page.css"):
         assert client.get(path).status_code == 200
@@ -64,7 +64,7 @@ def serving(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    # The sandbox of Chromium does not run as root.
+    # Chromium's sandbox does not run as root.
     arguments = ["--no-sandbox"] if os.geteuid() == 0 else []
     with sync_playwright() as playwright:
         opened = playwright.chromium.launch(executable_path=CHROMIUM, args=arguments)
@@ -74,7 +74,7 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture
 def page(browser: Browser) -> Iterator[Page]:
-    """A page that must meet no error and ask no other host for anything."""
+    """A page that must log no error and send no request to another host."""
     context = browser.new_context(viewport={"width": 1280, "height": 900})
     page = context.new_page()
     errors: list[str] = []
@@ -84,20 +84,20 @@ def page(browser: Browser) -> Iterator[Page]:
     page.on("request", lambda request: hosts.add(urlsplit(request.url).hostname))
     page.set_default_timeout(10_000)
     yield page
-    # A browser notes every refusal; the tests say which they expect.
+    # The browser logs every refused request; the tests check those themselves.
     assert [text for text in errors if "Failed to load resource" not in text] == []
-    assert hosts <= {"127.0.0.1", None}  # None: of data and blob.
+    assert hosts <= {"127.0.0.1", None}  # None for data: and blob: URLs.
     context.close()
 
 
-def ask(serving: Process, path: str, body: bytes, kind: str = "application/json") -> Any:
+def post(serving: Process, path: str, body: bytes, kind: str = "application/json") -> Any:
     request = urllib.request.Request(serving.url + path, body, {"Content-Type": kind})
     with urllib.request.urlopen(request, timeout=30) as answer:
         return json.loads(answer.read())
 
 
 def shown(page: Page) -> list[tuple[str, int]]:
-    """Ids and distances of the neighbours on the page."""
+    """Return the ids and distances of the neighbours on the page."""
     page.locator(".near li").first.wait_for()
     found = page.locator(".near li").evaluate_all("all => all.map(one => one.dataset)")
     texts = page.locator(".near .distance b").all_inner_texts()
@@ -124,7 +124,7 @@ def test_a_click_shows_neighbours_and_the_bits_that_differ(page: Page, serving: 
     page.goto(serving.url)
     page.get_by_role("link", name="digit-0007, label 7").click()
     query = {"ids": ["digit-0007"], "k": 13, "codes": True}
-    answer = ask(serving, "/v1/collections/demo/query", json.dumps(query).encode())
+    answer = post(serving, "/v1/collections/demo/query", json.dumps(query).encode())
     expected = answer["results"][0][1:]
     assert shown(page) == [(near["id"], near["distance"]) for near in expected]
     (code,) = (int(one, 16) for one in answer["codes"])
@@ -133,7 +133,7 @@ def test_a_click_shows_neighbours_and_the_bits_that_differ(page: Page, serving: 
         apart = f"{code ^ int(near['code'], 16):0128b}"
         places = [str(at) for at, bit in enumerate(apart) if bit == "1"]
         assert label == f"{near['distance']} of 128 bits differ: {', '.join(places)}"
-    # A cross, two strokes, for each of them.
+    # Each differing bit has a cross of two strokes.
     paths = "all => all.flatMap(one => one.getAttribute('d').match(/l4.8/g)).length"
     crosses = page.locator(".near path.cross").evaluate_all(paths)
     assert crosses == sum(near["distance"] for near in expected)
@@ -163,12 +163,12 @@ DROP = """([kind, data]) => {
 
 
 @needs_browser
-def test_an_image_is_dropped_or_chosen(page: Page, serving: Process) -> None:
+def test_an_image_can_be_dropped_or_chosen(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/#/neighbours/demo")
     page.locator(".drop").wait_for()
     page.evaluate(DROP, ["image/png", base64.b64encode(picture()).decode()])
     url = "/v1/collections/demo/query?k=12"
-    (expected,) = ask(serving, url, picture(), "image/png")["results"]
+    (expected,) = post(serving, url, picture(), "image/png")["results"]
     assert shown(page) == [(near["id"], near["distance"]) for near in expected]
     expect(page.locator(".query strong")).to_have_text("mine.png")
     expect(page.locator(".query img")).to_have_js_property("naturalWidth", 160)
@@ -187,7 +187,7 @@ WATCH = """() => {
 
 
 @needs_browser
-def test_a_benchmark_is_started_watched_and_read(page: Page, serving: Process) -> None:
+def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/#/benchmark")
     page.evaluate(WATCH)
     page.get_by_label("Code lengths").fill("8, 16")
@@ -202,7 +202,7 @@ def test_a_benchmark_is_started_watched_and_read(page: Page, serving: Process) -
     assert [(row[0], row[1], row[2].removeprefix("★ ")) for row in rows] == [
         (one["method"], str(one["n_bits"] or NONE), f"{100 * one['map']:.2f}") for one in result
     ]
-    # One line a method, with a mark for each code length.
+    # One line per method, with a point per code length.
     assert page.locator("svg.chart polyline").count() == 2
     points = page.locator("svg.chart .c1 polyline").get_attribute("points")
     assert points is not None
@@ -223,7 +223,7 @@ def test_a_benchmark_is_started_watched_and_read(page: Page, serving: Process) -
 
 
 @needs_browser
-def test_a_collection_shows_how_its_bits_are_used(page: Page, serving: Process) -> None:
+def test_the_collection_view_shows_statistics(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/#/collection/demo")
     found = json.loads(serving.get("/v1/collections/demo/statistics"))
     mean, codes = found["bits"]["mean_correlation"], found["buckets"]["codes"]
@@ -242,7 +242,7 @@ def focus(page: Page) -> str:
 
 
 @needs_browser
-def test_it_can_be_used_by_keyboard_alone(page: Page, serving: Process) -> None:
+def test_the_page_can_be_used_by_keyboard(page: Page, serving: Process) -> None:
     page.goto(serving.url)
     page.locator(".items a").first.wait_for()
 
@@ -269,7 +269,7 @@ def test_it_can_be_used_by_keyboard_alone(page: Page, serving: Process) -> None:
 
 
 @needs_browser
-def test_a_key_is_asked_for_and_what_is_wrong_is_said(page: Page, tmp_path: Path) -> None:
+def test_the_page_asks_for_a_key_and_shows_problems(page: Page, tmp_path: Path) -> None:
     keys = Keys(tmp_path)
     _, secret = keys.create("page", READ)
     keys.close()
@@ -281,11 +281,11 @@ def test_a_key_is_asked_for_and_what_is_wrong_is_said(page: Page, tmp_path: Path
         )
         field = page.get_by_label("API key", exact=True)
         expect(field).to_be_focused()
-        for key, said in (("wrong", "refused this key: it is wrong"), (secret, "")):
+        for key, message in (("wrong", "refused this key: it is wrong"), (secret, "")):
             field.fill(key)
             page.keyboard.press("Enter")
-            if said:
-                expect(page.locator("#access-reason")).to_contain_text(said)
+            if message:
+                expect(page.locator("#access-reason")).to_contain_text(message)
         expect(page.locator("#view h1")).to_have_text("No collection yet")
         page.get_by_role("link", name="Benchmark", exact=True).click()
         page.get_by_role("button", name="Start").click()
@@ -302,9 +302,9 @@ def test_a_key_is_asked_for_and_what_is_wrong_is_said(page: Page, tmp_path: Path
 @needs_browser
 def test_other_collections_and_empty_ones(page: Page, serving: Process) -> None:
     new = {"name": "plain", "method": "lsh", "n_bits": 20, "dimension": 3}
-    ask(serving, "/v1/encoders", json.dumps(new).encode())
+    post(serving, "/v1/encoders", json.dumps(new).encode())
     new = {"name": "points", "encoder": "plain"}
-    ask(serving, "/v1/collections", json.dumps(new).encode())
+    post(serving, "/v1/collections", json.dumps(new).encode())
     page.goto(f"{serving.url}/#/neighbours/points")
     expect(page.locator(".empty")).to_contain_text("This collection is empty")
     page.get_by_role("link", name="Collection", exact=True).click()

@@ -1,4 +1,4 @@
-"""Request ids, headers, the log and the figures."""
+"""Request ids, security headers, the log and the metrics."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from tests.app.jobs.waiting import ended
 
 
 def samples(client: TestClient) -> dict[tuple[Any, ...], float]:
-    """All samples by name and labels, as Prometheus reads them."""
+    """Return all metrics by name and labels, as Prometheus reads them."""
     answer = client.get("/metrics")
     assert answer.headers["content-type"].startswith("text/plain; version=0.0.4")
     return {
@@ -31,19 +31,19 @@ def samples(client: TestClient) -> dict[tuple[Any, ...], float]:
     }
 
 
-def test_an_id_that_is_sane_is_kept_and_any_other_replaced(client: TestClient) -> None:
+def test_valid_request_ids_are_kept_and_others_replaced(client: TestClient) -> None:
     kept = client.get("/healthz", headers={"X-Request-ID": "Trace.1-a_b"})
     assert kept.headers["x-request-id"] == "Trace.1-a_b"
-    made = {
-        client.get("/healthz", headers={"X-Request-ID": bad}).headers["x-request-id"]
-        for bad in ("", "a" * 65, "a b", 'a"b', "a\tb")
+    replaced = {
+        client.get("/healthz", headers={"X-Request-ID": invalid}).headers["x-request-id"]
+        for invalid in ("", "a" * 65, "a b", 'a"b', "a\tb")
     }
-    assert len(made) == 5
-    assert all(len(one) == 32 for one in made)
+    assert len(replaced) == 5
+    assert all(len(request_id) == 32 for request_id in replaced)
 
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/encoders", "/v1/nothing", "/metrics"])
-def test_every_answer_has_the_headers_that_browsers_keep_to(path: str, client: TestClient) -> None:
+def test_every_answer_has_security_headers(path: str, client: TestClient) -> None:
     headers = client.get(path).headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["x-frame-options"] == "DENY"
@@ -52,7 +52,7 @@ def test_every_answer_has_the_headers_that_browsers_keep_to(path: str, client: T
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
 
 
-def test_the_page_may_run_its_own_scripts_and_no_other(client: TestClient) -> None:
+def test_the_page_may_run_only_its_own_scripts(client: TestClient) -> None:
     page = client.get("/")
     policy = page.headers["content-security-policy"]
     assert "script-src 'self';" in policy
@@ -62,7 +62,7 @@ def test_the_page_may_run_its_own_scripts_and_no_other(client: TestClient) -> No
     assert " style=" not in page.text
 
 
-def test_an_error_of_ours_has_them_too_and_is_counted(
+def test_internal_errors_have_security_headers_and_are_counted(
     client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
@@ -78,7 +78,7 @@ def test_an_error_of_ours_has_them_too_and_is_counted(
     assert samples(client)["bitcell_requests_total", *route, ("status", "500")] == 1
 
 
-def test_requests_are_counted_by_route_never_by_path(client: TestClient) -> None:
+def test_requests_are_counted_by_route_not_by_path(client: TestClient) -> None:
     for name in ("a", "b", "c"):
         client.get(f"/v1/collections/{name}")
         client.get(f"/{name}")
@@ -90,10 +90,10 @@ def test_requests_are_counted_by_route_never_by_path(client: TestClient) -> None
     nowhere = (("method", "GET"), ("route", "none"), ("status", "404"))
     assert found["bitcell_requests_total", *nowhere] == 3
     assert {dict(key[1:]).get("method", "GET") for key in found} == {"GET", "other"}
-    assert found["bitcell_requests_in_flight",] == 1  # the scrape itself
+    assert found["bitcell_requests_in_flight",] == 1  # This request.
 
 
-def test_distances_and_ties_are_those_of_the_answers(small: TestClient) -> None:
+def test_metrics_of_distances_and_ties_match_the_answers(small: TestClient) -> None:
     rng = np.random.default_rng(0)
     X = rng.normal(size=(40, 4))
     ids = np.array([f"i{i}" for i in range(40)])
@@ -102,7 +102,7 @@ def test_distances_and_ties_are_those_of_the_answers(small: TestClient) -> None:
     results = small.post(f"{url}?k=9", content=npy(rng.normal(size=(25, 4))), headers=NPY).json()
     distances = [[near["distance"] for near in one] for one in results["results"]]
     for other in ("k=2&offset=5", "k=2&rerank=40"):
-        # Their first neighbour is not the nearest.
+        # Not counted: the first neighbour is not the nearest.
         assert small.post(f"{url}?{other}", content=npy(X[:1]), headers=NPY).status_code == 200
     found = samples(small)
     label = ("collection", "c")
@@ -138,7 +138,7 @@ def test_jobs_are_counted_and_timed(client: TestClient) -> None:
 
 @pytest.fixture
 def lines(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """What the log says, by line."""
+    """Return a function that returns the lines of the log."""
     stream = StringIO()
     before = structlog.get_config()
     monkeypatch.setattr(sys, "stderr", stream)
@@ -149,18 +149,18 @@ def lines(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
     uvicorn.handlers, uvicorn.propagate = [], True
 
 
-def test_the_log_is_json_with_the_request_of_each_line(
+def test_the_log_is_json_with_request_ids(
     lines: Any, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
-        raise RuntimeError("inside")
+        raise RuntimeError("a reason")
 
     monkeypatch.setattr("app.service.service.Store.list", fail)
     client.get("/v1/collections?token=secret", headers={"X-Request-ID": "r1"})
     logging.getLogger("uvicorn.error").warning("from %s", "uvicorn")
     failed, request, foreign = lines()
     assert (failed["level"], failed["event"]) == ("error", "request failed")
-    assert "RuntimeError: inside" in failed["exception"]
+    assert "RuntimeError: a reason" in failed["exception"]
     assert request["event"] == "request"
     assert request["request_id"] == failed["request_id"] == "r1"
     assert (request["method"], request["path"]) == ("GET", "/v1/collections")
@@ -170,7 +170,7 @@ def test_the_log_is_json_with_the_request_of_each_line(
     assert foreign["event"] == "from uvicorn"
 
 
-def test_answers_are_gzipped_where_it_pays(small: TestClient) -> None:
+def test_only_long_json_is_gzipped(small: TestClient) -> None:
     X, ids = np.ones((400, 4)), np.array([f"item-{i}" for i in range(400)])
     small.put("/v1/collections/c/items", content=npy(X, ids), headers=NPY)
     url = "/v1/collections/c/query?k=400"

@@ -1,4 +1,4 @@
-"""The service as a process of its own, as an operator meets it."""
+"""The service as a process: its start, its memory, its errors at start."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from bench.load import load
 from bench.service import ServiceProcess, npy
 from tests.app.service_process import Process
 
-# Floors hold on a quiet machine; here they are loose enough for one that is not.
+# `make bench` has strict limits for a quiet machine; these also hold on a busy one.
 READY_SECONDS = 10.0
 MEMORY_MB = 250
 
 
 @pytest.fixture(scope="module")
 def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A data directory with the demo, made by a first start."""
+    """Return a data directory with the demo collection, from a first start."""
     path: Path = tmp_path_factory.mktemp("serving")
     first = Process(path)
     assert "1,797 scanned digits" in first.log, first.stop()
@@ -41,7 +41,7 @@ def serving(data_dir: Path) -> Iterator[Process]:
     process.stop()
 
 
-def test_is_ready_soon_and_small(serving: Process) -> None:
+def test_it_is_ready_soon_and_needs_little_memory(serving: Process) -> None:
     assert '"collections":1' in serving.get("/readyz").replace(" ", "")
     assert time.perf_counter() - serving.started < READY_SECONDS
     status = Path(f"/proc/{serving.process.pid}/status").read_text()
@@ -51,7 +51,7 @@ def test_is_ready_soon_and_small(serving: Process) -> None:
 
 
 def test_many_connections_are_served_without_error(tmp_path: Path) -> None:
-    """Two seconds of what `make bench` does for sixty."""
+    """Run for two seconds what `make bench` runs for sixty."""
     serving = ServiceProcess(tmp_path)
     try:
         serving.post("/v1/encoders", {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 32})
@@ -64,11 +64,11 @@ def test_many_connections_are_served_without_error(tmp_path: Path) -> None:
     finally:
         serving.stop()
     assert found["errors"] == 0
-    assert found["queries_per_second"] > 64  # Each connection more than once.
+    assert found["queries_per_second"] > 64  # Each connection is used more than once.
     assert found["grown_mb"] < 30
 
 
-# Lists what a serving process has loaded, at its end.
+# Lists the packages that a process has loaded when it ends.
 LOADED = """
 import atexit, sys
 def show():
@@ -77,7 +77,7 @@ atexit.register(show)
 """
 
 
-def test_loads_no_torch_and_no_scikit_learn(tmp_path: Path, data_dir: Path) -> None:
+def test_it_does_not_load_torch_scikit_learn_or_pillow(tmp_path: Path, data_dir: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(LOADED)
     process = Process(data_dir, PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]))
     assert "digit-0007" in process.get("/v1/collections/demo/items/digit-0007")
@@ -96,7 +96,7 @@ def test_a_second_service_on_the_same_data_is_refused(serving: Process, data_dir
     assert second.process.returncode == 2
 
 
-def test_a_port_in_use_is_said(serving: Process, tmp_path: Path) -> None:
+def test_a_port_in_use_is_reported(serving: Process, tmp_path: Path) -> None:
     port = serving.url.rpartition(":")[2]
     run = subprocess.run(
         [sys.executable, "-m", "app.cli", "serve", "--port", port],
@@ -111,7 +111,7 @@ def test_a_port_in_use_is_said(serving: Process, tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_data_directory_that_cannot_be_is_said(tmp_path: Path) -> None:
+def test_an_impossible_data_directory_is_reported(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     process = Process(tmp_path / "file")
     assert "file cannot hold the data" in process.stop()

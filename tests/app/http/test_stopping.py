@@ -1,4 +1,4 @@
-"""How a service stops: told to, under load; and killed, with jobs running."""
+"""Stopping the service: under load, with endless queries, and with running jobs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CLIENTS = 8
 NEW_ENCODER = {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 64}
 
 
-def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
+def test_requests_in_flight_are_answered(tmp_path: Path) -> None:
     process = Process(tmp_path, BITCELL_DEMO="false", BITCELL_DRAIN_SECONDS="1")
     process.call("POST", "/v1/encoders", NEW_ENCODER)
     process.call("POST", "/v1/collections", {"name": "c", "encoder": "e"})
@@ -38,7 +38,7 @@ def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
     broken: list[str] = []
     body = npy(X[:200])
 
-    def ask() -> None:
+    def send_queries() -> None:
         with httpx2.Client(base_url=process.url, timeout=30) as client:
             first = True
             while True:
@@ -49,7 +49,7 @@ def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
                         "/v1/collections/c/query?k=10", content=body, headers=headers
                     )
                 except httpx2.ConnectError:
-                    return  # It listens no more.
+                    return  # It has stopped listening.
                 except httpx2.HTTPError:
                     broken.append(request)
                     return
@@ -58,33 +58,33 @@ def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
                     warm.wait(30)
                     first = False
 
-    threads = [Thread(target=ask) for _ in range(CLIENTS)]
+    threads = [Thread(target=send_queries) for _ in range(CLIENTS)]
     for thread in threads:
         thread.start()
     warm.wait(30)
     start = time.perf_counter()
     process.process.send_signal(signal.SIGTERM)
-    # Readiness goes down while the service still answers.
+    # The service answers until it reports that it is not ready.
     states: list[int] = []
-    said = ""
+    reason = ""
     while not states or states[-1] == 200:
         try:
             with urlopen(process.url + "/readyz", timeout=30) as answer:
                 states.append(answer.status)
         except HTTPError as error:
             states.append(error.code)
-            said = error.read().decode()
+            reason = error.read().decode()
     assert states[-1] == 503
-    assert "about to stop" in said
+    assert "about to stop" in reason
     for thread in threads:
         thread.join(30)
     process.process.wait(30)
     assert time.perf_counter() - start < 10
     log = process.stop()
-    # Once all is in order, uvicorn lets the signal have its way.
+    # After an orderly stop, uvicorn ends the process by the signal.
     assert process.process.returncode == -signal.SIGTERM
-    # A connection that waits to be accepted as the service stops to listen is reset by the
-    # system. What was taken in stands in the log, and is to be answered.
+    # The system resets connections that were not accepted when the service stopped listening. All
+    # others are in the log, and must have been answered.
     assert log.count('"request_id"') > 2 * CLIENTS
     assert not [request for request in broken if request in log]
     assert len(answered) > 2 * CLIENTS
@@ -106,7 +106,7 @@ Searches.search = search
 
 
 @pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
-def test_a_query_that_does_not_end_does_not_hold_the_stop(
+def test_an_endless_query_does_not_delay_the_stop(
     tmp_path: Path, how: signal.Signals, status: int
 ) -> None:
     process = Process(tmp_path, ENDLESS_QUERIES, BITCELL_DEMO="false")
@@ -128,8 +128,8 @@ def test_a_query_that_does_not_end_does_not_hold_the_stop(
     assert "queries are still running" in process.stop()
 
 
-def test_a_connection_that_is_just_made_is_still_answered(tmp_path: Path) -> None:
-    """Its request is on the way when the service stops: it was not told to stop asking."""
+def test_a_new_connection_is_still_answered(tmp_path: Path) -> None:
+    """Its request may be on its way when the service stops."""
     process = Process(tmp_path, BITCELL_DEMO="false")
     host, port = process.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
@@ -137,14 +137,14 @@ def test_a_connection_that_is_just_made_is_still_answered(tmp_path: Path) -> Non
         process.process.send_signal(signal.SIGTERM)
         wait_for_stopping(process)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        came = connection.recv(65536)
-    assert came.startswith(b"HTTP/1.1 200")
-    assert b"connection: close" in came.lower()
+        received = connection.recv(65536)
+    assert received.startswith(b"HTTP/1.1 200")
+    assert b"connection: close" in received.lower()
     process.stop()
 
 
 def wait_for_stopping(process: Process) -> None:
-    """Until it listens no more."""
+    """Wait until the service has stopped listening."""
     host, port = process.url.removeprefix("http://").split(":")
     while True:
         try:
@@ -154,8 +154,8 @@ def wait_for_stopping(process: Process) -> None:
 
 
 @pytest.fixture
-def big(tmp_path: Path) -> Path:
-    """A data directory with a dataset that keeps a benchmark and a training busy."""
+def busy_data_dir(tmp_path: Path) -> Path:
+    """Return a data directory with a dataset that keeps jobs busy."""
     (tmp_path / "datasets").mkdir()
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 5, 1500)
@@ -180,15 +180,15 @@ def ended(pid: int) -> bool:
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
-def test_jobs_that_ran_are_run_again(how: signal.Signals, big: Path) -> None:
-    process = Process(big, BITCELL_DEMO="false")
-    lasting = {"dataset": "big", "methods": ["lsh"], "bits": list(range(8, 58))}
+def test_running_jobs_run_again_after_a_restart(how: signal.Signals, busy_data_dir: Path) -> None:
+    process = Process(busy_data_dir, BITCELL_DEMO="false")
+    long_benchmark = {"dataset": "big", "methods": ["lsh"], "bits": list(range(8, 58))}
     params = {"n_anchors": 100, "max_steps": 100}
     new = {"name": "t", "method": "ksh", "n_bits": 16, "params": params}
     new["training"] = {"dataset": "big"}
-    benchmark = process.call("POST", "/v1/benchmarks", lasting)["id"]
+    benchmark = process.call("POST", "/v1/benchmarks", long_benchmark)["id"]
     training = process.call("POST", "/v1/encoders", new)["id"]
-    waiting = process.call(
+    queued = process.call(
         "POST", "/v1/encoders", new | {"name": "u", "method": "itq", "params": {}}
     )["id"]
     process.follow(benchmark, "running")
@@ -196,19 +196,19 @@ def test_jobs_that_ran_are_run_again(how: signal.Signals, big: Path) -> None:
     workers = children(process.process.pid)
     assert len(workers) >= 2
     process.stop(how)
-    # No process of a job outlives the service, however it ended.
+    # The processes of jobs end with the service, however it ended.
     deadline = time.monotonic() + 20
     while not all(map(ended, workers)):
         assert time.monotonic() < deadline
         os.sched_yield()
-    process = Process(big, BITCELL_DEMO="false")
+    process = Process(busy_data_dir, BITCELL_DEMO="false")
     try:
         states = {job["id"]: job["state"] for job in process.call("GET", "/v1/jobs")}
-        assert set(states) == {benchmark, training, waiting}
+        assert set(states) == {benchmark, training, queued}
         assert set(states.values()) <= {"queued", "running"}
         process.call("DELETE", f"/v1/jobs/{benchmark}")
         assert process.follow(training, "done")["result"]["name"] == "t"
-        assert process.follow(waiting, "done")["result"]["name"] == "u"
+        assert process.follow(queued, "done")["result"]["name"] == "u"
         encoders = process.call("GET", "/v1/encoders")
         assert [encoder["name"] for encoder in encoders] == ["t", "u"]
     finally:

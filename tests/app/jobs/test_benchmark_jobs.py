@@ -1,4 +1,4 @@
-"""Benchmarks in the background."""
+"""Benchmarks as jobs, over HTTP."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.app.jobs.waiting import ended
 
 
 @pytest.fixture
-def mine(settings: Settings) -> Path:
-    """A dataset `mine` of 3 classes in the data directory."""
+def dataset(settings: Settings) -> Path:
+    """Write a dataset `mine` with 3 classes into the data directory."""
     folder = settings.data_dir / "datasets"
     folder.mkdir(parents=True)
     rng = np.random.default_rng(0)
@@ -30,30 +30,30 @@ def mine(settings: Settings) -> Path:
     return folder / "mine.npz"
 
 
-def finished(client: TestClient, url: str) -> dict[str, Any]:
+def wait_for(client: TestClient, url: str) -> dict[str, Any]:
     return ended(client, url.rpartition("/")[2])
 
 
-def untimed(result: dict[str, Any]) -> dict[str, Any]:
-    kept = [{k: v for k, v in row.items() if "seconds" not in k} for row in result["results"]]
-    return result | {"results": kept}
+def without_times(result: dict[str, Any]) -> dict[str, Any]:
+    results = [{k: v for k, v in row.items() if "seconds" not in k} for row in result["results"]]
+    return result | {"results": results}
 
 
-def test_over_http_the_result_is_the_librarys(
-    mine: Path, client: TestClient, settings: Settings
+def test_a_benchmark_over_http_equals_one_of_the_library(
+    dataset: Path, client: TestClient, settings: Settings
 ) -> None:
-    asked = {"dataset": "mine", "methods": ["raw", "lsh"], "bits": [8, 16], "seed": 5}
-    accepted = client.post("/v1/benchmarks", json=asked)
+    new = {"dataset": "mine", "methods": ["raw", "lsh"], "bits": [8, 16], "seed": 5}
+    accepted = client.post("/v1/benchmarks", json=new)
     assert accepted.status_code == 202
     url = accepted.json()["url"]
     assert accepted.headers["location"] == url == f"/v1/benchmarks/{accepted.json()['id']}"
-    shown = finished(client, url)
-    assert shown["state"] == "done", shown
+    job = wait_for(client, url)
+    assert job["state"] == "done", job
     (listed,) = client.get("/v1/benchmarks").json()
-    assert listed == shown | {"result": None}
+    assert listed == job | {"result": None}
     table = rows(["raw", "lsh"], [8, 16])
     expected = run(load_dataset("mine", settings.data_dir), table, Protocol(), [5])
-    assert untimed(shown["result"]) == untimed(expected)
+    assert without_times(job["result"]) == without_times(expected)
     assert [(r["method"], r["n_bits"]) for r in expected["results"]] == [
         ("raw", None),
         ("lsh", 8),
@@ -64,12 +64,10 @@ def test_over_http_the_result_is_the_librarys(
     assert "scaled" in expected["protocol"]
 
 
-def test_the_report_is_that_of_the_result(
-    mine: Path, client: TestClient, settings: Settings
-) -> None:
-    asked = {"dataset": "mine", "methods": ["raw", "lsh"], "bits": [8]}
-    url = client.post("/v1/benchmarks", json=asked).json()["url"]
-    result = finished(client, url)["result"]
+def test_the_report_shows_the_result(dataset: Path, client: TestClient, settings: Settings) -> None:
+    new = {"dataset": "mine", "methods": ["raw", "lsh"], "bits": [8]}
+    url = client.post("/v1/benchmarks", json=new).json()["url"]
+    result = wait_for(client, url)["result"]
     answer = client.get(f"{url}/report")
     assert answer.status_code == 200
     assert answer.headers["content-type"] == "text/html; charset=utf-8"
@@ -78,29 +76,27 @@ def test_the_report_is_that_of_the_result(
     assert answer.text == render(result, load_dataset("mine", settings.data_dir, images=True))
 
 
-def test_there_is_a_report_only_of_what_is_done(
-    mine: Path, client: TestClient, settings: Settings
+def test_only_finished_benchmarks_have_a_report(
+    dataset: Path, client: TestClient, settings: Settings
 ) -> None:
     assert client.get("/v1/benchmarks/none/report").status_code == 404
-    asked = {"dataset": "mine", "methods": ["lsh"], "bits": list(range(1, 40))}
-    url = client.post("/v1/benchmarks", json=asked).json()["url"]
+    new = {"dataset": "mine", "methods": ["lsh"], "bits": list(range(1, 40))}
+    url = client.post("/v1/benchmarks", json=new).json()["url"]
     answer = client.get(f"{url}/report")
     assert answer.status_code == 409
     assert answer.headers["content-type"] == "application/problem+json"
     assert "not done" in answer.json()["detail"]
     np.savez(settings.data_dir / "datasets" / "bad.npz", descriptors=np.eye(9))
-    bad = client.post("/v1/benchmarks", json=asked | {"dataset": "bad"}).json()["url"]
-    finished(client, bad)
+    bad = client.post("/v1/benchmarks", json=new | {"dataset": "bad"}).json()["url"]
+    wait_for(client, bad)
     assert "its state is failed" in client.get(f"{bad}/report").json()["detail"]
 
 
-def test_what_cannot_be_measured_fails_with_its_reason(
-    client: TestClient, settings: Settings
-) -> None:
+def test_a_benchmark_fails_with_the_reason(client: TestClient, settings: Settings) -> None:
     folder = settings.data_dir / "datasets"
     folder.mkdir()
     np.savez(folder / "one.npz", descriptors=np.eye(9), labels=np.zeros(9, int))
     accepted = client.post("/v1/benchmarks", json={"dataset": "one", "methods": ["lsh"]})
-    shown = finished(client, accepted.json()["url"])
-    assert shown["state"] == "failed"
-    assert "at least 2 classes" in shown["error"]
+    job = wait_for(client, accepted.json()["url"])
+    assert job["state"] == "failed"
+    assert "at least 2 classes" in job["error"]

@@ -1,4 +1,4 @@
-"""Jobs that work on what a collection keeps: encoding anew, training, benchmarks."""
+"""Jobs on the kept descriptors of a collection: re-encoding, trainings and benchmarks."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from app.service.settings import Settings
 from hashing import Hasher, make_hasher
 from index import Collection, Database, Replaced, Store
 from tests.app.conftest import NPY, npy
-from tests.app.jobs.test_benchmark_jobs import untimed
+from tests.app.jobs.test_benchmark_jobs import without_times
 from tests.app.jobs.waiting import end_of, ended
 from tests.app.service_process import Process
 
@@ -31,7 +31,7 @@ URL = "/v1/collections/c"
 
 
 def data(n: int = 90) -> tuple[NDArray[np.float32], NDArray[np.int64], NDArray[np.str_]]:
-    """Three classes of 16 dimensions, exact in float16."""
+    """Return descriptors of three classes that float16 represents exactly, labels and ids."""
     rng = np.random.default_rng(0)
     labels = rng.permutation(np.arange(n) % 3)
     X = rng.normal(size=(n, 16)) + 2 * np.eye(3, 16)[labels]
@@ -43,8 +43,8 @@ def new_encoder(name: str, n_bits: int, dimension: int = 16) -> dict[str, Any]:
 
 
 @pytest.fixture
-def kept(client: TestClient) -> TestClient:
-    """A client of a service with a collection `c` that keeps descriptors, and encoders e and f."""
+def filled(client: TestClient) -> TestClient:
+    """Return a client of a service with encoders e and f, and a collection c with descriptors."""
     for name, n_bits in (("e", 12), ("f", 20)):
         assert client.post("/v1/encoders", json=new_encoder(name, n_bits)).status_code == 201
     new = {"name": "c", "encoder": "e", "keep_descriptors": True}
@@ -60,32 +60,30 @@ def service_of(client: TestClient) -> Service:
     return service
 
 
-def test_training_on_a_collection_is_training_on_what_was_put_in(
-    kept: TestClient, tmp_path: Path
-) -> None:
+def test_a_training_on_a_collection_equals_one_on_its_items(filled: TestClient) -> None:
     X, y, _ = data()
     params = {"n_anchors": 30, "random_state": 1}
     new = {"name": "t", "method": "sdh", "n_bits": 8, "params": params}
-    accepted = kept.post("/v1/encoders", json=new | {"training": {"collection": "c"}})
+    accepted = filled.post("/v1/encoders", json=new | {"training": {"collection": "c"}})
     assert accepted.status_code == 202, accepted.text
-    shown = ended(kept, accepted.json()["id"])
+    shown = ended(filled, accepted.json()["id"])
     assert shown["state"] == "done", shown
     expected = make_hasher("sdh", n_bits=8, **params).fit(X, y)
     assert shown["result"]["fingerprint"] == expected.fingerprint
 
 
-def test_a_benchmark_of_a_collection_is_one_of_what_was_put_in(kept: TestClient) -> None:
+def test_a_benchmark_of_a_collection_equals_one_of_its_items(filled: TestClient) -> None:
     X, y, ids = data()
-    asked = {"methods": ["raw", "itq"], "bits": [8], "queries_per_class": 5, "labels_per_class": 9}
-    accepted = kept.post("/v1/benchmarks", json=asked | {"collection": "c"})
+    new = {"methods": ["raw", "itq"], "bits": [8], "queries_per_class": 5, "labels_per_class": 9}
+    accepted = filled.post("/v1/benchmarks", json=new | {"collection": "c"})
     assert accepted.status_code == 202, accepted.text
-    shown = ended(kept, accepted.json()["id"])
+    shown = ended(filled, accepted.json()["id"])
     assert shown["state"] == "done", shown
     expected = run(
         Dataset("c", X, y, ids), rows(["raw", "itq"], [8]), Protocol("retrieval-59k", 5, 9), [0]
     )
-    assert untimed(shown["result"]) == untimed(expected)
-    assert kept.get(f"{accepted.json()['url']}/report").status_code == 200
+    assert without_times(shown["result"]) == without_times(expected)
+    assert filled.get(f"{accepted.json()['url']}/report").status_code == 200
 
 
 @pytest.mark.parametrize(
@@ -96,7 +94,7 @@ def test_a_benchmark_of_a_collection_is_one_of_what_was_put_in(kept: TestClient)
         ("has no labels, which a benchmark needs", {}, False),
     ],
 )
-def test_a_collection_that_does_not_do_is_said_at_once(
+def test_an_unsuitable_collection_is_refused_at_once(
     message: str, collection: Any, labels: bool, client: TestClient
 ) -> None:
     client.post("/v1/encoders", json=new_encoder("e", 12))
@@ -121,14 +119,14 @@ def test_a_collection_that_does_not_do_is_said_at_once(
 
 
 @pytest.mark.parametrize("body", [{}, {"dataset": "digits", "collection": "c"}])
-def test_a_benchmark_is_of_one_thing(body: Any, client: TestClient) -> None:
+def test_a_benchmark_needs_exactly_one_source(body: Any, client: TestClient) -> None:
     answer = client.post("/v1/benchmarks", json=body | {"methods": ["lsh"]})
     assert answer.status_code == 422
     assert "expected one of dataset and collection" in answer.json()["detail"]
 
 
-class Held:
-    """An encoder that waits before it encodes."""
+class HeldEncoder:
+    """Make an encoder wait before it encodes."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch, hasher: Hasher) -> None:
         self.begun, self.go_on = Event(), Event()
@@ -142,52 +140,52 @@ class Held:
         monkeypatch.setattr(hasher, "encode", held)
 
 
-def test_a_collection_serves_and_takes_writes_while_it_is_encoded_anew(
-    kept: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_collection_can_be_used_while_it_is_reencoded(
+    filled: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     X, _, ids = data()
-    held = Held(monkeypatch, service_of(kept).encoders.get("f").hasher)
-    kept.post("/v1/encoders", json=new_encoder("g", 20, dimension=5))
+    held = HeldEncoder(monkeypatch, service_of(filled).encoders.get("f").hasher)
+    filled.post("/v1/encoders", json=new_encoder("g", 20, dimension=5))
     for status, encoder in ((422, "g"), (404, "nobody")):
-        wrong = kept.post(f"{URL}/reencode", json={"encoder": encoder})
+        wrong = filled.post(f"{URL}/reencode", json={"encoder": encoder})
         assert wrong.status_code == status, wrong.text
-    job = kept.post(f"{URL}/reencode", json={"encoder": "f"}).json()["id"]
+    job = filled.post(f"{URL}/reencode", json={"encoder": "f"}).json()["id"]
     assert held.begun.wait(30)
-    twice = kept.post(f"{URL}/reencode", json={"encoder": "f"})
+    twice = filled.post(f"{URL}/reencode", json={"encoder": "f"})
     assert (twice.status_code, "being re-encoded already" in twice.text) == (409, True)
-    assert kept.delete("/v1/encoders/f").status_code == 409
-    assert kept.get(URL).json()["encoder"] == "e"
-    near = kept.post(f"{URL}/query", json={"ids": [ids[3]], "k": 1}).json()["results"][0]
+    assert filled.delete("/v1/encoders/f").status_code == 409
+    assert filled.get(URL).json()["encoder"] == "e"
+    near = filled.post(f"{URL}/query", json={"ids": [ids[3]], "k": 1}).json()["results"][0]
     assert near[0]["distance"] == 0
     late = {"items": [{"id": "late", "descriptor": X[0].tolist()}]}
-    assert kept.put(f"{URL}/items", json=late).status_code == 200
-    assert kept.delete(f"{URL}/items/{ids[1]}").status_code == 204
+    assert filled.put(f"{URL}/items", json=late).status_code == 200
+    assert filled.delete(f"{URL}/items/{ids[1]}").status_code == 204
     held.go_on.set()
-    shown = ended(kept, job)
+    shown = ended(filled, job)
     assert shown["state"] == "done", shown
-    assert kept.get(URL).json()["items"] == shown["result"]["items"] == len(ids)
+    assert filled.get(URL).json()["items"] == shown["result"]["items"] == len(ids)
     f = make_hasher("lsh", n_bits=20).fit(np.zeros((1, 16), np.float32))
     for name, row in (("late", 0), (ids[5], 5)):
         assert (
-            kept.get(f"{URL}/items/{name}").json()["code"]
+            filled.get(f"{URL}/items/{name}").json()["code"]
             == f.encode(X[row : row + 1]).tobytes().hex()
         )
-    assert kept.get(f"{URL}/items/{ids[1]}").status_code == 404
+    assert filled.get(f"{URL}/items/{ids[1]}").status_code == 404
 
 
-def test_who_asks_while_it_changes_over_is_answered(
-    kept: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_query_during_the_change_of_codes_is_answered(
+    filled: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A request that began with the codes of before is made again with those of after."""
+    """A search that began on the old codes is repeated on the new ones."""
     X, y, ids = data()
-    service = service_of(kept)
+    service = service_of(filled)
     old = service.collections.get("c")
     done: list[str] = []
 
     def change_over() -> None:
         if not done:
             done.append(service.collections.reencode("c", "f"))
-            ended(kept, done[0])
+            ended(filled, done[0])
 
     search = Collection.search
 
@@ -197,7 +195,7 @@ def test_who_asks_while_it_changes_over_is_answered(
         return search(self, *args, **more)
 
     monkeypatch.setattr(Collection, "search", changed_over)
-    found = kept.post(f"{URL}/query", content=npy(X[3:4]), headers=NPY)
+    found = filled.post(f"{URL}/query", content=npy(X[3:4]), headers=NPY)
     assert found.status_code == 200, found.text
     assert found.json()["results"][0][0] == {
         "id": ids[3],
@@ -209,7 +207,7 @@ def test_who_asks_while_it_changes_over_is_answered(
         old.get(str(ids[3]))
 
 
-def test_killed_in_the_middle_the_old_version_is_whole(tmp_path: Path) -> None:
+def test_the_old_codes_are_whole_after_a_kill_during_reencoding(tmp_path: Path) -> None:
     process = Process(tmp_path, BITCELL_DEMO="false")
     X, _, _ = data(40_000)
     for new in (new_encoder("e", 12), new_encoder("f", 20)):
@@ -222,7 +220,7 @@ def test_killed_in_the_middle_the_old_version_is_whole(tmp_path: Path) -> None:
     shown = process.follow(job, "running")
     process.stop(signal.SIGKILL)
     assert shown["result"] is None
-    # Read as it lies, before anything takes the job up again.
+    # Read the data before a service resumes the job.
     database = Database(tmp_path / "bitcell.db")
     store = Store(database)
     (collection,) = store.list()
@@ -259,18 +257,18 @@ class EndlessCopy:
         monkeypatch.setattr(Collection, "descriptor_batches", batches)
 
 
-def test_a_job_can_be_cancelled_while_its_collection_is_copied(
-    kept: TestClient, monkeypatch: pytest.MonkeyPatch
+def test_a_job_can_be_cancelled_while_it_copies_a_collection(
+    filled: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = EndlessCopy(monkeypatch)
-    job = kept.post("/v1/benchmarks", json={"collection": "c", "methods": ["lsh"]}).json()["id"]
+    job = filled.post("/v1/benchmarks", json={"collection": "c", "methods": ["lsh"]}).json()["id"]
     assert copy.begun.wait(30)
-    assert kept.delete(f"/v1/jobs/{job}").status_code == 204
+    assert filled.delete(f"/v1/jobs/{job}").status_code == 204
     assert copy.ended.wait(3)
-    assert kept.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+    assert filled.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
 
 
-def test_a_service_that_stops_ends_a_copy(
+def test_a_stop_ends_the_copying_of_a_collection(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = EndlessCopy(monkeypatch)
