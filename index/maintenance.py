@@ -41,6 +41,8 @@ class Maintenance:
         # Names of the tasks that wait, and the number of those that wait or run.
         self._waiting: set[str] = set()
         self._open_tasks = 0
+        # Hidden collections whose items could not be deleted, as on a full disk.
+        self._undeleted: dict[int, Database] = {}
         self._changed = Condition()
         self._closed = Event()
         # The thread holds no reference to this object, so that one that is not closed can go.
@@ -51,6 +53,10 @@ class Maintenance:
     def wake(self, state: State) -> None:
         """Maintain a collection soon."""
         self._add(f"maintain {state.key}", partial(maintain, state, self.checkpoint))
+        with self._changed:
+            undeleted, self._undeleted = self._undeleted, {}
+        for key, database in undeleted.items():
+            self.delete(database, key)
 
     def delete(self, database: Database, key: int) -> None:
         """Delete the items of a hidden collection, a few at a time so that writes wait little."""
@@ -58,8 +64,13 @@ class Maintenance:
 
     def _delete_some(self, database: Database, key: int, limit: int) -> None:
         start = monotonic()
-        with database.transaction() as connection:
-            more = catalog.delete_some(connection, key, limit)
+        try:
+            with database.transaction() as connection:
+                more = catalog.delete_some(connection, key, limit)
+        except BaseException:
+            with self._changed:
+                self._undeleted[key] = database
+            raise
         seconds = monotonic() - start
         if more:
             # Locks are not fair: without a pause, writers would hardly get their turn.
