@@ -17,9 +17,9 @@ Progress = Callable[[int, int], None]
 
 # Items per write.
 _CHUNK = 4096
-# So few changes are left for the last pass, during which writes wait.
+# Writes wait during the last pass, which therefore starts once a pass has had no more changes than
+# this. If items change faster than they are re-encoded, it starts after this many passes.
 _FEW_CHANGES = 500
-# If items change faster than they are re-encoded, the last pass begins after this many others.
 _MAX_PASSES = 20
 
 

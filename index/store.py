@@ -35,7 +35,6 @@ class Store:
         self._database = database
         # Held while names are given or taken.
         self._lock = Lock()
-        self._maintenance = Maintenance()
         with database.transaction() as connection:
             if database.version == 1:
                 migrate.add_columns(connection)
@@ -43,10 +42,15 @@ class Store:
                 connection.execute(statement)
             if database.version == 1:
                 migrate.move_items(database, connection)
-            unfinished = catalog.hidden(connection)
+            unfinished = catalog.hide_unfinished(connection)
             rows = catalog.visible(connection)
-        # Replaced as a whole, so that it can be read without a lock.
-        self._collections = {row.name: Collection(self._open(row)) for row in rows}
+        self._maintenance = Maintenance()
+        try:
+            # Replaced as a whole, so that it can be read without a lock; but only with `_lock`.
+            self._collections = {row.name: Collection(self._open(row)) for row in rows}
+        except BaseException:
+            self._maintenance.close()
+            raise
         for key in unfinished:
             self._maintenance.delete(database, key)
 
@@ -154,8 +158,11 @@ class Store:
             catalog.hide(connection, state.key)
 
         def publish() -> None:
-            left = {name: c for name, c in self._collections.items() if c._state is not state}
-            self._collections = left
+            published = self._collections.get(state.name)
+            if published is not None and published._state is state:
+                self._collections = {
+                    name: c for name, c in self._collections.items() if name != state.name
+                }
             state.removed = NotFound(f"there is no collection {state.name!r}")
 
         # Alone: a write in the same transaction would be acknowledged and gone.

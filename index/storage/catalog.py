@@ -37,7 +37,7 @@ def visible(connection: sqlite3.Connection) -> list[Row]:
     return [row for row in map(Row._make, rows) if "/" not in row.name]
 
 
-def hidden(connection: sqlite3.Connection) -> list[int]:
+def hide_unfinished(connection: sqlite3.Connection) -> list[int]:
     """Hide what a crash left unfinished, and return the keys of all hidden collections."""
     connection.execute(
         "UPDATE collections SET name = '/' || key || ? WHERE name LIKE '%/%'", (_HIDDEN,)

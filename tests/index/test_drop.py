@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import Collection, Database, NotFound, Replaced, SearchOptions, Store
+from index import Collection, Database, Full, NotFound, Replaced, SearchOptions, Store
 from index.maintenance import Maintenance
 from index.storage import catalog
 from tests.index.conftest import opened
@@ -172,6 +172,28 @@ def test_a_search_that_a_drop_overtakes_is_refused(
     monkeypatch.setattr(record, "payloads", overtaken)
     with pytest.raises(NotFound, match="no collection 'c'"):
         collection.search(CODES[:1], SearchOptions(3))
+
+
+def test_a_deletion_that_fails_is_tried_again(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk can stop a deletion, too."""
+    fill(store, "c", "old")
+    store.settle()
+    with monkeypatch.context() as patch:
+
+        def fail(*_: Any) -> bool:
+            raise Full("no room")
+
+        patch.setattr(catalog, "delete_some", fail)
+        store.drop("c")
+        store.settle()
+    assert len(rows_of(database)["parts"]) == 1
+    other = store.create("other", 8)
+    store.settle()
+    assert rows_of(database) == {
+        table: {other._state.key} if table == "collections" else set() for table in TABLES
+    }
 
 
 def test_a_name_is_free_right_after_the_drop(store: Store, database: Database) -> None:
