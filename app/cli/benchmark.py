@@ -64,7 +64,7 @@ def benchmark(
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     result = run_with_progress(loaded, table, checked_protocol, all_seeds)
-    print_result(result)
+    # Files first: a closed pipe, as of `| head`, ends the command while it prints.
     if json_file is not None:
         with replacing(json_file) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())
@@ -73,3 +73,4 @@ def benchmark(
 
         with replacing(report) as file:
             file.write(render(result, loaded).encode())
+    print_result(result)
