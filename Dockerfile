@@ -1,4 +1,4 @@
-# The environment, in a layer that changes only with the lock.
+# Install the dependencies before the code, so that this layer changes only with the locked versions.
 FROM python:3.11-slim-bookworm AS build
 RUN python3 -m venv /opt/bitcell
 COPY requirements.txt /tmp/
@@ -12,7 +12,8 @@ COPY index /src/index
 RUN /opt/bitcell/bin/pip install --no-cache-dir --no-deps /src \
  && /opt/bitcell/bin/pip uninstall --yes --quiet pip setuptools
 
-# The service, without torch: `docker build --target serve -t bitcell .`
+# The service, without torch, as an unprivileged user. Build it with
+# `docker build --target serve -t bitcell .`; docs/operating.md describes how to run it.
 FROM python:3.11-slim-bookworm AS serve
 RUN useradd --uid 10001 --user-group --no-create-home bitcell \
  && install -d -o bitcell -g bitcell /data

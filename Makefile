@@ -1,6 +1,6 @@
-# `make serve` and `make test` do all their set-up in .venv, from locked versions.
+# Every target sets up what it needs in .venv, from the locked versions.
 PYTHON ?= python3
-# Where CPU builds of torch lie for those whose pip does not know one already.
+# The index of CPU builds of torch, for machines whose pip finds none.
 TORCH_INDEX ?= https://download.pytorch.org/whl/cpu
 VENV := .venv
 BIN := $(VENV)/bin
@@ -9,20 +9,21 @@ PIP := $(BIN)/python -m pip --disable-pip-version-check
 .PHONY: serve test lint bench train-deps lock clean help
 
 help:
-	@echo "make serve       set up and start the service with the demo collection"
-	@echo "make test        set up and run the tests"
-	@echo "make lint        ruff and mypy --strict"
-	@echo "make bench       measure, and fail where a stated floor is missed"
-	@echo "make train-deps  add a CPU build of torch, for training nets; make test tries to"
+	@echo "make serve       set up the environment and start the service on http://localhost:8000"
+	@echo "make test        set up the environment, with torch where possible, and run the tests"
+	@echo "make lint        check style with ruff and types with mypy --strict"
+	@echo "make bench       run the slow tests and the measurements; fails if a floor is missed"
+	@echo "make train-deps  install a CPU build of torch, to train net-1 and net-2"
 	@echo "make lock        resolve the locked versions again (needs uv)"
+	@echo "make clean       remove the environment and the caches of the tools"
 
 serve: $(VENV)/.serve
 	$(BIN)/bitcell serve
 
-# Without torch the tests of trained nets are skipped; a machine that has none for us tests the rest.
+# Where torch cannot be installed, the tests that need it are skipped; with CI=true that is a failure.
 test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory train-deps || \
-	  echo "No CPU build of torch could be installed: going on without, tests that need it are skipped." >&2
+	  echo "A CPU build of torch could not be installed: the tests that need it are skipped." >&2
 	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.dev
@@ -39,21 +40,21 @@ train-deps: $(VENV)/.train
 $(VENV)/.python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
 	  { echo "Python 3.11 or newer is needed; '$(PYTHON)' is $$($(PYTHON) --version 2>&1). Name another: make PYTHON=python3.12" >&2; exit 1; }
-	@echo "Setting up $(VENV) from the locked versions: about a minute, once."
+	@echo "Setting up $(VENV) from the locked versions. This takes about a minute, once."
 	$(PYTHON) -m venv $(VENV)
 	@touch $@
 
-$(VENV)/.serve: requirements.txt pyproject.toml | $(VENV)/.python
+$(VENV)/.serve: requirements.txt pyproject.toml client/pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --require-hashes -r requirements.txt
-	$(PIP) install --quiet --no-deps -e .
+	$(PIP) install --quiet --no-deps -e . -e ./client
 	@touch $@
 
-$(VENV)/.dev: requirements-dev.txt pyproject.toml | $(VENV)/.python
+$(VENV)/.dev: requirements-dev.txt pyproject.toml client/pyproject.toml | $(VENV)/.python
 	$(PIP) install --quiet --require-hashes -r requirements-dev.txt
-	$(PIP) install --quiet --no-deps -e .
+	$(PIP) install --quiet --no-deps -e . -e ./client
 	@touch $@ $(VENV)/.serve
 
-# A build that this machine's pip already finds comes first; the index is for the rest.
+# Try the indexes that pip is configured with first, then the index of CPU builds as well.
 $(VENV)/.train: requirements-train.txt $(VENV)/.serve
 	$(PIP) install --quiet -r requirements-train.txt || \
 	  $(PIP) install --quiet --extra-index-url $(TORCH_INDEX) -r requirements-train.txt

@@ -21,23 +21,26 @@ from app.service.demo import make_demo
 from app.service.service import Service
 from app.service.settings import Settings
 
-_DESCRIPTION = "Descriptors in, short binary codes out, exact neighbours by Hamming distance."
-# Less than this goes in a packet or two either way.
-GZIP_FROM = 4096
-# Floats and packed bits hardly shrink; events go out one by one.
+_DESCRIPTION = (
+    "Turns descriptors into short binary codes and finds exact nearest neighbours by Hamming "
+    "distance."
+)
+# Smaller answers fit into a packet or two anyway.
+GZIP_MINIMUM = 4096
+# Floats and packed bits hardly shrink, and events must be sent one by one.
 _NOT_GZIPPED = (npy.MEDIA_TYPE, "text/event-stream")
 
 
 def create_app(settings: Settings | None = None, service: Service | None = None) -> FastAPI:
-    """The application.
+    """Create the application.
 
     Parameters
     ----------
     settings : Settings, optional
-        By default from the environment.
+        By default those of the environment.
     service : Service, optional
-        What lies in the data directory, opened; by default it is opened when the application
-        starts. The application closes it when it stops.
+        By default the application opens the data directory when it starts. In either case it
+        closes the service when it stops.
     """
     settings = settings or Settings()
 
@@ -58,19 +61,30 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         lifespan=lifespan,
         redoc_url=None,
     )
-    # Routes are tried in turn, those of an included router twice: queries come first, and the
-    # routes are the application's own.
-    parts = (items, health, encoders, gist, collections, jobs, benchmarks, home)
-    for router in (*(part.router for part in parts), encoders.methods, benchmarks.datasets):
-        app.router.routes.extend(router.routes)
+    _add_routes(app)
     add_handlers(app)
     app.state.stopping = False
-    # The last one added is the outermost.
+    # The middleware added last is the outermost.
     app.add_middleware(
-        GZipMiddleware, minimum_size=GZIP_FROM, compresslevel=1, exclude_content_types=_NOT_GZIPPED
+        GZipMiddleware,
+        minimum_size=GZIP_MINIMUM,
+        compresslevel=1,
+        exclude_content_types=_NOT_GZIPPED,
     )
     app.add_middleware(Access, settings=settings)
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(Observe)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
+
+
+def _add_routes(app: FastAPI) -> None:
+    """Add all routes to the application's own list.
+
+    Routes are tried in order, so queries come first. The routes of a router that is included with
+    `include_router` would be matched twice.
+    """
+    modules = (items, health, encoders, gist, collections, jobs, benchmarks, home)
+    routers = [module.router for module in modules]
+    for router in (*routers, encoders.methods, benchmarks.datasets):
+        app.router.routes.extend(router.routes)

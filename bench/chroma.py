@@ -32,9 +32,9 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from app.client import Client
 from bench.measuring import in_turn, seconds
 from bench.service import ServiceProcess, npy
+from bitcell_client import Client
 
 SINGLE, BATCH, CLIENTS, BATCHES = 300, 1000, 8, 3
 CHROMA_BATCH = 1000

@@ -18,8 +18,8 @@ import numpy as np
 
 from bench.index import Codes, K, clustered, uniform
 from bench.measuring import seconds
-from index import Collection, Database, Filter, Store, Unreadable
-from index.storage import snapshot
+from hashing.atomic_file import atomic_write
+from index import BadSnapshot, Collection, Database, Filter, SearchOptions, Store, snapshot
 
 
 @contextmanager
@@ -56,20 +56,21 @@ import os, sys, time
 from pathlib import Path
 import numpy as np
 from bench.measuring import resident_mb
-from index import Database, Store
+from index import Database, SearchOptions, Store
 
+ten = SearchOptions(10)
 path, query = Path(sys.argv[1]), np.zeros((1, 8), np.uint8)
 # Everything that a first search loads or allocates comes before the measurement.
 other = Store(Database(path.with_name("empty.db")))
 other.create("c", 64).upsert(["a"], query)
-other.get("c").search(query, 10)
+other.get("c").search(query, ten)
 other.settle()
 before = resident_mb()
 start = time.perf_counter()
 database = Database(path)
 store = Store(database)
 collection = store.get("c")
-collection.search(query, 10)
+collection.search(query, ten)
 ready = time.perf_counter() - start
 store.settle()
 print(ready, (resident_mb() - before) * 2**20 / len(collection), len(collection))
@@ -125,10 +126,16 @@ def write_seconds(collection: Collection, codes: Codes, rounds: int = 300) -> tu
 
 def neighbours(collection: Collection, queries: Codes) -> list[list[tuple[int, str]]]:
     """Return the distances and ids of the neighbours of each query."""
-    answers = collection.search(queries, K)
+    answers = collection.search(queries, SearchOptions(K))
     if not all(answer.certificate.exact for answer in answers):
         raise AssertionError("an answer is not exact")
     return [[(near.distance, near.id) for near in answer.neighbours] for answer in answers]
+
+
+def write_snapshot(collection: Collection, path: Path) -> None:
+    """Write a snapshot to a file and sync it."""
+    with atomic_write(path) as file:
+        snapshot.write(collection, file)
 
 
 def snapshots(n: int = 10**6) -> dict[str, float]:
@@ -144,13 +151,13 @@ def snapshots(n: int = 10**6) -> dict[str, float]:
 
         def search() -> None:
             while not stopped.is_set():
-                collection.search(queries[:1], K)
+                collection.search(queries[:1], SearchOptions(K))
                 searched[0] += 1
 
         searcher = threading.Thread(target=search)
         searcher.start()
         try:
-            snapshot_seconds = seconds(lambda: snapshot.write(collection, path))
+            snapshot_seconds = seconds(lambda: write_snapshot(collection, path))
             restore_seconds = seconds(lambda: snapshot.read(store, path, "restored"))
         finally:
             stopped.set()
@@ -174,7 +181,7 @@ def _refuses_a_flipped_byte(store: Store, path: Path) -> bool:
     path.write_bytes(data)
     try:
         snapshot.read(store, path, "damaged")
-    except Unreadable:
+    except BadSnapshot:
         return True
     return False
 
@@ -208,8 +215,8 @@ def filters(n: int = 10**5) -> dict[str, float]:
         store.settle()
 
         def search_seconds(condition: dict[str, Any] | None, rounds: int) -> float:
-            where = None if condition is None else Filter(condition)
-            return seconds(lambda: collection.search(queries[:1], K, where=where), rounds)
+            options = SearchOptions(K, where=None if condition is None else Filter(condition))
+            return seconds(lambda: collection.search(queries[:1], options), rounds)
 
         first = search_seconds(FILTERS[0], 1)
         unfiltered = search_seconds(None, 30)

@@ -18,9 +18,9 @@ from numpy.typing import NDArray
 from bench.measuring import in_turn
 from bitcodes import to_words
 from hashing import make_hasher
+from index.memory.batch import Batch
 from index.memory.ids import pack
 from index.memory.rows import Rows
-from index.memory.segment import Batch
 from index.search.exact import search
 
 K = 10

@@ -17,14 +17,16 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.client import Client
 from app.service.service import Service
 from app.service.settings import Settings
 from bench.measuring import in_turn
 from bench.service import ServiceProcess, npy
+from bitcell_client import Client
+from index import SearchOptions
 
 ITEMS, DIMENSION, BITS = 60_000, 384, 48
 SINGLE, BATCH, BATCHES = 1000, 1000, 15
+TEN = SearchOptions(k=10)
 QUERY = "/v1/collections/c/query?k=10"
 
 
@@ -35,9 +37,10 @@ def filled() -> Iterator[tuple[Path, NDArray[np.float32]]]:
     X = rng.normal(size=(ITEMS, DIMENSION)).astype(np.float32)
     with tempfile.TemporaryDirectory() as name:
         service = Service(Settings(data_dir=Path(name), demo=False))
-        service.create_encoder("e", "lsh", BITS, {}, descriptors=X[:1000])
-        service.create_collection("c", "e")
-        service.upsert("c", [f"item-{i:05d}" for i in range(ITEMS)], X, rng.integers(0, 10, ITEMS))
+        service.encoders.create("e", "lsh", BITS, {}, descriptors=X[:1000])
+        service.collections.create("c", "e")
+        ids = [f"item-{i:05d}" for i in range(ITEMS)]
+        service.collections.upsert("c", ids, X, rng.integers(0, 10, ITEMS))
         service.close()
         yield Path(name), rng.normal(size=(BATCH, DIMENSION)).astype(np.float32)
 
@@ -63,7 +66,7 @@ def single() -> dict[str, float]:
         with Client(served.url) as client:
             times = in_turn(
                 [
-                    lambda i: in_process.query("c", 10, None, descriptors=queries[i][None]),
+                    lambda i: in_process.searches.search("c", TEN, descriptors=queries[i][None]),
                     lambda i: served.request("POST", QUERY, bodies[i]),
                     lambda i: served.request("GET", "/healthz"),
                     lambda i: client.query("c", queries[i][None], k=10),
@@ -90,7 +93,7 @@ def batch() -> dict[str, float]:
         body = npy(queries)
         times = in_turn(
             [
-                lambda i: in_process.query("c", 10, None, descriptors=queries),
+                lambda i: in_process.searches.search("c", TEN, descriptors=queries),
                 lambda i: served.request("POST", QUERY, body),
             ],
             BATCHES,

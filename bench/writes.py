@@ -10,7 +10,7 @@ import numpy as np
 
 from bench.collection import load, neighbours, opened
 from bench.index import Codes, clustered
-from index import Collection
+from index import Collection, SearchOptions
 
 _PLACES = np.array([[0] * 8, [255] * 8], np.uint8)
 _MOVING = [f"moving-{i}" for i in range(20)]
@@ -81,7 +81,7 @@ def searches_per_second(
 
 
 def _check_whole_batches(collection: Collection) -> None:
-    answers = collection.search(_PLACES, len(_MOVING), 0)
+    answers = collection.search(_PLACES, SearchOptions(len(_MOVING), radius=0))
     counts = sorted(sum(near.id in _MOVING for near in answer.neighbours) for answer in answers)
     if counts != [0, len(_MOVING)]:
         raise AssertionError(f"a batch was seen in part: {counts}")

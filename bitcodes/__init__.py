@@ -30,6 +30,11 @@ def code_size(n_bits: int) -> int:
     return (n_bits + 7) // 8
 
 
+def word_count(n_bits: int) -> int:
+    """Return the number of 64-bit words that hold a code of `n_bits` bits."""
+    return (n_bits + 63) // 64
+
+
 def pack(z: NDArray[np.floating]) -> Codes:
     """Convert real-valued projections to packed codes: a bit is set where z > 0.
 
@@ -58,7 +63,7 @@ def unpack(codes: Codes, n_bits: int) -> NDArray[np.uint8]:
 def to_words(codes: Codes) -> Words:
     """Return a copy of packed codes as 64-bit words."""
     n, size = codes.shape
-    words = np.zeros((n, -(-size // 8)), np.uint64)
+    words = np.zeros((n, word_count(8 * size)), np.uint64)
     words.view(np.uint8).reshape(n, 8 * words.shape[1])[:, :size] = codes
     return words
 

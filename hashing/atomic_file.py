@@ -1,4 +1,4 @@
-"""Files that are whole or not there."""
+"""Files that appear whole under their name, or not at all."""
 
 from __future__ import annotations
 
@@ -10,10 +10,17 @@ from typing import BinaryIO
 
 
 @contextmanager
-def replacing(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
-    """A file to write that takes the name `path` once the block is done and it is on disk.
+def atomic_write(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
+    """Open a file for writing that takes the name `path` when the block ends without an error.
 
-    Until then it lies in `folder`, by default beside `path`; it is removed where the block fails.
+    The data and the name are on disk when this returns; a file that was at `path` is replaced. If
+    the block raises, nothing changes at `path`.
+
+    Parameters
+    ----------
+    path : Path
+    folder : Path, optional
+        Where the file is written until then, on the same file system; by default beside `path`.
     """
     partial = (folder or path.parent) / f"{path.name}.{os.getpid()}.partial"
     try:
@@ -22,10 +29,10 @@ def replacing(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-        folder_of_name = os.open(path.parent, os.O_RDONLY)
+        directory = os.open(path.parent, os.O_RDONLY)
         try:
-            os.fsync(folder_of_name)
+            os.fsync(directory)  # for the name
         finally:
-            os.close(folder_of_name)
+            os.close(directory)
     finally:
         partial.unlink(missing_ok=True)

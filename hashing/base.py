@@ -1,17 +1,22 @@
-"""The interface of every hash method, and the checks on what goes into one."""
+"""The interface of every hash method, and the checks on its input."""
 
 from __future__ import annotations
 
-import inspect
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from os import PathLike
+from pathlib import Path
 from typing import Any, ClassVar, Self
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size, pack
+from hashing.arrays import Matrix, NotFinite, finite
+from hashing.atomic_file import atomic_write
+from hashing.estimator import Estimator
+from hashing.shapes import Shape, check_shapes, count_values
+from hashing.storage import EncoderFile
 from hashing.validation import (
     BLOCK,
     InvalidInput,
@@ -21,50 +26,41 @@ from hashing.validation import (
     check_int,
 )
 
-Matrix = NDArray[np.float32] | NDArray[np.float64]
-
 MAX_BITS = 4096
-# Of what can be fitted: squares of it, summed, stay within float32.
-LARGEST = 1e15
-# A projection this close to zero, relative to the others, is settled in float64;
+LARGEST_FITTED = 1e15
+"""Largest absolute value that `fit` accepts: sums of squares then stay within float32."""
+# A projection is computed again in float64 if it is closer to zero than NEAR_ZERO times the root
+# mean square of all projections, or than CANCELLED times the terms that cancel in it (some 30
+# roundings of float32).
 NEAR_ZERO = 1e-4
-# so is one this close relative to the terms that cancel in it, some 30 roundings of float32.
 CANCELLED = 4e-6
 
 
 class NotFitted(ValueError, AttributeError):
-    """A hasher was asked for codes before it was fitted. Its bases are scikit-learn's choice."""
+    """A hasher is used before `fit`. scikit-learn's error has these two bases."""
 
 
-class Hasher(ABC):
-    """Descriptors to binary codes.
+class Hasher(Estimator, ABC):
+    """Turns descriptors into binary codes.
 
-    A method is a subclass: keyword parameters in its constructor, stored untouched; `_fit`, which
-    learns the arrays named in `learned`; `_project`, which turns descriptors into reals whose
-    sign is the bit. It follows scikit-learn's estimators, so `clone` and `Pipeline` work.
+    A method is a subclass. Its constructor has keyword parameters and stores them unchanged;
+    `learned_shapes` names the arrays that it learns; `_fit` learns them; `_project` turns
+    descriptors into real numbers whose sign is the bit. A hasher is a scikit-learn estimator:
+    `clone` and `Pipeline` work.
 
     Parameters
     ----------
     n_bits : int
         Code length, 1 to 4,096.
     random_state : int
-        Seed of all that is random in `fit`. The same data and seed give the same bits.
+        Seed of all randomness in `fit`. The same data and seed give the same bits.
     """
 
-    method: ClassVar[str]
-    """The name of the method in `HASHERS`."""
-
-    learned: ClassVar[tuple[str, ...]]
-    """Attributes that `fit` sets: float32 arrays. With the parameters they are the encoder."""
-
-    needs_labels: ClassVar[bool] = False
-    """Whether `fit` needs `y`."""
-
     needs_torch: ClassVar[bool] = False
-    """Whether `fit` needs torch; encoding never does."""
+    """Whether `fit` needs torch. Encoding never does."""
 
     data_free: ClassVar[bool] = False
-    """Whether `fit` needs `X` for no more than its dimension and moments."""
+    """Whether `fit` uses only the dimension and the moments of `X`."""
 
     n_bits: int
     random_state: int
@@ -77,7 +73,7 @@ class Hasher(ABC):
         ----------
         X : (n, d) array_like of finite numbers
         y : (n,) array_like of int, optional
-            Labels; -1 means unlabelled. Ignored by methods that need none.
+            Labels; -1 means unlabelled. Ignored by methods that do not need labels.
 
         Returns
         -------
@@ -86,43 +82,44 @@ class Hasher(ABC):
         Raises
         ------
         InvalidInput
-            A ValueError: shape, a value that is not finite (says which row), a parameter.
+            A ValueError: a wrong shape, a value that is not finite (the message names its row), or
+            a parameter out of its range.
         """
         self.check_parameters()
         X = as_descriptors(X)
         if len(X) == 0:
             raise InvalidInput("fit needs at least one descriptor, got none")
-        check_finite(X, LARGEST)
+        check_finite(X, LARGEST_FITTED)
         labels = None
         if y is not None:
             labels = as_labels(y, len(X))
         elif self.needs_labels:
             raise InvalidInput(f"{self.method} learns from labels: fit(X, y) needs y")
         if hasattr(self, "n_features_in_"):
-            del self.n_features_in_  # A fit that fails leaves an unfitted hasher.
+            del self.n_features_in_  # If this fit fails, the hasher is unfitted.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             self._fit(X, labels)
-        for name in self.learned:
+        for name in self.learned_shapes(X.shape[1]):
             if not np.isfinite(getattr(self, name)).all():
                 raise InvalidInput(
-                    f"the descriptors lead beyond float32 ({name} is not finite): they go up to "
-                    f"{np.abs(X.astype(np.float64)).max():.3g}; scale them"
+                    f"the descriptors overflow float32 ({name} is not finite): their largest "
+                    f"absolute value is {np.abs(X.astype(np.float64)).max():.3g}; scale them"
                 )
         self.n_features_in_ = X.shape[1]
         return self
 
     def project(self, X: ArrayLike) -> NDArray[np.float32]:
-        """Real-valued projections, (n, d) to (n, n_bits) float32; a bit is set where z > 0."""
+        """Return real projections, (n, d) to (n, n_bits) float32; a bit is set where z > 0."""
         X = self._check_queries(X)
         z = np.empty((len(X), self.n_bits), np.float32)
-        self._project_into(z, X, self._finish)
+        self._project_into(z, X, self._output_activation)
         return z
 
     def encode(self, X: ArrayLike) -> Codes:
-        """Packed codes, (n, d) to (n, ceil(n_bits / 8)) uint8.
+        """Return packed codes, (n, d) to (n, ceil(n_bits / 8)) uint8.
 
-        The bits of a descriptor do not depend on the others it is encoded with, nor on the number
-        of threads: see `_project_into`.
+        The bits of a descriptor depend neither on the descriptors that are encoded with it nor on
+        the number of threads; see `_project_into`.
         """
         X = self._check_queries(X)
         codes = np.empty((len(X), code_size(self.n_bits)), np.uint8)
@@ -130,72 +127,129 @@ class Hasher(ABC):
         return codes
 
     def transform(self, X: ArrayLike) -> NDArray[np.int8]:
-        """The bits as -1 and 1, (n, d) to (n, n_bits) int8, for use in pipelines."""
+        """Return the bits as -1 and 1, (n, d) to (n, n_bits) int8, for use in pipelines."""
         return np.where(self.project(X) > 0, np.int8(1), np.int8(-1))
 
     def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.int8]:
-        """`fit`, then `transform` of the same descriptors."""
+        """Call `fit`, then `transform` the same descriptors."""
         return self.fit(X, y).transform(X)
 
     def save(self, path: str | PathLike[str]) -> None:
-        """Write the fitted encoder as safetensors, all of it or nothing."""
-        from hashing.storage import save_hasher
+        """Write the fitted encoder to `path` as safetensors; on an error nothing changes there."""
+        data = self.to_bytes()
+        with atomic_write(Path(path)) as file:
+            file.write(data)
 
-        save_hasher(self, path)
+    def to_bytes(self) -> bytes:
+        """Return the bytes that `save` writes."""
+        return self._encoder_file().to_bytes()
+
+    def restore(self, n_features: int, arrays: Mapping[str, NDArray[np.float32]]) -> None:
+        """Make this hasher a fitted one, with the arrays of an encoder file.
+
+        Parameters
+        ----------
+        n_features : int
+            Dimension of the descriptors.
+        arrays : mapping of str to float32 arrays
+
+        Raises
+        ------
+        InvalidInput
+            A parameter is out of its range, or the arrays are not such as `fit` with these
+            parameters gives. Nothing is allocated for sizes that the arrays do not have.
+        """
+        self.check_parameters()
+        shapes = self.learned_shapes(n_features)
+        if set(arrays) != set(shapes):
+            raise InvalidInput(f"expected arrays {sorted(shapes)}, got {sorted(arrays)!r:.200}")
+        check_shapes(arrays, shapes)
+        for name, array in arrays.items():
+            if not np.isfinite(array).all():
+                raise InvalidInput(f"{name} holds values that are not finite")
+            setattr(self, name, array)
+        self._check_learned(n_features)
+        self.n_features_in_ = n_features
 
     @property
     def fingerprint(self) -> str:
-        """SHA-256 of the header and arrays: two encoders with the same one give the same codes."""
-        from hashing.storage import fingerprint
+        """SHA-256 of header and arrays. Encoders with equal fingerprints give equal codes."""
+        return self._encoder_file().fingerprint
 
-        return fingerprint(self)
+    @property
+    def n_learned(self) -> int:
+        """How many numbers the fitted hasher has learned."""
+        self.check_is_fitted()
+        return sum(getattr(self, name).size for name in self.learned_shapes(self.n_features_in_))
+
+    def learned_values(self, n_features: int) -> int:
+        """Return how many numbers `fit` learns from descriptors of a dimension.
+
+        It is an upper bound where the data decides, as for the number of anchors.
+        """
+        return count_values(self.learned_shapes(n_features))
+
+    @abstractmethod
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the float32 arrays that `fit` sets, by attribute name.
+
+        Together with the parameters these arrays are the encoder. The shapes follow from the
+        parameters and the dimension; `UpTo` stands for a size that the data decides.
+        """
 
     @abstractmethod
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        """Set every attribute in `learned`. X is checked: (n, d), finite, n >= 1."""
+        """Set every array in `learned_shapes`. X is checked: (n, d), finite, n >= 1."""
 
     @abstractmethod
     def _project(self, X: Matrix) -> Matrix:
-        """(n, d) to (n, n_bits) in the dtype of X; a fresh array, the caller may write to it.
+        """Project (n, d) to (n, n_bits) in the dtype of X.
 
-        A row with NaN or infinity must give one in its projections, or raise `NotFinite`.
-        A last nonlinearity that keeps every sign belongs into `_finish`.
+        Return a new array, which the caller may overwrite. A row with NaN or infinity must give
+        one in its projections, or raise `NotFinite`. A last nonlinearity that keeps every sign
+        belongs in `_output_activation`.
         """
 
-    def _finish(self, z: Matrix) -> Matrix:
-        """What is left for `project` alone: a function that keeps every sign. May write to z."""
+    def _output_activation(self, z: Matrix) -> Matrix:
+        """Apply a function that keeps every sign; only `project` needs it. May overwrite z."""
         return z
 
-    def _cancelled(self) -> float:
-        """How large the terms are that cancel where a projection is near zero.
+    def _cancellation_scale(self) -> float:
+        """Return how large the terms are that cancel when a projection is near zero.
 
-        Their rounding in float32 decides how near is too near. Zero where nothing of note does.
+        Their float32 rounding decides which projections are too close to zero. The default, zero,
+        is for methods in which no large terms cancel.
         """
         return 0.0
-
-    def learned_values(self, d: int) -> int:
-        """About how many numbers `fit` on descriptors of dimension d would learn."""
-        return self.n_bits * (d + 1)
 
     def check_parameters(self) -> None:
         """Raise InvalidInput for a parameter out of its range."""
         check_int("n_bits", self.n_bits, 1, MAX_BITS)
         check_int("random_state", self.random_state, 0, 2**63 - 1)
 
+    def _check_learned(self, n_features: int) -> None:
+        """Raise InvalidInput for learned values that `fit` cannot give. Shapes are checked."""
+
+    def _encoder_file(self) -> EncoderFile:
+        self.check_is_fitted()
+        arrays = {name: getattr(self, name) for name in self.learned_shapes(self.n_features_in_)}
+        return EncoderFile(self.method, self.get_params(), self.n_features_in_, arrays)
+
     def _check_queries(self, X: ArrayLike) -> NDArray[Any]:
         self.check_is_fitted()
         return as_descriptors(X, self.n_features_in_)
 
     def _project_into(
-        self, out: NDArray[Any], X: NDArray[Any], finish: Callable[[Matrix], NDArray[Any]]
+        self, out: NDArray[Any], X: NDArray[Any], convert: Callable[[Matrix], NDArray[Any]]
     ) -> None:
-        """Project block by block in float32, settle what float32 cannot, and keep `finish` of it.
+        """Write `convert` of the projections of X to `out`, a block of rows at a time.
 
-        A float32 matrix product rounds differently with the number of rows and of threads. Where
-        that could decide a bit, because z is that near to zero, the row is projected in float64.
+        Projections are computed in float32, whose matrix products round differently with the
+        number of rows and threads. Where that could change a bit, because a projection is close
+        to zero, its row is projected again in float64.
         """
-        cancelled = CANCELLED * self._cancelled()
-        unsettled = [np.empty(0, np.intp)]
+        cancelled = CANCELLED * self._cancellation_scale()
+        uncertain = [np.empty(0, np.intp)]
         for start in range(0, len(X), BLOCK):
             rows = slice(start, min(start + BLOCK, len(X)))
             with np.errstate(over="ignore", invalid="ignore"):
@@ -212,67 +266,16 @@ class Hasher(ABC):
                 spread = np.sqrt(square / z.size) if square < np.inf else float(np.abs(z).max())
             # A numpy float64 here would turn the whole comparison into float64.
             near = np.flatnonzero(np.abs(z) <= float(NEAR_ZERO * spread + cancelled))
-            unsettled.append(start + np.unique(near // self.n_bits))
-            out[rows] = finish(z)
-        # All at once: a small product costs little more than its start.
-        again = np.concatenate(unsettled)
+            uncertain.append(start + np.unique(near // self.n_bits))
+            out[rows] = convert(z)
+        # All rows at once, because starting a product costs more than a few rows of it.
+        again = np.concatenate(uncertain)
         for start in range(0, len(again), BLOCK):
             places = again[start : start + BLOCK]
             exact = X[places].astype(np.float32).astype(np.float64)
-            out[places] = finish(self._project(exact))
+            out[places] = convert(self._project(exact))
 
     def check_is_fitted(self) -> None:
-        """Raise NotFitted where `fit` has not been called."""
+        """Raise NotFitted if `fit` has not been called."""
         if not hasattr(self, "n_features_in_"):
             raise NotFitted(f"this {self.method} has not been fitted: call fit(X) first")
-
-    def get_params(self, deep: bool = True) -> dict[str, Any]:
-        """The constructor's parameters, by name (scikit-learn's interface)."""
-        return {name: getattr(self, name) for name in parameters(type(self))}
-
-    def set_params(self, **params: Any) -> Self:
-        """Set constructor parameters by name (scikit-learn's interface)."""
-        check_parameter_names(type(self), params)
-        for name, value in params.items():
-            setattr(self, name, value)
-        return self
-
-    def __sklearn_tags__(self) -> Any:
-        # Asked for by scikit-learn alone, so it is loaded already.
-        from sklearn.utils import Tags, TargetTags, TransformerTags
-
-        return Tags(
-            estimator_type="transformer",
-            target_tags=TargetTags(required=self.needs_labels),
-            transformer_tags=TransformerTags(preserves_dtype=[]),
-            requires_fit=True,
-        )
-
-    def __repr__(self) -> str:
-        shown = ", ".join(f"{name}={value!r}" for name, value in self.get_params().items())
-        return f"{type(self).__name__}({shown})"
-
-
-class NotFinite(Exception):
-    """Raised by a `_project` that would hide a NaN or infinity; turned into InvalidInput."""
-
-
-def finite(z: Matrix) -> Matrix:
-    """`z`, or NotFinite where it holds NaN or infinity."""
-    # One pass over finite numbers of moderate size; the second is for those whose squares overflow.
-    if not np.isfinite(np.vdot(z, z)) and not np.isfinite(z).all():
-        raise NotFinite
-    return z
-
-
-def parameters(cls: type[Hasher]) -> dict[str, inspect.Parameter]:
-    """The constructor's parameters of a method, by name."""
-    return dict(inspect.signature(cls).parameters)
-
-
-def check_parameter_names(cls: type[Hasher], params: dict[str, Any]) -> None:
-    """Raise InvalidInput for a parameter that the method does not have."""
-    known = parameters(cls)
-    for name in params:
-        if name not in known:
-            raise InvalidInput(f"{cls.method} has no parameter {name!r}; it has {', '.join(known)}")

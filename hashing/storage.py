@@ -1,150 +1,134 @@
-"""An encoder on disk: safetensors with a JSON header, nothing that could run.
+"""The format of encoder files: safetensors with a JSON header, and nothing that could be run.
 
-The safetensors metadata holds one entry, `bitcell`: JSON with `format`, `method`, `params` and
-`n_features`. The arrays are those the method names in `learned`.
+The safetensors metadata has one entry, `bitcell`: a JSON object with `format`, `method`, `params`
+and `n_features`. The tensors are the learned arrays, all float32. This module knows the format
+alone; `hashing.registry` makes a hasher of it.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
-from os import PathLike
-from pathlib import Path
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from safetensors import SafetensorError, deserialize
+from safetensors.numpy import save
 
-from hashing.atomic_file import replacing
-from hashing.base import Hasher, NotFinite
 from hashing.validation import InvalidInput, check_int
 
 FORMAT = 1
 KEY = "bitcell"
+MAX_FEATURES = 2**31
 
 
 class BadEncoder(ValueError):
-    """A file or bytes that do not hold an encoder; says why."""
+    """Bytes or a file that hold no valid encoder; the message says why."""
 
 
-def to_bytes(hasher: Hasher) -> bytes:
-    """A fitted encoder as safetensors bytes."""
-    from safetensors.numpy import save
+@dataclass(frozen=True)
+class EncoderFile:
+    """The contents of an encoder file.
 
-    return save(_arrays(hasher), metadata={KEY: _header(hasher)})
-
-
-def save_hasher(hasher: Hasher, path: str | PathLike[str]) -> None:
-    """Write a fitted encoder to `path`, replacing what was there, all of it or nothing."""
-    data = to_bytes(hasher)
-    with replacing(Path(path)) as file:
-        file.write(data)
-
-
-def load_hasher(path: str | PathLike[str]) -> Hasher:
-    """Read an encoder that `save` wrote.
-
-    Raises
-    ------
-    BadEncoder
-        A ValueError: not such a file, of a newer format, or of contents that do not fit together.
+    Attributes
+    ----------
+    method : str
+    params : dict
+        The constructor's parameters, JSON values.
+    n_features : int
+        Dimension of the descriptors, 1 to 2³¹.
+    arrays : dict of str to float32 arrays
+        Neither names nor shapes are checked here.
     """
-    try:
-        return from_bytes(Path(path).read_bytes())
-    except BadEncoder as error:
-        raise BadEncoder(f"{path}: {error}") from None
 
+    method: str
+    params: dict[str, Any]
+    n_features: int
+    arrays: dict[str, NDArray[np.float32]]
 
-def from_bytes(data: bytes) -> Hasher:
-    """The encoder in safetensors bytes; BadEncoder where there is none. Runs nothing from them."""
-    from safetensors import SafetensorError
-    from safetensors.numpy import load
+    @classmethod
+    def from_bytes(cls, data: bytes) -> Self:
+        """Read the bytes of a file without running anything in them.
 
-    try:
-        arrays = load(data)
-    except SafetensorError as error:
-        raise BadEncoder(f"not an encoder, no safetensors file: {error}") from None
-    header = _read_header(data)
-    hasher = _build(header)
-    n_features: Any = header.get("n_features")
-    try:
-        check_int("n_features", n_features, 1, 2**31)
-        hasher.check_parameters()
-    except InvalidInput as error:
-        raise BadEncoder(str(error)) from None
-    hasher.n_features_in_ = int(n_features)
-    _set_arrays(hasher, arrays)
-    return hasher
+        Raises
+        ------
+        BadEncoder
+            Not safetensors, no `bitcell` header, a newer format, or arrays that are not float32.
+        """
+        try:
+            tensors = deserialize(data)  # type: ignore[no-untyped-call]
+        except SafetensorError as error:
+            raise BadEncoder(f"not an encoder: no safetensors file ({error})") from None
+        header = _read_header(data)
+        arrays = {name: _read_array(name, **tensor) for name, tensor in tensors}
+        return cls(header["method"], header["params"], header["n_features"], arrays)
 
+    def to_bytes(self) -> bytes:
+        """Return the bytes of the file."""
+        return save(self._ordered_arrays(), metadata={KEY: self._header()})
 
-def fingerprint(hasher: Hasher) -> str:
-    """SHA-256, in hex, of the header and of each array's name, shape and bytes."""
-    digest = hashlib.sha256(_header(hasher).encode())
-    for name, array in _arrays(hasher).items():
-        digest.update(f"\n{name} {array.shape}\n".encode())
-        digest.update(array.tobytes())
-    return digest.hexdigest()
+    @property
+    def fingerprint(self) -> str:
+        """SHA-256, in hex, of the header and of each array's name, shape and bytes."""
+        digest = hashlib.sha256(self._header().encode())
+        for name, array in self._ordered_arrays().items():
+            digest.update(f"\n{name} {array.shape}\n".encode())
+            digest.update(array.tobytes())
+        return digest.hexdigest()
 
+    def _header(self) -> str:
+        params = {
+            name: value.item() if isinstance(value, np.generic) else value
+            for name, value in self.params.items()
+        }
+        header = {
+            "format": FORMAT,
+            "method": self.method,
+            "params": params,
+            "n_features": self.n_features,
+        }
+        return json.dumps(header, sort_keys=True, allow_nan=False)
 
-def _header(hasher: Hasher) -> str:
-    hasher.check_is_fitted()
-    params = {
-        name: value.item() if isinstance(value, np.generic) else value
-        for name, value in hasher.get_params().items()
-    }
-    header = {
-        "format": FORMAT,
-        "method": hasher.method,
-        "params": params,
-        "n_features": hasher.n_features_in_,
-    }
-    return json.dumps(header, sort_keys=True, allow_nan=False)
-
-
-def _arrays(hasher: Hasher) -> dict[str, NDArray[np.float32]]:
-    arrays = {name: getattr(hasher, name) for name in sorted(hasher.learned)}
-    return {name: np.ascontiguousarray(array, "<f4") for name, array in arrays.items()}
+    def _ordered_arrays(self) -> dict[str, NDArray[np.float32]]:
+        ordered = sorted(self.arrays.items())
+        return {name: np.ascontiguousarray(array, "<f4") for name, array in ordered}
 
 
 def _read_header(data: bytes) -> dict[str, Any]:
-    # safetensors' own reader of bytes drops the metadata; it has checked that this part is JSON.
+    # `deserialize` drops the metadata, but it has checked that this part of the file is JSON.
     size = int.from_bytes(data[:8], "little")
     metadata = json.loads(data[8 : 8 + size]).get("__metadata__") or {}
     try:
         header = json.loads(metadata[KEY])
     except (KeyError, ValueError, RecursionError):
-        raise BadEncoder(f"no {KEY!r} header: not written by this project") from None
-    if not isinstance(header, dict) or not isinstance(header.get("format"), int):
-        raise BadEncoder(f"the {KEY!r} header has no format number")
-    if header["format"] > FORMAT:
-        raise BadEncoder(f"format {header['format']} is newer than {FORMAT}, the newest known here")
+        raise BadEncoder(f"no {KEY!r} header: this project did not write the file") from None
+    if not isinstance(header, dict):
+        raise BadEncoder(f"the {KEY!r} header must be a JSON object, got {header!r:.80}")
+    _check_header(header)
     return header
 
 
-def _build(header: dict[str, Any]) -> Hasher:
-    from hashing import make_hasher
-
-    params = header.get("params")
-    if not isinstance(params, dict):
-        raise BadEncoder("the header has no parameters")
+def _check_header(header: dict[str, Any]) -> None:
     try:
-        return make_hasher(str(header.get("method")), **params)
+        check_int("format", header.get("format"), 1, 2**31)
+        if header["format"] > FORMAT:
+            raise BadEncoder(f"format {header['format']} is newer than {FORMAT}, the newest known")
+        check_int("n_features", header.get("n_features"), 1, MAX_FEATURES)
     except InvalidInput as error:
-        raise BadEncoder(str(error)) from None
+        raise BadEncoder(f"header: {error}") from None
+    for key, kind in (("method", str), ("params", dict)):
+        if not isinstance(header.get(key), kind):
+            raise BadEncoder(
+                f"header: {key} must be a {kind.__name__}, got {header.get(key)!r:.80}"
+            )
 
 
-def _set_arrays(hasher: Hasher, arrays: dict[str, NDArray[Any]]) -> None:
-    if set(arrays) != set(hasher.learned):
-        raise BadEncoder(f"expected arrays {sorted(hasher.learned)}, got {sorted(arrays)}")
-    for name, array in arrays.items():
-        if array.dtype != np.float32:
-            raise BadEncoder(f"{name} must be float32, got {array.dtype}")
-        if not np.isfinite(array).all():
-            raise BadEncoder(f"{name} holds values that are not finite")
-        setattr(hasher, name, array)
+def _read_array(name: str, dtype: str, shape: list[int], data: bytes) -> NDArray[np.float32]:
+    if dtype != "F32":
+        raise BadEncoder(f"{name:.80} must be float32 (F32), got {dtype}")
     try:
-        z = hasher._project(np.zeros((1, hasher.n_features_in_), np.float32))
-    except (ValueError, IndexError, OverflowError, NotFinite) as error:
-        raise BadEncoder(f"the arrays do not fit together: {error}") from None
-    if z.shape != (1, hasher.n_bits):
-        raise BadEncoder(f"the arrays give shape {z.shape}, the header says {hasher.n_bits} bits")
+        return np.frombuffer(data, "<f4").reshape(shape)
+    except ValueError as error:  # more or longer dimensions than numpy allows
+        raise BadEncoder(f"{name:.80} has an impossible shape: {error}") from None

@@ -1,10 +1,15 @@
-"""Short binary codes to neighbours: exact Hamming search over a record that loses nothing."""
+"""Exact Hamming search over short binary codes, with a durable record on disk."""
 
 from __future__ import annotations
 
+from index import snapshot
 from index.collection import Collection
 from index.errors import (
     AlreadyExists,
+    BadSnapshot,
+    Closed,
+    Damaged,
+    DiskError,
     Full,
     IndexProblem,
     InUse,
@@ -13,17 +18,32 @@ from index.errors import (
     Replaced,
     Unreadable,
 )
-from index.search.exact import Certificate
-from index.search.filters import Filter
+from index.filters.filter import Filter
 from index.storage.database import Database
 from index.store import Store
-from index.types import Found, Item, Neighbour
+from index.types import (
+    Certificate,
+    CodeSample,
+    DescriptorBatch,
+    Found,
+    Item,
+    Neighbour,
+    RerankBy,
+    SearchOptions,
+)
+from index.validation import check_name
 
 __all__ = [
     "AlreadyExists",
+    "BadSnapshot",
     "Certificate",
+    "Closed",
+    "CodeSample",
     "Collection",
+    "Damaged",
     "Database",
+    "DescriptorBatch",
+    "DiskError",
     "Filter",
     "Found",
     "Full",
@@ -34,6 +54,10 @@ __all__ = [
     "Neighbour",
     "NotFound",
     "Replaced",
+    "RerankBy",
+    "SearchOptions",
     "Store",
     "Unreadable",
+    "check_name",
+    "snapshot",
 ]

@@ -2,109 +2,92 @@
 
 from __future__ import annotations
 
-import json
-import sqlite3
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcodes import Codes, code_size, to_codes, to_words
-from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
-from index.memory.columns import Columns
-from index.memory.ids import pack
-from index.memory.rows import Rows
-from index.memory.segment import Batch
-from index.memory.trim import give_back
+from bitcodes import Codes, to_words
+from index.errors import InvalidItems
 from index.memory.view import View
-from index.search.exact import Answer, search
-from index.search.filters import Filter
-from index.search.rerank import by_bits, by_descriptor
-from index.search.results import describe, found, with_codes
-from index.storage.database import Database
-from index.storage.record import Record
-from index.types import Found, Item
+from index.search.exact import search
+from index.search.rerank import Scored, by_bits, by_descriptors
+from index.search.results import as_found, describe, with_codes
+from index.state import State
+from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
 
-CHUNK = 4096
+# Items per batch where all of them are read.
+_CHUNK = 4096
 
 
 class Collection:
-    """Items under string ids, found by the Hamming distance of their codes.
+    """Items with string ids, searched by the Hamming distance of their codes.
 
-    Safe for threads: a search sees a batch of writes whole or not at all, and waits for none. A
-    write that has returned is on disk. Made by `Store`.
+    Made by `Store`. Safe for threads: a search sees each batch of writes as a whole or not at all,
+    and waits for none. A write that has returned is on disk.
 
-    Attributes
-    ----------
-    name : str
-    n_bits : int
-        Code length.
-    encoder, fingerprint : str
-        What the codes were made by, in the words of whoever made the collection.
-    keep_descriptors : bool
-        Whether items come with their descriptors, which are kept as float16.
+    After `Store.drop`, every call that needs the items raises NotFound; after `Store.reencode` it
+    raises `Replaced`.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        key: int,
-        name: str,
-        n_bits: int,
-        encoder: str,
-        fingerprint: str,
-        keep_descriptors: int,
-        wake: Callable[[Collection], None],
-    ) -> None:
-        self.name = name
-        self.key = key
-        self.n_bits = n_bits
-        self.encoder = encoder
-        self.fingerprint = fingerprint
-        self.keep_descriptors = bool(keep_descriptors)
-        self._database = database
-        self._wake = wake
-        self._gone: NotFound | None = None
-        self._size = code_size(n_bits)
-        self._record = Record(database, key, self._size)
-        self._rows = Rows(n_bits, self._record.load())
-        self._columns = Columns(self._record)
-        self._dimension = self._record.dimension()
-        # Ids written while a re-encoding copies the items.
-        self._touched: set[str] | None = None
-        wake(self)
+    def __init__(self, state: State) -> None:
+        self._state = state
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._state.rows)
+
+    @property
+    def name(self) -> str:
+        """The name."""
+        return self._state.name
+
+    @property
+    def n_bits(self) -> int:
+        """Code length."""
+        return self._state.n_bits
+
+    @property
+    def encoder(self) -> str:
+        """What makes the codes, as given to `Store.create`."""
+        return self._state.encoder
+
+    @property
+    def fingerprint(self) -> str:
+        """The fingerprint of what makes the codes, as given to `Store.create`."""
+        return self._state.fingerprint
+
+    @property
+    def keep_descriptors(self) -> bool:
+        """Whether items come with their descriptors, which are kept as float16."""
+        return self._state.keep_descriptors
 
     @property
     def dimension(self) -> int | None:
-        """Of the descriptors that are kept; None before the first."""
-        return self._dimension
+        """The dimension of the descriptors that are kept; None before the first."""
+        return self._state.dimension
 
     def upsert(
         self,
         ids: Sequence[str],
         codes: Codes,
-        labels: Sequence[int | None] | NDArray[np.int64] | None = None,
+        labels: Sequence[int | None] | NDArray[np.integer] | None = None,
         payloads: Sequence[Payload | None] | None = None,
         descriptors: ArrayLike | None = None,
     ) -> None:
-        """Insert items, or replace those whose ids are there, all of them or none.
+        """Insert items, or replace those that have these ids: all of them or, on an error, none.
 
         Parameters
         ----------
         ids : (n,) str
-            1 to 256 characters each; none may stand twice.
+            1 to 256 characters each, without duplicates.
         codes : (n, ceil(n_bits / 8)) uint8
-            Packed, padding bits clear.
+            Packed, with clear padding bits.
         labels : (n,) int, optional
-            None or -1 for an item without one. Replaced along with the rest of the item.
+            From 0 to 2**63 - 1; None or -1 for an item without one. A replaced item loses its
+            label.
         payloads : (n,) mappings that JSON can hold, optional
-            At most 64 KiB each.
+            At most 64 KiB of UTF-8 each, as compact JSON. A replaced item loses its payload.
         descriptors : (n, d), where the collection keeps them and only there
             Stored as float16; every batch has the d of the first.
 
@@ -112,354 +95,169 @@ class Collection:
         ------
         InvalidItems
         NotFound
-            The collection has been dropped; `Replaced` where it has been re-encoded.
         Full
-            There is no room on the disk.
+            The disk has no room.
         """
+        self._upsert(ids, codes, labels, as_texts(payloads, len(ids)), descriptors)
+
+    def _upsert(
+        self,
+        ids: Sequence[str],
+        codes: Codes,
+        labels: Sequence[int | None] | NDArray[np.integer] | None,
+        texts: Sequence[str | None] | None,
+        descriptors: ArrayLike | None,
+    ) -> None:
+        state = self._state
         check_ids(ids)
-        check_codes(codes, len(ids), self.n_bits)
-        column, texts = as_label_column(labels, len(ids)), as_texts(payloads, len(ids))
-        if self.keep_descriptors != (descriptors is not None):
+        check_codes(codes, len(ids), state.n_bits)
+        column = as_label_column(labels, len(ids))
+        if state.keep_descriptors != (descriptors is not None):
             raise InvalidItems(
-                f"collection {self.name!r} "
+                f"collection {state.name!r} "
                 + (
                     "keeps descriptors: give one for each item"
-                    if self.keep_descriptors
+                    if state.keep_descriptors
                     else "keeps no descriptors: make it with keep_descriptors to give some"
                 )
             )
-        half = None if descriptors is None else as_half(descriptors, len(ids), self._dimension)
-        self.put(ids, to_words(codes), column, texts, half)
-
-    def put(
-        self,
-        ids: Sequence[str],
-        words: NDArray[np.uint64],
-        labels: NDArray[np.int64],
-        texts: list[str | None] | None,
-        half: NDArray[np.float16] | None,
-    ) -> None:
-        """Upsert what has been checked: labels with -1 for none, payloads as JSON."""
-        if not ids:
-            return
-        data, lengths = pack(ids)
-        batch = Batch(data, lengths, words, labels, np.empty(0, np.int64))
-
-        def work(connection: sqlite3.Connection) -> None:
-            self._check_there()
-            if half is not None and half.shape[1] != (self._dimension or half.shape[1]):
-                raise InvalidItems(
-                    f"expected descriptors of {self._dimension} numbers, got {half.shape[1]}"
-                )
-            rows, serials = self._rows.find_staged(ids)
-            there = rows >= 0
-            with self._record.whole():
-                new = self._record.insert(connection, batch, texts, half, serials[there])
-                self._rows.stage(ids, words, labels, new, rows[there])
-            if half is not None:
-                self._dimension = half.shape[1]
-
-        self._write(work, ids)
+        half = None if descriptors is None else as_half(descriptors, len(ids), state.dimension)
+        state.put(ids, to_words(codes), column, texts, half)
 
     def delete(self, ids: Sequence[str]) -> int:
-        """Remove the items of these ids; how many were there. Unknown ids are no error."""
-        unique = list(dict.fromkeys(ids))
-
-        def work(connection: sqlite3.Connection) -> int:
-            self._check_there()
-            rows, serials = self._rows.find_staged(unique)
-            there = np.flatnonzero(rows >= 0)
-            with self._record.whole():
-                self._record.delete(connection, serials[there])
-                self._rows.stage_deletion([unique[place] for place in there.tolist()], rows[there])
-            return len(there)
-
-        deleted: int = self._write(work, unique)
-        return deleted
-
-    def _write(self, work: Callable[[sqlite3.Connection], Any], ids: Sequence[str]) -> Any:
-        def publish() -> None:
-            self._rows.publish()
-            self._record.publish(self._rows.version)
-            # Another thread may set it to None at any moment.
-            if (touched := self._touched) is not None:
-                touched.update(ids)
-
-        def undo() -> None:
-            self._rows.undo()
-            self._record.undo()
-
-        result = self._database.write(work, publish, undo)
-        if self._rows.unsettled or self._record.due:
-            self._wake(self)
-        return result
+        """Delete the items with these ids and return how many there were. Ignore unknown ids."""
+        return self._state.delete(list(dict.fromkeys(ids)))
 
     def get(self, item_id: str) -> Item:
-        """One item; NotFound where there is none."""
-        with self._reading():
-            view, rows = self._locate([item_id])
-            code = to_codes(view.words(rows), self._size)[0].tobytes()
-            ((_, label, payload),) = describe(view, rows, self._record)
-        return Item(item_id, code, label, payload)
+        """Return one item; raise NotFound if there is none with this id."""
+        state = self._state
+        with state.reading():
+            view, rows = state.find([item_id])
+            return self._items(view, rows)[0]
 
-    def some(self, offset: int, limit: int) -> tuple[list[Item], int]:
-        """Items from a place on, in the order in which they were put in; and how many."""
-        view, rows = self.moment()
-        n = len(rows)
-        rows = rows[np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]]
-        with self._reading():
-            codes = to_codes(view.words(rows), self._size)
-            described = describe(view, rows, self._record)
-            return [
-                Item(item_id, code.tobytes(), label, payload)
-                for code, (item_id, label, payload) in zip(codes, described, strict=True)
-            ], n
+    def items(self, offset: int, limit: int) -> tuple[list[Item], int]:
+        """Return a page of the items, in the order of their insertion, and the number of all."""
+        state = self._state
+        view, rows = state.live()
+        page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
+        with state.reading():
+            return self._items(view, rows[page]), len(rows)
+
+    def _items(self, view: View, rows: NDArray[np.int64]) -> list[Item]:
+        described = describe(view, rows, self._state.record)
+        return [
+            Item(item_id, code.tobytes(), label, payload)
+            for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
+        ]
 
     def codes(self, ids: Sequence[str]) -> Codes:
-        """The codes of items, (len(ids), size); NotFound where there is no such item."""
-        self._check_there()
-        view, rows = self._locate(ids)
-        return to_codes(view.words(rows), self._size)
+        """Return the codes of items, (len(ids), size); raise NotFound if one is missing."""
+        self._state.check_present()
+        view, rows = self._state.find(ids)
+        return view.codes(rows)
+
+    def sample_codes(self, limit: int, seed: int = 0) -> CodeSample:
+        """Return the codes of at most `limit` items, chosen at random, and the number of all items.
+
+        They come in random order: the first of them are a smaller random sample. The same items and
+        seed give the same sample.
+        """
+        view, rows = self._state.live()
+        chosen = np.random.default_rng(seed).choice(len(rows), min(limit, len(rows)), replace=False)
+        return CodeSample(view.codes(rows[chosen]), len(rows))
+
+    def has_labels(self) -> bool:
+        """Return whether any item has a label."""
+        view, rows = self._state.live()
+        return bool((view.labels(rows) >= 0).any())
 
     def descriptors(self, ids: Sequence[str]) -> NDArray[np.float16]:
-        """The descriptors of items, (len(ids), d), where they are kept; NotFound, InvalidItems."""
-        self._check_keeps()
-        with self._reading():
-            return self.stored_descriptors(*self._locate(ids))
+        """Return the descriptors of items, (len(ids), d).
+
+        Raises
+        ------
+        NotFound
+            An item is missing.
+        InvalidItems
+            The collection keeps no descriptors.
+        """
+        state = self._state
+        state.check_keeps_descriptors()
+        with state.reading():
+            return state.descriptors(*state.find(ids))
+
+    def descriptor_batches(self) -> Iterator[DescriptorBatch]:
+        """Yield the ids, labels and descriptors of all items of this moment, some at a time.
+
+        Raises
+        ------
+        InvalidItems
+            The collection keeps no descriptors.
+        """
+        state = self._state
+        state.check_keeps_descriptors()
+        view, rows = state.live()
+        for first in range(0, len(rows), _CHUNK):
+            part = rows[first : first + _CHUNK]
+            yield DescriptorBatch(
+                view.names(part), view.labels(part), state.descriptors(view, part)
+            )
 
     def search(
         self,
-        queries: Codes,
-        k: int,
-        radius: int | None = None,
+        codes: Codes,
+        options: SearchOptions,
         *,
-        payloads: bool = True,
-        codes: bool = False,
-        offset: int = 0,
-        where: Filter | None = None,
-        rerank: int | None = None,
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
     ) -> list[Found]:
-        """The k nearest items of each query code, exact, ties broken by id.
+        """Return the nearest items of each query code: exact, with ties in the order of the ids.
 
         Parameters
         ----------
-        queries : (q, ceil(n_bits / 8)) uint8
-        k : int
-            At least 1. Fewer are returned where there are fewer.
-        radius : int, optional
-            Nothing farther than this is returned.
-        payloads : bool
-            Whether to read the payloads.
-        codes : bool
-            Whether to return the codes, of queries and neighbours.
-        offset : int
-            How many of the nearest to leave out: those of the pages before.
-        where : Filter, optional
-            Only items for which this holds are searched.
-        rerank : int, optional
-            Take the first so many by Hamming distance, and order them anew: by Euclidean distance
-            to `descriptors`, (q, d), which takes a collection that keeps them, or else by the
-            asymmetric distance of `projections`, (q, n_bits).
+        codes : (q, ceil(n_bits / 8)) uint8
+            The codes of the queries.
+        options : SearchOptions
+        descriptors : (q, d), optional
+            Of the queries, to rerank by descriptors.
+        projections : (q, n_bits), optional
+            Of the queries, to rerank by bits: what the encoder thresholds at zero.
 
         Raises
         ------
         InvalidItems
         NotFound
-            The collection has been dropped.
         """
-        check_codes(queries, len(queries), self.n_bits)
-        if k < 1:
-            raise InvalidItems(f"k must be at least 1, got {k}")
-        if radius is not None and radius < 0:
-            raise InvalidItems(f"radius must be at least 0, got {radius}")
-        if offset < 0:
-            raise InvalidItems(f"offset must be at least 0, got {offset}")
-        if rerank is not None and rerank < offset + k:
-            raise InvalidItems(f"rerank must be at least offset + k = {offset + k}, got {rerank}")
-        with self._reading():
-            view = self._rows.view()
-            mask = None if where is None else where.mask(view, self._columns)
-            answers = search(view, to_words(queries), rerank or offset + k, radius, mask)
+        state = self._state
+        check_codes(codes, len(codes), state.n_bits)
+        with state.reading():
+            view = state.rows.view()
+            mask = None if options.where is None else options.where.mask(view, state.columns)
+            answers = search(view, to_words(codes), options.depth, options.radius, mask)
             scores: list[NDArray[np.float64]] | None = None
-            if rerank is not None:
-                answers, scores = self._rerank(view, answers, descriptors, projections)
-            page = slice(offset, offset + k)
-            near = found(view, answers, scores, page, self._record if payloads else None)
-            return with_codes(view, answers, page, queries, near) if codes else near
+            if options.rerank is not None:
+                answers, scores = self._rerank(view, answers, options, descriptors, projections)
+            record = state.record if options.payloads else None
+            found = as_found(view, answers, scores, options.page, record)
+            if options.codes:
+                found = with_codes(view, answers, options.page, codes, found)
+            return found
 
     def _rerank(
         self,
         view: View,
         answers: list[Answer],
+        options: SearchOptions,
         descriptors: ArrayLike | None,
         projections: ArrayLike | None,
-    ) -> tuple[list[Answer], list[NDArray[np.float64]]]:
-        if descriptors is not None:
-            self._check_keeps()
-            return by_descriptor(view, answers, descriptors, self._dimension, self._record)
+    ) -> Scored:
+        state = self._state
+        by = options.rerank_by or ("descriptors" if state.keep_descriptors else "bits")
+        if by == "descriptors":
+            state.check_keeps_descriptors()
+            if descriptors is None:
+                raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
+            return by_descriptors(view, answers, descriptors, state.dimension, state.record)
         if projections is None:
-            raise InvalidItems("rerank takes the descriptors of the queries or their projections")
-        return by_bits(view, answers, projections, self.n_bits)
-
-    def drop(self) -> None:
-        """Remove the record; every further call raises NotFound. `Store.drop` forgets the name."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            self._check_there()
-            connection.execute("DELETE FROM collections WHERE key = ?", (self.key,))
-
-        def publish() -> None:
-            self._gone = NotFound(f"there is no collection {self.name!r}")
-
-        with self._database.exclusive():
-            self._database.write(work, publish, lambda: None)
-
-    def watch(self) -> set[str]:
-        """The ids that are written from now on, until `unwatch`: it grows."""
-        self._check_there()
-        self._check_keeps()
-        with self._database.exclusive():
-            if self._touched is not None:
-                raise AlreadyExists(f"collection {self.name!r} is being encoded anew already")
-            self._touched = set()
-            return self._touched
-
-    def unwatch(self) -> None:
-        """Watch no more."""
-        self._touched = None
-
-    def moment(self) -> tuple[View, NDArray[np.int64]]:
-        """What is there now, and its rows."""
-        self._check_there()
-        view = self._rows.view()
-        return view, np.arange(view.n_rows) if view.alive is None else np.flatnonzero(view.alive)
-
-    def locate(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:
-        """What is there now, and the row of each id, -1 where there is none."""
-        return self._rows.locate(ids)
-
-    def stored_payloads(self, view: View, rows: NDArray[np.int64]) -> list[str | None]:
-        """Payloads of rows, as JSON."""
-        serials = view.serials(rows).tolist()
-        with self._reading():
-            texts = self._record.payloads(serials)
-        return [texts.get(serial) for serial in serials]
-
-    def stored_descriptors(self, view: View, rows: NDArray[np.int64]) -> NDArray[np.float16]:
-        """Descriptors of rows, where they are kept."""
-        with self._reading():
-            return self._record.descriptors(view.serials(rows).tolist())
-
-    def take_over(self, old: Collection) -> None:
-        """Have the name of another from now on, and end that one."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            old._check_there()
-            connection.execute("DELETE FROM collections WHERE key = ?", (old.key,))
-            connection.execute(
-                "UPDATE collections SET name = ? WHERE key = ?", (old.name, self.key)
-            )
-
-        def publish() -> None:
-            self.name = old.name
-            old._gone = Replaced(f"collection {old.name!r} has been encoded anew")
-
-        self._database.write(work, publish, lambda: None)
-
-    def dataset(self) -> Iterator[tuple[list[str], NDArray[np.int64], NDArray[np.float16]]]:
-        """All items of this moment, some at a time: ids, labels (-1 for none) and descriptors.
-
-        Raises InvalidItems where none are kept.
-        """
-        self._check_keeps()
-        for ids, _, labels, _, kept in self.export():
-            if kept is not None:
-                yield ids, labels, kept
-
-    def export(
-        self,
-    ) -> Iterator[
-        tuple[
-            list[str],
-            Codes,
-            NDArray[np.int64],
-            list[dict[str, Any] | None],
-            NDArray[np.float16] | None,
-        ]
-    ]:
-        """All items of this moment, some at a time, as `upsert` takes them."""
-        view, rows = self.moment()
-        for first in range(0, len(rows), CHUNK):
-            part = rows[first : first + CHUNK]
-            texts = self.stored_payloads(view, part)
-            payloads = [None if text is None else json.loads(text) for text in texts]
-            kept = self.stored_descriptors(view, part) if self.keep_descriptors else None
-            codes = to_codes(view.words(part), self._size)
-            yield view.names(part), codes, view.labels(part), payloads, kept
-
-    def rename(self, name: str) -> None:
-        """Have another name from now on."""
-
-        def work(connection: sqlite3.Connection) -> None:
-            connection.execute("UPDATE collections SET name = ? WHERE key = ?", (name, self.key))
-
-        def publish() -> None:
-            self.name = name
-
-        self._database.write(work, publish, lambda: None)
-
-    def maintain(self) -> None:
-        """Do what keeps searches and start-up fast: join parts, build tables anew."""
-
-        def work(connection: sqlite3.Connection) -> Callable[[], None] | None:
-            oldest = self._rows.oldest()
-            todo = None if self._gone else self._record.work(oldest)
-            return None if todo is None else self._record.rewrite(connection, *todo, oldest)
-
-        while self._rewrite(work):
-            pass
-        if self._rows.unsettled:
-            self._rows.settle(self._database.exclusive())
-            give_back()
-
-    def _rewrite(self, work: Callable[[sqlite3.Connection], Callable[[], None] | None]) -> bool:
-        finish: list[Callable[[], None]] = []
-
-        def noted(connection: sqlite3.Connection) -> None:
-            if done := work(connection):
-                finish.append(done)
-
-        # Alone: what others stage in the same transaction it would not know.
-        with self._database.exclusive():
-            self._database.write(noted, lambda: [done() for done in finish], lambda: None)
-        return bool(finish)
-
-    def _locate(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:
-        view, rows = self._rows.locate(ids)
-        if (rows < 0).any():
-            missing = ids[int(np.argmax(rows < 0))]
-            raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
-        return view, rows
-
-    def _check_keeps(self) -> None:
-        if not self.keep_descriptors:
-            raise InvalidItems(
-                f"collection {self.name!r} keeps no descriptors: make it with keep_descriptors"
-            )
-
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
-        """What the block reads from the record is whole: the collection has not gone meanwhile."""
-        self._check_there()
-        try:
-            yield
-        except KeyError:
-            self._check_there()
-            raise
-        self._check_there()
-
-    def _check_there(self) -> None:
-        if self._gone is not None:
-            raise self._gone
+            raise InvalidItems("reranking by bits takes the projections of the queries")
+        return by_bits(view, answers, projections, state.n_bits)

@@ -1,77 +1,160 @@
-"""What is done in the background: tables built anew, parts of the record joined."""
+"""Background work: join parts of the record, rebuild tables, delete dropped collections."""
 
 from __future__ import annotations
 
 import logging
+import sqlite3
+from collections.abc import Callable
+from functools import partial
 from queue import SimpleQueue
-from threading import Event, Lock, Thread
+from threading import Condition, Event, Thread
 from time import monotonic
-from typing import TYPE_CHECKING
 from weakref import ref
 
-if TYPE_CHECKING:
-    from index.collection import Collection
+from index.errors import Closed
+from index.memory.trim import give_back
+from index.state import State
+from index.storage import catalog
+from index.storage.database import Database
 
-# Of the time of a core, the share that it takes at most.
+# The largest share of one core's time that the work takes.
 _SHARE = 0.25
+# Seconds that `close` waits for the work to stop. The service has ten to stop in all.
+_PATIENCE = 1.0
+# A transaction that deletes items of a dropped collection should take about so many seconds,
+# since writes wait for it; and so many rows are deleted at first.
+_DELETING_SECONDS = 0.02
+_ROWS_AT_FIRST = 256
 
 log = logging.getLogger("bitcell")
 
 
+class _Stopping(Exception):
+    """Maintenance is being closed."""
+
+
 class Maintenance:
-    """One thread that keeps collections fit; it takes a share of the time only."""
+    """One thread that works on the collections of a database, within a share of the time."""
 
     def __init__(self) -> None:
-        self._queue: SimpleQueue[Collection | Event | None] = SimpleQueue()
-        self._waiting: set[int] = set()
-        self._lock = Lock()
+        self._queue: SimpleQueue[tuple[str, Callable[[], None]] | None] = SimpleQueue()
+        # Names of the tasks that wait, and the number of those that wait or run.
+        self._waiting: set[str] = set()
+        self._open_tasks = 0
+        self._changed = Condition()
         self._closed = Event()
-        # The thread does not keep alive what nobody closed.
+        # The thread holds no reference to this object, so that one that is not closed can go.
         self._thread = Thread(target=_run, args=(ref(self), self._queue), daemon=True)
         self._thread.name = "maintenance"
         self._thread.start()
 
-    def wake(self, collection: Collection) -> None:
-        """Look at a collection some time soon."""
-        with self._lock:
-            if collection.key not in self._waiting:
-                self._waiting.add(collection.key)
-                self._queue.put(collection)
+    def wake(self, state: State) -> None:
+        """Maintain a collection soon."""
+        self._add(f"maintain {state.key}", partial(maintain, state, self.checkpoint))
+
+    def delete(self, database: Database, key: int) -> None:
+        """Delete the items of a hidden collection, a few at a time so that writes wait little."""
+        self._add(f"delete {key}", partial(self._delete_some, database, key, _ROWS_AT_FIRST))
+
+    def _delete_some(self, database: Database, key: int, limit: int) -> None:
+        start = monotonic()
+        with database.transaction() as connection:
+            more = catalog.delete_some(connection, key, limit)
+        seconds = monotonic() - start
+        if more:
+            # Locks are not fair: without a pause, writers would hardly get their turn.
+            self._closed.wait(seconds)
+            limit = 2 * limit if seconds < _DELETING_SECONDS else max(1, limit // 2)
+            self._add(f"delete {key}", partial(self._delete_some, database, key, limit))
+        else:
+            give_back()
+
+    def _add(self, name: str, task: Callable[[], None]) -> None:
+        with self._changed:
+            if name not in self._waiting:
+                self._waiting.add(name)
+                self._open_tasks += 1
+                self._queue.put((name, task))
 
     def settle(self) -> None:
-        """Wait until all that is asked for so far is done."""
-        for _ in range(2):
-            done = Event()
-            self._queue.put(done)
-            done.wait()
+        """Wait until there is nothing left to do."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._open_tasks or self._closed.is_set())
 
     def close(self) -> None:
-        """Stop; a second call does nothing."""
+        """Stop, but do not wait longer than a second; a second call does nothing.
+
+        What is left to do is done after the next start. Work that has not stopped by then changes
+        nothing more: the database is closed under it.
+        """
         self._closed.set()
         self._queue.put(None)
-        self._thread.join()
+        with self._changed:
+            self._changed.notify_all()
+        self._thread.join(_PATIENCE)
+        if self._thread.is_alive():
+            log.warning("maintenance did not stop within %s s and is left behind", _PATIENCE)
 
-    def look(self, collection: Collection) -> None:
-        """Do what there is to do for a collection."""
-        with self._lock:
-            self._waiting.discard(collection.key)
+    def checkpoint(self) -> None:
+        """Raise if maintenance is being closed: called between the steps of long work."""
         if self._closed.is_set():
-            return
+            raise _Stopping
+
+    def run(self, name: str, task: Callable[[], None]) -> None:
+        """Run a task, and then leave the rest of the time to others."""
         start = monotonic()
+        with self._changed:
+            self._waiting.discard(name)
         try:
-            collection.maintain()
-        except Exception:
-            # Nothing is lost by it: answers stay exact, and the next write comes back to it.
-            log.exception("collection %r could not be kept fit", collection.name)
+            self.checkpoint()
+            task()
+        except _Stopping:
+            pass
+        except Exception as error:
+            # Nothing is lost: answers stay exact, and the next write or start tries again.
+            if not (isinstance(error, Closed) and self._closed.is_set()):
+                log.exception("maintenance failed: %s", name)
+        finally:
+            with self._changed:
+                self._open_tasks -= 1
+                self._changed.notify_all()
         if self._queue.empty():
             self._closed.wait((monotonic() - start) * (1 / _SHARE - 1))
 
 
-def _run(maintenance: ref[Maintenance], queue: SimpleQueue[Collection | Event | None]) -> None:
+def maintain(state: State, checkpoint: Callable[[], None] = lambda: None) -> None:
+    """Keep searches and start fast: join parts of the record, rebuild the tables if it is time."""
+    while _join_parts(state):
+        checkpoint()
+    if state.removed is None and state.rows.is_segment_due:
+        state.rows.build_segment(state.database.exclusive(), checkpoint)
+        give_back()
+
+
+def _join_parts(state: State) -> bool:
+    done: list[Callable[[], None]] = []
+
+    def work(connection: sqlite3.Connection) -> None:
+        oldest = state.rows.oldest()
+        places = None if state.removed else state.record.next_rewrite(oldest)
+        if places is not None:
+            done.append(state.record.rewrite(connection, *places, oldest))
+
+    def publish() -> None:
+        for apply in done:
+            apply()
+
+    # Alone, since it does not see what other writes stage in the same transaction.
+    with state.database.exclusive():
+        state.database.write(work, publish, lambda: None)
+    return bool(done)
+
+
+def _run(
+    maintenance: ref[Maintenance], queue: SimpleQueue[tuple[str, Callable[[], None]] | None]
+) -> None:
     while (item := queue.get()) is not None:
-        if isinstance(item, Event):
-            item.set()
-        elif (there := maintenance()) is not None:
-            there.look(item)
-            del there
+        if (alive := maintenance()) is not None:
+            alive.run(*item)
+            del alive
         del item

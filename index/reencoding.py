@@ -1,4 +1,4 @@
-"""A collection's items into another one, with codes of another encoder, while it takes writes."""
+"""Re-encoding: copy the items of a collection into another one, with codes of another encoder."""
 
 from __future__ import annotations
 
@@ -8,39 +8,50 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Codes, to_words
-from index.collection import CHUNK, Collection
 from index.memory.view import View
+from index.state import State
 from index.validation import check_codes
 
 Encode = Callable[[NDArray[np.float16]], Codes]
+Progress = Callable[[int, int], None]
+
+# Items per write.
+_CHUNK = 4096
+# So few changes are left for the last pass, during which writes wait.
+_FEW_CHANGES = 500
+# If items change faster than they are re-encoded, the last pass begins after this many others.
+_MAX_PASSES = 20
 
 
-def copy_all(
-    old: Collection, new: Collection, encode: Encode, progress: Callable[[int, int], None]
-) -> None:
-    """Put all items of this moment into `new`."""
-    view, rows = old.moment()
-    for first in range(0, len(rows), CHUNK):
-        _copy(old, new, view, rows[first : first + CHUNK], encode)
-        progress(min(first + CHUNK, len(rows)), len(rows))
+def copy_all(old: State, new: State, encode: Encode, progress: Progress) -> None:
+    """Copy all items of `old` and then, while it takes writes, what changes meanwhile.
+
+    `old` must track its changes. Few of them are left for `copy_changes`.
+    """
+    view, rows = old.live()
+    for first in range(0, len(rows), _CHUNK):
+        _copy(old, new, view, rows[first : first + _CHUNK], encode)
+        progress(min(first + _CHUNK, len(rows)), len(rows))
+    for _ in range(_MAX_PASSES):
+        if copy_changes(old, new, encode) <= _FEW_CHANGES:
+            return
 
 
-def copy_written(old: Collection, new: Collection, written: set[str], encode: Encode) -> None:
-    """Repeat in `new` what was written to `old` meanwhile, under these ids."""
-    every = sorted(written)
-    for first in range(0, len(every), CHUNK):
-        ids = every[first : first + CHUNK]
-        view, rows = old.locate(ids)
+def copy_changes(old: State, new: State, encode: Encode) -> int:
+    """Repeat in `new` the writes to `old` since the last call; return the number of their ids."""
+    changed = old.take_changes()
+    for first in range(0, len(changed), _CHUNK):
+        ids = changed[first : first + _CHUNK]
+        view, rows = old.rows.locate(ids)
         new.delete([ids[place] for place in np.flatnonzero(rows < 0).tolist()])
         _copy(old, new, view, rows[rows >= 0], encode)
+    return len(changed)
 
 
-def _copy(
-    old: Collection, new: Collection, view: View, rows: NDArray[np.int64], encode: Encode
-) -> None:
+def _copy(old: State, new: State, view: View, rows: NDArray[np.int64], encode: Encode) -> None:
     if not len(rows):
         return
-    texts, kept = old.stored_payloads(view, rows), old.stored_descriptors(view, rows)
-    codes = encode(kept)
+    texts, descriptors = old.payload_texts(view, rows), old.descriptors(view, rows)
+    codes = encode(descriptors)
     check_codes(codes, len(rows), new.n_bits)
-    new.put(view.names(rows), to_words(codes), view.labels(rows), texts, kept)
+    new.put(view.names(rows), to_words(codes), view.labels(rows), texts, descriptors)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
+import sqlite3
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
 
@@ -14,49 +15,50 @@ from bitcodes import Codes
 from index.collection import Collection
 from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
 from index.maintenance import Maintenance
-from index.reencoding import copy_all, copy_written
-from index.storage import migrate
+from index.reencoding import copy_all, copy_changes
+from index.state import State
+from index.storage import catalog, migrate
 from index.storage.database import Database
 from index.storage.schema import SCHEMA
+from index.validation import check_name
 
 T = TypeVar("T")
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-# Names that nobody can give: collections that are being made.
-_UNFINISHED = "/new"
-_COLUMNS = "key, name, n_bits, encoder, fingerprint, keep_descriptors"
-
 
 class Store:
-    """The collections in a database, by name. Safe for threads."""
+    """The collections in a database, by name. Safe for threads.
+
+    `get` and `list` wait for no other call.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        # Held while names are given or taken.
         self._lock = Lock()
         self._maintenance = Maintenance()
         with database.transaction() as connection:
             if database.version == 1:
-                migrate.prepare(connection)
+                migrate.add_columns(connection)
             for statement in SCHEMA:
                 connection.execute(statement)
             if database.version == 1:
-                migrate.finish(database, connection)
-            connection.execute("DELETE FROM collections WHERE name LIKE ?", ("%" + _UNFINISHED,))
-        rows = database.read(f"SELECT {_COLUMNS} FROM collections")  # noqa: S608
-        self._collections = {row[1]: self._open(*row) for row in rows}
+                migrate.move_items(database, connection)
+            unfinished = catalog.hidden(connection)
+            rows = catalog.visible(connection)
+        # Replaced as a whole, so that it can be read without a lock.
+        self._collections = {row.name: Collection(self._open(row)) for row in rows}
+        for key in unfinished:
+            self._maintenance.delete(database, key)
 
-    def _open(
-        self, key: int, name: str, n_bits: int, encoder: str, fingerprint: str, keep: int
-    ) -> Collection:
-        wake = self._maintenance.wake
-        return Collection(self._database, key, name, n_bits, encoder, fingerprint, keep, wake)
+    def _open(self, row: catalog.Row) -> State:
+        return State(self._database, row, self._maintenance.wake)
 
     def close(self) -> None:
-        """Stop what runs in the background; the database stays open."""
+        """Stop the work in the background. The database stays open."""
         self._maintenance.close()
 
     def settle(self) -> None:
-        """Wait until all tables are built and nothing is left to do in the background."""
+        """Wait until the work in the background is done: tables are built, drops completed."""
         self._maintenance.settle()
 
     def create(
@@ -68,92 +70,120 @@ class Store:
         fingerprint: str = "",
         keep_descriptors: bool = False,
     ) -> Collection:
-        """A new, empty collection.
+        """Make a new, empty collection.
 
         Parameters
         ----------
         name : str
-            1 to 64 letters, digits, dots, dashes and underscores, the first a letter or digit.
+            1 to 64 letters, digits, dots, dashes and underscores; the first is a letter or digit.
         n_bits : int
             Code length.
         encoder, fingerprint : str
-            What makes the codes; kept, not interpreted.
+            What makes the codes. The index stores them and does not interpret them.
         keep_descriptors : bool
-            Whether items come with their descriptors, to rerank by and to encode anew.
+            Whether items come with their descriptors, for reranking and re-encoding.
 
         Raises
         ------
         AlreadyExists
         InvalidItems
+            The name or the code length is not allowed.
         """
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
-            collection = self._insert(name, n_bits, encoder, fingerprint, keep_descriptors)
-            self._collections[name] = collection
-            return collection
+            state = self._insert(name, n_bits, encoder, fingerprint, keep_descriptors)
+            return self._publish(state)
 
     def _insert(
-        self, name: str, n_bits: int, encoder: str, fingerprint: str, keep: bool
-    ) -> Collection:
+        self,
+        name: str,
+        n_bits: int,
+        encoder: str,
+        fingerprint: str,
+        keep: bool,
+        *,
+        unfinished: bool = False,
+    ) -> State:
         with self._database.transaction() as connection:
-            cursor = connection.execute(
-                "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors) "
-                "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
-                (name, n_bits, encoder, fingerprint, int(keep)),
+            row = catalog.insert(
+                connection, name, n_bits, encoder, fingerprint, keep, unfinished=unfinished
             )
-            if not cursor.rowcount:
-                raise AlreadyExists(f"{name.removesuffix(_UNFINISHED)!r} is being made already")
-        return self._open(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep))
+        return self._open(row)
+
+    def _publish(self, state: State) -> Collection:
+        collection = Collection(state)
+        self._collections = {**self._collections, state.name: collection}
+        return collection
 
     def _check_free(self, name: str) -> None:
         if name in self._collections:
             raise AlreadyExists(f"there is a collection {name!r} already")
 
     def get(self, name: str) -> Collection:
-        """The collection of a name; NotFound where there is none."""
+        """Return the collection of this name; raise NotFound if there is none."""
         collection = self._collections.get(name)
         if collection is None:
             raise NotFound(f"there is no collection {name!r}")
         return collection
 
     def use(self, name: str, work: Callable[[Collection], T]) -> T:
-        """What `work` gives for a collection; once more where that was encoded anew meanwhile."""
+        """Return work(collection). If the collection is re-encoded meanwhile, call `work` again."""
         while True:
             try:
                 return work(self.get(name))
             except Replaced:
-                # The new one is there once whoever replaced it lets go.
-                with self._lock:
-                    pass
+                # `get` returns the new one: it is published before the old one raises Replaced.
+                continue
 
     def list(self) -> list[Collection]:
-        """All collections, by name."""
-        with self._lock:
-            return sorted(self._collections.values(), key=lambda collection: collection.name)
+        """Return all collections, by name."""
+        return [collection for _, collection in sorted(self._collections.items())]
 
     def drop(self, name: str) -> None:
-        """Remove a collection and its items; NotFound where there is none."""
-        with self._lock:
-            self.get(name).drop()
-            del self._collections[name]
+        """Drop a collection; raise NotFound if there is none of this name.
 
-    def begin(
+        On return the name is free, also after a crash. The items are deleted in the background.
+        """
+        with self._lock:
+            state = self.get(name)._state
+            self._remove(state)
+
+    def _remove(self, state: State) -> None:
+        def work(connection: sqlite3.Connection) -> None:
+            catalog.hide(connection, state.key)
+
+        def publish() -> None:
+            left = {name: c for name, c in self._collections.items() if c._state is not state}
+            self._collections = left
+            state.removed = NotFound(f"there is no collection {state.name!r}")
+
+        # Alone: a write in the same transaction would be acknowledged and gone.
+        with self._database.exclusive():
+            self._database.write(work, publish, lambda: None)
+        self._maintenance.delete(self._database, state.key)
+
+    @contextmanager
+    def _making(
         self, name: str, n_bits: int, *, encoder: str, fingerprint: str, keep_descriptors: bool
-    ) -> Collection:
-        """A collection that nobody sees before `finish`, and that a crash takes away."""
+    ) -> Iterator[State]:
+        """Make a collection that nobody sees before the block ends, or ever if it raises."""
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
-            unfinished = name + _UNFINISHED
-            return self._insert(unfinished, n_bits, encoder, fingerprint, keep_descriptors)
-
-    def finish(self, collection: Collection, name: str) -> None:
-        """Give a collection from `begin` its name."""
-        with self._lock:
-            self._check_free(name)
-            collection.rename(name)
-            self._collections[name] = collection
+            state = self._insert(
+                name, n_bits, encoder, fingerprint, keep_descriptors, unfinished=True
+            )
+        try:
+            yield state
+            with self._lock:
+                self._check_free(name)
+                with self._database.transaction() as connection:
+                    catalog.rename(connection, state.key, name)
+                self._publish(state)
+        except BaseException:
+            self._remove(state)
+            raise
 
     def reencode(
         self,
@@ -165,18 +195,18 @@ class Store:
         fingerprint: str = "",
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> Collection:
-        """Encode all items anew from the descriptors that are kept, and change over at once.
+        """Encode all items again, from the descriptors that are kept, and switch to the new codes.
 
-        Until then the collection serves, and takes writes, which are encoded anew as well; on
-        an error or a crash nothing has changed. Calls of a collection from before the change raise
-        `Replaced`: get it anew, and encode anew.
+        Until the switch the collection serves and takes writes, which are encoded again too. An
+        error or a crash changes nothing. After the switch every call of the old `Collection`
+        raises `Replaced`: get the new one and encode the queries with the new encoder.
 
         Parameters
         ----------
         encode : callable
-            Descriptors, (n, d) float16, to packed codes of `n_bits`.
+            Takes descriptors, (n, d) float16, and returns packed codes of `n_bits`.
         progress : callable
-            Told how many items are done, of how many.
+            Called with the number of items done and the number of all items.
 
         Raises
         ------
@@ -184,34 +214,38 @@ class Store:
         InvalidItems
             The collection keeps no descriptors.
         AlreadyExists
-            It is being encoded anew already.
+            It is already being re-encoded.
         """
-        old = self.get(name)
-        written = old.watch()
-        new = None
+        old = self.get(name)._state
+        old.track_changes()
         try:
-            new = self._insert(name + _UNFINISHED, n_bits, encoder, fingerprint, True)
-            copy_all(old, new, encode, progress)
-            with self._lock, self._database.exclusive():
-                copy_written(old, new, written, encode)
-                new.take_over(old)
-                self._collections[name] = new
-        except BaseException:
-            if new is not None:
-                new.drop()
-            raise
+            new = self._insert(name, n_bits, encoder, fingerprint, True, unfinished=True)
+            try:
+                copy_all(old, new, encode, progress)
+                with self._lock, self._database.exclusive():
+                    copy_changes(old, new, encode)
+                    return self._switch(old, new)
+            except BaseException:
+                self._remove(new)
+                raise
         finally:
-            old.unwatch()
-        return new
+            old.stop_tracking()
 
+    def _switch(self, old: State, new: State) -> Collection:
+        published: list[Collection] = []
 
-def check_name(name: str) -> None:
-    """Raise InvalidItems unless `name` may name a collection or an encoder."""
-    if not NAME.fullmatch(name):
-        raise InvalidItems(
-            "a name has 1 to 64 of a-z, A-Z, 0-9, dot, dash and underscore and starts with a "
-            f"letter or digit; got {name!r:.80}"
-        )
+        def work(connection: sqlite3.Connection) -> None:
+            old.check_present()
+            catalog.hide(connection, old.key)
+            catalog.rename(connection, new.key, old.name)
+
+        def publish() -> None:
+            published.append(self._publish(new))
+            old.removed = Replaced(f"collection {old.name!r} has been re-encoded")
+
+        self._database.write(work, publish, lambda: None)
+        self._maintenance.delete(self._database, old.key)
+        return published[0]
 
 
 def _check_new(name: str, n_bits: int) -> None:

@@ -1,16 +1,90 @@
-"""Items and answers, as they are given out."""
+"""The arguments and results of a collection's methods."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
-from index.search.exact import Certificate
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcodes import Codes
+from index.errors import InvalidItems
+from index.filters.filter import Filter
+
+RerankBy = Literal["descriptors", "bits"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchOptions:
+    """What a search returns.
+
+    Attributes
+    ----------
+    k : int
+        Number of neighbours to return, at least 1. Fewer are returned if there are fewer.
+    radius : int, optional
+        Largest Hamming distance of a neighbour.
+    offset : int
+        Number of nearest neighbours to skip: those of earlier pages.
+    where : Filter, optional
+        Search only the items that match.
+    rerank : int, optional
+        Take the `rerank` nearest by Hamming distance, at least offset + k of them, and sort them by
+        a finer distance before the page is cut.
+    rerank_by : {"descriptors", "bits"}, optional
+        The finer distance: the Euclidean distance to the descriptors that the collection keeps, or
+        the asymmetric distance to the bits of the codes. By default, "descriptors" if the
+        collection keeps them and "bits" otherwise.
+    payloads : bool
+        Whether to read the payloads of the neighbours.
+    codes : bool
+        Whether to return the codes of the queries and of the neighbours.
+
+    Raises
+    ------
+    InvalidItems
+        A number is out of range.
+    """
+
+    k: int
+    radius: int | None = None
+    offset: int = 0
+    where: Filter | None = None
+    rerank: int | None = None
+    rerank_by: RerankBy | None = None
+    payloads: bool = True
+    codes: bool = False
+
+    def __post_init__(self) -> None:
+        if self.k < 1:
+            raise InvalidItems(f"k must be at least 1, got {self.k}")
+        if self.radius is not None and self.radius < 0:
+            raise InvalidItems(f"radius must be at least 0, got {self.radius}")
+        if self.offset < 0:
+            raise InvalidItems(f"offset must be at least 0, got {self.offset}")
+        last = self.page.stop
+        if self.rerank is not None and self.rerank < last:
+            raise InvalidItems(f"rerank must be at least offset + k = {last}, got {self.rerank}")
+        if self.rerank_by not in (None, "descriptors", "bits"):
+            raise InvalidItems(
+                f"rerank_by must be 'descriptors' or 'bits', got {self.rerank_by!r:.50}"
+            )
+
+    @property
+    def depth(self) -> int:
+        """Number of nearest neighbours to find before the page is cut."""
+        return self.rerank or self.page.stop
+
+    @property
+    def page(self) -> slice:
+        """The neighbours to return, of those that were found."""
+        return slice(self.offset, self.offset + self.k)
 
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """An item as it is stored: `code` is packed, `label` and `payload` may be None."""
+    """A stored item. `code` is packed; `label` and `payload` are None where it has none."""
 
     id: str
     code: bytes
@@ -18,11 +92,58 @@ class Item:
     payload: dict[str, Any] | None
 
 
+class DescriptorBatch(NamedTuple):
+    """Some of the items of a collection that keeps descriptors: labels are -1 for none."""
+
+    ids: list[str]
+    labels: NDArray[np.int64]
+    descriptors: NDArray[np.float16]
+
+
+class CodeSample(NamedTuple):
+    """Packed codes of items chosen at random, in random order, and the number of all items."""
+
+    codes: Codes
+    n_items: int
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """Why an answer is exact: of the search, before a page is cut or neighbours are reranked.
+
+    Attributes
+    ----------
+    exact : bool
+        No item that the filter allows is nearer than the items found, unless it is among them.
+    radius : int
+        Every code within this distance of the query that the filter allows was compared.
+    looked : int
+        Number of codes that were compared.
+    tie : int
+        Number of items at the distance of the last item found, whether returned or not.
+    """
+
+    exact: bool
+    radius: int
+    looked: int
+    tie: int
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """The neighbours of one query as rows of a view, ascending by distance, then by id."""
+
+    rows: NDArray[np.int64]
+    distances: NDArray[np.int64]
+    certificate: Certificate
+
+
 @dataclass(frozen=True, slots=True)
 class Neighbour:
-    """An item that a search found, at a Hamming distance.
+    """An item that a search found, with its Hamming distance.
 
-    `score` is what it was reranked by, `code` its packed code where that was asked for.
+    `score` is the distance by which it was reranked; `code` is its packed code. Both are None
+    unless the search asked for them.
     """
 
     id: str
@@ -35,9 +156,9 @@ class Neighbour:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What a search found for one query, and what proves that it is right.
+    """The neighbours of one query, with the certificate of the search.
 
-    `code` is the packed code of the query, where codes were asked for.
+    `code` is the packed code of the query if the search asked for codes.
     """
 
     neighbours: list[Neighbour]

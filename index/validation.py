@@ -1,8 +1,9 @@
-"""What a batch of items must be, before any of it is written."""
+"""Checks of names and batches of items, made before any of a batch is written."""
 
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,16 +12,27 @@ from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size
 from index.errors import InvalidItems
-from index.memory.ids import duplicates
+from index.memory.ids import first_duplicate
 
 MAX_ID = 256
 MAX_PAYLOAD = 1 << 16
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_LABELS = "a label is an integer from 0 to 2**63 - 1, or -1 or None for none"
 
 Payload = Mapping[str, Any]
 
 
+def check_name(name: str) -> None:
+    """Raise InvalidItems unless `name` may name a collection or an encoder."""
+    if not _NAME.fullmatch(name):
+        raise InvalidItems(
+            "a name has 1 to 64 of a-z, A-Z, 0-9, dot, dash and underscore and starts with a "
+            f"letter or digit; got {name!r:.80}"
+        )
+
+
 def check_ids(ids: Sequence[str]) -> None:
-    """Raise InvalidItems for an id that is no string of 1 to 256 characters or stands twice."""
+    """Raise InvalidItems unless all ids are printable, of 1 to 256 characters, and distinct."""
     for place, item_id in enumerate(ids):
         if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ID:
             raise InvalidItems(
@@ -33,11 +45,13 @@ def check_ids(ids: Sequence[str]) -> None:
             )
         if "." in item_id and not {".", ".."}.isdisjoint(item_id.split("/")):
             raise InvalidItems(
-                f"an id has no part '.' or '..', which clients take out of a path; item {place}: "
-                f"{item_id!r:.50}"
+                "an id has no part '.' or '..', because clients remove those from URLs; "
+                f"item {place}: {item_id!r:.50}"
             )
     if len(set(ids)) < len(ids):
-        raise InvalidItems(f"every id may stand once in a batch; {duplicates(ids)!r} stands twice")
+        raise InvalidItems(
+            f"the ids of a batch are distinct; {first_duplicate(ids)!r} occurs twice"
+        )
 
 
 def check_codes(codes: Codes, n: int, n_bits: int) -> None:
@@ -50,47 +64,85 @@ def check_codes(codes: Codes, n: int, n_bits: int) -> None:
         )
     padding = -n_bits % 8
     if padding and (codes[:, -1] & ((1 << padding) - 1)).any():
-        raise InvalidItems(f"codes have bits set beyond the {n_bits} that they have")
+        raise InvalidItems(f"the codes have bits set beyond their {n_bits} bits")
 
 
 def as_label_column(
-    labels: Sequence[int | None] | NDArray[np.int64] | None, n: int
+    labels: Sequence[int | None] | NDArray[np.integer] | None, n: int
 ) -> NDArray[np.int64]:
-    """Labels as int64, -1 where there is none."""
+    """Return labels as int64, with -1 for none.
+
+    Python's and numpy's integers are labels. Nothing else is converted to one: neither floats,
+    booleans and strings nor numpy's dates and times.
+    """
     if labels is None:
         return np.full(n, -1, np.int64)
+    if isinstance(labels, np.ndarray) and labels.dtype != object:
+        if labels.shape != (n,):
+            raise InvalidItems(f"expected {n} labels, one an item, got shape {labels.shape}")
+        if labels.dtype.kind not in "iu":
+            raise InvalidItems(f"{_LABELS}; got an array of {labels.dtype}")
+        if n and (int(labels.min()) < -1 or int(labels.max()) >= 2**63):
+            raise InvalidItems(f"{_LABELS}; got from {labels.min()} to {labels.max()}")
+        return labels.astype(np.int64)
     if len(labels) != n:
         raise InvalidItems(f"expected {n} labels, one an item, got {len(labels)}")
-    plain = labels.tolist() if isinstance(labels, np.ndarray) else labels
-    for label in plain:
-        if label is not None and not -1 <= label < 2**63:
-            raise InvalidItems(f"a label is from -1 (none) to 2**63 - 1, got {label}")
-    return np.array([-1 if label is None else label for label in plain], np.int64)
+    return np.array([_as_label(label, place) for place, label in enumerate(labels)], np.int64)
 
 
-def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | None] | None:
-    """Payloads as JSON."""
+def _as_label(label: Any, place: int) -> int:
+    if label is None:
+        return -1
+    # A bool is an int, and a numpy.timedelta64 is a numpy.integer.
+    is_integer = type(label) is int or (
+        isinstance(label, int | np.integer) and not isinstance(label, bool | np.timedelta64)
+    )
+    if not is_integer or not -1 <= label < 2**63:
+        raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}")
+    return int(label)
+
+
+def as_texts(
+    payloads: Sequence[Payload | None] | None, n: int, *, allow_surrogates: bool = False
+) -> list[str | None] | None:
+    """Return payloads as compact JSON that can be encoded as UTF-8.
+
+    A payload of more than 64 KiB is refused. So is text with a lone surrogate, which is no Unicode,
+    unless `allow_surrogates`: it is escaped then, as earlier versions did with all text.
+    """
     if payloads is None:
         return None
     if len(payloads) != n:
         raise InvalidItems(f"expected {n} payloads, one an item, got {len(payloads)}")
-    return [None if payload is None else _dump(payload, i) for i, payload in enumerate(payloads)]
+    return [
+        None if payload is None else _dump(payload, place, allow_surrogates)
+        for place, payload in enumerate(payloads)
+    ]
 
 
-def _dump(payload: Payload, place: int) -> str:
+def _dump(payload: Payload, place: int, allow_surrogates: bool) -> str:
     try:
+        text = json.dumps(payload, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
+        size = len(text) if text.isascii() else len(text.encode())
+    except UnicodeEncodeError as error:
+        if not allow_surrogates:
+            raise InvalidItems(
+                f"the payload of item {place} has text that is no Unicode: the lone surrogate "
+                f"{error.object[error.start]!a}"
+            ) from None
         text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
+        size = len(text)
     except (TypeError, ValueError, RecursionError) as error:
         raise InvalidItems(f"the payload of item {place} is not JSON: {error}") from None
-    if len(text) > MAX_PAYLOAD:
+    if size > MAX_PAYLOAD:
         raise InvalidItems(
-            f"a payload has at most {MAX_PAYLOAD} bytes; that of item {place} has {len(text)}"
+            f"a payload has at most {MAX_PAYLOAD} bytes; that of item {place} has {size}"
         )
     return text
 
 
 def as_half(descriptors: ArrayLike, n: int, dimension: int | None) -> NDArray[np.float16]:
-    """Descriptors as float16, (n, dimension)."""
+    """Return descriptors as float16, (n, dimension)."""
     X = np.asarray(descriptors)
     if X.ndim != 2 or len(X) != n or X.shape[1] < 1 or X.shape[1] != (dimension or X.shape[1]):
         raise InvalidItems(
@@ -99,5 +151,7 @@ def as_half(descriptors: ArrayLike, n: int, dimension: int | None) -> NDArray[np
     with np.errstate(over="ignore"):
         half = X.astype(np.float16)
     if not np.isfinite(half).all():
-        raise InvalidItems("descriptors that are kept are finite and at most 65504, as float16")
+        raise InvalidItems(
+            "descriptors that are kept must be finite and at most 65504, the limit of float16"
+        )
     return half

@@ -25,4 +25,4 @@ def quick(method: str) -> dict[str, Any]:
 
 def needs_torch() -> Any:
     """torch; skips the test where it is not installed."""
-    return pytest.importorskip("torch", reason="nets are trained with torch: `make train-deps`")
+    return pytest.importorskip("torch", reason="torch: run `make train-deps`")

@@ -47,3 +47,12 @@ def test_index_knows_no_encoder() -> None:
 @pytest.mark.parametrize("module", ["app.jobs.process", "app.jobs.training", "app.jobs.benchmark"])
 def test_the_process_of_a_job_loads_no_service(module: str) -> None:
     assert not imported_by(f"import {module}") & {"torch", "faiss", "fastapi", "structlog"}
+
+
+@pytest.mark.parametrize("module", ["app.service.images", "app.errors", "app.datasets.catalog"])
+def test_what_describes_images_loads_no_service(module: str) -> None:
+    assert not imported_by(f"import {module}") & {"torch", "faiss", "fastapi", "index"}
+
+
+def test_the_service_loads_no_web_framework() -> None:
+    assert not imported_by("import app.service.service") & {"torch", "fastapi", "starlette"}

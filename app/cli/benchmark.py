@@ -51,7 +51,7 @@ def benchmark(
     from app.benchmark.splits import Protocol
     from app.cli.benchmark_output import print_result, run_with_progress
     from app.datasets.catalog import load_dataset
-    from hashing.atomic_file import replacing
+    from hashing.atomic_file import atomic_write
 
     table = rows(split(methods), integers("--bits", bits))
     checked_protocol = Protocol(protocol, queries, labels)
@@ -66,11 +66,11 @@ def benchmark(
     result = run_with_progress(loaded, table, checked_protocol, all_seeds)
     # Files first: a closed pipe, as of `| head`, ends the command while it prints.
     if json_file is not None:
-        with replacing(json_file) as file:
+        with atomic_write(json_file) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())
     if report is not None:
         from app.benchmark.report.render import render
 
-        with replacing(report) as file:
+        with atomic_write(report) as file:
             file.write(render(result, loaded).encode())
     print_result(result)

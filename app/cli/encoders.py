@@ -53,7 +53,7 @@ def encode(
 
     from app.http import npy
     from hashing import load_hasher
-    from hashing.atomic_file import replacing
+    from hashing.atomic_file import atomic_write
 
     check_output(out, ".npy")
     hasher = load_hasher(encoder)
@@ -62,6 +62,6 @@ def encode(
         codes = hasher.encode(matrix)
     except ValueError as error:
         raise ValueError(f"{descriptors}: {error}") from None
-    with replacing(out) as file:
+    with atomic_write(out) as file:
         np.save(file, codes)
     typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")

@@ -18,6 +18,23 @@ def gist(
 
     Ids are the paths of the files; labels are -1 (none).
     """
-    from app.service.images import describe_files
+    import numpy as np
+    from rich.console import Console
+    from rich.progress import track
 
-    describe_files(images, check_output(out, ".npz"))
+    from app.service.images import describe_file, gist
+    from hashing.atomic_file import atomic_write
+
+    check_output(out, ".npz")
+    console = Console(stderr=True)
+    paths = track(images, "describing", console=console, transient=True)
+    descriptors = np.array([describe_file(path) for path in paths])
+    with atomic_write(out) as file:
+        np.savez(
+            file,
+            descriptors=descriptors,
+            labels=np.full(len(images), -1),
+            ids=np.array([str(path) for path in images]),
+            mirror=gist().mirror,
+        )
+    typer.echo(f"{out}: {len(images)} descriptors of dimension {gist().dimension}")

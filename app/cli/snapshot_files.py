@@ -1,4 +1,4 @@
-"""Snapshots from the command line: of a data directory, or by way of the service that holds it."""
+"""Snapshots from the command line: of a data directory, or through the service that owns it."""
 
 from __future__ import annotations
 
@@ -8,121 +8,100 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from app.client import Client, NotFound, ServiceError, Unreachable
-from app.service.encoders import Encoders
-from app.service.keys import WRITE, Keys
+from app.cli.running_service import running_service
+from app.service.encoder_store import EncoderStore
 from app.service.settings import Settings
-from hashing.atomic_file import replacing
-from index import AlreadyExists, Database, InUse, Store
-from index import NotFound as NotThere
-from index.storage import snapshot
-
-# A snapshot of many millions of items takes minutes.
-_SECONDS = 3600
+from hashing.atomic_file import atomic_write
+from index import AlreadyExists, Database, InUse, NotFound, Store, snapshot
 
 
 def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
-    """Write a collection to a file; how many items it has."""
+    """Write a collection to a file and return how many items it has."""
     if not (settings.data_dir / "bitcell.db").is_file():
         raise ValueError(f"{settings.data_dir} holds no data: is BITCELL_DATA_DIR set?")
     try:
-        with _opened(settings) as (store, _):
-            return snapshot.write(store.get(name), file)
+        with _open(settings) as (store, _):
+            collection = store.get(name)
+            with atomic_write(file) as target:
+                return snapshot.write(collection, target)
     except InUse:
-        pass
-    with _service(settings, url) as client:
-        made = client.snapshot(name)
-        # Only a file of that folder is copied and removed, whatever has answered.
-        path = settings.data_dir / "snapshots" / Path(made.snapshot).name
-        if path.suffix != ".snapshot" or not path.is_file():
-            raise ValueError("the service has another data directory: say by --url where it is")
-        try:
-            with path.open("rb") as source, replacing(file) as target:
-                shutil.copyfileobj(source, target)
-        finally:
-            path.unlink()
-    return made.items
+        return _save_through_service(settings, url, name, file)
 
 
 def load(settings: Settings, url: str | None, file: Path, name: str | None) -> tuple[str, int]:
-    """Make a collection of what a file holds: its name and how many items it has.
+    """Create a collection from a file and return its name and how many items it has.
 
-    ValueError where its encoder is not there: nothing could be put into it, or asked of it.
+    Raises
+    ------
+    ValueError
+        The encoder of the snapshot is not there, so the collection could be neither written to
+        nor queried; or the file does not name its collection, and no name is given.
     """
     about = snapshot.describe(file)
     name = name or about.name
     if name is None:
-        raise ValueError(f"{file} does not say what its collection was called: give a --name")
+        raise ValueError(f"{file} does not name its collection: give it a name with --name")
     try:
-        with _opened(settings) as (store, encoders):
-            prints = {one.fingerprint for one in encoders.list() if one.name == about.encoder}
-            _check_encoder(about, prints)
+        with _open(settings) as (store, encoders):
+            fingerprints = {
+                encoder.fingerprint for encoder in encoders.list() if encoder.name == about.encoder
+            }
+            _check_encoder(about, fingerprints)
             return name, len(snapshot.read(store, file, name))
     except InUse:
-        pass
-    with _service(settings, url) as client:
-        try:
-            _check_encoder(about, {client.encoder(about.encoder).fingerprint})
-        except NotFound:
-            _check_encoder(about, set())
+        return name, _load_through_service(settings, url, file, name, about)
+
+
+def _save_through_service(settings: Settings, url: str | None, name: str, file: Path) -> int:
+    with running_service(settings, url) as service:
+        made = service.snapshot(name)
+    # Whatever the answer says, only a file in that folder is copied and removed.
+    path = settings.data_dir / "snapshots" / Path(made.snapshot).name
+    if path.suffix != ".snapshot" or not path.is_file():
+        raise ValueError("the service has another data directory: give its address with --url")
+    try:
+        with path.open("rb") as source, atomic_write(file) as target:
+            shutil.copyfileobj(source, target)
+    finally:
+        path.unlink()
+    return made.items
+
+
+def _load_through_service(
+    settings: Settings, url: str | None, file: Path, name: str, about: snapshot.Description
+) -> int:
+    with running_service(settings, url) as service:
+        fingerprint = service.encoder_fingerprint(about.encoder)
+        _check_encoder(about, set() if fingerprint is None else {fingerprint})
         folder = settings.data_dir / "snapshots"
         folder.mkdir(exist_ok=True)
         copy = folder / f"{uuid.uuid4().hex}.snapshot"
         try:
             shutil.copyfile(file, copy)
-            made = client.restore(name, copy.name)
+            return service.restore(name, copy.name).items
         finally:
             copy.unlink(missing_ok=True)
-    return name, made.items
 
 
 @contextmanager
-def _opened(settings: Settings) -> Iterator[tuple[Store, Encoders]]:
-    """What lies in the data directory; InUse while a service holds it."""
+def _open(settings: Settings) -> Iterator[tuple[Store, EncoderStore]]:
+    """Open the collections and encoders of the data directory; InUse while a service owns it."""
     database = Database(settings.data_dir / "bitcell.db")
     try:
-        encoders, store = Encoders(database), Store(database)
+        encoders, store = EncoderStore(database), Store(database)
         try:
             yield store, encoders
         finally:
             store.close()
-    except (NotThere, AlreadyExists) as error:
+    except (NotFound, AlreadyExists) as error:
         raise ValueError(str(error)) from None
     finally:
         database.close()
 
 
-@contextmanager
-def _service(settings: Settings, url: str | None) -> Iterator[Client]:
-    """A client of the service that holds the data directory.
-
-    Where there are keys it has one of its own for as long as it lasts: who may write the data
-    directory may make them.
-    """
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
-    bracketed = f"[{host}]" if ":" in host else host
-    url = url or f"http://{bracketed}:{settings.port}"
-    keys = Keys(settings.data_dir)
-    key, secret = keys.create("snapshot", WRITE) if keys.any() else (None, "")
-    try:
-        with Client(url, secret or None, timeout=_SECONDS, retries=0) as client:
-            yield client
-    except ServiceError as error:
-        raise ValueError(error.detail) from None
-    except Unreachable as error:
-        raise ValueError(
-            f"{settings.data_dir} is in use, and no service answers at {url}: {error}; say by "
-            "--url where it is"
-        ) from None
-    finally:
-        if key:
-            keys.revoke(key.id)
-        keys.close()
-
-
-def _check_encoder(about: snapshot.Described, fingerprints: set[str]) -> None:
+def _check_encoder(about: snapshot.Description, fingerprints: set[str]) -> None:
     if about.fingerprint not in fingerprints:
         raise ValueError(
-            f"its codes are of the encoder {about.encoder!r} with fingerprint "
-            f"{about.fingerprint}, which is not there: put that encoder there first"
+            f"the snapshot needs the encoder {about.encoder!r} with fingerprint "
+            f"{about.fingerprint}, which is not there: add that encoder first"
         )

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn
 
-from hashing.atomic_file import replacing
+from hashing.atomic_file import atomic_write
 from hashing.gist import Gist
 
 URL = "https://www.cs.toronto.edu/~kriz/cifar-10-binary.tar.gz"
@@ -80,7 +80,7 @@ def fetch(
         arrays = _read(archive or _download(data_dir / "downloads", transport))
         partial.mkdir(parents=True, exist_ok=True)
         descriptors = _describe(arrays["images"], partial)
-        with replacing(out, partial) as file:
+        with atomic_write(out, partial) as file:
             np.savez(file, descriptors=descriptors, mirror=Gist().mirror, **arrays)
     shutil.rmtree(partial, ignore_errors=True)
     return out
@@ -225,7 +225,7 @@ def _describe(images: NDArray[np.uint8], partial: Path) -> NDArray[np.float32]:
         task = bar.add_task("describing", total=len(images), completed=done)
         for block, path in missing:
             descriptors = gist.transform(block)
-            with replacing(path, partial) as file:
+            with atomic_write(path, partial) as file:
                 np.save(file, descriptors)
             bar.advance(task, len(block))
     return np.concatenate([np.load(path, allow_pickle=False) for path in files])

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing import HASHERS
-from hashing.base import parameters
+from hashing.estimator import parameters
 from hashing.gist import Gist
 
 

@@ -1,4 +1,4 @@
-"""Request bodies, JSON or npy: read on the event loop, parsed off it."""
+"""Request bodies: JSON, npy or images. They are read on the event loop and parsed in threads."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Model = TypeVar("Model", bound=BaseModel)
 
 @dataclass(frozen=True)
 class Raw:
-    """The bytes of a body and what they are said to be."""
+    """The bytes of a body, its media type and the `Accept` header."""
 
     data: bytes
     media_type: str
@@ -27,7 +27,7 @@ class Raw:
 
     @property
     def is_npy(self) -> bool:
-        """Whether the body is npy; UnsupportedMedia where it is neither that nor JSON."""
+        """Whether the body is npy; raise UnsupportedMedia if it is neither npy nor JSON."""
         if self.media_type not in (JSON, npy.MEDIA_TYPE):
             raise UnsupportedMedia(
                 f"expected Content-Type {JSON} or {npy.MEDIA_TYPE}, got {self.media_type!r:.80}"
@@ -36,17 +36,17 @@ class Raw:
 
     @property
     def wants_npy(self) -> bool:
-        """Whether the answer is to be npy: asked for, or like the body where nothing is said."""
+        """Whether to answer in npy: if `Accept` names it, or names nothing and the body is npy."""
         like_body = self.accept in ("", "*/*") and self.media_type == npy.MEDIA_TYPE
         return npy.MEDIA_TYPE in self.accept or like_body
 
     @property
     def is_image(self) -> bool:
-        """Whether the body is an image file; which kind of one, the file itself says."""
+        """Whether the body is an image file; its format is read from the file itself."""
         return self.media_type.startswith("image/")
 
     def parse(self, model: type[Model]) -> Model:
-        """The body as JSON of a model; UnsupportedMedia where it is something else."""
+        """Parse a JSON body as a model; raise UnsupportedMedia if it is not JSON."""
         if self.media_type != JSON:
             raise UnsupportedMedia(f"expected Content-Type {JSON}, got {self.media_type!r:.80}")
         try:
@@ -56,7 +56,7 @@ class Raw:
 
 
 async def raw_body(request: Request) -> Raw:
-    """The body, read but not parsed: the handlers run in threads and parse there."""
+    """Read the body without parsing it: handlers run in threads and parse it there."""
     header = request.headers.get("content-type", "")
     return Raw(
         await request.body(),
@@ -66,21 +66,21 @@ async def raw_body(request: Request) -> Raw:
 
 
 def npy_response(array: Any) -> Response:
-    """A matrix as an npy body."""
+    """Return an array as an npy response."""
     return Response(npy.write_array(array), media_type=npy.MEDIA_TYPE)
 
 
-def parse_url(model: type[Model], given: dict[str, str]) -> Model:
-    """The parameters of a URL as a model."""
+def parse_url(model: type[Model], parameters: dict[str, str]) -> Model:
+    """Parse the parameters of a URL as a model."""
     try:
-        return model.model_validate(given)
+        return model.model_validate(parameters)
     except ValidationError as error:
-        found = [{**one, "loc": ("query", *one["loc"])} for one in error.errors()]
-        raise RequestValidationError(found) from None
+        errors = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
+        raise RequestValidationError(errors) from None
 
 
 def in_url(model: type[BaseModel]) -> list[dict[str, Any]]:
-    """The OpenAPI parameters of a handler that parses its own URL."""
+    """Return the OpenAPI parameters of a handler that parses the URL itself."""
     return [
         {
             "name": name,
@@ -96,7 +96,17 @@ def in_url(model: type[BaseModel]) -> list[dict[str, Any]]:
 def takes(
     model: type[BaseModel], npy_description: str | None = None, *, images: bool = False
 ) -> dict[str, Any]:
-    """The OpenAPI part of a handler that parses its own body."""
+    """Return the OpenAPI request body of a handler that parses the body itself.
+
+    Parameters
+    ----------
+    model : type
+        Schema of the JSON body.
+    npy_description : str, optional
+        Describes the npy body, if the handler takes one.
+    images : bool
+        Whether the handler takes image files.
+    """
     content: dict[str, Any] = {JSON: {"schema": {"$ref": f"#/components/schemas/{model.__name__}"}}}
     if npy_description is not None:
         content[npy.MEDIA_TYPE] = {

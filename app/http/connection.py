@@ -1,4 +1,4 @@
-"""HTTP/1.1 as uvicorn speaks it, for clients that dawdle and for a stop in good order."""
+"""Uvicorn's HTTP/1.1 protocol, with limits for slow clients and an orderly stop."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from asyncio import TimerHandle
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
 HEAD_SECONDS = 10.0
-"""From the first byte, or the connection, to the end of a request's head."""
+"""Time limit for the head of a request, from its first byte or from the connection."""
 HEAD_BYTES = 1 << 16
-LAST_CALL = 0.25
-"""Seconds that a connection whose request may be on its way is given when the service stops."""
+LAST_REQUEST_SECONDS = 0.25
+"""How long an idle connection stays open when the service stops: a request may be on its way."""
 
 
 class Protocol(HttpToolsProtocol):
@@ -19,53 +19,53 @@ class Protocol(HttpToolsProtocol):
 
     _timer: TimerHandle | None = None
     _in_head = True
-    _head = 0
+    _head_bytes = 0
     _stopping = False
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """The time for the first head runs."""
+        """Start the timer for the first head."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._start_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nothing is waited for any more."""
-        self._stop_waiting()
+        """Stop the timer."""
+        self._stop_timer()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Bytes came; 400 where a head has too many."""
+        """Pass data on, or answer 400 if a head is too long."""
         if self._in_head:
-            # What came before, since a body may follow in the same bytes.
-            before, self._head = self._head, self._head + len(data)
-            if before > HEAD_BYTES:
+            # Only earlier data is certain to belong to the head: this may contain a body as well.
+            earlier, self._head_bytes = self._head_bytes, self._head_bytes + len(data)
+            if earlier > HEAD_BYTES:
                 self.send_400_response("The head of the request is too long.")
                 return
         super().data_received(data)
 
     def on_message_begin(self) -> None:
-        """The head of a request, the first or a further one, has begun."""
+        """Start the timer for a head, unless it runs since the connection was made."""
         super().on_message_begin()
         if self._timer is None:
-            self._wait_for_head()
+            self._start_timer()
 
     def on_headers_complete(self) -> None:
-        """The request is worked on."""
+        """Stop the timer; while the service stops, close the connection after this answer."""
         self._in_head = False
-        self._stop_waiting()
+        self._stop_timer()
         super().on_headers_complete()
         if self._stopping:
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        """Its body has ended: the next bytes are another head."""
+        """Expect the next head: the body has ended."""
         super().on_message_complete()
-        self._in_head, self._head = True, 0
+        self._in_head, self._head_bytes = True, 0
 
     def shutdown(self) -> None:
-        """Close when idle; a request that came just now is read and answered first."""
+        """Close the connection when it is idle, but answer a request that is just arriving."""
         if self.cycle is None and not self._stopping:
             self._stopping = True
-            self.loop.call_later(LAST_CALL, self._close_if_idle)
+            self.loop.call_later(LAST_REQUEST_SECONDS, self._close_if_idle)
             return
         super().shutdown()
 
@@ -73,16 +73,16 @@ class Protocol(HttpToolsProtocol):
         if self.cycle is None and not self.transport.is_closing():
             super().shutdown()
 
-    def _wait_for_head(self) -> None:
-        self._in_head, self._head = True, 0
-        self._timer = self.loop.call_later(HEAD_SECONDS, self._too_slow)
+    def _start_timer(self) -> None:
+        self._in_head, self._head_bytes = True, 0
+        self._timer = self.loop.call_later(HEAD_SECONDS, self._time_out)
 
-    def _stop_waiting(self) -> None:
+    def _stop_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
 
-    def _too_slow(self) -> None:
+    def _time_out(self) -> None:
         self._timer = None
         if not self.transport.is_closing():
             self.transport.close()

@@ -1,4 +1,4 @@
-"""What handlers ask for."""
+"""Dependencies of the handlers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.http.bodies import Raw, raw_body
 from app.service.service import Service
 
 
-# Not a plain function: FastAPI would run it in a thread.
+# Async, because FastAPI would run a plain function in a thread.
 async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service

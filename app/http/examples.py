@@ -1,4 +1,4 @@
-"""Examples of every call, for the OpenAPI document: one small shop, from its encoder on."""
+"""Examples of every call for the OpenAPI document; they belong to one small collection."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ _REENCODED = {
     "ended": 1795478575.82,
 }
 _CUP = {"id": "cup", "code": "7092", "label": 1, "payload": {"price": 3}}
-_PIXEL = (  # A PNG of one black pixel.
+_PIXEL = (  # A PNG file of one black pixel.
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
 )
 _QUERY_DESCRIPTORS = [[0.1, -0.3, 0.8, 0.5]]
@@ -73,11 +73,11 @@ PARAMETERS: dict[str, Any] = {
     "rerank": 100,
     "rerank_by": "bits",
 }
-"""Of each parameter, by its name."""
+"""Example of each parameter, by its name."""
 
 BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/encoders": {
-        "without data": {
+        "data-free": {
             "name": "mine",
             "method": "lsh",
             "n_bits": 16,
@@ -91,13 +91,13 @@ BODIES: dict[str, dict[str, Any]] = {
             "training": {"dataset": "digits"},
         },
     },
-    "POST /v1/encoders/{name}/encode": {"one": {"descriptors": _QUERY_DESCRIPTORS}},
+    "POST /v1/encoders/{name}/encode": {"one descriptor": {"descriptors": _QUERY_DESCRIPTORS}},
     "POST /v1/gist": {"one image": {"images": [_PIXEL]}},
     "POST /v1/collections": {
-        "things": {"name": "things", "encoder": "mine", "keep_descriptors": True}
+        "one collection": {"name": "things", "encoder": "mine", "keep_descriptors": True}
     },
     "PUT /v1/collections/{name}/items": {
-        "two": {
+        "two items": {
             "items": [
                 {
                     "id": "cup",
@@ -118,15 +118,15 @@ BODIES: dict[str, dict[str, Any]] = {
         },
         "reranked": {"descriptors": _QUERY_DESCRIPTORS, "k": 1, "rerank": 2},
     },
-    "POST /v1/collections/{name}/items/delete": {"one": {"ids": ["spoon"]}},
-    "POST /v1/collections/{name}/reencode": {"anew": {"encoder": "mine"}},
-    "POST /v1/collections/{name}/restore": {"one": {"snapshot": _SNAPSHOT}},
+    "POST /v1/collections/{name}/items/delete": {"one item": {"ids": ["spoon"]}},
+    "POST /v1/collections/{name}/reencode": {"another encoder": {"encoder": "mine"}},
+    "POST /v1/collections/{name}/restore": {"one snapshot": {"snapshot": _SNAPSHOT}},
     "POST /v1/benchmarks": {
-        "digits": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
-        "a collection": {"collection": "things", "methods": ["itq"], "seeds": [0, 1, 2]},
+        "of a dataset": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
+        "of a collection": {"collection": "things", "methods": ["itq"], "seeds": [0, 1, 2]},
     },
 }
-"""Of each JSON body."""
+"""Examples of each JSON body, by call and title."""
 
 ANSWERS: dict[str, Any] = {
     "GET /healthz 200": {"status": "ok"},
@@ -188,11 +188,17 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/benchmarks/{benchmark} 200": _RUNNING,
     "GET /v1/benchmarks/{benchmark}/report 200": "<!doctype html>…",
 }
-"""Of each answer, by call and status."""
+"""Example of each answer, by call and status."""
 
 PROBLEM = {
     "type": "about:blank",
     "title": "Unprocessable Entity",
     "status": 422,
     "detail": "expected descriptors of dimension 384, got 3",
+}
+DISK_FULL = {
+    "type": "about:blank",
+    "title": "Insufficient Storage",
+    "status": 507,
+    "detail": "the disk is full; nothing of this write was kept",
 }

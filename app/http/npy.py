@@ -1,123 +1,149 @@
-"""Matrices in and out as `.npy`, read as data from strangers.
+"""Read and write `.npy` bodies; what clients send is not trusted.
 
-The header is parsed, never run, and its shape is believed only as far as the bytes behind it go.
+Numpy's own reader parses the header, of at most `MAX_HEADER` bytes. An array is then a view of
+the body, after its dtype and its size have been checked, so nothing is unpickled and no memory is
+reserved for a shape that the body does not hold.
 """
 
 from __future__ import annotations
 
-import ast
 import io
 import math
-import re
 from collections.abc import Mapping
 from functools import lru_cache
+from tokenize import TokenError
 from typing import Any
 
 import numpy as np
+from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
 from hashing.validation import InvalidInput
 
 MEDIA_TYPE = "application/x-npy"
-# Letters of dtype kinds, and what to call them.
-_KINDS = {"fiu": "numbers", "U": "strings", "iu": "integers"}
 DESCRIPTORS = {"descriptors": "fiu"}
 ITEMS = {"descriptors": "fiu", "ids": "U", "labels": "iu"}
-_MAGIC = b"\x93NUMPY"
-_MAX_HEADER = 1024
-# The same clients send the same shapes again and again, and to parse a header takes 0.03 ms.
-_HEADERS = 64
-# Numbers, booleans and strings, with a size.
-_PLAIN = re.compile(r"[<>|=]?[biufcU][1-9][0-9]{0,4}")
+MAX_HEADER = 1024
+MAX_DIMENSIONS = 8
+MAX_VALUES = 1 << 48
+# dtype kinds that an array may be made of: numbers, booleans and strings.
+_PLAIN_KINDS = "biufcU"
+_KIND_NAMES = {"fiu": "numbers", "U": "strings", "iu": "integers"}
+_MAGIC = npy_format.MAGIC_PREFIX
+# By version: the size of the field with the header's length, and numpy's reader.
+_VERSIONS: dict[bytes, tuple[int, Any]] = {
+    b"\x01\x00": (2, npy_format.read_array_header_1_0),
+    b"\x02\x00": (4, npy_format.read_array_header_2_0),
+}
+# Clients send the same shapes again and again, and parsing a header takes 0.03 ms.
+_CACHED_HEADERS = 64
+# What numpy raises on headers that are damaged or hostile.
+_BAD_HEADER = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    LookupError,
+    TokenError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
 
 
 class BadNpy(ValueError):
-    """A body that is not one or several `.npy` arrays of the kinds expected."""
+    """The body is not one or several `.npy` arrays of the expected kinds."""
 
 
 def read_arrays(data: bytes, expected: Mapping[str, str], required: int = 1) -> list[NDArray[Any]]:
-    """Arrays written one after the other by `numpy.save`, without copying them.
+    """Read arrays that `numpy.save` wrote one after the other, without copying them.
 
     Parameters
     ----------
     data : bytes
     expected : mapping of str to str
-        Of each array in turn the name, for messages, and the letters of the dtype kinds it may
+        For each array in order, its name for messages and the letters of the dtype kinds it may
         have, as in `dtype.kind`.
     required : int
-        How many of them must be there.
+        How many of the arrays must be present.
+
+    Returns
+    -------
+    list of arrays
+        Read-only views of `data`.
 
     Raises
     ------
     BadNpy
-        No array, one of another kind, a header that does not fit its data, or bytes left over.
+        An array is missing or has another dtype, a header does not fit its data, or bytes follow
+        the last array.
     """
     arrays: list[NDArray[Any]] = []
     start = 0
     for name, kinds in expected.items():
         if start == len(data):
             if len(arrays) < required:
-                raise BadNpy(f"the {name} are missing: expected npy of {_KINDS[kinds]}")
+                raise BadNpy(f"the {name} are missing: expected npy of {_KIND_NAMES[kinds]}")
             break
-        array, start = _read(data, start, name)
+        array, start = _read_array(data, start, name)
         if array.dtype.kind not in kinds:
-            raise BadNpy(f"the {name} must be npy of {_KINDS[kinds]}, got dtype {array.dtype}")
+            raise BadNpy(f"the {name} must be npy of {_KIND_NAMES[kinds]}, got dtype {array.dtype}")
         arrays.append(array)
     if start < len(data):
         raise BadNpy(f"{len(data) - start} bytes are left over after {', '.join(expected)}")
     return arrays
 
 
-def _read(data: bytes, start: int, name: str) -> tuple[NDArray[Any], int]:
-    """The array that starts at `start`, and where the next one does."""
-    version = data[start + 6 : start + 8]
-    width = {b"\x01\x00": 2, b"\x02\x00": 4}.get(version)
-    if data[start : start + 6] != _MAGIC or width is None:
+def _read_array(data: bytes, start: int, name: str) -> tuple[NDArray[Any], int]:
+    """Return the array that starts at `start`, and the position after its end."""
+    magic_end = start + npy_format.MAGIC_LEN
+    length_size, _ = _VERSIONS.get(data[magic_end - 2 : magic_end], (0, None))
+    if not data.startswith(_MAGIC, start) or not length_size:
         raise BadNpy(f"the npy of {name} cannot be read: expected numpy's format 1.0 or 2.0")
-    head = start + 8 + width
-    begin = head + int.from_bytes(data[start + 8 : head], "little")
-    if not head < begin <= min(len(data), head + _MAX_HEADER):
-        raise BadNpy(f"the npy of {name} cannot be read: its header has {begin - head} bytes")
-    dtype, fortran, shape = _parse(data[head:begin], name)
+    header_start = magic_end + length_size
+    header_size = int.from_bytes(data[magic_end:header_start], "little")
+    values_start = header_start + header_size
+    if not 0 < header_size <= MAX_HEADER or values_start > len(data):
+        raise BadNpy(f"the npy of {name} cannot be read: its header has {header_size} bytes")
+    dtype, fortran, shape = _parse_header(data[start:values_start], name)
     count = math.prod(shape)
-    end = begin + count * dtype.itemsize
+    end = values_start + count * dtype.itemsize
     if end > len(data):
         raise BadNpy(
             f"the npy of {name} says it is {dtype} of shape {shape!s:.80}, which takes "
-            f"{float(end - begin):.3g} bytes; there are {len(data) - begin}"
+            f"{float(end - values_start):.3g} bytes; there are {len(data) - values_start}"
         )
-    flat = np.frombuffer(data, dtype, count, begin)
+    flat = np.frombuffer(data, dtype, count, values_start)
     return flat.reshape(shape, order="F" if fortran else "C"), end
 
 
-@lru_cache(_HEADERS)
-def _parse(header: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+@lru_cache(_CACHED_HEADERS)
+def _parse_header(head: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[int, ...]]:
+    """Return dtype, Fortran order and shape of the bytes from the magic to the header's end."""
+    file = io.BytesIO(head)
     try:
-        fields = ast.literal_eval(header.decode("latin-1").strip())
-    except (ValueError, TypeError, SyntaxError, RecursionError, MemoryError):
-        raise BadNpy(f"the npy of {name} cannot be read: its header is no literal") from None
-    if not isinstance(fields, dict) or set(fields) != {"descr", "fortran_order", "shape"}:
-        raise BadNpy(f"the npy of {name} cannot be read: its header lacks the three fields of npy")
-    descr, fortran, shape = fields["descr"], fields["fortran_order"], fields["shape"]
-    if descr in ("O", "|O"):
+        version = npy_format.read_magic(file)
+        _, read_header = _VERSIONS[bytes(version)]
+        shape, fortran, dtype = read_header(file, max_header_size=MAX_HEADER)
+    except _BAD_HEADER as error:
+        reason = str(error) or type(error).__name__
+        raise BadNpy(f"the npy of {name} cannot be read: {reason:.200}") from None
+    if dtype.hasobject:
         raise BadNpy(f"the npy of {name} holds pickled objects; only plain numbers are read")
-    if not isinstance(descr, str) or not _PLAIN.fullmatch(descr):
-        raise BadNpy(f"the npy of {name} has a dtype that is not read here: {descr!a:.80}")
-    if not isinstance(fortran, bool) or not isinstance(shape, tuple):
-        raise BadNpy(f"the npy of {name} cannot be read: its header is of other types than npy's")
-    plain = len(shape) <= 8 and all(type(n) is int and n >= 0 for n in shape)
-    # A zero among lengths makes no other of them harmless: numpy multiplies the rest.
-    if not plain or math.prod(n for n in shape if n) >= 2**48:
+    if dtype.kind not in _PLAIN_KINDS or dtype.itemsize == 0:
+        raise BadNpy(f"the npy of {name} has dtype {dtype!s:.80}, which is not read here")
+    lengths_are_plain = all(type(length) is int and length >= 0 for length in shape)
+    # Zero lengths are left out of the product: numpy multiplies the others all the same.
+    if (
+        not lengths_are_plain
+        or len(shape) > MAX_DIMENSIONS
+        or math.prod(length for length in shape if length) >= MAX_VALUES
+    ):
         raise BadNpy(f"the npy of {name} has an impossible shape: {shape!s:.80}")
-    try:
-        dtype = np.dtype(descr)
-    except TypeError:
-        raise BadNpy(f"the npy of {name} has a dtype that is not read here: {descr}") from None
     return dtype, fortran, shape
 
 
 def not_empty(matrix: NDArray[Any]) -> NDArray[Any]:
-    """The matrix; InvalidInput where it has no rows or is none."""
+    """Return the matrix; raise InvalidInput if it has no rows or is not two-dimensional."""
     if matrix.ndim != 2 or len(matrix) == 0:
         raise InvalidInput(
             f"descriptors must have shape (n, d) with n and d > 0, got {matrix.shape}"
@@ -126,7 +152,7 @@ def not_empty(matrix: NDArray[Any]) -> NDArray[Any]:
 
 
 def strings(array: NDArray[Any]) -> list[str]:
-    """A (n,) array of strings as a list."""
+    """Return an (n,) array of strings as a list."""
     if array.ndim != 1:
         raise InvalidInput(f"ids must have shape (n,), got {array.shape}")
     try:
@@ -137,7 +163,7 @@ def strings(array: NDArray[Any]) -> list[str]:
 
 
 def write_array(array: NDArray[Any]) -> bytes:
-    """An array as the bytes of an `.npy` file."""
+    """Return an array as the bytes of an `.npy` file."""
     file = io.BytesIO()
     np.save(file, array, allow_pickle=False)
     return file.getvalue()

@@ -1,4 +1,4 @@
-"""The OpenAPI document: what FastAPI finds, and what handlers that parse for themselves take."""
+"""The OpenAPI document: what FastAPI generates, plus the bodies that handlers parse themselves."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 
 from app.http import schemas
-from app.http.examples import ANSWERS, BODIES, PARAMETERS, PROBLEM
+from app.http.examples import ANSWERS, BODIES, DISK_FULL, PARAMETERS, PROBLEM
 from app.http.middleware.access import writes
 from app.http.problems import MEDIA_TYPE
 
-# Handlers parse their bodies themselves, so FastAPI does not find these.
+# FastAPI does not see these: handlers parse their bodies themselves.
 _BODIES = (
     schemas.NewEncoder,
     schemas.ToEncode,
@@ -30,55 +30,51 @@ _BODIES = (
 
 
 def document(app: FastAPI) -> dict[str, Any]:
-    """The document of an application, made when it is first asked for."""
+    """Return the document of an application. It is generated once."""
     if app.openapi_schema is None:
-        made = get_openapi(
-            title=app.title,
-            version=app.version,
-            description=app.description,
-            routes=app.routes,
+        generated = get_openapi(
+            title=app.title, version=app.version, description=app.description, routes=app.routes
         )
-        _, found = models_json_schema(
+        _, bodies = models_json_schema(
             [(model, "validation") for model in _BODIES],
             ref_template="#/components/schemas/{model}",
         )
-        known = made["components"]["schemas"] | found["$defs"]
-        # FastAPI's own form of a 422, which no call here has.
-        made["components"]["schemas"] = {
-            name: schema
-            for name, schema in known.items()
-            if name not in ("HTTPValidationError", "ValidationError")
-        }
-        for path, methods in made["paths"].items():
+        schemas_by_name = generated["components"]["schemas"] | bodies["$defs"]
+        # FastAPI's own schemas of a 422; all errors here are problems.
+        for name in ("HTTPValidationError", "ValidationError"):
+            schemas_by_name.pop(name, None)
+        generated["components"]["schemas"] = schemas_by_name
+        for path, methods in generated["paths"].items():
             for method, call in methods.items():
                 _complete(method.upper(), path, call)
-        app.openapi_schema = made
+        app.openapi_schema = generated
     return app.openapi_schema
 
 
 def _complete(method: str, path: str, call: dict[str, Any]) -> None:
-    """Add to a call the problems it may answer with, and examples."""
+    """Add the problems that a call may answer with, and examples."""
     answers = call["responses"]
     answers.pop("422", None)
-    answers["4XX"] = _problem("A problem with the request")
+    answers["4XX"] = _problem("A problem with the request", PROBLEM)
     if writes(method, path):
-        answers["507"] = _problem("There is no room on the disk")
+        answers["507"] = _problem("The disk is full", DISK_FULL)
+    _add_examples(f"{method} {path}", call)
+
+
+def _add_examples(name: str, call: dict[str, Any]) -> None:
     for parameter in call.get("parameters", []):
         if parameter["name"] in PARAMETERS:
             parameter["example"] = PARAMETERS[parameter["name"]]
-    at = f"{method} {path}"
-    for media_type, content in call.get("requestBody", {}).get("content", {}).items():
-        if media_type == "application/json" and at in BODIES:
-            content["examples"] = {name: {"value": value} for name, value in BODIES[at].items()}
-    for status, answer in answers.items():
+    body = call.get("requestBody", {}).get("content", {}).get("application/json")
+    if body is not None and name in BODIES:
+        body["examples"] = {title: {"value": value} for title, value in BODIES[name].items()}
+    for status, answer in call["responses"].items():
         for media_type, content in answer.get("content", {}).items():
-            if media_type == "application/x-npy":
-                continue
-            if status.startswith("2") and f"{at} {status}" in ANSWERS:
-                content["example"] = ANSWERS[f"{at} {status}"]
+            if media_type != "application/x-npy" and f"{name} {status}" in ANSWERS:
+                content["example"] = ANSWERS[f"{name} {status}"]
 
 
-def _problem(description: str) -> dict[str, Any]:
+def _problem(description: str, example: dict[str, Any]) -> dict[str, Any]:
     schema = {"$ref": "#/components/schemas/Problem"}
-    content = {MEDIA_TYPE: {"schema": schema, "example": PROBLEM}}
+    content = {MEDIA_TYPE: {"schema": schema, "example": example}}
     return {"description": description, "content": content}

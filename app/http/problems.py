@@ -1,44 +1,44 @@
-"""Errors as RFC 9457 problem details: the one place where they become HTTP."""
+"""Problem details (RFC 9457): the one place where errors become HTTP answers."""
 
 from __future__ import annotations
 
 from http import HTTPStatus
 from typing import Any
 
+import structlog
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import Match
 
 from app.datasets.catalog import UnknownDataset
 from app.datasets.dataset import BadDataset
+from app.errors import Conflict, TooLarge, TooMany, Unready
 from app.http.npy import BadNpy
 from hashing import BadEncoder, InvalidInput
-from index import AlreadyExists, Full, InvalidItems, NotFound, Unreadable
+from index import (
+    AlreadyExists,
+    BadSnapshot,
+    Closed,
+    DiskError,
+    Full,
+    InvalidItems,
+    NotFound,
+    Unreadable,
+)
+
+log = structlog.stdlib.get_logger("bitcell")
 
 MEDIA_TYPE = "application/problem+json"
-_SHOWN = 10
-_LONGEST = 1000  # characters of a detail: what came in may be far longer
-
-
-class Conflict(Exception):
-    """What was asked for does not go with what is there."""
-
-
-class TooMany(Exception):
-    """Too much of this is waiting already; try again later."""
-
-
-class Unready(Exception):
-    """The service cannot serve, or is about to stop."""
-
-
-class TooLarge(Exception):
-    """A request that asks for more than the settings allow."""
+MAX_ERRORS = 10
+MAX_DETAIL = 1000
+"""Characters of a detail, since values from the request may be far longer."""
+RETRY_SECONDS = "10"
 
 
 class UnsupportedMedia(Exception):
-    """A body of a content type that this call does not take."""
+    """The call does not take a body of this content type."""
 
 
 _STATUS: dict[type[Exception], int] = {
@@ -53,8 +53,11 @@ _STATUS: dict[type[Exception], int] = {
     InvalidInput: 422,
     InvalidItems: 422,
     BadDataset: 422,
-    Unreadable: 422,
+    BadSnapshot: 422,
     TooMany: 429,
+    DiskError: 500,
+    Unreadable: 500,
+    Closed: 503,
     Unready: 503,
     Full: 507,
 }
@@ -63,9 +66,9 @@ _STATUS: dict[type[Exception], int] = {
 def problem(
     status: int, detail: str, headers: dict[str, str] | None = None, **more: Any
 ) -> JSONResponse:
-    """A problem-details response."""
-    if len(detail) > _LONGEST:
-        detail = detail[:_LONGEST] + "…"
+    """Return a problem document, with `more` as further members."""
+    if len(detail) > MAX_DETAIL:
+        detail = detail[:MAX_DETAIL] + "…"
     body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status}
     return JSONResponse(
         body | {"detail": detail} | more, status, headers=headers, media_type=MEDIA_TYPE
@@ -73,17 +76,19 @@ def problem(
 
 
 def add_handlers(app: FastAPI) -> None:
-    """Turn every error of this project and of FastAPI into a problem."""
+    """Turn the errors of this project, of FastAPI and of Starlette into problems."""
     for kind, status in _STATUS.items():
-        app.add_exception_handler(kind, _known(status))
+        app.add_exception_handler(kind, _handler(status))
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
 
 
-def _known(status: int) -> Any:
-    headers = {"Retry-After": "10"} if status in (429, 503) else None
+def _handler(status: int) -> Any:
+    headers = {"Retry-After": RETRY_SECONDS} if status in (429, 503) else None
 
     def handle(request: Request, error: Exception) -> JSONResponse:
+        if status == 500:
+            log.error("data could not be read or written", exc_info=error)
         return problem(status, str(error), headers)
 
     return handle
@@ -92,19 +97,28 @@ def _known(status: int) -> Any:
 def _http(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, HTTPException):
         raise error
-    detail = str(error.detail)
+    detail, headers = str(error.detail), dict(error.headers or {})
     if error.status_code == 404 and detail == HTTPStatus.NOT_FOUND.phrase:
-        detail = f"there is nothing at {request.url.path}"
+        detail = f"there is no path {request.url.path}"
     if error.status_code == 405:
-        allowed = (error.headers or {}).get("Allow", "other methods")
-        detail = f"{request.method} does nothing at {request.url.path}; {allowed} does"
-    return problem(error.status_code, detail, dict(error.headers or {}))
+        headers["Allow"] = _allowed_methods(request)
+        detail = f"Method not allowed; use {headers['Allow']}."
+    return problem(error.status_code, detail, headers)
+
+
+def _allowed_methods(request: Request) -> str:
+    """Return the methods of a path; Starlette names only those of its first route."""
+    methods: set[str] = set()
+    for route in request.app.routes:
+        if route.matches(request.scope)[0] is Match.PARTIAL:
+            methods |= route.methods
+    return ", ".join(sorted(methods))
 
 
 def _validation(request: Request, error: Exception) -> JSONResponse:
     if not isinstance(error, RequestValidationError):
         raise error
-    # A misspelt field first: that another is missing follows from it.
+    # Unknown fields come first: a misspelt field often means that another one is missing.
     found = sorted(error.errors(), key=lambda e: e["type"] != "extra_forbidden")
     errors = [
         {
@@ -112,7 +126,7 @@ def _validation(request: Request, error: Exception) -> JSONResponse:
             "expected": _expected(e),
             "got": _brief(e),
         }
-        for e in found[:_SHOWN]
+        for e in found[:MAX_ERRORS]
     ]
     first = errors[0]
     detail = f"{first['at']}: {first['expected']}; got {first['got']}"
@@ -126,11 +140,17 @@ def _expected(error: Any) -> str:
 
 
 def _brief(error: Any) -> str:
-    """What came, short enough to print: never the whole of a large body."""
-    if error["type"] in ("missing", "json_invalid"):
-        return "nothing" if error["type"] == "missing" else "a body that is not JSON"
-    came = error["input"]
-    if isinstance(came, list | dict):
-        return f"{'a list' if isinstance(came, list) else 'an object'} of {len(came)}"
-    text = "null" if came is None else repr(came[:100] if isinstance(came, str) else came)
+    """Describe the input of an error in at most 80 characters: it may be a large body."""
+    if error["type"] == "missing":
+        return "nothing"
+    if error["type"] == "json_invalid":
+        return "a body that is not JSON"
+    value = error["input"]
+    if value is None:
+        return "null"
+    if isinstance(value, list):
+        return f"a list of {len(value)}"
+    if isinstance(value, dict):
+        return f"an object of {len(value)}"
+    text = repr(value[:100] if isinstance(value, str) else value)
     return text if len(text) <= 80 else text[:77] + "..."

@@ -1,8 +1,10 @@
-"""Uvicorn with the application, told where to listen and how to stop."""
+"""Uvicorn with the application: where it listens, and how it starts and stops."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
+import os
 import signal
 import socket
 from types import FrameType
@@ -18,17 +20,19 @@ from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
 
-# With the wait before it, within the ten seconds that orchestrators give.
-GRACE = 7
+# With the drain before it (1 s by default) and `Service.close` after it (2.5 s and what the jobs
+# take), this stays within the ten seconds that container runtimes allow.
+GRACE_SECONDS = 6
 BACKLOG = 2048
+_INTERRUPTED = 130
 
 log = structlog.stdlib.get_logger("bitcell")
 
 
 def serve(settings: Settings) -> None:
-    """Serve until told to stop; OSError, with what to do, where it cannot start."""
+    """Serve until told to stop; raise OSError with advice if the service cannot start."""
     log_setup.configure(settings)
-    # Both before anything is made: what is wrong is then said in one line.
+    # Both come first, so that what is wrong is reported in one line.
     listening = _listen(settings.host, settings.port)
     service = Service(settings)
     _check_access(settings, service)
@@ -42,34 +46,43 @@ def serve(settings: Settings) -> None:
         access_log=False,
         server_header=False,
         proxy_headers=False,
-        timeout_graceful_shutdown=GRACE,
+        timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=BACKLOG,
     )
-    _Server(config, app.state, service, settings.drain_seconds).run([listening])
+    try:
+        _Server(config, app.state, service, settings.drain_seconds).run([listening])
+    finally:
+        # After SIGTERM, uvicorn ends the process by that signal. After Ctrl-C it returns here, and
+        # Python would wait without a limit for the threads of queries that have not ended.
+        if not service.all_ended:
+            logging.shutdown()
+            os._exit(_INTERRUPTED)
 
 
 def _check_access(settings: Settings, service: Service) -> None:
-    """OSError where strangers would be let in, or nobody."""
+    """Raise OSError if keys are required and there are none; warn if none are required."""
     if keys_are_required(settings, service.keys):
         if not service.keys.any():
             service.close()
             raise OSError(
-                f"others reach {settings.host}, and there is no key to tell them apart: make one "
-                "with `bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false where "
+                f"{settings.host} can be reached by others, and there is no API key: create one "
+                "with `bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
                 "something else keeps strangers out"
             )
     elif not is_loopback(settings.host) or service.keys.any():
-        log.warning("no key is asked for: whoever reaches the service may read and write")
+        log.warning("no key is required: everyone who reaches the service may read and write")
 
 
 class _Server(uvicorn.Server):
-    """Says the address once it answers there; stops in good order."""
+    """A server that logs its address once it answers, and drains before it stops."""
 
-    def __init__(self, config: uvicorn.Config, state: Any, service: Service, drain: float) -> None:
+    def __init__(
+        self, config: uvicorn.Config, state: Any, service: Service, drain_seconds: float
+    ) -> None:
         super().__init__(config)
         self._state = state
         self._service = service
-        self._drain = drain
+        self._drain_seconds = drain_seconds
         self._loop: asyncio.AbstractEventLoop | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -80,21 +93,22 @@ class _Server(uvicorn.Server):
             log.info(f"Bitcell is at http://{f'[{host}]' if ':' in host else host}:{port}")
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Readiness goes down first; the second signal, and Ctrl-C, do not wait for others."""
+        """Stop being ready, then drain. Ctrl-C and a second signal skip the drain."""
         first = not self._state.stopping
         self._state.stopping = True
-        if not first or sig == signal.SIGINT or self._loop is None or self._drain == 0:
+        skip_drain = not first or sig == signal.SIGINT or self._drain_seconds == 0
+        if skip_drain or self._loop is None:
             self._service.jobs.stop_following()
             super().handle_exit(sig, frame)
             return
-        # What a signal handler does must be short: the loop does the rest.
-        self._loop.call_soon_threadsafe(self._wait_for_others, sig)
+        # A signal handler must be short, so the event loop does the rest.
+        self._loop.call_soon_threadsafe(self._drain, sig)
 
-    def _wait_for_others(self, sig: int) -> None:
-        log.info("stopping", seconds=self._drain)
+    def _drain(self, sig: int) -> None:
+        log.info("stopping", seconds=self._drain_seconds)
         self._service.jobs.stop_following()
         asyncio.get_running_loop().call_later(
-            self._drain, lambda: super(_Server, self).handle_exit(sig, None)
+            self._drain_seconds, lambda: super(_Server, self).handle_exit(sig, None)
         )
 
 
@@ -109,7 +123,7 @@ def _listen(host: str, port: int) -> socket.socket:
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(
-            f"cannot listen on {host}:{port}: {reason}; choose another address by --host and "
-            "--port, or BITCELL_HOST and BITCELL_PORT"
+            f"cannot listen on {host}:{port}: {reason}; choose another address with --host and "
+            "--port, or with BITCELL_HOST and BITCELL_PORT"
         ) from None
     return listening

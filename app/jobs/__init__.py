@@ -1,1 +1,1 @@
-"""Work that takes longer than a request, each piece in a process of its own."""
+"""Jobs: work that takes longer than a request. Most of it runs in processes of its own."""

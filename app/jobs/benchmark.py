@@ -1,4 +1,4 @@
-"""A benchmark as a job of the service."""
+"""Benchmarks as jobs."""
 
 from __future__ import annotations
 
@@ -9,14 +9,24 @@ from app.benchmark.rows import Row
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset
-from app.jobs import collection_files
+from app.jobs.collection_arrays import read_arrays
 from app.jobs.kind import Outcome, Progress, Task
 
 
 def request(
     source: dict[str, str], table: list[Row], protocol: Protocol, seeds: list[int]
 ) -> dict[str, Any]:
-    """What is asked for, as JSON; the source is the name of a dataset or of a collection."""
+    """Return the request of a benchmark job as JSON.
+
+    Parameters
+    ----------
+    source : dict
+        `{"dataset": name}` or `{"collection": name}`.
+    table : list of Row
+        Methods and code lengths.
+    protocol : Protocol
+    seeds : list of int
+    """
     return source | {
         "protocol": protocol.name,
         "queries_per_class": protocol.queries_per_class,
@@ -27,13 +37,15 @@ def request(
 
 
 def work(task: Task, progress: Progress) -> Outcome:
-    """The result, and the report as its output."""
-    asked = task.request
-    if "collection" in asked:
-        loaded = collection_files.read(asked["collection"], task.folder)
+    """Run a benchmark; return its result, with the HTML report as the output."""
+    request = task.request
+    if "collection" in request:
+        dataset = read_arrays(request["collection"], task.folder)
     else:
-        loaded = load_dataset(asked["dataset"], task.data_dir, images=True)
-    table = [Row(method, n_bits) for method, n_bits in asked["rows"]]
-    protocol = Protocol(asked["protocol"], asked["queries_per_class"], asked["labels_per_class"])
-    result = run(loaded, table, protocol, asked["seeds"], progress)
-    return Outcome(result, render(result, loaded).encode())
+        dataset = load_dataset(request["dataset"], task.data_dir, images=True)
+    table = [Row(method, n_bits) for method, n_bits in request["rows"]]
+    protocol = Protocol(
+        request["protocol"], request["queries_per_class"], request["labels_per_class"]
+    )
+    result = run(dataset, table, protocol, request["seeds"], progress)
+    return Outcome(result, render(result, dataset).encode())

@@ -1,4 +1,4 @@
-"""What a kind of job is: how it is worked on, and what becomes of the outcome."""
+"""What defines a kind of job: how it runs, and what happens before and after."""
 
 from __future__ import annotations
 
@@ -12,18 +12,19 @@ from hashing.progress import Progress as Progress
 
 @dataclass(frozen=True)
 class Task:
-    """What the process of a job is given.
+    """The input of one job.
 
     Attributes
     ----------
     data_dir : Path
-        To read datasets from; the record in it is the service's alone.
+        Where datasets are read from. Only the service itself opens the database in it.
     folder : Path
-        Of this job alone, with what `Kind.prepare` wrote there; it goes when the process ends.
+        A folder for this job alone, with what `Kind.prepare` wrote. It is deleted when the job
+        ends.
     request : dict
-        What was asked for: JSON, kept in the record.
+        The request, as JSON.
     material : bytes or None
-        What came along with the request.
+        Data that came with the request.
     """
 
     data_dir: Path
@@ -34,17 +35,17 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """What the process of a job gives back: JSON to be shown, and bytes."""
+    """The output of one job: JSON to show, and bytes."""
 
     result: dict[str, Any]
     output: bytes | None = None
 
 
-def _nothing(request: dict[str, Any], folder: Path) -> None:
+def _prepare_nothing(request: dict[str, Any], folder: Path, progress: Progress) -> None:
     pass
 
 
-def _kept(request: dict[str, Any], outcome: Outcome) -> Outcome:
+def _keep_outcome(request: dict[str, Any], outcome: Outcome) -> Outcome:
     return outcome
 
 
@@ -55,21 +56,23 @@ class Kind:
     Attributes
     ----------
     work : callable
-        (task, progress) to outcome, in a process of its own: a function of a module, which that
-        process imports. A ValueError or MemoryError of it is the reason of the failure.
+        (task, progress) to outcome. It runs in a process of its own, which imports it, so it must
+        be a function of a module. A ValueError or MemoryError becomes the error of the job.
     inside : bool
-        Whether it is worked on in a thread of the service instead, for what changes the record.
-        Such work leaves no half of itself when `progress` raises, which ends it.
+        Whether `work` runs in a thread of the service instead, because it changes the database.
+        `progress` raises to end such work, which must then leave nothing half done.
     prepare : callable
-        (request, folder), in the service, just before the process starts: writes what is to be
-        read from the record into the folder of the job.
+        (request, folder, progress), in a thread of the service before the process starts. It
+        writes what the job needs from the database into the folder of the job. It must call
+        `progress` several times a second, which raises when the job is cancelled or the service
+        stops.
     finish : callable
-        (request, outcome) to what is kept of it, in the service, when the process is done. What
-        it does may be done a second time, where the service is killed before the job is noted as
-        done.
+        (request, outcome) to the outcome that is kept, in a thread of the service when the process
+        has ended. It may run twice for one job, if the service is killed before the job is
+        recorded as done.
     """
 
     work: Callable[[Task, Progress], Outcome]
     inside: bool = False
-    prepare: Callable[[dict[str, Any], Path], None] = _nothing
-    finish: Callable[[dict[str, Any], Outcome], Outcome] = _kept
+    prepare: Callable[[dict[str, Any], Path, Progress], None] = _prepare_nothing
+    finish: Callable[[dict[str, Any], Outcome], Outcome] = _keep_outcome

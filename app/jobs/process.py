@@ -1,56 +1,102 @@
-"""The process of one job: it loads neither FastAPI nor Faiss."""
+"""The process of one job, seen from both sides. It loads neither FastAPI nor Faiss."""
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
+from collections.abc import Callable
 from contextlib import suppress
-from multiprocessing import parent_process
 from multiprocessing.connection import Connection, wait
 from threading import Thread
-from typing import Any
 
-from app.jobs.kind import Outcome, Task
+from app.jobs.kind import Outcome, Progress, Task
 
 NICE = 19
-Message = dict[str, Any] | Outcome | str
-"""Progress, what came out, or the reason why nothing did."""
+Message = tuple[int, int, str] | Outcome | str
+"""Progress, the outcome, or the reason why there is none."""
+
+_SPAWN = multiprocessing.get_context("spawn")
 
 
-def main(out: Connection, work: Any, task: Task, threads: int) -> None:
-    """Work on a task; progress and the outcome go back through `out`."""
-    _stay_behind(threads)
+class JobFailed(Exception):
+    """The process of a job ended without an outcome; the message is the reason."""
+
+
+class JobProcess:
+    """A process that works on one task, as the service sees it."""
+
+    def __init__(self, work: Callable[[Task, Progress], Outcome], task: Task, threads: int) -> None:
+        self._receiver, self._sender = _SPAWN.Pipe(duplex=False)
+        self._process = _SPAWN.Process(
+            target=main, args=(self._sender, work, task, threads), daemon=True
+        )
+
+    def start(self) -> None:
+        """Start the process."""
+        # The process has its own copy of the sender: the receiver then sees the process end.
+        with self._sender:
+            self._process.start()
+
+    def kill(self) -> None:
+        """End the process at once."""
+        self._process.kill()
+
+    def follow(self, on_progress: Progress) -> Outcome:
+        """Pass on progress until the process ends; return the outcome or raise JobFailed."""
+        with self._receiver:
+            try:
+                while isinstance(message := self._receiver.recv(), tuple):
+                    on_progress(*message)
+            except (EOFError, OSError):
+                message = None
+        self._process.join()
+        if isinstance(message, Outcome):
+            return message
+        if message is None:
+            code = self._process.exitcode
+            message = f"the process of the job ended without a result (exit code {code})"
+        raise JobFailed(message)
+
+
+def main(sender: Connection, work: Callable[[Task, Progress], Outcome], task: Task, n: int) -> None:
+    """Work on a task with `n` threads, in the process; send progress and the outcome."""
+    _ignore_signals()
+    Thread(target=_exit_with_the_service, daemon=True).start()
+    _give_way_to_the_service(n)
 
     def progress(done: int, of: int, now: str) -> None:
-        out.send({"done": done, "of": of, "now": now})
+        sender.send((done, of, now))
 
     try:
         message: Message = work(task, progress)
     except BrokenPipeError:
-        return  # The service is gone, and nobody waits for this.
+        return  # The service has ended.
     except (ValueError, MemoryError) as error:
         message = str(error) or type(error).__name__
     with suppress(BrokenPipeError):
-        out.send(message)
+        sender.send(message)
 
 
-def _stay_behind(threads: int) -> None:
-    """Give way to the service, and end with it."""
-    # Signals to the whole group are for the service: it ends its jobs itself.
-    for one in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(one, signal.SIG_IGN)
-    Thread(target=_end_with_the_service, daemon=True).start()
+def _ignore_signals() -> None:
+    """Ignore signals to the whole process group: the service ends its jobs itself."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+
+
+def _exit_with_the_service() -> None:
+    service = multiprocessing.parent_process()
+    if service is not None:
+        wait([service.sentinel])
+        os._exit(1)
+
+
+def _give_way_to_the_service(threads: int) -> None:
+    """Take the lowest priority, and limit the threads of torch and BLAS."""
     if hasattr(os, "nice"):
         os.nice(NICE)
-    # For torch, which is not loaded yet; BLAS is.
+    # Torch reads this when it is loaded, which is later. BLAS is loaded already.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     from threadpoolctl import threadpool_limits
 
     threadpool_limits(threads)
-
-
-def _end_with_the_service() -> None:
-    service = parent_process()
-    if service is not None:
-        wait([service.sentinel])
-        os._exit(1)

@@ -1,60 +1,44 @@
-"""The jobs of a service: in the record from the moment they are accepted, never lost."""
+"""The queue of jobs. A job is in the database from the moment it is accepted."""
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import shutil
-import time
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, field
-from multiprocessing.process import BaseProcess
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from threading import Lock
 from typing import Any
 
 import structlog
 
-from app.http.problems import Conflict, TooMany
-from app.jobs import process
-from app.jobs.kind import Kind, Outcome, Task
-from app.jobs.record import JobRecord, Shown
+from app.errors import Conflict, TooMany
+from app.jobs.kind import Kind, Outcome, Progress, Task
+from app.jobs.open_job import OpenJob
+from app.jobs.process import JobFailed, JobProcess
+from app.jobs.record import JobFields, JobRecord
 from index import Database
 
 MAX_STARTS = 3
-"""A job that a service was killed with this often is not run again: it may be why."""
+"""A job that ran this many times when the service was killed may be the cause: it is not rerun."""
 
 ENDED = ("done", "failed", "cancelled")
 
 log = structlog.stdlib.get_logger("bitcell")
 
 
-@dataclass
-class _Open:
-    """A job that has not ended, as far as it is not in the record."""
-
-    kind: str
-    request: dict[str, Any]
-    progress: dict[str, Any] = field(
-        default_factory=lambda: {"done": 0, "of": 1, "now": "queued", "seconds_left": None}
-    )
-    started: float | None = None
-    process: BaseProcess | None = None
-    cancelled: bool = False
-
-
 class _Stopped(Exception):
-    """A job inside the service is to end."""
+    """The job was cancelled, or the service stops."""
 
 
 class Jobs:
-    """Jobs by id, each worked on in a process of its own, or as `Kind` says. Safe for threads.
+    """Jobs by id. Each runs in a process of its own, or as its `Kind` says. Thread-safe.
 
-    States: `queued`, `running`; `done` with a result, `failed` with an error, `cancelled`. A job
-    that had not ended when the service stopped is run again at the next start; one that a service
-    was killed with three times is failed then.
+    States: `queued`, `running`, then `done` with a result, `failed` with an error, or `cancelled`.
+    A job that has not ended when the service stops is run again at the next start. A job that ran
+    three times when the service was killed fails.
 
     Parameters
     ----------
@@ -62,9 +46,9 @@ class Jobs:
     data_dir : Path
     kinds : mapping of str to Kind
     workers : int
-        Jobs that run at the same time.
+        Number of jobs that run at the same time.
     limit : int
-        Jobs that may wait or run.
+        Number of jobs that may be queued or running.
     """
 
     def __init__(
@@ -80,219 +64,239 @@ class Jobs:
         self._data_dir = data_dir
         self._kinds = dict(kinds)
         self._folder = data_dir / "jobs"
-        # What a crash has left.
+        # A service that was killed leaves the folders of its jobs behind.
         shutil.rmtree(self._folder, ignore_errors=True)
         self._limit = limit
-        # One core is for the queries.
+        # One core is left for queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
         self._workers = ThreadPoolExecutor(workers, "job")
         self._lock = Lock()
-        self._open: dict[str, _Open] = {}
+        self._open: dict[str, OpenJob] = {}
         self._listeners: dict[object, Callable[[], object]] = {}
         self._closed = False
         self.stopping = False
-        """Whether the service is about to stop, so that nobody is to follow a job any more."""
+        """Whether the service is about to stop, so that streams of events should end."""
         self.on_end: Callable[[str, str, float], None] = lambda kind, state, seconds: None
-        """Called with kind, state and seconds of running when a job has ended."""
+        """Called with kind, state and running time in seconds when a job has ended."""
 
     def resume(self) -> None:
-        """Take up what an earlier service has left; to be called once, when all else is there."""
+        """Queue the jobs that an earlier run of the service left. Call it once, after all else."""
         with self._lock:
-            for job, kind, request in self._record.take_up(MAX_STARTS):
-                log.info("job is taken up again", job=job, kind=kind)
-                self._enqueue(job, kind, request)
+            for job, kind, request in self._record.requeue(MAX_STARTS):
+                log.info("job resumed", job=job, kind=kind)
+                self._enqueue(OpenJob(job, kind, request))
 
     def add(self, kind: str, request: dict[str, Any], material: bytes | None = None) -> str:
-        """Queue a job whose request was checked; its id. TooMany where too many wait."""
+        """Queue a job and return its id; raise TooMany if the queue is full."""
         job = uuid.uuid4().hex[:12]
         with self._lock:
             if len(self._open) >= self._limit:
-                raise TooMany(f"{self._limit} jobs wait or run already (BITCELL_MAX_JOBS)")
+                raise TooMany(
+                    f"{self._limit} jobs are queued or running, which is the limit "
+                    "(BITCELL_MAX_JOBS)"
+                )
             self._record.add(job, kind, request, material)
-            self._enqueue(job, kind, request)
+            self._enqueue(OpenJob(job, kind, request))
+            self._write_kept_ends()
         return job
 
     def open_requests(self, kind: str) -> list[dict[str, Any]]:
-        """What the jobs of a kind that have not ended are to do."""
+        """Return the requests of all jobs of a kind that have not ended."""
         with self._lock:
-            return [one.request for one in self._open.values() if one.kind == kind]
+            return [entry.request for entry in self._open.values() if entry.kind == kind]
 
-    def get(self, job: str, kind: str | None = None) -> Shown:
-        """All of a job but its output; NotFound where there is none, or none of that kind."""
+    def get(self, job: str, kind: str | None = None) -> JobFields:
+        """Return a job without its output; raise NotFound if there is none, or not of that kind."""
         return self._with_progress(self._record.get(job, kind))
 
-    def newest(self, kind: str | None = None, limit: int = 1000) -> list[Shown]:
-        """The newest jobs without their results, the newest first."""
-        return [self._with_progress(shown) for shown in self._record.newest(kind, limit)]
+    def newest(self, kind: str | None = None, limit: int = 1000) -> list[JobFields]:
+        """Return jobs without their results, newest first."""
+        return [self._with_progress(fields) for fields in self._record.newest(kind, limit)]
 
-    def counts(self) -> list[tuple[Any, ...]]:
-        """Kind, state and how many jobs there are."""
+    def counts(self) -> list[tuple[str, str, int]]:
+        """Return the number of jobs by kind and state."""
         return self._record.counts()
 
     def output(self, job: str, kind: str) -> bytes:
-        """The bytes that a job gave; Conflict where it is not done."""
+        """Return the bytes that a job produced; raise Conflict unless it is done."""
         state = self.get(job, kind)["state"]
         if state != "done":
-            raise Conflict(f"{kind} {job!r} is {state}; only one that is done has a report")
+            raise Conflict(f"{kind} {job!r} has no report: its state is {state}, not done")
         return self._record.output(job)
 
     def remove(self, job: str) -> None:
-        """Cancel a job that waits or runs; forget one that has ended."""
+        """Cancel a job that is queued or runs; delete one that has ended."""
         with self._lock:
-            mine = self._open.get(job)
-            if mine is None:
+            entry = self._open.get(job)
+            if entry is None:
                 self._record.get(job, None)
                 self._record.drop(job)
-            elif mine.started is None:
-                self._end(job, "cancelled")
+            elif entry.started is None:
+                self._record.end(job, "cancelled")
+                self._close_entry(entry, "cancelled")
             else:
-                mine.cancelled = True
-                if mine.process is not None:
-                    mine.process.kill()
+                entry.cancelled = True
+                if entry.process is not None:
+                    entry.process.kill()
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Have `listener` called, from any thread, when a job changes; what ends that."""
+        """Call `listener`, from any thread, at every change of a job; return how to end that."""
         key = object()
         self._listeners[key] = listener
 
-        def stop() -> None:
+        def unsubscribe() -> None:
             self._listeners.pop(key, None)
 
-        return stop
+        return unsubscribe
 
     def stop_following(self) -> None:
-        """Tell who follows a job that the service is about to stop."""
+        """Tell listeners that the service is about to stop."""
         self.stopping = True
-        self._changed()
+        self._notify()
 
     def close(self) -> None:
-        """Stop what runs; the next start takes it up again."""
+        """Stop all jobs; the next start of the service runs them again."""
         with self._lock:
             self._closed = True
-            for mine in self._open.values():
-                if mine.process is not None:
-                    mine.process.kill()
+            for entry in self._open.values():
+                if entry.process is not None:
+                    entry.process.kill()
         self._workers.shutdown(wait=True, cancel_futures=True)
-
-    def _enqueue(self, job: str, kind: str, request: dict[str, Any]) -> None:
-        self._open[job] = _Open(kind, request)
-        self._workers.submit(self._run, job)
-
-    def _run(self, job: str) -> None:
         with self._lock:
-            if self._closed or job not in self._open:
-                return
-            mine = self._open[job]
+            self._write_kept_ends()
+
+    def _enqueue(self, entry: OpenJob) -> None:
+        self._open[entry.id] = entry
+        self._workers.submit(self._run, entry).add_done_callback(_log_failure)
+
+    def _run(self, entry: OpenJob) -> None:
+        """Run a job from its preparation to its end, in a thread of `_workers`."""
         outcome, error = None, None
         try:
-            outcome, error = self._work(job, mine)
-            if outcome is not None:
-                outcome = self._kinds[mine.kind].finish(mine.request, outcome)
+            outcome = self._work(entry)
+        except _Stopped:
+            pass
+        except JobFailed as failure:
+            error = str(failure)
         except Exception as failure:
-            outcome, error = None, str(failure) or type(failure).__name__
-            log.warning("job failed", job=job, kind=mine.kind, exc_info=failure)
+            error = str(failure) or type(failure).__name__
+            log.warning("job failed", job=entry.id, kind=entry.kind, exc_info=failure)
         with self._lock:
-            mine.process = None
-            if job not in self._open:
-                return  # Cancelled before it had a process.
+            entry.process = None
+            if entry.id not in self._open:
+                return  # Cancelled before it started.
             if outcome is not None:
-                self._end(job, "done", outcome)
-            elif mine.cancelled:
-                self._end(job, "cancelled")
+                self._end(entry, "done", outcome)
+            elif entry.cancelled:
+                self._end(entry, "cancelled")
             elif not self._closed:
-                self._end(job, "failed", error=error)
-            elif mine.started is not None:
-                self._record.put_back(job)
+                self._end(entry, "failed", error=error)
+            elif entry.started is not None:
+                self._put_back(entry)
 
-    def _work(self, job: str, mine: _Open) -> tuple[Outcome | None, str | None]:
-        """Work on a job: what came out, or why nothing did."""
-        kind, folder = self._kinds[mine.kind], self._folder / job
-        task = Task(self._data_dir, folder, mine.request, self._record.material(job))
+    def _work(self, entry: OpenJob) -> Outcome:
+        """Return what a job produced; raise _Stopped, JobFailed, or what its kind raises."""
+        self._check_wanted(entry)
+        kind, folder = self._kinds[entry.kind], self._folder / entry.id
+        report = self._reporter(entry)
+        task = Task(self._data_dir, folder, entry.request, self._record.material(entry.id))
         folder.mkdir(parents=True, exist_ok=True)
         try:
-            kind.prepare(mine.request, folder)
-            return (self._inside if kind.inside else self._in_a_process)(job, mine, kind, task)
+            kind.prepare(entry.request, folder, report)
+            if kind.inside:
+                outcome = self._work_inside(entry, kind, task, report)
+            else:
+                outcome = self._work_in_process(entry, kind, task)
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+        return kind.finish(entry.request, outcome)
 
-    def _inside(
-        self, job: str, mine: _Open, kind: Kind, task: Task
-    ) -> tuple[Outcome | None, str | None]:
-        def progress(done: int, of: int, now: str) -> None:
-            if mine.cancelled or self._closed:
-                raise _Stopped
-            self._note(mine, {"done": done, "of": of, "now": now})
-
+    def _work_inside(self, entry: OpenJob, kind: Kind, task: Task, report: Progress) -> Outcome:
         with self._lock:
-            if not self._start(job, mine):
-                return None, None
-        self._changed()
+            self._start(entry)
+        self._notify()
+        return kind.work(task, report)
+
+    def _work_in_process(self, entry: OpenJob, kind: Kind, task: Task) -> Outcome:
+        with self._lock:
+            self._start(entry)
+            process = JobProcess(kind.work, task, self._threads)
+            process.start()
+            entry.process = process
+        self._notify()
+        return process.follow(partial(self._note_progress, entry))
+
+    def _reporter(self, entry: OpenJob) -> Progress:
+        """Return a `progress` that raises _Stopped when the job must end."""
+
+        def report(done: int, of: int, now: str) -> None:
+            self._check_wanted(entry)
+            self._note_progress(entry, done, of, now)
+
+        return report
+
+    def _check_wanted(self, entry: OpenJob) -> None:
+        if self._closed or entry.cancelled or entry.id not in self._open:
+            raise _Stopped
+
+    def _start(self, entry: OpenJob) -> None:
+        """Record that a job runs, or raise _Stopped. Requires the lock."""
+        self._check_wanted(entry)
+        self._record.start(entry.id)
+        entry.start()
+
+    def _note_progress(self, entry: OpenJob, done: int, of: int, now: str) -> None:
+        entry.note_progress(done, of, now)
+        self._notify()
+
+    def _put_back(self, entry: OpenJob) -> None:
         try:
-            return kind.work(task, progress), None
-        except _Stopped:
-            return None, None
-
-    def _in_a_process(
-        self, job: str, mine: _Open, kind: Kind, task: Task
-    ) -> tuple[Outcome | None, str | None]:
-        context = multiprocessing.get_context("spawn")
-        ours, theirs = context.Pipe()
-        running = context.Process(
-            target=process.main, args=(theirs, kind.work, task, self._threads), daemon=True
-        )
-        with ours:
-            with theirs, self._lock:
-                if not self._start(job, mine):
-                    return None, None
-                running.start()
-                mine.process = running
-            self._changed()
-            try:
-                while isinstance(message := ours.recv(), dict):
-                    self._note(mine, message)
-            except (EOFError, OSError):
-                message = None
-        running.join()
-        if message is None:
-            message = f"its process ended without a result (exit code {running.exitcode})"
-        return (message, None) if isinstance(message, Outcome) else (None, message)
-
-    def _start(self, job: str, mine: _Open) -> bool:
-        """Note that it runs, unless it is not to any more; to be called with the lock."""
-        if self._closed or job not in self._open:
-            return False
-        mine.started = time.time()
-        mine.progress = mine.progress | {"now": "starting"}
-        self._record.start(job)
-        return True
-
-    def _note(self, mine: _Open, progress: dict[str, Any]) -> None:
-        mine.progress = progress | {"seconds_left": _left(progress, mine.started or time.time())}
-        self._changed()
+            self._record.put_back(entry.id)
+        except Exception:
+            log.exception("job not put back: the next start counts it as killed", job=entry.id)
 
     def _end(
-        self, job: str, state: str, outcome: Outcome | None = None, error: str | None = None
+        self, entry: OpenJob, state: str, outcome: Outcome | None = None, error: str | None = None
     ) -> None:
-        """Note how a job ended; to be called with the lock."""
+        """Record how a job ended, on disk or else in memory. Requires the lock."""
         result, output = (outcome.result, outcome.output) if outcome else (None, None)
-        self._record.end(job, state, result, output, error)
-        mine = self._open.pop(job)
-        seconds = time.time() - mine.started if mine.started else 0.0
-        log.info("job ended", job=job, kind=mine.kind, state=state, seconds=round(seconds, 3))
-        self.on_end(mine.kind, state, seconds)
-        self._changed()
+        try:
+            self._record.end(entry.id, state, result, output, error)
+        except Exception as failure:
+            log.exception("end of job not written", job=entry.id, kind=entry.kind, state=state)
+            if state == "done":
+                state = "failed"
+                error = f"the job was done, but its result could not be written: {failure}"
+            self._record.keep_end(entry.id, state, error)
+        else:
+            self._write_kept_ends()
+        self._close_entry(entry, state)
 
-    def _changed(self) -> None:
+    def _write_kept_ends(self) -> None:
+        try:
+            self._record.write_kept_ends()
+        except Exception:
+            log.exception("ends of earlier jobs still not written")
+
+    def _close_entry(self, entry: OpenJob, state: str) -> None:
+        """Free the place of a job that has ended. Requires the lock."""
+        del self._open[entry.id]
+        seconds = entry.seconds()
+        log.info("job ended", job=entry.id, kind=entry.kind, state=state, seconds=round(seconds, 3))
+        self.on_end(entry.kind, state, seconds)
+        self._notify()
+
+    def _notify(self) -> None:
         for listener in list(self._listeners.values()):
             listener()
 
-    def _with_progress(self, shown: Shown) -> Shown:
-        mine = self._open.get(shown["id"])
-        running = mine is not None and shown["state"] not in ENDED
-        return shown | {"progress": mine.progress if mine and running else None}
+    def _with_progress(self, fields: JobFields) -> JobFields:
+        entry = self._open.get(fields["id"])
+        is_open = entry is not None and fields["state"] not in ENDED
+        return fields | {"progress": entry.progress if entry and is_open else None}
 
 
-def _left(progress: dict[str, Any], started: float) -> float | None:
-    """Seconds left if each step takes as long as those before."""
-    done, of = progress["done"], progress["of"]
-    return round((time.time() - started) / done * (of - done), 1) if done else None
+def _log_failure(run: Future[None]) -> None:
+    """Log an exception that `_run` did not handle."""
+    if not run.cancelled() and (failure := run.exception()) is not None:
+        log.error("job handling failed", exc_info=failure)

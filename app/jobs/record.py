@@ -1,10 +1,11 @@
-"""Jobs in the record."""
+"""The table of jobs in the database."""
 
 from __future__ import annotations
 
 import json
 import sqlite3
 import time
+from collections import Counter
 from typing import Any
 
 from index import Database, NotFound
@@ -24,20 +25,26 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS jobs (
     output BLOB
 ) STRICT"""
 
-Shown = dict[str, Any]
+JobFields = dict[str, Any]
+"""What is shown of a job: see `app.http.schemas.JobOut`."""
 
 
 class JobRecord:
-    """The table of jobs, one call a statement. Times are seconds since 1970."""
+    """The table of jobs. Times are in seconds since 1970.
+
+    Every method is one transaction. The end of a job that could not be written is kept in memory:
+    see `keep_end`. Methods that write must not run at the same time in several threads.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
+        self._unwritten: dict[str, JobFields] = {}
         with database.transaction() as connection:
             connection.execute(_SCHEMA)
-            _fold_in_benchmarks(connection)
+            _adopt_old_benchmarks(connection)
 
     def add(self, job: str, kind: str, request: dict[str, Any], material: bytes | None) -> None:
-        """A job that is to be done."""
+        """Add a queued job."""
         self._write(
             "INSERT INTO jobs (id, kind, state, request, material, created) "
             "VALUES (?, ?, 'queued', ?, ?, ?)",
@@ -45,14 +52,14 @@ class JobRecord:
         )
 
     def start(self, job: str) -> None:
-        """It runs now."""
+        """Record that a job runs from now on."""
         self._write(
             "UPDATE jobs SET state = 'running', starts = starts + 1, started = ? WHERE id = ?",
             (time.time(), job),
         )
 
     def put_back(self, job: str) -> None:
-        """It was stopped in good order, which does not count as a start."""
+        """Queue a running job again; it was stopped in good order, so this start is not counted."""
         self._write(
             "UPDATE jobs SET state = 'queued', starts = starts - 1, started = NULL WHERE id = ?",
             (job,),
@@ -62,21 +69,31 @@ class JobRecord:
         self,
         job: str,
         state: str,
-        result: dict[str, Any] | None,
-        output: bytes | None,
-        error: str | None,
+        result: dict[str, Any] | None = None,
+        output: bytes | None = None,
+        error: str | None = None,
     ) -> None:
-        """It has ended; what it worked on is not kept."""
-        self._write(
-            "UPDATE jobs SET state = ?, ended = ?, material = NULL, result = ?, output = ?, "
-            "error = ? WHERE id = ?",
-            (state, time.time(), json.dumps(result) if result else None, output, error, job),
-        )
+        """Record how a job ended, and delete its material."""
+        self._write_end(job, state, time.time(), result, output, error)
 
-    def take_up(self, max_starts: int) -> list[tuple[str, str, dict[str, Any]]]:
-        """Id, kind and request of what is left to do, the oldest first, all queued again.
+    def keep_end(self, job: str, state: str, error: str | None) -> None:
+        """Keep in memory how a job ended, because it could not be written.
 
-        What was started `max_starts` times is failed instead.
+        From now on the job is shown like this. `write_kept_ends` writes it. If the service stops
+        before that, the table still says that the job runs, and the next start runs it again.
+        """
+        self._unwritten[job] = {"state": state, "ended": time.time(), "error": error}
+
+    def write_kept_ends(self) -> None:
+        """Write the ends that are kept in memory; raise what the database raises."""
+        for job, end in list(self._unwritten.items()):
+            self._write_end(job, end["state"], end["ended"], None, None, end["error"])
+            del self._unwritten[job]
+
+    def requeue(self, max_starts: int) -> list[tuple[str, str, dict[str, Any]]]:
+        """Queue all jobs that have not ended; return id, kind and request of each, oldest first.
+
+        Jobs that were started `max_starts` times fail instead.
         """
         with self._database.transaction() as connection:
             connection.execute(
@@ -94,11 +111,15 @@ class JobRecord:
         return [(job, kind, json.loads(request)) for job, kind, request in rows]
 
     def drop(self, job: str) -> None:
-        """Forget it."""
+        """Delete a job."""
         self._write("DELETE FROM jobs WHERE id = ?", (job,))
+        self._unwritten.pop(job, None)
 
-    def get(self, job: str, kind: str | None) -> Shown:
-        """All but what it works on and gives; NotFound where there is none of that kind."""
+    def get(self, job: str, kind: str | None) -> JobFields:
+        """Return a job without its material and output.
+
+        Raise NotFound if there is none with this id, or if it is of another kind than `kind`.
+        """
         rows = self._database.read(
             "SELECT id, kind, state, request, result, error, created, started, ended FROM jobs "
             "WHERE id = ? AND (kind = ? OR ? IS NULL)",
@@ -106,55 +127,79 @@ class JobRecord:
         )
         if not rows:
             raise NotFound(f"there is no {kind or 'job'} {job!r:.50}")
-        return _shown(rows[0])
+        return self._fields(rows[0])
 
-    def newest(self, kind: str | None, limit: int) -> list[Shown]:
-        """The newest first, without results."""
+    def newest(self, kind: str | None, limit: int) -> list[JobFields]:
+        """Return jobs without their results, newest first."""
         rows = self._database.read(
             "SELECT id, kind, state, request, NULL, error, created, started, ended FROM jobs "
             "WHERE kind = ? OR ? IS NULL ORDER BY rowid DESC LIMIT ?",
             (kind, kind, limit),
         )
-        return [_shown(row) for row in rows]
+        return [self._fields(row) for row in rows]
 
-    def counts(self) -> list[tuple[Any, ...]]:
-        """Kind, state and how many there are."""
-        return self._database.read("SELECT kind, state, COUNT(*) FROM jobs GROUP BY kind, state")
+    def counts(self) -> list[tuple[str, str, int]]:
+        """Return the number of jobs by kind and state."""
+        found = Counter[tuple[str, str]]()
+        for kind, state, count in self._database.read(
+            "SELECT kind, state, COUNT(*) FROM jobs GROUP BY kind, state"
+        ):
+            found[kind, state] = count
+        for job, end in list(self._unwritten.items()):
+            rows = self._database.read("SELECT kind, state FROM jobs WHERE id = ?", (job,))
+            for kind, state in rows:
+                found[kind, state] -= 1
+                found[kind, end["state"]] += 1
+        return [(kind, state, count) for (kind, state), count in found.items() if count]
 
     def material(self, job: str) -> bytes | None:
-        """What it works on."""
+        """Return the data that came with the request of a job."""
         rows = self._database.read("SELECT material FROM jobs WHERE id = ?", (job,))
         return rows[0][0] if rows else None
 
     def output(self, job: str) -> bytes:
-        """What it gave."""
+        """Return the bytes that a job produced."""
         rows = self._database.read("SELECT output FROM jobs WHERE id = ?", (job,))
         return (rows[0][0] if rows else None) or b""
+
+    def _write_end(
+        self,
+        job: str,
+        state: str,
+        ended: float,
+        result: dict[str, Any] | None,
+        output: bytes | None,
+        error: str | None,
+    ) -> None:
+        self._write(
+            "UPDATE jobs SET state = ?, ended = ?, material = NULL, result = ?, output = ?, "
+            "error = ? WHERE id = ?",
+            (state, ended, json.dumps(result) if result else None, output, error, job),
+        )
 
     def _write(self, sql: str, values: tuple[Any, ...]) -> None:
         with self._database.transaction() as connection:
             connection.execute(sql, values)
 
+    def _fields(self, row: tuple[Any, ...]) -> JobFields:
+        job, kind, state, request, result, error, created, started, ended = row
+        return {
+            "id": job,
+            "kind": kind,
+            "state": state,
+            "request": json.loads(request),
+            "result": json.loads(result) if result else None,
+            "error": error,
+            "created": created,
+            "started": started,
+            "ended": ended,
+        } | self._unwritten.get(job, {})
 
-def _shown(row: tuple[Any, ...]) -> Shown:
-    job, kind, state, request, result, error, created, started, ended = row
-    return {
-        "id": job,
-        "kind": kind,
-        "state": state,
-        "request": json.loads(request),
-        "result": json.loads(result) if result else None,
-        "error": error,
-        "created": created,
-        "started": started,
-        "ended": ended,
-    }
 
-
-def _fold_in_benchmarks(connection: sqlite3.Connection) -> None:
-    """Benchmarks had a table of their own in version 0.1.0."""
-    old = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'benchmarks'"
-    if not connection.execute(old).fetchone():
+def _adopt_old_benchmarks(connection: sqlite3.Connection) -> None:
+    """Move benchmarks from the table that they had in version 0.1.0."""
+    table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'benchmarks'"
+    if not connection.execute(table).fetchone():
         return
     connection.execute(
         "INSERT INTO jobs (id, kind, state, request, created, result, error, output) "

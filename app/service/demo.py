@@ -1,10 +1,11 @@
-"""The collection that a new service starts with, so that a query can be tried at once."""
+"""The collection that a new service starts with, so that there is something to query."""
 
 from __future__ import annotations
 
 import numpy as np
 import structlog
 
+from app.datasets.catalog import load_dataset
 from app.datasets.thumbnails import thumbnail
 from app.service.service import Service
 
@@ -17,10 +18,11 @@ log = structlog.stdlib.get_logger("bitcell")
 
 
 def make_demo(service: Service) -> None:
-    """Make the collection `demo` at the first start in a data directory, and only then.
+    """Create the collection `demo` at the first start in a data directory.
 
-    1,797 scans of handwritten digits, as GIST descriptors, encoded by `lsh`, which measures best
-    there of the methods without training. Who drops it does not find it again.
+    It holds 1,797 scanned digits as GIST descriptors, encoded by `lsh`, which measures best on
+    them of the methods without training. The demo is created once: after it has been dropped, it
+    does not come back.
     """
     with service.database.transaction() as connection:
         connection.execute(_SCHEMA)
@@ -29,35 +31,33 @@ def make_demo(service: Service) -> None:
         return
     if "begun" not in states:
         if NAME in _names(service):
-            log.warning(f"no demo is made: there is an encoder or a collection {NAME!r} already")
+            log.warning(f"no demo is created: an encoder or a collection {NAME!r} exists already")
             return
-        _note(service, "begun")
+        _record(service, "begun")
     _fill(service)
-    _note(service, "done")
+    _record(service, "done")
 
 
 def _names(service: Service) -> set[str]:
-    encoders, collections = service.encoders.list(), service.store.list()
+    encoders, collections = service.encoders.list(), service.collections.list()
     return {encoder.name for encoder in encoders} | {one.name for one in collections}
 
 
-def _note(service: Service, state: str) -> None:
+def _record(service: Service, state: str) -> None:
     with service.database.transaction() as connection:
         connection.execute("INSERT INTO demo VALUES (?)", (state,))
 
 
 def _fill(service: Service) -> None:
-    from app.datasets.catalog import load_dataset
-
-    log.info(f"first start: making the collection {NAME!r} from 1,797 scanned digits")
+    log.info(f"first start: creating the collection {NAME!r} from 1,797 scanned digits")
     digits = load_dataset("digits", images=True)
-    # A start that was cut off after it had begun has left a part of this.
+    # An interrupted start may have created a part of this.
     if NAME not in [encoder.name for encoder in service.encoders.list()]:
-        service.create_encoder(NAME, "lsh", N_BITS, {}, descriptors=digits.descriptors)
-    if NAME not in [collection.name for collection in service.store.list()]:
-        service.create_collection(NAME, NAME)
+        service.encoders.create(NAME, "lsh", N_BITS, {}, descriptors=digits.descriptors)
+    if NAME not in [collection.name for collection in service.collections.list()]:
+        service.collections.create(NAME, NAME)
     images = digits.images if digits.images is not None else np.empty((0, 8, 8, 3), np.uint8)
-    service.upsert(
+    service.collections.upsert(
         NAME,
         digits.ids.tolist(),
         digits.descriptors,

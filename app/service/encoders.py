@@ -1,79 +1,188 @@
-"""The encoders of a service, by name: in the record, and in memory to be used."""
+"""Creating, training, uploading, using and dropping encoders."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from threading import RLock
+from threading import Lock
+from typing import Any
 
-from hashing import Hasher
-from hashing.storage import from_bytes, to_bytes
-from index import AlreadyExists, Database, NotFound
-from index.store import check_name
+import numpy as np
+from numpy.typing import ArrayLike
 
-_SCHEMA = """CREATE TABLE IF NOT EXISTS encoders (
-    name TEXT PRIMARY KEY,
-    file BLOB NOT NULL
-) STRICT, WITHOUT ROWID"""
+from app.errors import Conflict, TooLarge
+from app.jobs import training
+from app.jobs.kind import Outcome
+from app.jobs.queue import Jobs
+from app.service.checks import check_batch, check_dataset
+from app.service.collections.collections import Collections
+from app.service.collections.kept_descriptors import kept_descriptors
+from app.service.encoder_store import Encoder, EncoderStore
+from app.service.settings import Settings
+from bitcodes import Codes
+from hashing import Hasher, InvalidInput, make_hasher
+from hashing.registry import from_bytes
+from hashing.validation import as_descriptors, check_int
+from index import AlreadyExists, check_name
 
-
-@dataclass(frozen=True)
-class Encoder:
-    """A fitted hasher under a name, with its fingerprint, which takes a while to compute."""
-
-    name: str
-    hasher: Hasher
-    fingerprint: str
+MAX_DIMENSION = 16_384
+MAX_LEARNED_VALUES = 1 << 24
 
 
 class Encoders:
-    """Fitted hashers by name, stored as the safetensors bytes that `Hasher.save` writes."""
+    """The encoders of a service, by name."""
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
-        self._lock = RLock()
-        with database.transaction() as connection:
-            connection.execute(_SCHEMA)
-        rows = database.read("SELECT name, file FROM encoders")
-        self._encoders = {name: _encoder(name, from_bytes(file)) for name, file in rows}
-
-    def add(self, name: str, hasher: Hasher) -> Encoder:
-        """Keep a fitted hasher under a new name; AlreadyExists where there is one."""
-        check_name(name)
-        file = to_bytes(hasher)
-        # What cannot be read back would stop the next start.
-        encoder = _encoder(name, from_bytes(file))
-        with self._lock:
-            self.check_free(name)
-            with self._database.transaction() as connection:
-                connection.execute("INSERT INTO encoders VALUES (?, ?)", (name, file))
-            self._encoders[name] = encoder
-        return encoder
-
-    def check_free(self, name: str) -> None:
-        """Raise AlreadyExists where there is an encoder of that name."""
-        if name in self._encoders:
-            raise AlreadyExists(f"there is an encoder {name!r} already")
+    def __init__(
+        self, settings: Settings, store: EncoderStore, collections: Collections, jobs: Jobs
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._collections = collections
+        self._jobs = jobs
+        # Held while a name is checked and then given to a new encoder or to a training.
+        self._naming = Lock()
 
     def get(self, name: str) -> Encoder:
-        """The encoder of a name; NotFound where there is none."""
-        encoder = self._encoders.get(name)
-        if encoder is None:
-            raise NotFound(f"there is no encoder {name!r}")
-        return encoder
+        """Return the encoder with this name; raise NotFound if there is none."""
+        return self._store.get(name)
 
     def list(self) -> list[Encoder]:
-        """All encoders, by name."""
-        with self._lock:
-            return [self._encoders[name] for name in sorted(self._encoders)]
+        """Return all encoders, sorted by name."""
+        return self._store.list()
+
+    def create(
+        self,
+        name: str,
+        method: str,
+        n_bits: int,
+        params: dict[str, Any],
+        *,
+        dimension: int | None = None,
+        descriptors: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+    ) -> Encoder:
+        """Create an encoder of a data-free method, for a dimension or from descriptors."""
+        hasher = self._new_hasher(name, method, n_bits, params)
+        if not hasher.data_free:
+            raise InvalidInput(f"{method} learns from descriptors: give `training`")
+        if descriptors is None and dimension is None:
+            raise InvalidInput(f"{method} needs a `dimension`, or descriptors in `training`")
+        if descriptors is None:
+            check_int("dimension", dimension, 1, MAX_DIMENSION)
+            # The mean of one zero descriptor is zero, so nothing is centred.
+            descriptors = np.zeros((1, dimension or 0), np.float32)
+        X = as_descriptors(descriptors)
+        _check_size(hasher, X.shape[1])
+        return self._add(name, hasher.fit(X, labels))
+
+    def train(
+        self,
+        name: str,
+        method: str,
+        n_bits: int,
+        params: dict[str, Any],
+        *,
+        descriptors: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        dataset: str | None = None,
+        collection: str | None = None,
+    ) -> str:
+        """Check what an encoder is to learn from, queue its training, and return the job's id."""
+        hasher = self._new_hasher(name, method, n_bits, params)
+        request = {"name": name, "method": method, "n_bits": n_bits, "params": params}
+        material = None
+        if descriptors is not None:
+            training.check_trainable(hasher, labelled=labels is not None)
+            X = as_descriptors(descriptors)
+            _check_size(hasher, X.shape[1])
+            material = training.pack(X, labels)
+            source: dict[str, Any] = {"descriptors": len(X)}
+        elif dataset is not None:
+            training.check_trainable(hasher, labelled=True)
+            check_dataset(dataset, self._settings.data_dir)
+            source = {"dataset": dataset}
+        else:
+            dimension, labelled = kept_descriptors(self._collections.get(collection or ""))
+            training.check_trainable(hasher, labelled=labelled)
+            _check_size(hasher, dimension)
+            source = {"collection": collection}
+        with self._naming:
+            self._check_name_free(name)
+            return self._jobs.add("training", request | {"training": source}, material)
+
+    def upload(self, name: str, file: bytes) -> Encoder:
+        """Store an encoder given as the bytes of a file that `Hasher.save` wrote."""
+        check_name(name)
+        self._check_name_free(name)
+        hasher = from_bytes(file)
+        _check_fitted_size(hasher)
+        return self._add(name, hasher)
 
     def drop(self, name: str) -> None:
-        """Forget an encoder; NotFound where there is none."""
-        with self._lock:
-            self.get(name)
-            with self._database.transaction() as connection:
-                connection.execute("DELETE FROM encoders WHERE name = ?", (name,))
-            del self._encoders[name]
+        """Delete an encoder; raise Conflict while a collection or a job uses it."""
+
+        def check_unused() -> None:
+            reencodings = self._jobs.open_requests("reencoding")
+            if name in [request["encoder"] for request in reencodings]:
+                raise Conflict(
+                    f"encoder {name!r} is re-encoding a collection: wait until it is done"
+                )
+            users = [one.name for one in self._collections.list() if one.encoder == name]
+            if users:
+                raise Conflict(f"encoder {name!r} is used by {', '.join(users)}: drop those first")
+
+        self._store.drop(name, check_unused)
+
+    def encode(self, name: str, descriptors: ArrayLike) -> tuple[Hasher, Codes]:
+        """Return the hasher with this name, and its packed codes of descriptors, (n, d)."""
+        hasher = self.get(name).hasher
+        X = as_descriptors(descriptors)
+        check_batch(len(X), self._settings)
+        return hasher, hasher.encode(X)
+
+    def _new_hasher(self, name: str, method: str, n_bits: int, params: dict[str, Any]) -> Hasher:
+        """Return an unfitted hasher; raise unless its name is free and its parameters are valid."""
+        check_name(name)
+        self._check_name_free(name)
+        if "n_bits" in params:
+            raise InvalidInput("give n_bits next to params, not inside it")
+        hasher = make_hasher(method, n_bits=n_bits, **params)
+        hasher.check_parameters()
+        return hasher
+
+    def _add(self, name: str, hasher: Hasher) -> Encoder:
+        with self._naming:
+            self._check_name_free(name)
+            return self._store.add(name, hasher)
+
+    def _check_name_free(self, name: str) -> None:
+        self._store.check_free(name)
+        if name in [request["name"] for request in self._jobs.open_requests("training")]:
+            raise AlreadyExists(f"an encoder {name!r} is being trained already")
 
 
-def _encoder(name: str, hasher: Hasher) -> Encoder:
-    return Encoder(name, hasher, hasher.fingerprint)
+def keep_trained(store: EncoderStore, request: dict[str, Any], outcome: Outcome) -> Outcome:
+    """Store the encoder that a training job produced; return what the job record keeps."""
+    hasher = from_bytes(outcome.output or b"")
+    _check_fitted_size(hasher)
+    name = request["name"]
+    stored = [encoder.fingerprint for encoder in store.list() if encoder.name == name]
+    # The same encoder is already stored if the service was killed before the job was recorded.
+    if stored != [outcome.result["fingerprint"]]:
+        store.add(name, hasher)
+    return Outcome(outcome.result)
+
+
+def _check_size(hasher: Hasher, dimension: int) -> None:
+    _check_limits(dimension, hasher.learned_values(dimension))
+
+
+def _check_fitted_size(hasher: Hasher) -> None:
+    _check_limits(hasher.n_features_in_, hasher.n_learned)
+
+
+def _check_limits(dimension: int, values: int) -> None:
+    check_int("dimension", dimension, 1, MAX_DIMENSION)
+    if values > MAX_LEARNED_VALUES:
+        raise TooLarge(
+            f"an encoder has at most {MAX_LEARNED_VALUES:,} learned values; this one would have "
+            f"{values:,}"
+        )

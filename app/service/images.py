@@ -1,4 +1,4 @@
-"""Image files to GIST descriptors."""
+"""GIST descriptors of image files."""
 
 from __future__ import annotations
 
@@ -12,24 +12,23 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
-from rich.console import Console
-from rich.progress import track
 
-from app.http.problems import TooLarge
-from hashing.atomic_file import replacing
+from app.errors import TooLarge
 from hashing.gist import Gist
 from hashing.validation import InvalidInput
 
 MAX_PIXELS = 100_000_000
-# What browsers show. Pillow reads fifty more, some by programs of their own.
+"""Largest image on the command line."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-# Progressive JPEGs have some ten; each costs a pass over all the pixels and takes few bytes.
+"""Formats that the service accepts. Pillow reads fifty more, some through external programs."""
 MAX_SCANS = 100
-_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
-# Of the pixels of a request the smallest image takes as many: it costs as much time.
+"""Largest number of scans in a JPEG. A progressive one has about ten. A scan takes few bytes, but
+each costs a pass over all pixels."""
 LEAST_PIXELS = 1 << 16
-# What Pillow raises of files that are cut off, damaged, or made to be.
-_BROKEN = (
+"""Pixels that the smallest image counts for: it takes as much time as one of this size."""
+_JPEG, _SCAN = b"\xff\xd8", b"\xff\xda"
+# What Pillow raises for truncated, damaged and malicious files.
+_UNREADABLE = (
     OSError,
     SyntaxError,
     ValueError,
@@ -45,42 +44,42 @@ _BROKEN = (
 
 
 def describe(files: list[bytes], max_pixels: int) -> NDArray[np.float32]:
-    """GIST descriptors of image files from outside, one file at a time.
+    """Return the GIST descriptors of image files from outside.
 
     Parameters
     ----------
     files : list of bytes
-        PNG, JPEG, WebP, GIF or BMP; of an animation the first picture. Turned upright where EXIF
-        says how.
+        PNG, JPEG, WebP, GIF or BMP. The EXIF orientation is applied; an animation counts as its
+        first frame.
     max_pixels : int
-        In all the files together: looked up before any pixel is unpacked. A small one counts for
-        `LEAST_PIXELS`.
+        Limit on the pixels of all files together, checked before any pixel is decoded. A small
+        image counts for `LEAST_PIXELS`.
 
     Returns
     -------
     (n, 384) float32
-        As `bitcell gist` makes them.
+        The same descriptors as those of `bitcell gist`.
 
     Raises
     ------
     TooLarge
-        There are more pixels.
+        The files have more pixels, or a JPEG has too many scans.
     InvalidInput
-        A file is no image, or a damaged one.
+        A file is damaged, or is not an image.
     """
     descriptors, left = [], max_pixels
     for place, file in enumerate(files):
-        # In other formats the two bytes mean nothing, and come by chance.
+        # Other formats contain these two bytes by chance.
         if file.startswith(_JPEG) and (scans := file.count(_SCAN)) > MAX_SCANS:
             raise TooLarge(f"image {place} has {scans} scans, more than {MAX_SCANS}")
         try:
             pixels = _read(io.BytesIO(file), left, FORMATS)
         except _TooManyPixels as error:
             raise TooLarge(
-                f"the images of a request have at most {max_pixels:,} pixels in all "
-                f"(BITCELL_MAX_PIXELS), {error} in image {place} are too many"
+                f"the images of a request have at most {max_pixels:,} pixels together "
+                f"(BITCELL_MAX_PIXELS); image {place} with {error} exceeds that"
             ) from None
-        except _BROKEN as error:
+        except _UNREADABLE as error:
             raise InvalidInput(
                 f"image {place} cannot be read as {', '.join(FORMATS)}: {_reason(error)}"
             ) from None
@@ -91,42 +90,23 @@ def describe(files: list[bytes], max_pixels: int) -> NDArray[np.float32]:
 
 @cache
 def gist() -> Gist:
-    """The descriptors that the service makes: filters take a while to compute."""
+    """Return the one descriptor that the service computes; its filters take a while to make."""
     return Gist()
 
 
-def describe_files(paths: list[Path], out: Path) -> None:
-    """Write an `.npz` dataset of the GIST descriptors of image files: labels are -1, ids the paths.
+def describe_file(path: Path) -> NDArray[np.float32]:
+    """Return the GIST descriptor of an image file in any format that Pillow reads, (384,).
 
-    Raises
-    ------
-    ValueError
-        A file that is no image, or one of more than 100 million pixels; nothing is written.
+    Raise ValueError, with the path, if the file cannot be read or has more than `MAX_PIXELS`.
     """
-    console = Console(stderr=True)
-    descriptors = [
-        gist().transform(_read_path(path)[None])[0]
-        for path in track(paths, "describing", console=console, transient=True)
-    ]
-    with replacing(out) as file:
-        np.savez(
-            file,
-            descriptors=np.array(descriptors),
-            labels=np.full(len(paths), -1),
-            ids=np.array([str(path) for path in paths]),
-            mirror=gist().mirror,
-        )
-    # `out` prints as it is: Rich would take brackets in the path for markup.
-    Console().out(f"{out}: {len(paths)} descriptors of dimension {gist().dimension}")
-
-
-def _read_path(path: Path) -> NDArray[np.uint8]:
     try:
-        return _read(path, MAX_PIXELS)
+        pixels = _read(path, MAX_PIXELS)
     except _TooManyPixels as error:
         raise ValueError(f"{path} has {error} pixels, more than {MAX_PIXELS:,}") from None
-    except _BROKEN as error:
+    except _UNREADABLE as error:
         raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from None
+    descriptor: NDArray[np.float32] = gist().transform(pixels[None])[0]
+    return descriptor
 
 
 class _TooManyPixels(Exception):
@@ -136,9 +116,9 @@ class _TooManyPixels(Exception):
 def _read(
     file: Path | io.BytesIO, max_pixels: int, formats: tuple[str, ...] | None = None
 ) -> NDArray[np.uint8]:
-    """An image file as (h, w, 3), upright."""
+    """Return the pixels of an image file, (h, w, 3), with the EXIF orientation applied."""
     with warnings.catch_warnings():
-        # Of what it makes good, such as damaged EXIF; the pixels are counted here.
+        # Pillow warns of what it repairs, such as damaged EXIF, and of many pixels, which we count.
         warnings.simplefilter("ignore")
         try:
             image = Image.open(file, formats=formats)
@@ -153,5 +133,5 @@ def _read(
 
 def _reason(error: Exception) -> str:
     text = str(error)
-    # Pillow names a body by its place in memory.
+    # Pillow's own message contains a memory address.
     return "no such format" if isinstance(error, UnidentifiedImageError) else text

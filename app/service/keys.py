@@ -1,4 +1,4 @@
-"""API keys, in a file of their own that the command line can write while a service runs."""
+"""API keys, in a separate file, so that the command line can change them while a service runs."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ from pathlib import Path
 
 PREFIX = "bitcell_"
 READ, WRITE = "read", "write"
-# Where SQLite's file format keeps a counter that every change of the file raises (section 1.3.7).
-_CHANGES = 24
+# Offset of the counter in an SQLite file that every change increments (file format, section
+# 1.3.7).
+_CHANGE_COUNTER = 24
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS keys (
     id TEXT PRIMARY KEY,
@@ -26,7 +27,7 @@ _SCHEMA = """CREATE TABLE IF NOT EXISTS keys (
 
 @dataclass(frozen=True)
 class Key:
-    """A key, without its secret: `scope` is `read` or `write`, which includes reading."""
+    """A key without its secret. The scope is `read` or `write`; `write` includes reading."""
 
     id: str
     name: str
@@ -35,10 +36,10 @@ class Key:
 
 
 class Keys:
-    """The keys in `keys.db` of a data directory. For one thread at a time.
+    """The keys in `keys.db` of a data directory. Not thread-safe.
 
-    Of a key only the SHA-256 is kept. It has 256 random bits, so neither salt nor a slow hash
-    would add anything: those are against guessing.
+    Only the SHA-256 of a secret is stored. A secret has 256 random bits, so it cannot be guessed,
+    and neither a salt nor a slow hash would add protection.
     """
 
     def __init__(self, data_dir: Path) -> None:
@@ -50,13 +51,13 @@ class Keys:
             path, isolation_level=None, check_same_thread=False, timeout=5
         )
         self._connection.execute(_SCHEMA)
-        # Open as long as the connection: to close a file drops the locks that SQLite has on it.
+        # Keep the file open as long as the connection: closing it would release SQLite's locks.
         self._file = os.open(path, os.O_RDONLY)
-        self._changes: bytes | None = None
+        self._seen_counter: bytes | None = None
         self._any = False
 
     def create(self, name: str, scope: str) -> tuple[Key, str]:
-        """A new key and its secret, which is shown now and never again."""
+        """Create a key; return it and its secret, which is not stored and cannot be shown again."""
         if not 1 <= len(name) <= 100 or not name.isprintable():
             raise ValueError(f"a key's name has 1 to 100 printable characters, got {name!r:.80}")
         secret = PREFIX + secrets.token_urlsafe(32)
@@ -68,30 +69,33 @@ class Keys:
         return key, secret
 
     def list(self) -> list[Key]:
-        """All keys, the oldest first."""
+        """Return all keys, oldest first."""
         rows = self._connection.execute(
             "SELECT id, name, scope, created FROM keys ORDER BY created"
         )
         return [Key(*row) for row in rows]
 
     def revoke(self, key: str) -> None:
-        """Take back the key of an id; ValueError where there is none."""
+        """Revoke the key with this id; raise ValueError if there is none."""
         if self._connection.execute("DELETE FROM keys WHERE id = ?", (key,)).rowcount == 0:
             raise ValueError(f"there is no key {key!r:.50}")
 
     def find(self, secret: str) -> Key | None:
-        """The key of a secret."""
+        """Return the key with this secret, or None."""
         row = self._connection.execute(
             "SELECT id, name, scope, created FROM keys WHERE hash = ?", (_hash(secret),)
         ).fetchone()
         return Key(*row) if row else None
 
     def any(self) -> bool:
-        """Whether there are any: asked at each request, so the file is, where it has changed."""
-        changes = os.pread(self._file, 4, _CHANGES)
-        if changes != self._changes:
+        """Return whether there are any keys.
+
+        Every request asks. Query the database only after its change counter has moved.
+        """
+        counter = os.pread(self._file, 4, _CHANGE_COUNTER)
+        if counter != self._seen_counter:
             row = self._connection.execute("SELECT EXISTS (SELECT 1 FROM keys)").fetchone()
-            self._any, self._changes = bool(row[0]), changes
+            self._any, self._seen_counter = bool(row[0]), counter
         return self._any
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""What Prometheus is told."""
+"""The metrics of a service, for Prometheus."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate
 from operator import attrgetter
 from threading import Lock
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
 from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
 
-if TYPE_CHECKING:
-    from app.service.service import Service
+from app.jobs.queue import Jobs
+from app.service.encoder_store import EncoderStore
+from index import Database, Store
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600)
@@ -23,80 +24,82 @@ _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 
 class Metrics:
-    """All metrics of one service; `registry` is what is scraped."""
+    """The metrics of one service; Prometheus scrapes `registry`."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self._requests = Counter(
             "bitcell_requests",
-            "Requests that were answered",
+            "Requests answered",
             ["method", "route", "status"],
             registry=self.registry,
         )
         self._request_seconds = Histogram(
             "bitcell_request_seconds",
-            "From the request's head to the end of its answer",
+            "Time from the head of a request to the end of its answer",
             ["method", "route"],
             buckets=_SECONDS,
             registry=self.registry,
         )
         self.in_flight = Gauge(
-            "bitcell_requests_in_flight", "Requests being worked on", registry=self.registry
+            "bitcell_requests_in_flight", "Requests in progress", registry=self.registry
         )
         self._job_seconds = Histogram(
             "bitcell_job_seconds",
-            "Running time of jobs that have ended",
+            "Running time of ended jobs",
             ["kind", "state"],
             buckets=_JOB_SECONDS,
             registry=self.registry,
         )
-        self.nearest = Counted(
+        self.nearest = BatchHistogram(
             "bitcell_query_nearest_distance",
-            "Hamming distance of the first neighbour of each query",
+            "Hamming distance of the nearest neighbour of each query",
             _DISTANCES,
         )
-        self.ties = Counted(
+        self.ties = BatchHistogram(
             "bitcell_query_ties",
-            "Neighbours in each answer that are as far as its last one",
+            "Neighbours in each answer at the distance of its last one",
             _TIES,
         )
         self.registry.register(self.nearest)
         self.registry.register(self.ties)
         ProcessCollector(registry=self.registry)
 
-    def request(self, method: str, route: str, status: int, seconds: float) -> None:
-        """A request was answered."""
+    def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
+        """Count an answered request."""
         method = method if method in _METHODS else "other"
         self._requests.labels(method, route, status).inc()
         self._request_seconds.labels(method, route).observe(seconds)
 
-    def job(self, kind: str, state: str, seconds: float) -> None:
-        """A job has ended."""
+    def count_job(self, kind: str, state: str, seconds: float) -> None:
+        """Count an ended job."""
         self._job_seconds.labels(kind, state).observe(seconds)
 
-    def answers(self, collection: str, found: Sequence[Sequence[Any]]) -> None:
-        """Queries of a collection were answered, each with neighbours, ascending by distance."""
-        some = [near for near in found if near]
+    def count_answers(self, collection: str, answers: Sequence[Sequence[Any]]) -> None:
+        """Count the answers to queries: the neighbours of each, in ascending distance."""
+        answers = [neighbours for neighbours in answers if neighbours]
         distance = attrgetter("distance")
-        self.nearest.add(collection, [near[0].distance for near in some])
+        self.nearest.add(collection, [neighbours[0].distance for neighbours in answers])
         self.ties.add(
             collection,
-            [len(near) - bisect_left(near, near[-1].distance, key=distance) for near in some],
+            [
+                len(neighbours) - bisect_left(neighbours, neighbours[-1].distance, key=distance)
+                for neighbours in answers
+            ],
         )
 
-    def forget(self, collection: str) -> None:
-        """Drop the figures of a collection."""
-        self.nearest.forget(collection)
-        self.ties.forget(collection)
+    def remove_collection(self, collection: str) -> None:
+        """Remove the metrics of a collection."""
+        self.nearest.remove(collection)
+        self.ties.remove(collection)
 
-    def watch(self, service: Service) -> None:
-        """Tell what a service holds, as it is when it is asked."""
-        self.registry.register(_Holdings(service))
-        service.jobs.on_end = self.job
+    def watch(self, holdings: Holdings) -> None:
+        """Report what a service holds whenever Prometheus scrapes."""
+        self.registry.register(holdings)
 
 
-class Counted:
-    """A histogram by collection that takes a batch at a time."""
+class BatchHistogram:
+    """A histogram with one series per collection that takes a batch of values at a time."""
 
     def __init__(self, name: str, help_text: str, bounds: Iterable[float]) -> None:
         self._name, self._help = name, help_text
@@ -107,7 +110,7 @@ class Counted:
 
     def add(self, collection: str, values: Sequence[float]) -> None:
         """Count values of a collection."""
-        # Most often there is one value, for which numpy takes ten times as long.
+        # Batches mostly have one value, for which numpy takes ten times as long.
         places = [bisect_left(self._bounds, value) for value in values]
         with self._lock:
             counts = self._counts.setdefault(collection, [0] * (len(self._bounds) + 1))
@@ -115,14 +118,14 @@ class Counted:
                 counts[place] += 1
             self._sums[collection] = self._sums.get(collection, 0) + sum(values)
 
-    def forget(self, collection: str) -> None:
-        """Drop the figures of a collection."""
+    def remove(self, collection: str) -> None:
+        """Remove the series of a collection."""
         with self._lock:
             self._counts.pop(collection, None)
             self._sums.pop(collection, None)
 
     def collect(self) -> Iterator[Metric]:
-        """Asked for by the registry."""
+        """Yield the metrics; `CollectorRegistry` calls this."""
         family = HistogramMetricFamily(self._name, self._help, labels=["collection"])
         with self._lock:
             for collection, counts in self._counts.items():
@@ -132,23 +135,27 @@ class Counted:
         yield family
 
 
-class _Holdings:
-    """What a service holds and has to do."""
+class Holdings:
+    """What a service holds: items, encoders, jobs and bytes on disk."""
 
-    def __init__(self, service: Service) -> None:
-        self._service = service
+    def __init__(
+        self, store: Store, encoders: EncoderStore, jobs: Jobs, database: Database
+    ) -> None:
+        self._store = store
+        self._encoders = encoders
+        self._jobs = jobs
+        self._database = database
 
     def collect(self) -> Iterator[Metric]:
-        """Asked for by the registry."""
-        service = self._service
-        items = GaugeMetricFamily("bitcell_items", "Items held", labels=["collection"])
-        for collection in service.store.list():
+        """Yield the metrics; `CollectorRegistry` calls this."""
+        items = GaugeMetricFamily("bitcell_items", "Items stored", labels=["collection"])
+        for collection in self._store.list():
             items.add_metric([collection.name], len(collection))
         yield items
-        yield GaugeMetricFamily("bitcell_encoders", "Encoders held", len(service.encoders.list()))
-        jobs = GaugeMetricFamily("bitcell_jobs", "Jobs in the record", labels=["kind", "state"])
-        for kind, state, count in service.jobs.counts():
+        yield GaugeMetricFamily("bitcell_encoders", "Encoders stored", len(self._encoders.list()))
+        jobs = GaugeMetricFamily("bitcell_jobs", "Jobs on record", labels=["kind", "state"])
+        for kind, state, count in self._jobs.counts():
             jobs.add_metric([kind, state], count)
         yield jobs
-        size = service.database.path.stat().st_size
-        yield GaugeMetricFamily("bitcell_record_bytes", "Size of the record on disk", size)
+        size = self._database.path.stat().st_size
+        yield GaugeMetricFamily("bitcell_record_bytes", "Size of the database file in bytes", size)

@@ -1,4 +1,4 @@
-"""Settings, from `BITCELL_*` environment variables, checked at start."""
+"""Settings: `BITCELL_*` environment variables, checked at start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ LogFormat = Literal["auto", "json", "text"]
 
 
 class Settings(BaseSettings):
-    """Everything an operator can set; docs/operating.md says what each does."""
+    """Everything an operator can set. docs/operating.md describes each setting."""
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
@@ -45,11 +45,11 @@ class Settings(BaseSettings):
 
 
 def known_variables() -> list[str]:
-    """The variables that set something."""
+    """Return the names of all variables that Bitcell reads."""
     return [PREFIX + name.upper() for name in Settings.model_fields]
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Variables with our prefix that set nothing: most likely misspelt."""
+    """Return the variables with our prefix that are no setting: most likely misspelled."""
     known = known_variables()
     return sorted(v for v in environment if v.upper().startswith(PREFIX) and v.upper() not in known)

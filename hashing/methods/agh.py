@@ -7,10 +7,12 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix
-from hashing.parts.anchors import kmeans, squared_distances
+from hashing.arrays import Matrix
+from hashing.base import Hasher
+from hashing.parts.anchors import check_width, kmeans, squared_distances
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.spectral import coarse, eigenvectors
+from hashing.shapes import Shape, UpTo
 from hashing.validation import BLOCK, InvalidInput, check_int
 
 Real = NDArray[np.float64]
@@ -75,7 +77,6 @@ class AGH(Hasher):
     """
 
     method: ClassVar[str] = "agh"
-    learned: ClassVar[tuple[str, ...]] = ("anchors_", "width_", "weights_", "thresholds_")
 
     anchors_: NDArray[np.float32]
     width_: NDArray[np.float32]
@@ -108,6 +109,25 @@ class AGH(Hasher):
         check_int("rounds", self.rounds, 0, MAX_ROUNDS)
         self._check_enough(self.n_anchors, self.n_anchors - 1)
 
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the arrays that `fit` sets, by attribute name."""
+        anchors = UpTo(self.n_anchors, "anchors")
+        return {
+            "anchors_": (anchors, n_features),
+            "width_": (1,),
+            "weights_": (anchors, self._n_first),
+            "thresholds_": (2, self.n_bits - self._n_first),
+        }
+
+    def _check_learned(self, n_features: int) -> None:
+        self._check_enough(len(self.anchors_), len(self.anchors_) - 1)
+        check_width(self.width_)
+
+    @property
+    def _n_first(self) -> int:
+        """Bits of the first layer, one for each eigenvector."""
+        return -(-self.n_bits // self.layers)
+
     def _check_enough(self, n_anchors: int, n_eigenvectors: int) -> None:
         bound = self.layers * n_eigenvectors
         if self.n_bits > bound:
@@ -136,9 +156,8 @@ class AGH(Hasher):
         shares = mixtures(distances, self.width_)
         values, W = eigenfunctions(nearest, shares, m)
         self._check_enough(m, int(np.count_nonzero(values > NOTHING)))
-        n_first = -(-self.n_bits // self.layers)
-        self.weights_ = coarse(W[:, :n_first]).astype(np.float32)
-        first = extend(nearest, shares, self.weights_)[:, : self.n_bits - n_first]
+        self.weights_ = coarse(W[:, : self._n_first]).astype(np.float32)
+        first = extend(nearest, shares, self.weights_)[:, : self.n_bits - self._n_first]
         self.thresholds_ = second_thresholds(first, nearest, shares, m)
 
     def _choose_anchors(self, X: NDArray[Any]) -> tuple[NDArray[np.float32], Places, Real]:
@@ -152,8 +171,6 @@ class AGH(Hasher):
         return anchors, nearest, distances
 
     def _project(self, X: Matrix) -> Matrix:
-        if len(self.weights_) != len(self.anchors_) or not self.width_.item() > 0:
-            raise ValueError("AGH needs a row of weights for each anchor, and one positive width")
         nearest, distances = nearest_anchors(X, self.anchors_, self.n_nearest)
         y = extend(nearest, mixtures(distances, self.width_), self.weights_)
         above, below = self.thresholds_

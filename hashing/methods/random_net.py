@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix
+from hashing.arrays import Matrix
+from hashing.base import Hasher
 from hashing.parts.activations import activation
 from hashing.parts.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
 from hashing.parts.moments import fold, moments
@@ -39,15 +40,15 @@ class _RandomNet(Hasher):
         check_bool("scale", self.scale)
         activation(self.activation, self.a, self.b)
 
-    def _rho(self, v: Matrix) -> Matrix:
+    def _activation(self, v: Matrix) -> Matrix:
         return activation(self.activation, self.a, self.b)(v)
 
-    def _finish(self, z: Matrix) -> Matrix:
+    def _output_activation(self, z: Matrix) -> Matrix:
         """ρ(z) - ρ(0)."""
         if self.activation == "sigmoid":
             # σ(z) - 1/2, without losing what is small.
             return np.tanh(z / 2) / 2
-        return self._rho(z)
+        return self._activation(z)
 
     def _gaussian(self, rng: np.random.Generator, m: int, n: int) -> NDArray[np.float64]:
         """A of a layer from n to m units, a_ij ~ N(0, 1/m)."""

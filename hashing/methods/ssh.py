@@ -7,9 +7,11 @@ from typing import Any, ClassVar, NamedTuple, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix, NotFinite
+from hashing.arrays import Matrix, NotFinite
+from hashing.base import Hasher
 from hashing.parts.pairs import MAX_PAIRS, Pairs, sample_pairs
 from hashing.parts.thresholds import Cuts
+from hashing.shapes import Shape
 from hashing.validation import InvalidInput, check_int
 
 # A classifier without an error would have an infinite vote.
@@ -60,7 +62,6 @@ class SSH(Hasher):
     """
 
     method: ClassVar[str] = "ssh"
-    learned: ClassVar[tuple[str, ...]] = ("features_", "thresholds_")
     needs_labels: ClassVar[bool] = True
 
     features_: NDArray[np.float32]
@@ -75,6 +76,18 @@ class SSH(Hasher):
         """Raise InvalidInput for a parameter out of its range."""
         super().check_parameters()
         check_int("n_pairs", self.n_pairs, 1, MAX_PAIRS)
+
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the arrays that `fit` sets, by attribute name."""
+        return {"features_": (self.n_bits,), "thresholds_": (self.n_bits,)}
+
+    def _check_learned(self, n_features: int) -> None:
+        features = self.features_
+        if not ((features >= 0) & (features < n_features) & (features == features.round())).all():
+            raise InvalidInput(
+                f"features_ must be dimensions, whole numbers from 0 to {n_features - 1}; they "
+                f"range from {features.min():g} to {features.max():g}"
+            )
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         rng = np.random.default_rng(self.random_state)

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix
+from hashing.arrays import Matrix
+from hashing.base import Hasher
 from hashing.parts.activations import ACTIVATIONS
-from hashing.parts.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
+from hashing.parts.linear import MAX_HIDDEN, Layer, LinearHasher, TwoLayerHasher
 from hashing.parts.moments import fold, moments
 from hashing.parts.pairs import labelled
-from hashing.progress import stage
+from hashing.shapes import Shape
 from hashing.validation import InvalidInput, check_int, check_number
-
-if TYPE_CHECKING:
-    from hashing.nets.torch_helpers import Layer
 
 MAX_STEPS = 10**6
 MAX_MIRROR = 1 << 20
-MUCH = 1000
-NOISE = (0.3, 0.7)
-"""Noise on n rows is √(MUCH / n), but no less and no more than this, unless it is given."""
+NOISE_ROWS = 1000
+NOISE_RANGE = (0.3, 0.7)
+"""The default noise for n rows is √(NOISE_ROWS / n), clipped to this range."""
 
 
 class _Net(Hasher):
-    """What the nets share: their parameters, and how they are trained.
+    """The parameters and the training that both nets share.
 
     Attributes
     ----------
     power_ : (1,) float32
-        The power used.
+        The exponent that `fit` used.
     reused_seconds_ : float
-        Seconds that `fit` saved because the fit before it, of another length, had the same teacher.
+        Seconds that `fit` saved because the previous fit, of another code length, had the same
+        teacher.
     """
 
     needs_labels: ClassVar[bool] = True
@@ -81,58 +79,71 @@ class _Net(Hasher):
                 raise InvalidInput(f"noise must be 0 or more, got {self.noise}")
         _check_mirror(self.mirror)
 
+    def _check_learned(self, n_features: int) -> None:
+        if not 0 <= self.power_.item() <= 1:
+            raise InvalidInput(f"power_ must be from 0 to 1, got {self.power_.item()}")
+
     def _train(
         self, X: NDArray[Any], y: NDArray[np.int64] | None, *, two_layers: bool
     ) -> tuple[list[Layer], NDArray[np.float64]]:
-        """Trained layers, the standardisation folded into the first, and what it subtracts."""
-        labels = cast("NDArray[np.int64]", y)  # `needs_labels`: fit has refused None
+        """Train the layers.
+
+        Returns
+        -------
+        layers : list of Layer
+            For descriptors raised to the power; the first layer includes the standardisation.
+        shift : (d,) float64
+            What the standardisation subtracts.
+        """
+        labels = cast("NDArray[np.int64]", y)  # `needs_labels`: `fit` has refused None.
         labelled(labels)
         if self.mirror is not None and len(self.mirror) != X.shape[1]:
             raise InvalidInput(
                 f"mirror must name each of the {X.shape[1]} dimensions once, "
                 f"got {len(self.mirror)} of them"
             )
-        self_training, ranking_loss = _torch_modules(self.method)
+        training = _import_training(self.method)
         power = self.power or (0.5 if X.min() >= 0 else 1.0)
         self.power_ = np.array([power], np.float32)
-        raised = self._raised(X.astype(np.float64))
-        shift, divisor = moments(raised, center=True, scale=True)
-        raised -= shift
-        raised /= divisor
-        standardised = raised.astype(np.float32)
-        del raised
-        shared = {
-            "mirror": self.mirror,
-            "noise": float(np.clip((MUCH / len(X)) ** 0.5, *NOISE))
-            if self.noise is None
-            else self.noise,
-            "random_state": self.random_state,
-        }
-        start = time.perf_counter()
-        of = self.teacher_steps + self.steps
-        with stage(0, of, "the teacher learns the classes"):
-            teacher = self_training.teach(
-                standardised, labels, hidden=self.hidden, steps=self.teacher_steps, **shared
-            )
-        self.reused_seconds_ = max(0.0, teacher.seconds - (time.perf_counter() - start))
-        with stage(self.teacher_steps, of, "the net learns the codes"):
-            layers: list[Layer] = ranking_loss.train(
-                standardised,
-                teacher.probabilities,
-                self.n_bits,
-                teacher.hidden if two_layers else None,
-                steps=self.steps,
-                **shared,
-            )
+        standardised, shift, divisor = self._standardised(X)
+        layers, self.reused_seconds_ = training.train_layers(
+            standardised,
+            labels,
+            self.n_bits,
+            two_layers=two_layers,
+            hidden=self.hidden,
+            teacher_steps=self.teacher_steps,
+            steps=self.steps,
+            mirror=self.mirror,
+            noise=self._noise(len(X)),
+            random_state=self.random_state,
+        )
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise InvalidInput("training diverged; is there noise of a sensible size?")
+            raise InvalidInput(
+                "training diverged: the weights are not finite; a smaller noise may help"
+            )
         weights, bias = layers[0]
         folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
         layers[0] = folded, bias + offset
         return layers, shift
 
-    def _raised(self, X: Matrix) -> Matrix:
-        """sign(x)·|x|^power, in the dtype of X."""
+    def _standardised(
+        self, X: NDArray[Any]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+        """Return X raised to the power and standardised, with the shift and the divisor."""
+        raised = self._raise_to_power(X.astype(np.float64))
+        shift, divisor = moments(raised, center=True, scale=True)
+        raised -= shift
+        raised /= divisor
+        return raised.astype(np.float32), shift, divisor
+
+    def _noise(self, n_rows: int) -> float:
+        if self.noise is not None:
+            return self.noise
+        return float(np.clip((NOISE_ROWS / n_rows) ** 0.5, *NOISE_RANGE))
+
+    def _raise_to_power(self, X: Matrix) -> Matrix:
+        """Return sign(x)·|x|^power in the dtype of X; X itself if the power is 1."""
         power = self.power_.item()
         if power == 1:
             return X
@@ -149,11 +160,14 @@ def _check_mirror(mirror: object) -> None:
     for dimension in mirror:
         check_int("each entry of mirror", dimension, 0, len(mirror) - 1)
     if len(set(mirror)) < len(mirror):
-        raise InvalidInput("mirror must name each dimension once, got one twice")
+        raise InvalidInput("mirror must name each dimension once, but one stands in it twice")
 
 
-def _torch_modules(method: str) -> tuple[Any, Any]:
-    """The modules that train; InvalidInput where torch cannot be imported."""
+def _import_training(method: str) -> Any:
+    """Return the module that trains, which needs torch; raise InvalidInput without torch.
+
+    Only `fit` imports torch, so that encoding works without it and `import hashing` stays fast.
+    """
     try:
         import torch  # noqa: F401
     except ImportError as error:
@@ -162,67 +176,69 @@ def _torch_modules(method: str) -> tuple[Any, Any]:
             "`make train-deps` installs it, or, in a checkout, `pip install '.[train]' "
             "--extra-index-url https://download.pytorch.org/whl/cpu`"
         ) from error
-    from hashing.nets import ranking_loss, teacher
+    from hashing.nets import training
 
-    return teacher, ranking_loss
+    return training
 
 
 class Net2(_Net, TwoLayerHasher):
     """Two trained layers: bits are sign(A₂ relu(A₁ s + b₁) + b₂).
 
-    s is the descriptor, raised to a signed power and standardised. Training has two parts.
-    A teacher learns the class of each descriptor from the labels and from where the descriptors
-    without labels lie (`hashing.nets.teacher.teach`); the net then takes over its hidden layer
-    and learns codes whose Hamming distance ranks descriptors by the teacher's probability that
-    they share their class, by gradient steps on the average precision itself
-    (`hashing.nets.ranking_loss.train`). Descriptors without a label (y = -1) count in full, and
-    help most where labels are few. `project` gives what the sign is taken of.
+    s is the descriptor, raised to a signed power and standardised. Training has two parts. First a
+    teacher learns the class of each descriptor, from the labels and from where the descriptors
+    without labels lie (`hashing.nets.teacher.teach`). Then the net takes over the teacher's hidden
+    layer and learns codes whose Hamming distance ranks descriptors by the teacher's probability
+    that they share their class, by gradient steps on the average precision itself
+    (`hashing.nets.ranking_loss.train`). Descriptors without a label (y = -1) take part in full and
+    help most where labels are few. `project` returns the values whose sign is the bit.
 
     Parameters
     ----------
     n_bits : int
         Code length.
     hidden : int
-        Width of the hidden layer, the teacher's too.
+        Width of the hidden layer, and of the teacher's.
     power : float, optional
-        Exponent, above 0 and at most 1. Half makes much of the small values, of which histograms
-        like GIST have many; 1 leaves descriptors as they are. By default half where no descriptor
-        has a negative value, else 1.
+        Exponent, above 0 and at most 1. 0.5 stresses small values, of which histograms like GIST
+        have many; 1 leaves descriptors as they are. The default is 0.5 if no descriptor has a
+        negative value, else 1.
     mirror : list of int, optional
-        ``X[:, mirror]`` are the descriptors of the mirror images, which then count as further
-        examples: ``hashing.gist.Gist().mirror.tolist()`` for GIST. None where there is no such
-        thing.
+        ``X[:, mirror]`` are the descriptors of the mirror images, which are then further examples:
+        ``hashing.gist.Gist().mirror.tolist()`` for GIST. None if descriptors have no mirror image.
     noise : float, optional
-        Standard deviation of the Gaussian noise added to s in training: against learning few
-        descriptors by heart. By default √(1000 / n) for n descriptors, within 0.3 and 0.7.
+        Standard deviation of the Gaussian noise added to s in training, against overfitting few
+        descriptors. The default for n descriptors is √(1000 / n), clipped to 0.3 to 0.7.
     teacher_steps : int
         Gradient steps of the teacher, each on 512 descriptors.
     steps : int
-        Gradient steps of the net, likewise.
+        Gradient steps of the net, each on 512 descriptors.
     random_state : int
-        Seed of the first weights, the order of the descriptors and the noise.
+        Seed of the initial weights, the order of the descriptors and the noise.
 
     References
     ----------
     J. Masci, M. Bronstein, A. Bronstein, J. Schmidhuber, "Multimodal Similarity-Preserving
     Hashing", IEEE Trans. PAMI 36(4), 2014 (arXiv:1207.1522): hashing by a siamese net of one or
-    two layers. Deviations: an average precision loss in place of a hinge on pairs, a self-trained
-    teacher in place of the labels alone, relu in place of tanh in the hidden layer, which serves
-    faster and ranks as well. Sources of each part stand with it.
+    two layers. Deviations: a loss on the average precision instead of a hinge loss on pairs, a
+    self-trained teacher instead of the labels alone, and relu instead of tanh in the hidden layer,
+    which is faster to encode with and ranks as well. The sources of each part are in its module.
     """
 
     method: ClassVar[str] = "net-2"
-    learned: ClassVar[tuple[str, ...]] = (*TwoLayerHasher.learned, "power_")
+
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the arrays that `fit` sets, by attribute name."""
+        return TwoLayerHasher.learned_shapes(self, n_features) | {"power_": (1,)}
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         layers, _ = self._train(X, y, two_layers=True)
         (self.hidden_weights_, self.hidden_bias_), (self.weights_, self.bias_) = layers
 
-    def _rho(self, v: Matrix) -> Matrix:
+    def _activation(self, v: Matrix) -> Matrix:
         return ACTIVATIONS["relu"](v)
 
     def _project(self, X: Matrix) -> Matrix:
-        return super()._project(self._raised(X))
+        return super()._project(self._raise_to_power(X))
 
 
 class Net1(_Net, LinearHasher):
@@ -233,9 +249,9 @@ class Net1(_Net, LinearHasher):
     n_bits : int
         Code length.
     hidden : int
-        Width of the teacher's hidden layer; the net itself has none.
+        Width of the teacher's hidden layer. The net itself has none.
     power, mirror, noise, teacher_steps, steps, random_state
-        As `Net2`.
+        As in `Net2`.
 
     References
     ----------
@@ -243,11 +259,14 @@ class Net1(_Net, LinearHasher):
     """
 
     method: ClassVar[str] = "net-1"
-    learned: ClassVar[tuple[str, ...]] = (*LinearHasher.learned, "power_")
+
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the arrays that `fit` sets, by attribute name."""
+        return LinearHasher.learned_shapes(self, n_features) | {"power_": (1,)}
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         ((weights, bias),), shift = self._train(X, y, two_layers=False)
         self._set_linear(weights, bias, shift)
 
     def _project(self, X: Matrix) -> Matrix:
-        return super()._project(self._raised(X))
+        return super()._project(self._raise_to_power(X))

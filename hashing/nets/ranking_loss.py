@@ -1,4 +1,4 @@
-"""Training of nets whose codes rank well: a loss on the average precision itself, with torch."""
+"""Training of nets whose codes rank well, with a loss on the average precision itself."""
 
 from __future__ import annotations
 
@@ -9,86 +9,88 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hashing.nets.teacher import Probabilities, augmented, mixed, sides_of
-from hashing.nets.torch_helpers import Adam, Layer, deterministic, forward, tensor
+from hashing.nets.augmentation import augment, column_orders, mixup
+from hashing.nets.teacher import Probabilities
+from hashing.nets.torch_helpers import Adam, deterministic, forward, tensor
+from hashing.parts.linear import Layer
 from hashing.progress import report
 
-N_BATCH = 512
+BATCH_SIZE = 512
 STEPS_BETWEEN_REPORTS = 50
 LEARNING_RATE = 0.001
 LEARNING_RATE_ONE_LAYER = 0.003
 WEIGHT_DECAY = 0.05
 SLOPES = (1.0, 4.0)
-"""Of the tanh that stands for the sign, at the first step and at the last."""
+"""Slope of the tanh that stands for the sign, at the first step and at the last."""
 
 
 class AveragePrecision(torch.autograd.Function):  # type: ignore[misc]
     """Mean expected average precision of rankings by distances that fall between bins.
 
     Each distance counts in its two nearest bins, in proportion. With N(t) items and R(t) expected
-    relevant ones in bin t, and n(t), r(t) those in the bins before it,
+    relevant ones in bin t, and n(t), r(t) those in the bins before it, the value for a query is
 
         AP = Σ_t R(t) · (r(t) + (R(t) + 1)/2) / (n(t) + (N(t) + 1)/2)  /  Σ_t R(t)
 
-    for a query: the precision at a relevant item in the middle of its tie.
+    It is the precision at a relevant item in the middle of its tie.
 
     References
     ----------
     K. He, F. Cakir, S. A. Bargal, S. Sclaroff, "Hashing as Tie-Aware Learning to Rank", CVPR 2018
     (arXiv:1705.08562): average precision of tied rankings, relaxed by a histogram with triangular
-    bins. Deviations: relevance is a probability rather than 0 or 1; precision in the middle of
-    the tie stands for its mean over the tie.
+    bins. Deviations: relevance is a probability rather than 0 or 1, and the precision in the
+    middle of a tie stands for its mean over the tie.
     """
 
     @staticmethod
     def forward(
         ctx: Any, distances: torch.Tensor, relevance: torch.Tensor, n_bins: int
     ) -> torch.Tensor:
-        """Mean over queries.
+        """Return the mean over queries.
 
         Parameters
         ----------
         distances : (q, n), 0 to 1
-            NaN takes an item out of the ranking of a query.
+            NaN excludes an item from the ranking of a query.
         relevance : (q, n), 0 to 1
         n_bins : int
-            Bins but one: 0, 1/n_bins, ... 1.
+            The bins are 0, 1/n_bins, ... 1, one more than `n_bins`.
         """
-        there = ~torch.isnan(distances)
-        place = torch.where(there, distances, 0).clamp(0, 1) * n_bins
+        ranked = ~torch.isnan(distances)
+        place = torch.where(ranked, distances, 0).clamp(0, 1) * n_bins
         lower = place.floor().clamp(max=n_bins - 1)
         share = place - lower
         lower = lower.long()
-        relevance = relevance * there
+        relevance = relevance * ranked
         N, R = (
             torch.zeros(len(distances), n_bins + 1, dtype=distances.dtype)
             .scatter_add_(1, lower, weight * (1 - share))
             .scatter_add_(1, lower + 1, weight * share)
             .requires_grad_()
-            for weight in (there.to(distances.dtype), relevance)
+            for weight in (ranked.to(distances.dtype), relevance)
         )
         with torch.enable_grad():
             precision = (R.cumsum(1) - R / 2 + 0.5) / (N.cumsum(1) - N / 2 + 0.5)
             total = R.sum(1).detach().clamp_min(1e-6)
             value = ((R * precision).sum(1) / total).mean()
             by_N, by_R = torch.autograd.grad(value, (N, R))
-        # A distance moves its item from a bin to the next.
+        # A growing distance moves its item from one bin to the next.
         slope = by_N.diff(dim=1).gather(1, lower) + relevance * by_R.diff(dim=1).gather(1, lower)
-        ctx.save_for_backward(slope * there * n_bins)
+        ctx.save_for_backward(slope * ranked * n_bins)
         return value.detach()
 
     @staticmethod
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor, None, None]:
-        """By the distances; the sum of relevances is constant."""
+        """Return the gradient by the distances. The sum of relevances counts as a constant."""
         (slope,) = ctx.saved_tensors
         return gradient * slope, None, None
 
 
 def loss(z: torch.Tensor, probabilities: torch.Tensor, slope: float) -> torch.Tensor:
-    """One minus the average precision of a batch, each row a query among the others.
+    """Return one minus the average precision of a batch, each row a query among the others.
 
-    The bit sign(z) is relaxed to tanh(slope z), and a distance to (1 - <u, v> / m) / 2. Two rows
-    are relevant to each other with the probability that they are of one class.
+    The bit sign(z) is relaxed to tanh(slope z), and a distance to (1 - <u, v> / m) / 2. The
+    relevance of two rows to each other is the probability that they are of one class.
 
     Parameters
     ----------
@@ -119,24 +121,29 @@ def train(
     steps: int,
     random_state: int,
 ) -> list[Layer]:
-    """Layers of a net whose codes rank rows by the probability of sharing their class.
+    """Train a net whose codes rank rows by the probability that they share their class.
 
-    Each step draws `N_BATCH` rows, mirrors some, adds noise, mixes them, and lowers `loss` by
-    AdamW; the slope grows from the first of `SLOPES` to the last, geometrically.
+    Each step draws `BATCH_SIZE` rows, mirrors some, adds noise, mixes them, and lowers `loss` by
+    AdamW. The slope grows geometrically from the first of `SLOPES` to the last.
 
     Parameters
     ----------
     X : (n, d)
-        Standardised.
+        Standardised descriptors.
     probabilities : (n, c)
+        Of the classes.
     n_bits : int
     hidden : Layer, optional
-        The relu layer to begin with, trained on; without one the net has one layer.
+        A relu layer to start from, which is trained further. Without it the net has one layer.
     mirror, noise, steps, random_state
-        As `hashing.nets.teacher.teach` has them.
+        As in `hashing.nets.teacher.teach`.
+
+    Returns
+    -------
+    list of Layer
     """
     rng = np.random.default_rng([random_state, 100])
-    sides = sides_of(mirror)
+    orders = column_orders(mirror)
     P = torch.from_numpy(probabilities)
     with deterministic():
         layers = [] if hidden is None else [hidden]
@@ -151,9 +158,9 @@ def train(
         for step in range(steps):
             if step % STEPS_BETWEEN_REPORTS == 0:
                 report(step, steps)
-            rows = rng.integers(0, len(X), min(N_BATCH, max(len(X), 2)))
-            x = augmented(X[rows], sides, noise, rng)
-            x, p = mixed(x, P[torch.from_numpy(rows)], rng)
+            rows = rng.integers(0, len(X), min(BATCH_SIZE, max(len(X), 2)))
+            x = augment(X[rows], orders, noise, rng)
+            x, p = mixup(x, P[torch.from_numpy(rows)], rng)
             z = forward(x, list(zip(weights, biases, strict=True)))
             slope = first * (last / first) ** (step / steps)
             adam.step(loss(z, p, slope))

@@ -14,24 +14,21 @@ from numpy.typing import NDArray
 
 from hashing.parts.blas import one_blas_thread
 
-Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
-"""Weights (d, m) and bias (m,)."""
-
-WARM_UP = 50
-"""Steps until the learning rate is reached."""
-LAST = 0.02
+WARM_UP_STEPS = 50
+"""Steps in which the learning rate rises to its value."""
+FINAL_SHARE = 0.02
 """Share of the learning rate that is left at the end."""
 
-_one_at_a_time = threading.RLock()
+_one_training_at_a_time = threading.RLock()
 
 
 def tensor(array: NDArray[Any]) -> torch.Tensor:
-    """A float32 tensor."""
+    """Return a float32 tensor."""
     return torch.from_numpy(np.ascontiguousarray(array, np.float32))
 
 
 class Adam:
-    """AdamW whose step rises for `WARM_UP` steps and falls along a cosine; biases do not decay.
+    """AdamW whose step rises for `WARM_UP_STEPS` and falls along a cosine; biases do not decay.
 
     Parameters
     ----------
@@ -40,7 +37,7 @@ class Adam:
     weight_decay : float
         A multiple of the learning rate.
     steps : int
-        All the steps that there will be.
+        Number of steps in the whole training.
     """
 
     def __init__(
@@ -59,13 +56,16 @@ class Adam:
         self._schedule = torch.optim.lr_scheduler.LambdaLR(
             self._optimizer,
             lambda i: (
-                min(1, (i + 1) / WARM_UP)
-                * (LAST + (1 - LAST) * 0.5 * (1 + math.cos(math.pi * min(1, i / steps))))
+                min(1, (i + 1) / WARM_UP_STEPS)
+                * (
+                    FINAL_SHARE
+                    + (1 - FINAL_SHARE) * 0.5 * (1 + math.cos(math.pi * min(1, i / steps)))
+                )
             ),
         )
 
     def step(self, loss: torch.Tensor) -> None:
-        """One step down the gradient of `loss`."""
+        """Take one step down the gradient of `loss`."""
         self._optimizer.zero_grad()
         loss.backward()
         self._optimizer.step()
@@ -73,7 +73,7 @@ class Adam:
 
 
 def forward(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]) -> torch.Tensor:
-    """Affine layers with relu between, (b, d) to (b, m)."""
+    """Apply affine layers with relu between them, (b, d) to (b, m)."""
     for weight, bias in layers[:-1]:
         x = torch.relu(torch.addmm(bias, x, weight))
     weight, bias = layers[-1]
@@ -82,12 +82,17 @@ def forward(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 @contextmanager
 def deterministic() -> Iterator[None]:
-    """One thread a product, so that sums have one order, and gradients on; then as it was.
+    """Use one thread per product, so that sums have one order, and switch gradients on.
 
-    Nothing is drawn from torch's generators. The number of threads is the process's, hence one
-    training at a time.
+    Both are restored at the end. Training draws nothing from torch's random generators. The number
+    of threads is a setting of the whole process, so only one training runs at a time.
     """
-    with _one_at_a_time, one_blas_thread(), torch.inference_mode(False), torch.enable_grad():
+    with (
+        _one_training_at_a_time,
+        one_blas_thread(),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         try:

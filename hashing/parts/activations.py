@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from hashing.base import Matrix
+from hashing.arrays import Matrix
 from hashing.validation import InvalidInput, check_number
 
 

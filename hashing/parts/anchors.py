@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Matrix, NotFinite
-from hashing.validation import BLOCK
+from hashing.arrays import Matrix, NotFinite
+from hashing.validation import BLOCK, InvalidInput
 
 
 def squared_distances(X: Matrix, anchors: NDArray[np.float32]) -> Matrix:
@@ -58,6 +58,12 @@ def kmeans(
         filled = counts > 0
         centres[filled] = sums[filled] / counts[filled, None]
     return centres
+
+
+def check_width(width: NDArray[np.float32]) -> None:
+    """Raise InvalidInput unless the width of a kernel, (1,), is above zero."""
+    if not width.item() > 0:
+        raise InvalidInput(f"width_ must be above 0, got {width.item()}")
 
 
 def rbf(distances: Matrix, width: float) -> Matrix:

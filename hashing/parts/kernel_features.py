@@ -7,9 +7,11 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hashing.base import Hasher, Matrix
-from hashing.parts.anchors import rbf, sample, squared_distances
+from hashing.arrays import Matrix
+from hashing.base import Hasher
+from hashing.parts.anchors import check_width, rbf, sample, squared_distances
 from hashing.parts.pairs import labelled
+from hashing.shapes import Shape, UpTo
 from hashing.validation import BLOCK, InvalidInput, check_int
 
 MAX_ANCHORS = 10_000
@@ -26,7 +28,6 @@ class KernelHasher(Hasher):
     anchors.
     """
 
-    learned: ClassVar[tuple[str, ...]] = ("anchors_", "width_", "weights_", "bias_")
     needs_labels: ClassVar[bool] = True
 
     n_anchors: int
@@ -41,6 +42,19 @@ class KernelHasher(Hasher):
         super().check_parameters()
         check_int("n_anchors", self.n_anchors, 1, MAX_ANCHORS)
         check_int("max_labelled", self.max_labelled, 2, MAX_LABELLED)
+
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the arrays that `fit` sets, by attribute name."""
+        anchors = UpTo(self.n_anchors, "anchors")
+        return {
+            "anchors_": (anchors, n_features),
+            "width_": (1,),
+            "weights_": (anchors, self.n_bits),
+            "bias_": (self.n_bits,),
+        }
+
+    def _check_learned(self, n_features: int) -> None:
+        check_width(self.width_)
 
     def _fit_anchors(self, X: NDArray[Any], rng: np.random.Generator) -> None:
         self.anchors_ = sample(X, self.n_anchors, rng)

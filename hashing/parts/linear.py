@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.base import Hasher, Matrix, finite
+from hashing.arrays import Matrix, finite
+from hashing.base import Hasher
+from hashing.shapes import Shape
 
 MAX_HIDDEN = 8192
+
+Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Weights (d, m) and bias (m,) of an affine layer."""
 
 
 class LinearHasher(Hasher):
@@ -25,11 +29,13 @@ class LinearHasher(Hasher):
         them. Where they lie far out, large terms cancel in z.
     """
 
-    learned: ClassVar[tuple[str, ...]] = ("weights_", "bias_", "offset_")
-
     weights_: NDArray[np.float32]
     bias_: NDArray[np.float32]
     offset_: NDArray[np.float32]
+
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the arrays that `fit` sets, by attribute name."""
+        return {"weights_": (n_features, self.n_bits), "bias_": (self.n_bits,), "offset_": (1,)}
 
     def _set_linear(
         self,
@@ -41,7 +47,7 @@ class LinearHasher(Hasher):
         self.bias_ = bias.astype(np.float32)
         self.offset_ = np.array([np.linalg.norm(centre)], np.float32)
 
-    def _cancelled(self) -> float:
+    def _cancellation_scale(self) -> float:
         return float(self.offset_[0] * np.linalg.norm(self.weights_, axis=0).max())
 
     def _project(self, X: Matrix) -> Matrix:
@@ -59,30 +65,33 @@ class TwoLayerHasher(Hasher):
     bias_ : (n_bits,) float32
     """
 
-    learned: ClassVar[tuple[str, ...]] = ("hidden_weights_", "hidden_bias_", "weights_", "bias_")
-
     hidden: int
     hidden_weights_: NDArray[np.float32]
     hidden_bias_: NDArray[np.float32]
     weights_: NDArray[np.float32]
     bias_: NDArray[np.float32]
 
-    def learned_values(self, d: int) -> int:
-        """About how many numbers `fit` on descriptors of dimension d would learn."""
-        return self.hidden * (d + 1 + self.n_bits) + self.n_bits
+    def learned_shapes(self, n_features: int) -> dict[str, Shape]:
+        """Return the shapes of the arrays that `fit` sets, by attribute name."""
+        return {
+            "hidden_weights_": (n_features, self.hidden),
+            "hidden_bias_": (self.hidden,),
+            "weights_": (self.hidden, self.n_bits),
+            "bias_": (self.n_bits,),
+        }
 
     @abstractmethod
-    def _rho(self, v: Matrix) -> Matrix:
+    def _activation(self, v: Matrix) -> Matrix:
         """ρ of the hidden layer; may write to v."""
 
     def _hidden(self, X: Matrix) -> Matrix:
         # ρ may be bounded, or zero below zero, and would then hide an infinity.
-        return self._rho(finite(affine(X, self.hidden_weights_, self.hidden_bias_)))
+        return self._activation(finite(affine(X, self.hidden_weights_, self.hidden_bias_)))
 
     def _project(self, X: Matrix) -> Matrix:
         return affine(self._hidden(X), self.weights_, self.bias_)
 
-    def _cancelled(self) -> float:
+    def _cancellation_scale(self) -> float:
         # What cancels in the hidden layer comes out through the weights of the second.
         hidden = np.abs(self.hidden_bias_).max() * np.linalg.norm(self.weights_, axis=0).max()
         return float(np.abs(self.bias_).max() + hidden)

@@ -1,1 +1,1 @@
-"""Items in memory: segments of codes and ids, and consistent views of them."""
+"""Items in memory: segments of codes and ids with their lookup tables, and views of them."""

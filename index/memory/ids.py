@@ -7,13 +7,15 @@ from collections.abc import Iterable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-_CHUNK = 1 << 16
-# Ids longer than this are sorted as Python strings: rows of equal width would take too much.
-_WIDE = 64
+# Ids per block, which bounds the memory.
+_BLOCK = 1 << 16
+# Where an id has more bytes, ids are sorted as Python strings: rows of equal width would take too
+# much memory.
+_MAX_WIDTH = 64
 
 
 def narrow(values: NDArray[np.int64]) -> NDArray[np.integer]:
-    """The same numbers in the smallest integers that hold them."""
+    """Return the same numbers in the smallest integer type that holds them."""
     if not len(values):
         return values.astype(np.int8)
     low, high = int(values.min()), int(values.max())
@@ -21,7 +23,7 @@ def narrow(values: NDArray[np.int64]) -> NDArray[np.integer]:
 
 
 def pack(ids: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
-    """UTF-8 of all ids in one, and the length of each in bytes."""
+    """Return the UTF-8 of all ids, one after the other, and the length of each in bytes."""
     text = "".join(ids)
     data = text.encode()
     if len(data) == len(text):
@@ -30,10 +32,10 @@ def pack(ids: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:
 
 
 class Ids:
-    """Ids by row: their UTF-8 in one run of bytes, and a table from hash to rows.
+    """Ids by row: their UTF-8 as one run of bytes, and a hash table of rows.
 
-    Some eight bytes an id beside the text. Python's own hash, keyed anew in each process, is the
-    one used, so that ids cannot be chosen to collide.
+    The table takes about eight bytes per id. It uses Python's own hash, whose key differs from
+    process to process, so that nobody can choose ids that collide.
     """
 
     def __init__(self, data: bytes, lengths: NDArray[np.int64]) -> None:
@@ -45,8 +47,8 @@ class Ids:
         self._bits = max(1, n.bit_length() - 1)
         buckets = np.concatenate(
             [
-                self._bucket(self.names(np.arange(first, min(first + _CHUNK, n))))
-                for first in range(0, n, _CHUNK)
+                self._bucket(self.names(np.arange(first, min(first + _BLOCK, n))))
+                for first in range(0, n, _BLOCK)
             ]
             or [np.empty(0, np.int64)]
         )
@@ -59,18 +61,18 @@ class Ids:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Memory that the ids and the table occupy."""
         arrays = (self._ends, self._offsets, self._rows)
         return len(self._data) + sum(array.nbytes for array in arrays)
 
     def names(self, rows: NDArray[np.integer]) -> list[str]:
-        """The ids of rows."""
+        """Return the ids of rows."""
         data = self._data
         starts, ends = self._ends[rows].tolist(), self._ends[np.asarray(rows) + 1].tolist()
         return [data[start:end].decode() for start, end in zip(starts, ends, strict=True)]
 
     def find(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        """The row of each id, -1 where there is none."""
+        """Return the row of each id, -1 for unknown ids."""
         found = np.full(len(ids), -1, np.int64)
         if not len(self) or not len(ids):
             return found
@@ -86,7 +88,7 @@ class Ids:
         return found
 
     def part(self, rows: NDArray[np.int64]) -> tuple[bytes, NDArray[np.int64]]:
-        """UTF-8 and lengths of the ids of ascending rows."""
+        """Return the ids of ascending rows, as `pack` does."""
         starts = self._ends[:-1][rows].astype(np.int64)
         lengths = self._ends[1:][rows].astype(np.int64) - starts
         if len(rows) == len(self):
@@ -98,42 +100,45 @@ class Ids:
 
 
 def gather(data: bytes, starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> bytes:
-    """Runs of bytes, one after the other."""
+    """Return runs of bytes, given by start and length, one after the other."""
     source = np.frombuffer(data, np.uint8)
     parts = []
-    for first in range(0, len(starts), _CHUNK):
-        start, length = starts[first : first + _CHUNK], lengths[first : first + _CHUNK]
+    for first in range(0, len(starts), _BLOCK):
+        start, length = starts[first : first + _BLOCK], lengths[first : first + _BLOCK]
         shift = np.repeat(start - (np.cumsum(length) - length), length)
         parts.append(source[np.arange(len(shift)) + shift].tobytes())
     return b"".join(parts)
 
 
 def sort_order(data: bytes, lengths: NDArray[np.int64]) -> NDArray[np.int64] | None:
-    """The order of ids by their UTF-8, which is that of their characters; None if it is theirs."""
+    """Return the order that sorts ids; None if they are sorted.
+
+    The order of UTF-8 bytes is that of the characters.
+    """
     n, widest = len(lengths), int(lengths.max(initial=0))
     starts = np.cumsum(lengths) - lengths
-    if widest > _WIDE:
-        each = zip(starts.tolist(), lengths.tolist(), strict=True)
-        names = [data[start : start + length] for start, length in each]
+    if widest > _MAX_WIDTH:
+        spans = zip(starts.tolist(), lengths.tolist(), strict=True)
+        names = [data[start : start + length] for start, length in spans]
         return np.array(sorted(range(n), key=names.__getitem__), np.int64)
-    # Ids are printable: none holds the zeros that fill up the rows.
+    # Pad with zeros, which sort first: ids are printable and contain none.
     rows = np.zeros((n, max(widest, 1)), np.uint8)
     source = np.frombuffer(data, np.uint8)
-    for first in range(0, n, _CHUNK):
-        length = lengths[first : first + _CHUNK]
+    for first in range(0, n, _BLOCK):
+        length = lengths[first : first + _BLOCK]
         inside = np.arange(rows.shape[1]) < length[:, None]
         start = int(starts[first]) if n else 0
-        rows[first : first + _CHUNK][inside] = source[start : start + int(length.sum())]
+        rows[first : first + _BLOCK][inside] = source[start : start + int(length.sum())]
     # Big-endian words compare as their bytes do, and much faster.
     padded = np.zeros((n, -(-rows.shape[1] // 8) * 8), np.uint8)
     padded[:, : rows.shape[1]] = rows
     keys = padded.view(">u8").astype(np.uint64)
-    if _ascending(keys):
+    if _is_ascending(keys):
         return None
     return np.lexsort(keys.T[::-1])
 
 
-def _ascending(keys: NDArray[np.uint64]) -> bool:
+def _is_ascending(keys: NDArray[np.uint64]) -> bool:
     before = np.zeros(max(len(keys) - 1, 0), bool)
     same = ~before
     for column in keys.T:
@@ -142,8 +147,8 @@ def _ascending(keys: NDArray[np.uint64]) -> bool:
     return bool((before | same).all())
 
 
-def duplicates(ids: Iterable[str]) -> str | None:
-    """An id that stands twice, or None."""
+def first_duplicate(ids: Iterable[str]) -> str | None:
+    """Return the first id that occurs a second time; None if all are distinct."""
     seen: set[str] = set()
     for item_id in ids:
         if item_id in seen:

@@ -1,14 +1,14 @@
-"""The items of a collection in memory: a segment at rest, a tail of what is new, what has died.
+"""The items of a collection in memory: a segment, a tail of newer rows, and a list of dead rows.
 
 Nothing that a reader can see is ever changed. Writes append rows to the tail and row numbers to the
-list of the dead; a view is the lengths of both at one moment, so it costs nothing to take, waits
-for no writer, and shows batches whole. A new segment is built beside the old one from time to
-time, and takes up what was written meanwhile when it replaces it.
+list of dead rows. A view is the lengths of both at one moment, so it costs nothing to take, waits
+for no writer, and shows batches of writes as a whole. From time to time a new segment is built
+while the old one serves; when it replaces the old one, it takes over what was written meanwhile.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
@@ -17,23 +17,26 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words
-from index.memory.segment import Batch, Segment
-from index.memory.view import Alive, View
+from bitcodes import Words, word_count
+from index.memory.batch import Batch
+from index.memory.segment import Segment
+from index.memory.view import SegmentMask, View
 
+# A new segment is due when the tail, or the list of dead rows, has more rows than the larger of
+# these: a number, and one in `_TAIL_SHARE` rows of the segment. The tail is scanned by every search
+# beside the tables.
 _SMALLEST_TAIL = 4096
-# A tail of one in this many rows costs a scan of them beside the tables.
-_TAIL = 32
+_TAIL_SHARE = 32
 
 
-class Growing:
-    """An array that is appended to; a slice taken before stays as it was."""
+class GrowingArray:
+    """An array to append to. A slice that was taken before does not change."""
 
     def __init__(self, width: int | None, dtype: Any) -> None:
         self._array = np.empty((0,) if width is None else (0, width), dtype)
 
-    def put(self, at: int, values: NDArray[Any]) -> None:
-        """Write values from a place on."""
+    def write(self, at: int, values: NDArray[Any]) -> None:
+        """Write values from place `at` on."""
         end = at + len(values)
         if end > len(self._array):
             room = max(256, end + end // 2)
@@ -43,14 +46,14 @@ class Growing:
         self._array[at:end] = values
 
     def first(self, n: int) -> NDArray[Any]:
-        """The first n."""
+        """Return the first n values."""
         return self._array[:n]
 
 
 class Rows:
     """All items, for one writer at a time and any number of readers.
 
-    Writes are staged; readers see them from `publish` on, and `undo` takes them back.
+    Writes are staged. Readers see them after `publish`; `undo` discards them.
     """
 
     def __init__(self, n_bits: int, batch: Batch) -> None:
@@ -62,32 +65,35 @@ class Rows:
 
     def _start(self, segment: Segment) -> None:
         self._segment = segment
-        width = -(-self.n_bits // 64)
-        self._words, self._labels = Growing(width, np.uint64), Growing(None, np.int64)
-        self._serials, self._dead = Growing(None, np.int64), Growing(None, np.int64)
+        width = word_count(self.n_bits)
+        self._words, self._labels = GrowingArray(width, np.uint64), GrowingArray(None, np.int64)
+        self._serials, self._dead = GrowingArray(None, np.int64), GrowingArray(None, np.int64)
         self._ids: list[str] = []
-        # Rows of the tail by id, and which of the segment are dead, for finding.
-        self._late: dict[str, int] = {}
-        self._gone = np.zeros(len(segment), bool)
-        self._alive = Alive(len(segment))
-        # What is staged on top of those: rows by id, None where it dies.
-        self._staged: dict[str, int | None] = {}
-        self._at = self._seen = (0, 0)
+        # To find ids: live rows of the tail by id, and which rows of the segment are dead. Unlike
+        # the masks of views, these change in place.
+        self._tail_rows: dict[str, int] = {}
+        self._dead_in_segment = np.zeros(len(segment), bool)
+        self._segment_mask = SegmentMask(len(segment))
+        # What is staged on top of that: rows of the tail by id, None for a deletion.
+        self._staged_rows: dict[str, int | None] = {}
+        # Lengths of the tail and of the list of dead rows: with what is staged, and without.
+        self._staged_sizes = self._sizes = (0, 0)
         self._view: View | None = None
 
     def __len__(self) -> int:
-        """How many items readers see."""
+        """Return the number of items that readers see."""
         with self._lock:
-            return len(self._segment) + self._seen[0] - self._seen[1]
+            n_tail, n_dead = self._sizes
+            return len(self._segment) + n_tail - n_dead
 
     def view(self) -> View:
-        """What is there now."""
+        """Return a view of the items that are there now."""
         with self._lock:
-            return self._now()
+            return self._current_view()
 
-    def _now(self) -> View:
+    def _current_view(self) -> View:
         if self._view is None:
-            n_tail, n_dead = self._seen
+            n_tail, n_dead = self._sizes
             self._view = View(
                 self._segment,
                 self._words.first(n_tail),
@@ -96,40 +102,43 @@ class Rows:
                 self._ids,
                 self._dead.first(n_dead),
                 self._version,
-                self._alive,
+                self._segment_mask,
             )
             self._views.add(self._view)
         return self._view
 
     def locate(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:
-        """What is there now, and the row of each id in it, -1 where there is none."""
+        """Return the current view and the row in it of each id, -1 for unknown ids."""
         with self._lock:
-            return self._now(), self._find(ids)
+            return self._current_view(), self._find(ids)
 
     def _find(self, ids: Sequence[str]) -> NDArray[np.int64]:
         n = len(self._segment)
-        rows = np.array([self._late.get(item_id, -1) for item_id in ids], np.int64)
+        rows = np.array([self._tail_rows.get(item_id, -1) for item_id in ids], np.int64)
         rows[rows >= 0] += n
         unknown = np.flatnonzero(rows < 0)
         if n and len(unknown):
             found = self._segment.ids.find([ids[place] for place in unknown.tolist()])
-            rows[unknown] = np.where((found >= 0) & ~self._gone[found], found, -1)
+            rows[unknown] = np.where((found >= 0) & ~self._dead_in_segment[found], found, -1)
         return rows
 
     def find_staged(self, ids: Sequence[str]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """Row and serial of each id, -1 where there is none; writes that are staged count."""
+        """Return the row and the serial number of each id, -1 for unknown ids.
+
+        Staged writes count.
+        """
         with self._lock:
             rows = self._find(ids)
             n = len(self._segment)
-            if self._staged:
+            if self._staged_rows:
                 for place, item_id in enumerate(ids):
-                    if item_id in self._staged:
-                        row = self._staged[item_id]
+                    if item_id in self._staged_rows:
+                        row = self._staged_rows[item_id]
                         rows[place] = -1 if row is None else row + n
             serials = np.full(len(rows), -1, np.int64)
-            early, late = (rows >= 0) & (rows < n), rows >= n
-            serials[early] = self._segment.serials[rows[early]]
-            serials[late] = self._serials.first(self._at[0])[rows[late] - n]
+            in_segment, in_tail = (rows >= 0) & (rows < n), rows >= n
+            serials[in_segment] = self._segment.serials[rows[in_segment]]
+            serials[in_tail] = self._serials.first(self._staged_sizes[0])[rows[in_tail] - n]
             return rows, serials
 
     def stage(
@@ -140,101 +149,120 @@ class Rows:
         serials: NDArray[np.int64],
         replaced: NDArray[np.int64],
     ) -> None:
-        """New rows under ids; `replaced` are the rows, from `find_staged`, that these ids had."""
+        """Stage new rows. `replaced` are the rows, from `find_staged`, that these ids had."""
         with self._lock:
-            at, n_dead = self._at
-            self._words.put(at, words)
-            self._labels.put(at, labels)
-            self._serials.put(at, serials)
-            self._dead.put(n_dead, replaced)
+            n_tail, n_dead = self._staged_sizes
+            self._words.write(n_tail, words)
+            self._labels.write(n_tail, labels)
+            self._serials.write(n_tail, serials)
+            self._dead.write(n_dead, replaced)
             self._ids.extend(ids)
-            self._staged.update(zip(ids, range(at, at + len(ids)), strict=True))
-            self._at = at + len(ids), n_dead + len(replaced)
+            new_rows = range(n_tail, n_tail + len(ids))
+            self._staged_rows.update(zip(ids, new_rows, strict=True))
+            self._staged_sizes = n_tail + len(ids), n_dead + len(replaced)
 
     def stage_deletion(self, ids: Sequence[str], rows: NDArray[np.int64]) -> None:
-        """Let items die."""
+        """Stage the deletion of ids that have these rows, from `find_staged`."""
         with self._lock:
-            at, n_dead = self._at
-            self._dead.put(n_dead, rows)
-            self._staged.update(dict.fromkeys(ids))
-            self._at = at, n_dead + len(rows)
+            n_tail, n_dead = self._staged_sizes
+            self._dead.write(n_dead, rows)
+            self._staged_rows.update(dict.fromkeys(ids))
+            self._staged_sizes = n_tail, n_dead + len(rows)
 
     def publish(self) -> None:
-        """Show readers what is staged."""
+        """Make what is staged visible to readers."""
         with self._lock:
-            if self._at == self._seen:
+            if self._staged_sizes == self._sizes:
                 return
-            dead = self._dead.first(self._at[1])[self._seen[1] :]
-            self._gone[dead[dead < len(self._segment)]] = True
-            for item_id, row in self._staged.items():
+            dead = self._dead.first(self._staged_sizes[1])[self._sizes[1] :]
+            self._dead_in_segment[dead[dead < len(self._segment)]] = True
+            for item_id, row in self._staged_rows.items():
                 if row is None:
-                    self._late.pop(item_id, None)
+                    self._tail_rows.pop(item_id, None)
                 else:
-                    self._late[item_id] = row
-            self._staged.clear()
-            self._seen = self._at
+                    self._tail_rows[item_id] = row
+            self._staged_rows.clear()
+            self._sizes = self._staged_sizes
             self._version += 1
             self._view = None
 
     def undo(self) -> None:
-        """Forget what is staged."""
+        """Discard what is staged."""
         with self._lock:
-            del self._ids[self._seen[0] :]
-            self._staged.clear()
-            self._at = self._seen
+            del self._ids[self._sizes[0] :]
+            self._staged_rows.clear()
+            self._staged_sizes = self._sizes
 
     def oldest(self) -> int:
-        """The version of the oldest view that is in use; all below it are seen by nobody."""
+        """Return the version of the oldest view in use. No reader sees anything older."""
         with self._lock:
             return min((view.version for view in self._views), default=self._version)
 
     @property
     def version(self) -> int:
-        """How often something was published."""
+        """Number of writes that were published."""
         return self._version
 
     @property
-    def unsettled(self) -> bool:
-        """Whether a new segment is due."""
+    def is_segment_due(self) -> bool:
+        """Whether a new segment, or the tables of this one, should be built."""
         with self._lock:
-            n_tail, n_dead = self._seen
-            if self._segment.settled and not n_tail and not n_dead:
+            n_tail, n_dead = self._sizes
+            if self._segment.is_prepared and not n_tail and not n_dead:
                 return False
-            n = len(self._segment)
-            most = max(_SMALLEST_TAIL, n // _TAIL)
-            return not self._segment.settled or max(n_tail, n_dead) > most
+            limit = max(_SMALLEST_TAIL, len(self._segment) // _TAIL_SHARE)
+            return not self._segment.is_prepared or max(n_tail, n_dead) > limit
 
-    def settle(self, no_writes: AbstractContextManager[None]) -> None:
-        """Build a new segment of all that is there, while this one serves, and change over.
+    def build_segment(
+        self,
+        no_writes: AbstractContextManager[None],
+        checkpoint: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Build a new segment of all items while the old one serves, and switch to it.
 
-        Under `no_writes` no writer is between finding rows and publishing them.
+        Parameters
+        ----------
+        no_writes : context manager
+            Keeps out writers, none of which is then between finding rows and publishing them.
+        checkpoint : callable
+            Called between the steps of a long build. It may raise to give up: nothing has changed
+            then.
         """
         view = self.view()
         if len(view.tail) or len(view.dead):
-            segment = Segment(view.batch(), self.n_bits)
+            batch = view.batch()
+            checkpoint()
+            segment = Segment(batch, self.n_bits)
         else:
             segment = view.segment
-        segment.prepare()
-        if segment is view.segment:
-            return
-        with no_writes, self._lock:
-            n, tail_then, dead_then = len(self._segment), len(view.tail), len(view.dead)
-            n_tail, n_dead = self._seen
-            words, labels = self._words.first(n_tail), self._labels.first(n_tail)
-            serials, ids = self._serials.first(n_tail)[tail_then:], self._ids[tail_then:n_tail]
-            dead = self._dead.first(n_dead)[dead_then:]
-            later = dead >= n + tail_then
-            names = view.names(dead[~later])
-            alive_late = {i: row for i, row in self._late.items() if row >= tail_then}
-            self._start(segment)
-            self._words.put(0, words[tail_then:])
-            self._labels.put(0, labels[tail_then:])
-            self._serials.put(0, serials)
-            self._ids = ids
-            moved = dead + (len(segment) - n - tail_then)
-            moved[~later] = segment.ids.find(names)
-            self._dead.put(0, moved)
-            self._gone[moved[~later]] = True
-            self._late = {item_id: row - tail_then for item_id, row in alive_late.items()}
-            self._at = self._seen = len(ids), len(dead)
-            self._view = None
+        checkpoint()
+        segment.prepare(checkpoint)
+        if segment is not view.segment:
+            with no_writes, self._lock:
+                self._switch(view, segment)
+
+    def _switch(self, view: View, segment: Segment) -> None:
+        """Replace the segment of a view by one that also holds the tail of that view.
+
+        What was written after the view becomes the new tail and the new list of dead rows.
+        """
+        n, old_tail, old_dead = len(self._segment), len(view.tail), len(view.dead)
+        n_tail, n_dead = self._sizes
+        words, labels = self._words.first(n_tail), self._labels.first(n_tail)
+        serials, ids = self._serials.first(n_tail)[old_tail:], self._ids[old_tail:n_tail]
+        dead = self._dead.first(n_dead)[old_dead:]
+        in_new_tail = dead >= n + old_tail
+        names = view.names(dead[~in_new_tail])
+        tail_rows = {i: row - old_tail for i, row in self._tail_rows.items() if row >= old_tail}
+        self._start(segment)
+        self._words.write(0, words[old_tail:])
+        self._labels.write(0, labels[old_tail:])
+        self._serials.write(0, serials)
+        self._ids = ids
+        moved = dead + (len(segment) - n - old_tail)
+        moved[~in_new_tail] = segment.ids.find(names)
+        self._dead.write(0, moved)
+        self._dead_in_segment[moved[~in_new_tail]] = True
+        self._tail_rows = tail_rows
+        self._staged_sizes = self._sizes = len(ids), len(dead)
+        self._view = None

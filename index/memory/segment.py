@@ -2,72 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words
+from index.memory import cost_model
+from index.memory.batch import Batch
 from index.memory.ids import Ids, gather, narrow, sort_order
-from index.search import cost_model
-from index.search.multi_index import Tables
+from index.memory.multi_index import Tables
 
-NO_LABEL = -1
-# With fewer distinct codes than this share of the items, each code is held and searched once.
+# If at most this share of the codes is distinct, each is stored and searched once.
 _DISTINCT = 0.7
-
-
-@dataclass(frozen=True)
-class Batch:
-    """Items as columns: ids as UTF-8 with their lengths, codes, labels, and serial numbers."""
-
-    data: bytes
-    lengths: NDArray[np.int64]
-    words: Words
-    labels: NDArray[np.int64]
-    serials: NDArray[np.int64]
-
-    def __len__(self) -> int:
-        return len(self.lengths)
-
-    @classmethod
-    def join(cls, parts: list[Batch], width: int) -> Batch:
-        """One after the other."""
-        none = np.empty(0, np.int64)
-        return cls(
-            b"".join(part.data for part in parts),
-            np.concatenate([none, *(part.lengths for part in parts)]),
-            np.concatenate([np.empty((0, width), np.uint64), *(part.words for part in parts)]),
-            np.concatenate([none, *(part.labels for part in parts)]),
-            np.concatenate([none, *(part.serials for part in parts)]),
-        )
-
-    def between(self, start: int, end: int) -> Batch:
-        """The items from one place to another."""
-        before = int(self.lengths[:start].sum())
-        lengths = self.lengths[start:end]
-        return Batch(
-            self.data[before : before + int(lengths.sum())],
-            lengths,
-            self.words[start:end],
-            self.labels[start:end],
-            self.serials[start:end],
-        )
-
-    def without(self, dead: NDArray[np.int64]) -> Batch:
-        """The items whose serial numbers are not among these."""
-        if not len(dead):
-            return self
-        keep = np.flatnonzero(~np.isin(self.serials, dead))
-        starts = np.cumsum(self.lengths) - self.lengths
-        return Batch(
-            gather(self.data, starts[keep], self.lengths[keep]),
-            self.lengths[keep],
-            self.words[keep],
-            self.labels[keep],
-            self.serials[keep],
-        )
 
 
 class Segment:
@@ -77,7 +25,7 @@ class Segment:
     ----------
     ids : Ids
     codes : (c, words) uint64
-        One a row, or where many items share a code the distinct ones, each once.
+        One per row, or, where many items share a code, each distinct code once.
     labels, serials : (n,) integers
     """
 
@@ -95,6 +43,7 @@ class Segment:
             words, labels, serials = words[order], labels[order], serials[order]
         self.labels, self.serials = narrow(labels), narrow(serials)
         self.codes = words
+        # Where codes are shared: rows grouped by code, the start of each group, the code of a row.
         self._members: NDArray[np.uint32] | None = None
         self._starts: NDArray[np.uint32] | None = None
         self._code_of: NDArray[np.uint32] | None = None
@@ -104,8 +53,8 @@ class Segment:
         n = len(words)
         if n < 2:
             return
-        one = words.shape[1] == 1
-        order = np.argsort(words[:, 0], kind="stable") if one else np.lexsort(words.T)
+        one_word = words.shape[1] == 1
+        order = np.argsort(words[:, 0], kind="stable") if one_word else np.lexsort(words.T)
         new = np.ones(n, bool)
         new[1:] = (words[order[1:]] != words[order[:-1]]).any(axis=1)
         starts = np.flatnonzero(new)
@@ -123,7 +72,7 @@ class Segment:
 
     @property
     def nbytes(self) -> int:
-        """Memory held."""
+        """Memory that the segment occupies."""
         arrays = (self.codes, self.labels, self.serials)
         shared = (self._members, self._starts, self._code_of)
         tables = self._tables[1] if self._tables else None
@@ -133,34 +82,43 @@ class Segment:
             + (tables.nbytes if tables else 0)
         )
 
-    def prepare(self) -> None:
-        """Fit the cost model and build the tables it asks for; until then searches are scans."""
+    def prepare(self, checkpoint: Callable[[], None] = lambda: None) -> None:
+        """Fit the cost model and build the tables that it chooses; until then searches are scans.
+
+        `checkpoint` is called between the steps and may raise to give up.
+        """
         model = cost_model.fit(self.codes, self.counts(None), self.n_bits)
-        self._tables = (model, Tables(self.codes, model.cut) if model.cut else None)
+        checkpoint()
+        tables = Tables(self.codes, model.cut, checkpoint) if model.cut else None
+        self._tables = (model, tables)
 
     @property
-    def settled(self) -> bool:
+    def is_prepared(self) -> bool:
         """Whether `prepare` has been called."""
         return self._tables is not None
 
     @property
-    def prepared(self) -> tuple[cost_model.Model, Tables] | None:
-        """Model and tables, where there are tables."""
-        prepared = self._tables
-        return None if prepared is None or prepared[1] is None else (prepared[0], prepared[1])
+    def tables(self) -> tuple[cost_model.Model, Tables] | None:
+        """The cost model and the tables; None where there are no tables."""
+        if self._tables is None or self._tables[1] is None:
+            return None
+        return self._tables[0], self._tables[1]
 
     @property
     def shares_codes(self) -> bool:
-        """Whether `codes` holds distinct ones."""
+        """Whether `codes` holds each distinct code once."""
         return self._members is not None
 
     def words(self, rows: NDArray[np.integer]) -> Words:
-        """The codes of rows."""
+        """Return the codes of rows."""
         words: Words = self.codes[rows if self._code_of is None else self._code_of[rows]]
         return words
 
     def counts(self, allowed: NDArray[np.bool_] | None) -> NDArray[Any]:
-        """How many of the allowed rows have each of `codes`; as booleans where that is enough."""
+        """Return how many of the allowed rows, None for all, have each of `codes`.
+
+        Where no code is shared, the counts are booleans.
+        """
         if self._starts is None or self._code_of is None:
             return np.ones(len(self), bool) if allowed is None else allowed
         if allowed is None:
@@ -168,30 +126,46 @@ class Segment:
             return starts[1:] - starts[:-1]
         return np.bincount(self._code_of[allowed], minlength=len(self.codes))
 
-    def having(self, counts: NDArray[Any] | None) -> tuple[Words, NDArray[np.int64] | None]:
-        """Those of `codes` that are had, by `counts`, and which they are; None for all."""
+    def used(self, counts: NDArray[Any] | None) -> tuple[Words, NDArray[np.int64] | None]:
+        """Return the codes with a non-zero count, and their places in `codes`.
+
+        Without counts return all codes, and None.
+        """
         if counts is None:
             return self.codes, None
-        there = np.flatnonzero(counts)
-        return self.codes[there], there
+        places = np.flatnonzero(counts)
+        return self.codes[places], places
 
     def members(
-        self, codes: NDArray[np.int64], most: int | None
+        self, codes: NDArray[np.int64], limit: int | None
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        """The rows that have each of `codes`, the first `most` of each: place in `codes`, row."""
+        """Return the rows that have some codes.
+
+        Parameters
+        ----------
+        codes : (m,)
+            Places in `self.codes`.
+        limit : int, optional
+            Return only the first `limit` rows of each code.
+
+        Returns
+        -------
+        place : (r,)
+            For each row, the place in the argument `codes` of its code.
+        row : (r,)
+        """
         if self._members is None or self._starts is None:
             return np.arange(len(codes)), codes
         starts = self._starts[codes].astype(np.int64)
         sizes = self._starts[codes + 1].astype(np.int64) - starts
-        if most is not None:
-            sizes = np.minimum(sizes, most)
+        if limit is not None:
+            sizes = np.minimum(sizes, limit)
         place = np.repeat(np.arange(len(codes)), sizes)
         shift = np.repeat(starts - (np.cumsum(sizes) - sizes), sizes)
         return place, self._members[np.arange(len(place)) + shift].astype(np.int64)
 
-    def batch(self, keep: NDArray[np.bool_]) -> Batch:
-        """The rows to keep, as columns."""
-        rows = np.flatnonzero(keep)
+    def batch(self, rows: NDArray[np.int64]) -> Batch:
+        """Return ascending rows as columns."""
         data, lengths = self.ids.part(rows)
         labels, serials = self.labels[rows].astype(np.int64), self.serials[rows].astype(np.int64)
         return Batch(data, lengths, self.words(rows), labels, serials)

@@ -1,4 +1,4 @@
-"""Memory that was freed goes back to the system, where the C library can be told to."""
+"""Returning freed memory to the system."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from functools import cache
 
 
 def give_back() -> None:
-    """Return free memory: large arrays come and go when tables are built anew."""
+    """Return freed memory, such as that of replaced tables, if the C library can."""
     if (trim := _trim()) is not None:
         trim(0)
 

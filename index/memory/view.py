@@ -9,48 +9,75 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words
+from bitcodes import Codes, Words, code_size, to_codes
+from index.memory.batch import Batch
 from index.memory.ids import pack
-from index.memory.segment import Batch, Segment
+from index.memory.segment import Segment
+
+Mask = NDArray[np.bool_]
 
 
-class Alive:
-    """Which rows of a segment are there: each moment's answer is made from that of the one before.
+class SegmentMask:
+    """Which rows of a segment are live, derived for each moment from the moment before.
 
-    For `n` rows; each dies once.
+    The segment has `n` rows. Each of them dies at most once.
     """
 
     def __init__(self, n: int) -> None:
         self._lock = Lock()
+        self._n = n
         self._n_dead = 0
-        self._left = n
-        self._rows: NDArray[np.bool_] | None = None
+        self._n_live = n
+        self._mask: Mask | None = None
 
-    def after(self, dead: NDArray[np.int64], n: int) -> tuple[NDArray[np.bool_] | None, int]:
-        """What is left of n rows when those among `dead` have died, None for all; and how many."""
+    def at(self, dead: NDArray[np.int64]) -> tuple[Mask | None, int]:
+        """Return a mask of the live rows and their number.
+
+        Parameters
+        ----------
+        dead : (m,)
+            All rows that are dead at that moment, in the order in which they died. Rows beyond the
+            segment do not count.
+
+        Returns
+        -------
+        mask : (n,) bool, optional
+            None where all rows are live.
+        n_live : int
+        """
         with self._lock:
-            if len(dead) < self._n_dead:  # An earlier moment than the last one asked about.
-                early = dead[dead < n]
-                return _without(None, early, n), n - len(early)
+            if len(dead) < self._n_dead:  # An earlier moment than that of the last call.
+                in_segment = dead[dead < self._n]
+                return _without(None, in_segment, self._n), self._n - len(in_segment)
             new = dead[self._n_dead :]
-            new = new[new < n]
-            self._rows = _without(self._rows, new, n)
-            self._n_dead, self._left = len(dead), self._left - len(new)
-            return self._rows, self._left
+            new = new[new < self._n]
+            self._mask = _without(self._mask, new, self._n)
+            self._n_dead, self._n_live = len(dead), self._n_live - len(new)
+            return self._mask, self._n_live
 
 
-def _without(
-    rows: NDArray[np.bool_] | None, dead: NDArray[np.int64], n: int
-) -> NDArray[np.bool_] | None:
+def _without(mask: Mask | None, dead: NDArray[np.int64], n: int) -> Mask | None:
+    """Return a mask of n rows, None for all, without some more; the given mask stays as it is."""
     if not len(dead):
-        return rows
-    left = np.ones(n, bool) if rows is None else rows.copy()
+        return mask
+    left = np.ones(n, bool) if mask is None else mask.copy()
     left[dead] = False
     return left
 
 
 class View:
-    """The items of one moment. Rows of the tail come after those of the segment."""
+    """The items of one moment: live rows among those of a segment and of a tail after it.
+
+    Attributes
+    ----------
+    segment : Segment
+    tail : (t, words) uint64
+        Codes of the rows after those of the segment.
+    dead : (m,)
+        Rows that are not there any more, in the order in which they died.
+    version : int
+        Number of writes that were published before.
+    """
 
     def __init__(
         self,
@@ -61,113 +88,117 @@ class View:
         ids: list[str],
         dead: NDArray[np.int64],
         version: int,
-        alive: Alive,
+        segment_mask: SegmentMask,
     ) -> None:
         self.segment = segment
         self.tail = words
         self._labels, self._serials, self._ids = labels, serials, ids
         self.dead = dead
         self.version = version
-        self._alive = alive
+        self._segment_mask = segment_mask
 
     def __len__(self) -> int:
         return self.n_rows - len(self.dead)
 
     @property
     def n_rows(self) -> int:
-        """Rows, the dead ones too."""
+        """Number of rows, live or dead."""
         return len(self.segment) + len(self.tail)
 
     @cached_property
-    def alive(self) -> NDArray[np.bool_] | None:
-        """Which rows are there; None for all."""
-        if not len(self.dead):
-            return None
-        alive = np.ones(self.n_rows, bool)
-        alive[self.dead] = False
-        return alive
+    def live(self) -> Mask | None:
+        """A mask of the live rows; None where all are live."""
+        return _without(None, self.dead, self.n_rows)
+
+    def live_rows(self) -> NDArray[np.int64]:
+        """Return the live rows, ascending."""
+        return np.arange(self.n_rows) if self.live is None else np.flatnonzero(self.live)
 
     @cached_property
-    def early(self) -> tuple[NDArray[np.bool_] | None, int]:
-        """Which rows of the segment are there, None for all; and how many."""
-        return self._alive.after(self.dead, len(self.segment))
+    def live_in_segment(self) -> tuple[Mask | None, int]:
+        """A mask of the live rows of the segment, None where all are live; and their number."""
+        return self._segment_mask.at(self.dead)
 
     @cached_property
-    def late(self) -> NDArray[np.int64] | None:
-        """Which rows of the tail are there; None for all."""
+    def live_in_tail(self) -> NDArray[np.int64] | None:
+        """The live rows of the tail, counted from its first; None where all are live."""
         n = len(self.segment)
-        left = _without(None, self.dead[self.dead >= n] - n, len(self.tail))
-        return None if left is None else np.flatnonzero(left)
+        mask = _without(None, self.dead[self.dead >= n] - n, len(self.tail))
+        return None if mask is None else np.flatnonzero(mask)
 
     @cached_property
-    def late_words(self) -> Words:
-        """The codes of those."""
-        return self.tail if self.late is None else self.tail[self.late]
+    def live_tail(self) -> Words:
+        """The codes of the live rows of the tail."""
+        return self.tail if self.live_in_tail is None else self.tail[self.live_in_tail]
 
     @cached_property
     def counts(self) -> NDArray[Any] | None:
-        """How many rows of the segment have each of its codes; None for one each."""
-        early, _ = self.early
-        if early is None and not self.segment.shares_codes:
+        """The number of live rows with each code of the segment; None where it is one each."""
+        mask, _ = self.live_in_segment
+        if mask is None and not self.segment.shares_codes:
             return None
-        return self.segment.counts(early)
+        return self.segment.counts(mask)
 
     @cached_property
-    def left(self) -> tuple[Words, NDArray[np.int64] | None]:
-        """The codes of the segment that rows have, and which of all they are, None for all."""
-        return self.segment.having(self.counts if self.early[0] is not None else None)
+    def live_codes(self) -> tuple[Words, NDArray[np.int64] | None]:
+        """The codes of the segment that live rows have, and their places; None for all."""
+        return self.segment.used(self.counts if self.live_in_segment[0] is not None else None)
 
     @property
     def tail_serials(self) -> NDArray[np.int64]:
-        """The numbers of the rows of the tail."""
+        """The serial numbers of the rows of the tail."""
         return self._serials
 
     def names(self, rows: NDArray[np.int64]) -> list[str]:
-        """The ids of rows."""
+        """Return the ids of rows."""
         n = len(self.segment)
-        if not len(self.tail) or not (late := rows >= n).any():
+        if not len(self.tail) or not (in_tail := rows >= n).any():
             return self.segment.ids.names(rows)
-        names = self.segment.ids.names(np.where(late, 0, rows)) if n else [""] * len(rows)
-        for place in np.flatnonzero(late).tolist():
+        names = self.segment.ids.names(np.where(in_tail, 0, rows)) if n else [""] * len(rows)
+        for place in np.flatnonzero(in_tail).tolist():
             names[place] = self._ids[rows[place] - n]
         return names
 
     def labels(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """Labels of rows, or of all; -1 for none."""
+        """Return the labels of rows, or of all rows; -1 for none."""
         return self._pick(self.segment.labels, self._labels, rows)
 
     def serials(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
-        """The numbers of rows in the record."""
+        """Return the serial numbers in the record of rows, or of all rows."""
         return self._pick(self.segment.serials, self._serials, rows)
 
     def words(self, rows: NDArray[np.int64]) -> Words:
-        """Codes of rows."""
+        """Return the codes of rows as words."""
         n = len(self.segment)
         out = np.empty((len(rows), self.tail.shape[1]), np.uint64)
-        late = rows >= n
-        out[~late] = self.segment.words(rows[~late])
-        out[late] = self.tail[rows[late] - n]
+        in_tail = rows >= n
+        out[~in_tail] = self.segment.words(rows[~in_tail])
+        out[in_tail] = self.tail[rows[in_tail] - n]
         return out
+
+    def codes(self, rows: NDArray[np.int64]) -> Codes:
+        """Return the packed codes of rows."""
+        return to_codes(self.words(rows), code_size(self.segment.n_bits))
 
     def _pick(
         self,
-        early: NDArray[np.integer],
-        late: NDArray[np.int64],
+        of_segment: NDArray[np.integer],
+        of_tail: NDArray[np.int64],
         rows: NDArray[np.int64] | None,
     ) -> NDArray[np.int64]:
         if rows is None:
-            return np.concatenate([early.astype(np.int64), late])
+            return np.concatenate([of_segment.astype(np.int64), of_tail])
         out = np.empty(len(rows), np.int64)
-        is_late = rows >= len(early)
-        out[~is_late] = early[rows[~is_late]]
-        out[is_late] = late[rows[is_late] - len(early)]
+        in_tail = rows >= len(of_segment)
+        out[~in_tail] = of_segment[rows[~in_tail]]
+        out[in_tail] = of_tail[rows[in_tail] - len(of_segment)]
         return out
 
     def batch(self) -> Batch:
-        """All that is there, as columns."""
-        alive = np.ones(self.n_rows, bool) if self.alive is None else self.alive
-        n = len(self.segment)
-        late = np.flatnonzero(alive[n:])
+        """Return all live items as columns."""
+        n, rows = len(self.segment), self.live_rows()
+        n_in_segment = int(np.searchsorted(rows, n))
+        late = rows[n_in_segment:] - n
         data, lengths = pack([self._ids[row] for row in late.tolist()])
         tail = Batch(data, lengths, self.tail[late], self._labels[late], self._serials[late])
-        return Batch.join([self.segment.batch(alive[:n]), tail], self.tail.shape[1])
+        return Batch.join([self.segment.batch(rows[:n_in_segment]), tail], self.tail.shape[1])

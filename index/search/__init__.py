@@ -1,1 +1,1 @@
-"""Exact Hamming search: flat scan, multi-index tables, filters and reranking."""
+"""Exact Hamming search: flat scan, table lookups, reranking, and the answers."""

@@ -1,9 +1,8 @@
-"""Exact search over a view, with what proves it: the radius covered, the codes looked at."""
+"""Exact search in a view, with a certificate of what was compared."""
 
 from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -11,219 +10,222 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words
-from index.memory.segment import Segment
-from index.memory.view import View
-from index.search import cost_model, flat_scan
+from index.memory import cost_model
+from index.memory.multi_index import Tables
+from index.memory.view import Mask, View
+from index.search import flat_scan
 from index.search.flat_scan import Hits
-from index.search.multi_index import Tables
+from index.types import Answer, Certificate
 
-# Not the pool of scans, which these wait for.
+# Not the pool of the scans: tasks of this pool wait for those.
 _POOL = ThreadPoolExecutor(flat_scan.THREADS, "search")
-_MANY = 32
-# With a smaller share of the items allowed, those few are scanned.
+# Fewer queries than twice this are not divided among threads.
+_QUERIES_PER_THREAD = 32
+# If a filter allows at most this share of the items, they are scanned.
 _LEAST_SHARE = 0.02
-# Values at one distance of a substring: beyond, a scan is cheaper in any collection.
-_MOST_FLIPS = 1 << 17
-_AT_ONCE = 512
-_AT_ONCE_SCANNED = 64
-
-
-@dataclass(frozen=True, slots=True)
-class Certificate:
-    """What an answer rests on: of the search, before pages are taken or neighbours reranked.
-
-    Attributes
-    ----------
-    exact : bool
-        No item that the filter allows and that has not been found is nearer than those that have.
-    radius : int
-        Every code within this distance of the query has been looked at, of what the filter allows.
-    looked : int
-        How many codes were.
-    tie : int
-        How many items lie at the distance of the last one found, in the answer or not.
-    """
-
-    exact: bool
-    radius: int
-    looked: int
-    tie: int
-
-
-@dataclass(frozen=True, slots=True)
-class Answer:
-    """The neighbours of one query as rows of a view, ascending by distance, then by id."""
-
-    rows: NDArray[np.int64]
-    distances: NDArray[np.int64]
-    certificate: Certificate
+# Largest number of values to look up for one query in one step; a scan is cheaper than more.
+_MAX_PROBES = 1 << 17
+# Queries per block, which bounds the memory.
+_BLOCK = 512
+_SCAN_BLOCK = 64
 
 
 def search(
-    view: View, queries: Words, k: int, radius: int | None, mask: NDArray[np.bool_] | None = None
+    view: View, queries: Words, k: int, radius: int | None, mask: Mask | None = None
 ) -> list[Answer]:
-    """The k nearest of each query, within `radius` if given, among the rows that `mask` allows."""
+    """Return the k nearest rows of each query.
+
+    Parameters
+    ----------
+    view : View
+    queries : (q, words) uint64
+    k : int
+    radius : int, optional
+        Largest distance.
+    mask : (rows,) bool, optional
+        Rows of the view that may be found. It may allow dead rows, which are never found.
+    """
     n_bits = view.segment.n_bits
-    reach = n_bits if radius is None else min(radius, n_bits)
-    asked = _Asked(view, k, reach, mask)
-    prepared = asked.tables(len(queries))
+    searching = _Search(view, k, n_bits if radius is None else min(radius, n_bits), mask)
+    prepared = searching.tables(len(queries))
     if prepared is None:
-        return asked.by_scan(queries)
-    by_tables = partial(asked.by_tables, *prepared)
-    if len(queries) < 2 * _MANY:
+        return searching.by_scan(queries)
+    by_tables = partial(searching.by_tables, *prepared)
+    if len(queries) < 2 * _QUERIES_PER_THREAD:
         return by_tables(queries)
-    n_parts = flat_scan.THREADS * -(-len(queries) // (flat_scan.THREADS * _AT_ONCE))
-    parts = np.array_split(queries, n_parts)
-    return [one for part in _POOL.map(by_tables, parts) for one in part]
+    n_blocks = flat_scan.THREADS * -(-len(queries) // (flat_scan.THREADS * _BLOCK))
+    blocks = np.array_split(queries, n_blocks)
+    return [answer for block in _POOL.map(by_tables, blocks) for answer in block]
 
 
-class _Asked:
-    """One search: what all its queries have in common."""
+class _Search:
+    """What all queries of one search have in common."""
 
-    def __init__(self, view: View, k: int, reach: int, mask: NDArray[np.bool_] | None) -> None:
-        self.view, self.k, self.reach = view, k, reach
-        self.segment: Segment = view.segment
+    def __init__(self, view: View, k: int, radius: int, mask: Mask | None) -> None:
+        self.view, self.k, self.radius = view, k, radius
+        self.segment = view.segment
         self.n_bits = view.segment.n_bits
         n = len(view.segment)
-        # Rows of the segment that may be found, None for all; and those of the tail, with codes.
-        self.early: NDArray[np.bool_] | None
+        # Rows of the segment that may be found, None for all; places in the tail of those that
+        # may, None for all; and the codes of the latter.
+        self.in_segment: Mask | None
+        self.in_tail: NDArray[np.int64] | None
         self._counts: NDArray[Any] | None
         if mask is None:
-            self.early, n_allowed = view.early
-            self.late, self.tail = view.late, view.late_words
+            self.in_segment, n_allowed = view.live_in_segment
+            self.in_tail, self.tail = view.live_in_tail, view.live_tail
             self._counts = view.counts
         else:
-            allowed = mask if view.alive is None else mask & view.alive
-            self.early, self.late = allowed[:n], np.flatnonzero(allowed[n:])
-            self.tail = view.tail[self.late]
-            n_allowed = int(np.count_nonzero(self.early))
-            self._counts = self.segment.counts(self.early)
-        self.masked = mask is not None
+            allowed = mask if view.live is None else mask & view.live
+            self.in_segment, self.in_tail = allowed[:n], np.flatnonzero(allowed[n:])
+            self.tail = view.tail[self.in_tail]
+            n_allowed = int(np.count_nonzero(self.in_segment))
+            self._counts = self.segment.counts(self.in_segment)
+        self.is_filtered = mask is not None
         self.share = n_allowed / n if n else 0.0
 
     def tables(self, n_queries: int) -> tuple[cost_model.Model, Tables] | None:
-        """Cost model and tables, where they are expected to be cheaper than a scan."""
-        prepared = self.segment.prepared
+        """Return the cost model and the tables if they are expected to be cheaper than a scan."""
+        prepared = self.segment.tables
         if prepared is None or self.share <= _LEAST_SHARE:
             return None
-        # Of codes that are not allowed as many again must be met; scanning leaves them out.
-        cheaper = prepared[0].prefers_tables(self.k / self.share, self.reach, n_queries)
-        return prepared if cheaper else None
+        # Table lookups also meet codes that are not allowed; a scan leaves them out.
+        is_cheaper = prepared[0].prefers_tables(self.k / self.share, self.radius, n_queries)
+        return prepared if is_cheaper else None
 
     def by_scan(self, queries: Words) -> list[Answer]:
-        """Answers by a flat scan."""
-        words, which = self._scanned()
+        """Answer queries by a flat scan."""
+        words, places = self._codes_to_scan()
         answers = []
-        for first in range(0, len(queries), _AT_ONCE_SCANNED):
-            part = queries[first : first + _AT_ONCE_SCANNED]
-            hits = flat_scan.scan(words, part, self.k, self.reach)
-            base = hits if which is None else hits._replace(row=which[hits.row])
-            radius = np.full(len(part), self.n_bits)
-            answers += self._answers(part, base, radius, np.full(len(part), len(words)))
+        for first in range(0, len(queries), _SCAN_BLOCK):
+            block = queries[first : first + _SCAN_BLOCK]
+            hits = flat_scan.scan(words, block, self.k, self.radius)
+            if places is not None:
+                hits = hits._replace(row=places[hits.row])
+            covered = np.full(len(block), self.n_bits)
+            answers += self._answers(block, hits, covered, np.full(len(block), len(words)))
         return answers
 
     def by_tables(self, model: cost_model.Model, tables: Tables, queries: Words) -> list[Answer]:
-        """Answers by tables, and by a scan for those queries that cost too much."""
-        probe = _Probe(model, tables, self._counts, queries, self.k, self.reach)
-        hits, rest = probe.hits, probe.rest
+        """Answer queries by table lookups, or by a scan those that would cost more."""
+        lookup = _Lookup(model, tables, self._counts, queries, self.k, self.radius)
+        hits, rest = lookup.hits, lookup.given_up
         if len(rest):
-            words, which = self._scanned()
-            more = flat_scan.scan(words, queries[rest], self.k, self.reach)
-            code = more.row if which is None else which[more.row]
+            words, places = self._codes_to_scan()
+            more = flat_scan.scan(words, queries[rest], self.k, self.radius)
+            code = more.row if places is None else places[more.row]
             hits = Hits.join([hits, Hits(rest[more.query], more.distance, code)])
-            probe.looked[rest] += len(words)
-            probe.radius[rest] = self.n_bits
-        return self._answers(queries, hits, probe.radius, probe.looked)
+            lookup.n_compared[rest] += len(words)
+            lookup.covered[rest] = self.n_bits
+        return self._answers(queries, hits, lookup.covered, lookup.n_compared)
 
-    def _scanned(self) -> tuple[Words, NDArray[np.int64] | None]:
-        """The codes that a scan looks at, and which of all they are; None for all."""
-        return self.segment.having(self._counts) if self.masked else self.view.left
+    def _codes_to_scan(self) -> tuple[Words, NDArray[np.int64] | None]:
+        """Return the codes of rows that may be found, and their places; None for all."""
+        return self.segment.used(self._counts) if self.is_filtered else self.view.live_codes
 
     def _answers(
-        self, queries: Words, base: Hits, radius: NDArray[np.int64], looked: NDArray[np.int64]
+        self,
+        queries: Words,
+        hits: Hits,
+        covered: NDArray[np.int64],
+        n_compared: NDArray[np.int64],
     ) -> list[Answer]:
-        """Answers from codes of the segment, with those of the tail, which is always scanned."""
+        """Return answers from hits among the codes of the segment and a scan of the tail."""
         nq, width = len(queries), self.n_bits + 1
-        weights = None if self._counts is None else self._counts[base.row]
-        near = np.bincount(base.query * width + base.distance, weights, nq * width)
-        near = near.astype(np.int64).reshape(nq, width)
-        # What the tail has beyond the k-th of the segment is not among the k nearest.
-        reach = np.minimum(self.reach, (np.cumsum(near, axis=1) < self.k).sum(axis=1))
-        new = flat_scan.scan(self.tail, queries, self.k, reach)
-        near += np.bincount(new.query * width + new.distance, minlength=nq * width).reshape(
-            nq, width
-        )
-        return self._cut(near, base, new, radius, looked + len(self.tail))
+        weights = None if self._counts is None else self._counts[hits.row]
+        histogram = np.bincount(hits.query * width + hits.distance, weights, nq * width)
+        histogram = histogram.astype(np.int64).reshape(nq, width)
+        # Rows of the tail beyond the k-th of the segment are not among the k nearest.
+        radius = np.minimum(self.radius, (np.cumsum(histogram, axis=1) < self.k).sum(axis=1))
+        in_tail = flat_scan.scan(self.tail, queries, self.k, radius)
+        histogram += np.bincount(
+            in_tail.query * width + in_tail.distance, minlength=nq * width
+        ).reshape(nq, width)
+        return self._cut(histogram, hits, in_tail, covered, n_compared + len(self.tail))
 
     def _cut(
         self,
-        near: NDArray[np.int64],
-        base: Hits,
-        new: Hits,
-        radius: NDArray[np.int64],
-        looked: NDArray[np.int64],
+        histogram: NDArray[np.int64],
+        hits: Hits,
+        in_tail: Hits,
+        covered: NDArray[np.int64],
+        n_compared: NDArray[np.int64],
     ) -> list[Answer]:
-        """The k nearest of the codes found, as rows; `near` counts them, by query and distance."""
-        nq, width = near.shape
-        within = np.cumsum(near, axis=1)
-        # The distance of the last neighbour: of the k-th, or of the farthest where there are fewer.
+        """Return the k nearest rows. `histogram` counts the rows found, by query and distance."""
+        nq, width = histogram.shape
+        within = np.cumsum(histogram, axis=1)
+        # The distance of the k-th neighbour, or of the farthest where there are fewer.
         last = (within < np.minimum(self.k, within[:, -1])[:, None]).sum(axis=1)
-        tie = near[np.arange(nq), np.minimum(last, width - 1)]
-        base = _keep(base, base.distance <= last[base.query])
-        new = _keep(new, new.distance <= last[new.query])
-        hits = self._expand(base)
-        order = np.lexsort((hits.row, hits.distance, hits.query))
-        hits = _keep(hits, order)
+        ties = histogram[np.arange(nq), np.minimum(last, width - 1)]
+        hits = _select(hits, hits.distance <= last[hits.query])
+        in_tail = _select(in_tail, in_tail.distance <= last[in_tail.query])
+        hits = self._rows_of(hits)
+        hits = _select(hits, np.lexsort((hits.row, hits.distance, hits.query)))
         firsts = np.searchsorted(hits.query, np.arange(nq + 1))
-        place = np.arange(len(hits.query)) - firsts[hits.query]
-        hits = _keep(hits, place < self.k)
+        rank = np.arange(len(hits.query)) - firsts[hits.query]
+        hits = _select(hits, rank < self.k)
         edges = np.searchsorted(hits.query, np.arange(nq + 1)).tolist()
-        rows, apart = hits.row, hits.distance
-        late = self._late(new)
+        tail_hits = self._tail_hits(in_tail)
         answers = []
-        for query, (t, r, n) in enumerate(
-            zip(tie.tolist(), radius.tolist(), looked.tolist(), strict=True)
+        for query, (tie, radius, n) in enumerate(
+            zip(ties.tolist(), covered.tolist(), n_compared.tolist(), strict=True)
         ):
-            here = slice(edges[query], edges[query + 1])
-            found, at = rows[here], apart[here]
-            if query in late:
-                found, at = self._merge(found, at, *late[query])
-            answers.append(Answer(found, at, Certificate(True, r, n, t)))
+            part = slice(edges[query], edges[query + 1])
+            rows, distances = hits.row[part], hits.distance[part]
+            if query in tail_hits:
+                rows, distances = self._merge(rows, distances, *tail_hits[query])
+            answers.append(Answer(rows, distances, Certificate(True, radius, n, tie)))
         return answers
 
-    def _expand(self, base: Hits) -> Hits:
-        """From codes to the rows that have them."""
-        place, row = self.segment.members(base.row, None if self.early is not None else self.k)
-        hits = Hits(base.query[place], base.distance[place], row)
-        return hits if self.early is None else _keep(hits, self.early[row])
+    def _rows_of(self, hits: Hits) -> Hits:
+        """Return a hit for each row that has the code of a hit."""
+        limit = self.k if self.in_segment is None else None
+        place, row = self.segment.members(hits.row, limit)
+        rows = Hits(hits.query[place], hits.distance[place], row)
+        return rows if self.in_segment is None else _select(rows, self.in_segment[row])
 
-    def _late(self, new: Hits) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
-        """Rows and distances in the tail, by query."""
-        if not len(new.query):
+    def _tail_hits(self, hits: Hits) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
+        """Return rows and distances of hits in the tail, by query."""
+        if not len(hits.query):
             return {}
-        row = new.row if self.late is None else self.late[new.row]
+        row = hits.row if self.in_tail is None else self.in_tail[hits.row]
         row = row + len(self.segment)
-        order = np.argsort(new.query, kind="stable")
-        queries, starts = np.unique(new.query[order], return_index=True)
-        rows, apart = np.split(row[order], starts[1:]), np.split(new.distance[order], starts[1:])
-        return dict(zip(queries.tolist(), zip(rows, apart, strict=True), strict=True))
+        order = np.argsort(hits.query, kind="stable")
+        queries, starts = np.unique(hits.query[order], return_index=True)
+        rows = np.split(row[order], starts[1:])
+        distances = np.split(hits.distance[order], starts[1:])
+        return dict(zip(queries.tolist(), zip(rows, distances, strict=True), strict=True))
 
     def _merge(
         self,
         rows: NDArray[np.int64],
-        apart: NDArray[np.int64],
-        late_rows: NDArray[np.int64],
-        late_apart: NDArray[np.int64],
+        distances: NDArray[np.int64],
+        tail_rows: NDArray[np.int64],
+        tail_distances: NDArray[np.int64],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        rows, apart = np.concatenate([rows, late_rows]), np.concatenate([apart, late_apart])
+        """Return the k nearest of both, with ties in the order of their ids."""
+        rows = np.concatenate([rows, tail_rows])
+        distances = np.concatenate([distances, tail_distances])
         names = self.view.names(rows)
-        keys = sorted(zip(apart.tolist(), names, range(len(rows)), strict=True))[: self.k]
-        order = np.array([place for _, _, place in keys], np.int64)
-        return rows[order], apart[order]
+        nearest = sorted(zip(distances.tolist(), names, range(len(rows)), strict=True))[: self.k]
+        order = np.array([place for _, _, place in nearest], np.int64)
+        return rows[order], distances[order]
 
 
-class _Probe:
-    """Queries put to the tables, until each has its k nearest or has cost a scan."""
+class _Lookup:
+    """Looks queries up in the tables until each has its k nearest or has cost as much as a scan.
+
+    Attributes
+    ----------
+    hits : Hits
+        Codes that may be among the k nearest of the queries that were not given up.
+    given_up : (r,)
+        Queries that have to be scanned.
+    covered : (q,)
+        Every code within this distance of the query was compared.
+    n_compared : (q,)
+        Number of codes that were compared.
+    """
 
     def __init__(
         self,
@@ -232,54 +234,60 @@ class _Probe:
         counts: NDArray[Any] | None,
         queries: Words,
         k: int,
-        reach: int,
+        radius: int,
     ) -> None:
-        nq, n_bits = len(queries), model.near.shape[1] - 1
-        width, m = n_bits + 1, len(tables)
-        self.radius = np.full(nq, -1)
-        self.looked = np.zeros(nq, np.int64)
-        near = np.zeros((nq, width), np.int64)
+        nq, self._width = len(queries), model.near.shape[1]
+        self._model, self._tables, self._counts = model, tables, counts
+        self._queries, self._keys = queries, tables.keys(queries)
+        self.covered = np.full(nq, -1)
+        self.n_compared = np.zeros(nq, np.int64)
+        # Codes found, by query and distance.
+        self._histogram = np.zeros((nq, self._width), np.int64)
         # No code farther than this can be among the k nearest.
-        bound = np.full(nq, reach)
-        spent = np.zeros(nq)
-        parts: list[Hits] = []
+        self._bound = np.full(nq, radius)
+        self._spent = np.zeros(nq)
+        self._parts: list[Hits] = []
+        is_given_up = np.zeros(nq, bool)
         active = np.arange(nq)
-        given_up = np.zeros(nq, bool)
-        keys = tables.keys(queries)
-        for step in range(n_bits + 1):
-            distance, table = divmod(step, m)
-            n_probes = tables.probes(table, distance)
-            over = spent[active] + cost_model.PROBE * n_probes > model.flat
-            if n_probes > _MOST_FLIPS:
-                over[:] = True
-            given_up[active[over]] = True
-            active = active[~over]
+        for step in range(self._width):
+            distance, table = divmod(step, len(tables))
+            n_probes = tables.n_probes(table, distance)
+            too_much = self._spent[active] + cost_model.PROBE * n_probes > model.flat
+            if n_probes > _MAX_PROBES:
+                too_much[:] = True
+            is_given_up[active[too_much]] = True
+            active = active[~too_much]
             if not len(active):
                 break
             if n_probes:
-                query, row, apart, looked = tables.look(
-                    table, distance, keys[table][active], queries[active]
-                )
-                self.looked[active] += looked
-                spent[active] += cost_model.PROBE * n_probes + cost_model.CANDIDATE * looked
-                query = active[query]
-                good = apart <= bound[query]
-                if counts is not None:
-                    good &= counts[row] > 0
-                hits = Hits(query[good], apart[good], row[good])
-                parts.append(hits)
-                weights = None if counts is None else counts[hits.row]
-                new = np.bincount(hits.query * width + hits.distance, weights, nq * width)
-                near += new.astype(np.int64).reshape(nq, width)
-            self.radius[active] = step
-            within = np.cumsum(near[active], axis=1)
-            bound[active] = np.minimum(reach, (within < k).sum(axis=1))
-            active = active[bound[active] > step]
-        self.rest = np.flatnonzero(given_up)
-        found = Hits.join(parts)
-        keep = (found.distance <= bound[found.query]) & ~given_up[found.query]
-        self.hits = _keep(found, keep)
+                self._look_up(table, distance, active, n_probes)
+            self.covered[active] = step
+            within = np.cumsum(self._histogram[active], axis=1)
+            self._bound[active] = np.minimum(radius, (within < k).sum(axis=1))
+            active = active[self._bound[active] > step]
+        self.given_up = np.flatnonzero(is_given_up)
+        found = Hits.join(self._parts)
+        keep = (found.distance <= self._bound[found.query]) & ~is_given_up[found.query]
+        self.hits = _select(found, keep)
+
+    def _look_up(self, table: int, distance: int, active: NDArray[np.int64], n_probes: int) -> None:
+        """Take one step for the active queries."""
+        query, row, distances, n_met = self._tables.look_up(
+            table, distance, self._keys[table][active], self._queries[active]
+        )
+        self.n_compared[active] += n_met
+        self._spent[active] += cost_model.PROBE * n_probes + cost_model.CANDIDATE * n_met
+        query = active[query]
+        good = distances <= self._bound[query]
+        if self._counts is not None:
+            good &= self._counts[row] > 0
+        hits = Hits(query[good], distances[good], row[good])
+        self._parts.append(hits)
+        weights = None if self._counts is None else self._counts[hits.row]
+        nq, width = self._histogram.shape
+        new = np.bincount(hits.query * width + hits.distance, weights, nq * width)
+        self._histogram += new.astype(np.int64).reshape(nq, width)
 
 
-def _keep(hits: Hits, which: NDArray[np.bool_] | NDArray[np.int64]) -> Hits:
+def _select(hits: Hits, which: Mask | NDArray[np.int64]) -> Hits:
     return Hits(hits.query[which], hits.distance[which], hits.row[which])

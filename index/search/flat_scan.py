@@ -1,4 +1,4 @@
-"""The flat scan: every code is looked at. Fast for what no table helps with."""
+"""The flat scan: compare every code. It is fast for searches that tables do not help."""
 
 from __future__ import annotations
 
@@ -14,16 +14,18 @@ from bitcodes import Words, distances_to
 
 THREADS = max(1, min(cpu_count() or 1, faiss.omp_get_max_threads()))
 POOL = ThreadPoolExecutor(THREADS, "scan")
-# Below this many queries numpy's scan is faster than Faiss's with its threads.
-_FEW = 4
-# A radius that leaves no more than so many times k is near enough to go without a bound.
-_NEAR = 8
-# Faiss's heap of the nearest grows slow beyond.
-_MOST_HEAP = 512
+# For fewer queries than this, a scan with numpy is faster than Faiss with its threads.
+_FEW_QUERIES = 4
+# If at most this many times k codes lie within the radius, they need no closer bound.
+_CLOSE_ENOUGH = 8
+# With more neighbours, the heaps that Faiss keeps become slow.
+_MAX_HEAP = 512
+# With fewer codes, threads do not help.
+_FEW_CODES = 1 << 12
 
 
 class Hits(NamedTuple):
-    """Pairs of a query and a code that is near it, in no order."""
+    """Pairs of a query and a code that is near it, in no order: their places and distances."""
 
     query: NDArray[np.int64]
     distance: NDArray[np.int64]
@@ -31,73 +33,75 @@ class Hits(NamedTuple):
 
     @classmethod
     def join(cls, parts: list[Hits]) -> Hits:
-        """All pairs of several."""
+        """Return the pairs of all parts."""
         if not parts:
             return cls(*(np.empty(0, np.int64) for _ in range(3)))
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
 def scan(words: Words, queries: Words, k: int, radius: int | NDArray[np.int64]) -> Hits:
-    """For each query all codes within `radius` that are no farther than the k-th nearest.
+    """Return for each query all codes within `radius` that are no farther than the k-th nearest.
 
-    Ties at the k-th place are returned in full. `radius` is one for all or one a query, (q,).
+    Ties at the k-th place are all returned. `radius` is one for all queries or one per query, (q,).
     """
     n = len(words)
     if n == 0 or len(queries) == 0 or k < 1:
         return Hits.join([])
     radius = np.broadcast_to(radius, len(queries))
-    few = len(queries) < _FEW
     wanted = min(n, 2 * k + 32)
-    if few or wanted > _MOST_HEAP:
-        return _each(words, queries, np.arange(len(queries)), k, radius)
+    if len(queries) < _FEW_QUERIES or wanted > _MAX_HEAP:
+        return _scan_each(words, queries, np.arange(len(queries)), k, radius)
     faiss.omp_set_num_threads(THREADS)
-    apart, rows = faiss.knn_hamming(_bytes(queries), _bytes(words), wanted, variant="hc")
-    kth = np.full(len(queries), apart[:, -1]) if k > wanted else apart[:, min(k, n) - 1]
-    whole = (apart[:, -1] > np.minimum(kth, radius)) | (wanted == n)
-    near = (apart <= np.minimum(kth, radius)[:, None]) & whole[:, None]
-    query, place = np.nonzero(near)
-    found = Hits(
+    distances, rows = faiss.knn_hamming(_as_bytes(queries), _as_bytes(words), wanted, variant="hc")
+    kth = np.full(len(queries), distances[:, -1]) if k > wanted else distances[:, min(k, n) - 1]
+    # Whether Faiss returned all ties at the k-th place.
+    is_complete = (distances[:, -1] > np.minimum(kth, radius)) | (wanted == n)
+    is_near = (distances <= np.minimum(kth, radius)[:, None]) & is_complete[:, None]
+    query, place = np.nonzero(is_near)
+    hits = Hits(
         query.astype(np.int64),
-        apart[query, place].astype(np.int64),
+        distances[query, place].astype(np.int64),
         rows[query, place].astype(np.int64),
     )
-    rest = np.flatnonzero(~whole)
-    return Hits.join([found, _each(words, queries, rest, k, radius)])
+    rest = np.flatnonzero(~is_complete)
+    return Hits.join([hits, _scan_each(words, queries, rest, k, radius)])
 
 
-def _each(
-    words: Words, queries: Words, which: NDArray[np.int64], k: int, radius: NDArray[np.int64]
+def _scan_each(
+    words: Words, queries: Words, places: NDArray[np.int64], k: int, radius: NDArray[np.int64]
 ) -> Hits:
-    def one(query: int) -> Hits:
-        apart = distances_to(queries[query], words)
-        within = apart <= radius[query]
-        if np.count_nonzero(within) > _NEAR * k:
-            within = apart <= min(_kth_bound(apart, k), radius[query])
+    """Scan for the queries at some places, one by one."""
+
+    def scan_one(query: int) -> Hits:
+        distances = distances_to(queries[query], words)
+        within = distances <= radius[query]
+        if np.count_nonzero(within) > _CLOSE_ENOUGH * k:
+            within = distances <= min(_kth_bound(distances, k), radius[query])
         rows = np.flatnonzero(within)
-        near = apart[rows]
+        near = distances[rows]
         counts = np.bincount(near) if len(near) else np.zeros(1, np.int64)
         kth = int(np.searchsorted(np.cumsum(counts), k))
         rows = rows[near <= kth]
-        return Hits(np.full(len(rows), query), apart[rows].astype(np.int64), rows)
+        return Hits(np.full(len(rows), query), distances[rows].astype(np.int64), rows)
 
-    if len(which) < 2 or len(words) < 1 << 12:
-        return Hits.join([one(query) for query in which.tolist()])
-    return Hits.join(list(POOL.map(one, which.tolist())))
+    if len(places) < 2 or len(words) < _FEW_CODES:
+        return Hits.join([scan_one(query) for query in places.tolist()])
+    return Hits.join(list(POOL.map(scan_one, places.tolist())))
 
 
-def _kth_bound(apart: NDArray[np.unsignedinteger], k: int) -> int:
-    """A distance within which there are at least k codes, or all: not much more than needed."""
-    n = len(apart)
+def _kth_bound(distances: NDArray[np.unsignedinteger], k: int) -> int:
+    """Return a distance within which at least k codes lie, or all; not much more than needed."""
+    n = len(distances)
     if k >= n:
-        return int(apart.max())
+        return int(distances.max())
     step = n >> 15
     if step > 1:
-        counts = np.cumsum(np.bincount(apart[::step])) * step
+        counts = np.cumsum(np.bincount(distances[::step])) * step
         bound = int(np.searchsorted(counts, 2 * k + 8 * step))
-        if bound < len(counts) and np.count_nonzero(apart <= bound) >= k:
+        if bound < len(counts) and np.count_nonzero(distances <= bound) >= k:
             return bound
-    return int(np.searchsorted(np.cumsum(np.bincount(apart)), k))
+    return int(np.searchsorted(np.cumsum(np.bincount(distances)), k))
 
 
-def _bytes(words: Words) -> NDArray[np.uint8]:
+def _as_bytes(words: Words) -> NDArray[np.uint8]:
     return np.ascontiguousarray(words).view(np.uint8).reshape(len(words), -1)

@@ -1,4 +1,4 @@
-"""From rows of a view to what is given out: ids, labels and payloads of the items."""
+"""From rows of a view to results: ids, labels and payloads of the items."""
 
 from __future__ import annotations
 
@@ -10,55 +10,54 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Codes, to_codes
+from bitcodes import Codes
+from index.memory.batch import NO_LABEL
 from index.memory.view import View
-from index.search.exact import Answer
 from index.storage.record import Record
-from index.types import Found, Neighbour
+from index.types import Answer, Found, Neighbour
 
 
-def found(
+def as_found(
     view: View,
     answers: list[Answer],
     scores: list[NDArray[np.float64]] | None,
     page: slice,
     record: Record | None,
 ) -> list[Found]:
-    """A page of each answer, with payloads where there is a record to read them from."""
+    """Return a page of each answer, with payloads if there is a record to read them from."""
     rows = [answer.rows[page] for answer in answers]
-    described = describe(view, np.concatenate([np.empty(0, np.int64), *rows]), record)
-    given = []
+    items = describe(view, np.concatenate([np.empty(0, np.int64), *rows]), record)
+    found = []
     for place, (answer, part) in enumerate(zip(answers, rows, strict=True)):
-        apart = answer.distances[page].tolist()
+        distances = answer.distances[page].tolist()
         score = [None] * len(part) if scores is None else scores[place][page].tolist()
-        near = [
-            Neighbour(item_id, d, label, payload, s)
-            for d, s, (item_id, label, payload) in zip(apart, score, described, strict=False)
+        neighbours = [
+            Neighbour(item_id, distance, label, payload, s)
+            for distance, s, (item_id, label, payload) in zip(distances, score, items, strict=False)
         ]
-        given.append(Found(near, answer.certificate))
-    return given
+        found.append(Found(neighbours, answer.certificate))
+    return found
 
 
 def with_codes(
-    view: View, answers: list[Answer], page: slice, queries: Codes, given: list[Found]
+    view: View, answers: list[Answer], page: slice, queries: Codes, found: list[Found]
 ) -> list[Found]:
-    """The same with the packed codes of the queries and of what was found."""
+    """Return the same results with the packed codes of the queries and of their neighbours."""
     coded = []
-    for answer, query, one in zip(answers, queries, given, strict=True):
-        codes = to_codes(view.words(answer.rows[page]), queries.shape[1])
-        near = [
+    for answer, query, one in zip(answers, queries, found, strict=True):
+        neighbours = [
             replace(neighbour, code=code.tobytes())
-            for neighbour, code in zip(one.neighbours, codes, strict=True)
+            for neighbour, code in zip(one.neighbours, view.codes(answer.rows[page]), strict=True)
         ]
-        coded.append(Found(near, one.certificate, query.tobytes()))
+        coded.append(Found(neighbours, one.certificate, query.tobytes()))
     return coded
 
 
 def describe(
     view: View, rows: NDArray[np.int64], record: Record | None
 ) -> Iterator[tuple[str, int | None, dict[str, Any] | None]]:
-    """Id, label and payload of rows; no payloads without a record to read them from."""
-    labels = (None if label == -1 else label for label in view.labels(rows).tolist())
+    """Yield id, label and payload of rows; without a record to read them from, no payloads."""
+    labels = (None if label == NO_LABEL else label for label in view.labels(rows).tolist())
     payloads: Iterator[dict[str, Any] | None] = iter([None] * len(rows))
     if record is not None:
         serials = view.serials(rows).tolist()

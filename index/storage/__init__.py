@@ -1,1 +1,1 @@
-"""The durable record of a store: one SQLite database, and snapshot files."""
+"""The durable record of a store: one SQLite database."""

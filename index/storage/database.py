@@ -1,7 +1,8 @@
-"""The record on disk: one SQLite file, in which every acknowledged write is."""
+"""One SQLite file that holds every acknowledged write."""
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -10,17 +11,25 @@ from queue import SimpleQueue
 from threading import Lock, RLock
 from typing import Any, Generic, TypeVar, cast
 
-from index.errors import Full, InUse, Unreadable
+from index.errors import Closed, Damaged, DiskError, Full, IndexProblem, InUse, Unreadable
 
 VERSION = 2
-# Readers keep a page cache each.
+# Each reading connection has a page cache of its own.
 _READERS = 4
+# SQLite reports a full disk as one of these in some cases. They count as such if less room is left.
+_WRITE_ERRORS = (
+    sqlite3.SQLITE_IOERR_WRITE,
+    sqlite3.SQLITE_IOERR_FSYNC,
+    sqlite3.SQLITE_IOERR_TRUNCATE,
+    sqlite3.SQLITE_IOERR_SHMSIZE,
+)
+_LEAST_ROOM = 1 << 20
 
 T = TypeVar("T")
 
 
 class _Write(Generic[T]):
-    """A write that waits to be committed, or has been."""
+    """A write that waits to be committed, or its outcome."""
 
     def __init__(
         self,
@@ -37,23 +46,35 @@ class _Write(Generic[T]):
 class Database:
     """A SQLite file for one process and any of its threads.
 
-    Write-ahead log, synced at every commit: what `transaction` or `write` has left is there after
-    a crash of the process or the machine. Writes that wait for one another are committed together.
-    Reads have connections of their own and wait for no write. A second process is kept out by a
-    lock on a file beside it, `<name>.lock`.
+    The write-ahead log is synced at every commit: what `transaction` or `write` has committed
+    survives a crash of the process or the machine. Writes that wait for one another are committed
+    together. Reads use connections of their own and wait for no write. A lock on the file
+    `<name>.lock` beside it keeps other processes out.
+
+    Every method raises `Closed` after `close`, `Damaged` where SQLite finds the file damaged, and
+    `DiskError` where the system cannot read or write it.
+
+    Attributes
+    ----------
+    fault : str, optional
+        The first damage that was found, in words; None while there is none. Only a restart with
+        a sound file clears it.
 
     Raises
     ------
     Unreadable
-        The file is no database or of a newer version, or `InUse`; the message names it.
+        The file cannot be opened or is of a newer version; `Damaged` if it is damaged; `InUse` if
+        another process has it open.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self.fault: str | None = None
         self._lock = RLock()
         self._waiting: list[_Write[Any]] = []
         self._queue_lock = Lock()
         self._alone = False
+        self._closed = False
         self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
         self._opened: list[sqlite3.Connection] = []
         try:
@@ -63,7 +84,7 @@ class Database:
             self.close()
             raise Unreadable(f"{path.parent} cannot hold the data: {error}") from None
         try:
-            # SQLite's own lock on an empty file: gone with the process, on every system.
+            # SQLite's own lock on an empty file: every system releases it when the process ends.
             self._owner.execute("BEGIN EXCLUSIVE")
             self._connection = self._open(path)
             self._prepare()
@@ -101,27 +122,34 @@ class Database:
             self.version = VERSION
             execute(f"PRAGMA user_version = {VERSION}")
 
-    def damaged(self, what: object) -> Unreadable:
-        """The error that says so, and what to do."""
-        return Unreadable(f"{self.path} is damaged: {what}; restore it from a copy or a snapshot")
+    def damaged(self, what: object) -> Damaged:
+        """Return the error to raise for damage that was found, and remember it as `fault`."""
+        message = f"{self.path} is damaged: {what}; restore it from a copy or a snapshot"
+        self.fault = self.fault or message
+        return Damaged(message)
 
     @contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
-        """All of the block or nothing of it; on return it is on disk.
+        """Commit all that the block writes, or nothing if it raises.
 
         Raises
         ------
         Full
-            There is no room on the disk.
+            The disk has no room.
         """
-        with self._lock, self._full_is_said():
-            self._connection.execute("BEGIN IMMEDIATE")
+        with self._lock:
             try:
-                yield self._connection
-                self._connection.execute("COMMIT")
-            except BaseException:
-                self._roll_back()
-                raise
+                self._connection.execute("BEGIN IMMEDIATE")
+                try:
+                    yield self._connection
+                    self._connection.execute("COMMIT")
+                except BaseException:
+                    self._roll_back()
+                    raise
+            except sqlite3.Error as error:
+                if (explained := self._explained(error)) is None:
+                    raise
+                raise explained from error
 
     def write(
         self,
@@ -129,20 +157,23 @@ class Database:
         publish: Callable[[], object],
         undo: Callable[[], object],
     ) -> T:
-        """Let `work` write, on disk on return; what comes meanwhile from other threads joins in.
+        """Call `work` in a transaction and return its result once that is on disk.
+
+        Writes of other threads that wait at the same time share the transaction.
 
         Parameters
         ----------
         work : callable
-            Given the connection, in a transaction that others may share. What it raises takes back
-            its own writes only. It ends with whatever it stages in memory.
+            Takes the connection. If it raises, only its own writes are rolled back. The last thing
+            it does is to stage what it changes in memory.
         publish, undo : callables
-            One of the two is called if `work` returned: when it is on disk, or when it cannot be.
+            If `work` returned, one of the two is called: `publish` when its writes are on disk,
+            `undo` when they cannot be.
 
         Raises
         ------
         Full
-            There is no room on the disk.
+            The disk has no room.
         """
         mine = _Write(work, publish, undo)
         with self._queue_lock:
@@ -151,62 +182,76 @@ class Database:
             if not mine.done:
                 with self._queue_lock:
                     together = [mine] if self._alone else self._waiting
-                    self._waiting = [one for one in self._waiting if one not in together]
+                    self._waiting = [write for write in self._waiting if write not in together]
                 self._commit(together)
         if mine.error is not None:
             raise mine.error
         return cast(T, mine.result)
 
     def _commit(self, together: list[_Write[Any]]) -> None:
-        good: list[_Write[Any]] = []
+        worked: list[_Write[Any]] = []
         try:
             with self.transaction() as connection:
-                for one in together:
+                for write in together:
                     try:
                         connection.execute("SAVEPOINT one")
-                        one.result = one.work(connection)
-                        good.append(one)
+                        write.result = write.work(connection)
+                        worked.append(write)
                         connection.execute("RELEASE one")
                     except Exception as error:
-                        # With the disk full SQLite may have taken back all of it.
-                        if one in good or not connection.in_transaction:
+                        # On some errors, such as a full disk, SQLite rolls back everything itself.
+                        if write in worked or not connection.in_transaction:
                             raise
                         connection.execute("ROLLBACK TO one")
                         connection.execute("RELEASE one")
-                        one.error = error
+                        write.error = self._explained(error) or error
         except BaseException as error:
-            for one in reversed(good):
-                one.undo()
-            for one in together:
-                one.error = one.error or error
+            for write in reversed(worked):
+                write.undo()
+            for write in together:
+                write.error = write.error or error
             if not isinstance(error, Exception):
                 raise
         else:
-            for one in good:
-                one.publish()
+            for write in worked:
+                write.publish()
         finally:
-            for one in together:
-                one.done = True
+            for write in together:
+                write.done = True
 
     def _roll_back(self) -> None:
         if self._connection.in_transaction:
             self._connection.execute("ROLLBACK")
 
-    @contextmanager
-    def _full_is_said(self) -> Iterator[None]:
+    def _explained(self, error: Exception) -> IndexProblem | None:
+        """Return the error of the index that an error of SQLite means; None for any other."""
+        if not isinstance(error, sqlite3.Error):
+            return None
+        if self._closed:
+            return Closed(f"{self.path} has been closed")
+        # Errors that the sqlite3 module itself raises have no code.
+        extended = getattr(error, "sqlite_errorcode", -1)
+        code = extended & 0xFF
+        if code == sqlite3.SQLITE_FULL or (extended in _WRITE_ERRORS and self._has_no_room()):
+            return Full(
+                f"{self.path} could not be written: {error}; nothing of this write was kept, "
+                "and writes succeed again as soon as there is room"
+            )
+        if code in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+            return self.damaged(error)
+        if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            return DiskError(f"{self.path} could not be read or written: {error}")
+        return None
+
+    def _has_no_room(self) -> bool:
         try:
-            yield
-        except sqlite3.OperationalError as error:
-            if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_IOERR):
-                raise Full(
-                    f"{self.path} could not be written: {error}; nothing of this write was kept, "
-                    "and the next is taken as soon as there is room"
-                ) from error
-            raise
+            return shutil.disk_usage(self.path.parent).free < _LEAST_ROOM
+        except OSError:
+            return False
 
     @contextmanager
     def exclusive(self) -> Iterator[None]:
-        """Nobody else writes meanwhile."""
+        """Keep all other writers out during the block."""
         with self._lock:
             before, self._alone = self._alone, True
             try:
@@ -216,20 +261,25 @@ class Database:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """A connection to read from; it waits for no write."""
+        """Lend a connection to read from, which waits for no write."""
         connection = self._readers.get()
         try:
             yield connection
+        except sqlite3.Error as error:
+            if (explained := self._explained(error)) is None:
+                raise
+            raise explained from error
         finally:
             self._readers.put(connection)
 
     def read(self, sql: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """All rows of a query."""
+        """Return all rows of a query."""
         with self.reading() as connection:
             return connection.execute(sql, values).fetchall()
 
     def close(self) -> None:
-        """Close the file; a second call does nothing."""
+        """Close the file. A second call does nothing."""
         with self._lock:
+            self._closed = True
             for connection in self._opened[::-1]:
                 connection.close()

@@ -1,4 +1,4 @@
-"""Version 1 of the record, a row an item, read into version 2."""
+"""Migration of a database of version 1, which has one row per item, to version 2."""
 
 from __future__ import annotations
 
@@ -7,38 +7,43 @@ import sqlite3
 import numpy as np
 
 from bitcodes import code_size, to_words
+from index.memory.batch import NO_LABEL, Batch
 from index.memory.ids import pack
-from index.memory.segment import Batch
 from index.storage.database import VERSION, Database
 from index.storage.record import Record
 
 _CHUNK = 1 << 16
-_ADDED = ("keep_descriptors", "items", "next_serial")
+_NEW_COLUMNS = ("keep_descriptors", "items", "next_serial")
 
 
-def prepare(connection: sqlite3.Connection) -> None:
-    """Give the table of collections the columns of version 2."""
+def add_columns(connection: sqlite3.Connection) -> None:
+    """Give the table of collections, if there is one, the columns of version 2."""
     columns = {row[1] for row in connection.execute("PRAGMA table_info(collections)")}
-    for column in _ADDED:
+    for column in _NEW_COLUMNS:
         if columns and column not in columns:
             connection.execute(
                 f"ALTER TABLE collections ADD COLUMN {column} INTEGER NOT NULL DEFAULT 0"
             )
 
 
-def finish(database: Database, connection: sqlite3.Connection) -> None:
-    """Move the items over and set the version, in the transaction that `prepare` was in."""
+def move_items(database: Database, connection: sqlite3.Connection) -> None:
+    """Move the items to the tables of version 2 and set the version.
+
+    The tables must exist. `add_columns`, this and what is between must be in one transaction.
+    """
     tables = {name for (name,) in connection.execute("SELECT name FROM sqlite_schema")}
     if "items" in tables:
-        found = connection.execute("SELECT key, n_bits FROM collections").fetchall()
-        for key, n_bits in found:
-            _move(database, connection, key, code_size(n_bits))
+        collections = connection.execute("SELECT key, n_bits FROM collections").fetchall()
+        for key, n_bits in collections:
+            _move_items_of(database, connection, key, n_bits)
         connection.execute("DROP TABLE items")
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 
-def _move(database: Database, connection: sqlite3.Connection, key: int, size: int) -> None:
-    record = Record(database, key, size)
+def _move_items_of(
+    database: Database, connection: sqlite3.Connection, key: int, n_bits: int
+) -> None:
+    record, size = Record(database, key, n_bits), code_size(n_bits)
     items = connection.execute(
         "SELECT id, code, label, payload FROM items WHERE collection = ? ORDER BY id", (key,)
     )
@@ -46,6 +51,6 @@ def _move(database: Database, connection: sqlite3.Connection, key: int, size: in
         ids, codes, labels, payloads = zip(*rows, strict=True)
         data, lengths = pack(ids)
         packed = np.frombuffer(b"".join(codes), np.uint8).reshape(-1, size)
-        column = np.array([-1 if label is None else label for label in labels], np.int64)
+        column = np.array([NO_LABEL if label is None else label for label in labels], np.int64)
         batch = Batch(data, lengths, to_words(packed), column, np.empty(0, np.int64))
         record.insert(connection, batch, payloads, None, np.empty(0, np.int64))

@@ -1,7 +1,7 @@
-"""A part of the record, items with ascending serial numbers, as bytes and back.
+"""A part, some items with ascending serial numbers, as bytes.
 
-Column after column, little-endian: lengths of the ids (uint16), labels (int64), serial numbers less
-the first (uint32), packed codes, and the UTF-8 of the ids.
+The bytes are columns, one after the other, little-endian: lengths of the ids (uint16), labels
+(int64), serial numbers minus the first (uint32), packed codes, and the ids in UTF-8.
 """
 
 from __future__ import annotations
@@ -12,13 +12,17 @@ from zlib import crc32
 import numpy as np
 
 from bitcodes import to_codes, to_words
-from index.memory.segment import Batch
+from index.memory.batch import Batch
 
-_ITEM = 14
+# Bytes per item without code and id.
+_FIXED_SIZE = 14
 
 
 def encode(part: Batch, size: int) -> tuple[bytes, int]:
-    """A part with codes of `size` bytes, and its checksum, which holds its first serial too."""
+    """Return the bytes of a part with codes of `size` bytes, and a checksum.
+
+    The checksum also covers the first serial number, which the bytes do not hold.
+    """
     data = b"".join(
         (
             part.lengths.astype("<u2").tobytes(),
@@ -32,8 +36,8 @@ def encode(part: Batch, size: int) -> tuple[bytes, int]:
 
 
 def decode(first: int, n: int, data: bytes, checksum: int, size: int) -> Batch | None:
-    """The part of n items from the serial number `first` on; None where it is damaged."""
-    if _checksum(data, first) != checksum or len(data) < n * (_ITEM + size):
+    """Return the part of n items whose first serial is `first`; None if it is damaged."""
+    if _checksum(data, first) != checksum or len(data) < n * (_FIXED_SIZE + size):
         return None
     at = np.cumsum([0, 2 * n, 8 * n, 4 * n, size * n])
     lengths, labels, offsets, codes = (

@@ -1,4 +1,4 @@
-"""What one collection has on disk: its items in parts, written whole and checked when read."""
+"""The items of one collection on disk: parts with checksums, payloads and descriptors."""
 
 from __future__ import annotations
 
@@ -12,33 +12,44 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from index.memory.segment import Batch
+from bitcodes import code_size, word_count
+from index.memory.batch import Batch
 from index.storage import part_format
 from index.storage.database import Database
 
+# Most items of a part.
 PART = 1 << 16
-# So many small parts that follow one another are joined, at three sizes of small: an item is
-# rewritten three times at most, and there are never many parts to read.
+# This many consecutive parts are joined if each of them has fewer items than a limit. With three
+# limits, an item is rewritten at most three times, and there are never many parts to read.
 _FAN = 32
-_LEVELS = (_FAN, _FAN**2, PART // _FAN)
-# The dead are taken off the disk when there are so many, or this share of the items.
-_DEAD = 4096
+_SMALL_PARTS = (_FAN, _FAN**2, PART // _FAN)
+# Dead items are deleted from the disk when there are more of them than this number and than one in
+# `_DEAD_SHARE` items.
+_MAX_DEAD = 4096
 _DEAD_SHARE = 4
-# SQLite's own limit on parameters has been far higher for years.
-_PARAMETERS = 500
+# Serial numbers per query. SQLite allows many more parameters.
+_MAX_PARAMETERS = 500
 
 
 class Record:
-    """The rows of one collection. Methods that take a connection run inside `Database.write`."""
+    """The record of one collection.
 
-    def __init__(self, database: Database, key: int, size: int) -> None:
+    Every item has a serial number, in the order of insertion. An item that is replaced or deleted
+    is dead: its serial number is recorded, and it is removed from its part later.
+
+    Methods that take a connection must be called inside `Database.write`.
+    """
+
+    def __init__(self, database: Database, key: int, n_bits: int) -> None:
         self.database = database
         self.key = key
-        self._size = size
-        self._next = 0
-        # First serial and number of items of each part; serials of the dead, with the version of
-        # the rows in memory from which on no reader sees them.
+        self._size = code_size(n_bits)
+        self._n_words = word_count(n_bits)
+        self._next_serial = 0
+        # First serial and number of items of each part.
         self._parts: list[tuple[int, int]] = []
+        # Serials of dead items, with the version of the rows in memory from which on no reader
+        # sees them.
         self._dead: list[tuple[int, NDArray[np.int64]]] = []
         self._writes = 0
         self._has_payloads = False
@@ -46,10 +57,10 @@ class Record:
         self._staged_dead: list[NDArray[np.int64]] = []
 
     def load(self) -> Batch:
-        """All items that are there, as columns; Unreadable where a checksum does not hold."""
+        """Return all live items as columns; raise Damaged if a checksum is wrong."""
         read = self.database.read
-        found = read("SELECT items, next_serial FROM collections WHERE key = ?", (self.key,))
-        ((items, self._next),) = found
+        counters = read("SELECT items, next_serial FROM collections WHERE key = ?", (self.key,))
+        ((items, self._next_serial),) = counters
         self._has_payloads = bool(
             read("SELECT 1 FROM payloads WHERE collection = ? LIMIT 1", (self.key,))
         )
@@ -66,9 +77,9 @@ class Record:
             "SELECT serials, checksum FROM deaths WHERE collection = ?", (self.key,)
         ):
             if crc32(data) != checksum:
-                raise self.database.damaged(f"deaths of collection {self.key}")
+                raise self.database.damaged(f"the deleted items of collection {self.key}")
             self._dead.append((-1, np.frombuffer(data, "<i8").astype(np.int64)))
-        batch = Batch.join(batches, -(-self._size // 8)).without(self._dead_serials())
+        batch = Batch.join(batches, self._n_words).without(self._dead_serials())
         if len(batch) != items:
             raise self.database.damaged(f"expected {items} items, found {len(batch)}")
         return batch
@@ -84,15 +95,15 @@ class Record:
         descriptors: NDArray[np.float16] | None,
         replaced: NDArray[np.int64],
     ) -> NDArray[np.int64]:
-        """Write items, and that those with the serials `replaced` are dead; their serials."""
-        serials = np.arange(self._next, self._next + len(batch))
-        self._next += len(batch)
+        """Write items, mark those with the serials `replaced` as dead; return the new serials."""
+        serials = np.arange(self._next_serial, self._next_serial + len(batch))
+        self._next_serial += len(batch)
         numbered, staged = replace(batch, serials=serials), []
         for start in range(0, len(batch), PART):
             part = numbered.between(start, start + PART)
-            self._put(connection, part)
+            self._put_part(connection, part)
             staged.append((int(part.serials[0]), len(part)))
-        self._put_texts(connection, serials, payloads)
+        self._put_payloads(connection, serials, payloads)
         if descriptors is not None:
             vectors = map(np.ndarray.tobytes, descriptors.astype("<f2"))
             connection.executemany(
@@ -108,14 +119,14 @@ class Record:
         self._staged_dead += [replaced] if len(replaced) else []
         return serials
 
-    def _put_texts(
+    def _put_payloads(
         self,
         connection: sqlite3.Connection,
         serials: NDArray[np.int64],
         payloads: Sequence[str | None] | None,
     ) -> None:
         if payloads is not None:
-            # Before readers see any of these items; once there were some, they are looked for.
+            # Set before any reader sees these items, and never reset.
             self._has_payloads |= any(text is not None for text in payloads)
             connection.executemany(
                 "INSERT INTO payloads VALUES (?, ?, ?, ?)",
@@ -127,14 +138,14 @@ class Record:
             )
 
     def delete(self, connection: sqlite3.Connection, serials: NDArray[np.int64]) -> None:
-        """Write that items are dead."""
+        """Mark items as dead."""
         self._put_dead(connection, serials)
         self._count(connection, -len(serials))
         self._staged_dead += [serials] if len(serials) else []
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """Nothing of the block stays staged where it fails: its writes are taken back alone."""
+    def all_or_nothing(self) -> Iterator[None]:
+        """Discard what the block staged if it raises: only its own writes are rolled back."""
         n_parts, n_dead = len(self._staged_parts), len(self._staged_dead)
         try:
             yield
@@ -151,14 +162,14 @@ class Record:
             (self.key, data, crc32(data)),
         )
 
-    def _count(self, connection: sqlite3.Connection, more: int) -> None:
+    def _count(self, connection: sqlite3.Connection, change: int) -> None:
         connection.execute(
             "UPDATE collections SET items = items + ?, next_serial = ? WHERE key = ?",
-            (more, self._next, self.key),
+            (change, self._next_serial, self.key),
         )
 
     def publish(self, version: int) -> None:
-        """What was written is on disk, and readers see it from this version on."""
+        """Take over what is staged: it is on disk, and readers see it from this version on."""
         self._parts += self._staged_parts
         self._dead += [(version, serials) for serials in self._staged_dead]
         self._writes += 1
@@ -166,35 +177,35 @@ class Record:
 
     @property
     def due(self) -> bool:
-        """Whether it is time to look for `work`."""
+        """Whether enough was written to call `next_rewrite` again."""
         return self._writes >= _FAN
 
     def undo(self) -> None:
-        """What was written is not on disk."""
+        """Discard what is staged: it is not on disk."""
         self._staged_parts, self._staged_dead = [], []
 
     def payloads(self, serials: Iterable[int]) -> dict[int, str]:
-        """Payloads as JSON, by serial; those without one are left out."""
+        """Return payloads as JSON by serial number, without those of items that have none."""
         if not self._has_payloads:
             return {}
         return {
             serial: text
             for serial, text, checksum in self._select("payloads", "payload", serials)
-            if self._sound(crc32(text.encode()) == checksum, f"the payload of item {serial}")
+            if self._is_sound(crc32(text.encode()) == checksum, f"the payload of item {serial}")
         }
 
     def descriptors(self, serials: Sequence[int]) -> NDArray[np.float16]:
-        """Descriptors that were kept, in the order asked for."""
-        found = {
+        """Return the descriptors of items in the order of `serials`; KeyError if one is missing."""
+        vectors = {
             serial: data
             for serial, data, checksum in self._select("descriptors", "vector", serials)
-            if self._sound(crc32(data) == checksum, f"the descriptor of item {serial}")
+            if self._is_sound(crc32(data) == checksum, f"the descriptor of item {serial}")
         }
-        joined = np.frombuffer(b"".join(found[serial] for serial in serials), "<f2")
+        joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), "<f2")
         return joined.reshape(len(serials), -1).astype(np.float16)
 
     def dimension(self) -> int | None:
-        """Of the descriptors that are kept; None before the first."""
+        """Return the dimension of the descriptors; None if there are none."""
         rows = self.database.read(
             "SELECT length(vector) / 2 FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
         )
@@ -203,8 +214,8 @@ class Record:
     def _select(self, table: str, column: str, serials: Iterable[int]) -> list[tuple[Any, ...]]:
         wanted, rows = sorted(serials), []
         with self.database.reading() as connection:
-            for start in range(0, len(wanted), _PARAMETERS):
-                part = wanted[start : start + _PARAMETERS]
+            for start in range(0, len(wanted), _MAX_PARAMETERS):
+                part = wanted[start : start + _MAX_PARAMETERS]
                 rows += connection.execute(
                     f"SELECT serial, {column}, checksum FROM {table} "  # noqa: S608
                     f"WHERE collection = ? AND serial IN ({', '.join('?' * len(part))})",
@@ -212,12 +223,12 @@ class Record:
                 ).fetchall()
         return rows
 
-    def _sound(self, holds: bool, what: str) -> bool:
-        if not holds:
+    def _is_sound(self, is_sound: bool, what: str) -> bool:
+        if not is_sound:
             raise self.database.damaged(what)
         return True
 
-    def _put(self, connection: sqlite3.Connection, part: Batch) -> None:
+    def _put_part(self, connection: sqlite3.Connection, part: Batch) -> None:
         first, (data, checksum) = int(part.serials[0]), part_format.encode(part, self._size)
         connection.execute(
             "INSERT INTO parts VALUES (?, ?, ?, ?, ?)", (self.key, first, len(part), data, checksum)
@@ -229,71 +240,73 @@ class Record:
             raise self.database.damaged(f"part {first} of collection {self.key}")
         return part
 
-    def work(self, oldest: int) -> tuple[int, int] | None:
-        """Which parts, from place to place, would do well to be rewritten; None for none.
+    def next_rewrite(self, oldest: int) -> tuple[int, int] | None:
+        """Return which parts to rewrite next, as a range of places; None for none.
 
-        `oldest` is the version of the oldest view in use: what it shows has to stay.
+        `oldest` is the version of the oldest view in use, which may still show items that died
+        since.
         """
         self._writes = 0
-        for most in _LEVELS:
+        for limit in _SMALL_PARTS:
             run = 0
             for place in range(len(self._parts) - 1, -1, -1):
                 n = self._parts[place][1]
-                run = run + 1 if n < most else 0
+                run = run + 1 if n < limit else 0
                 if run == _FAN:
                     return place, place + _FAN
-        unseen = [serials for version, serials in self._dead if version <= oldest]
+        invisible = [serials for version, serials in self._dead if version <= oldest]
         items = sum(n for _, n in self._parts)
-        if sum(map(len, unseen)) > max(_DEAD, items // _DEAD_SHARE):
+        if sum(map(len, invisible)) > max(_MAX_DEAD, items // _DEAD_SHARE):
             firsts = np.array([first for first, _ in self._parts])
-            places = np.searchsorted(firsts, np.concatenate(unseen), side="right") - 1
-            fullest = int(np.bincount(places).argmax())
-            return fullest, fullest + 1
-        return (0, 0) if len(unseen) > _FAN**2 else None
+            places = np.searchsorted(firsts, np.concatenate(invisible), side="right") - 1
+            most_dead = int(np.bincount(places).argmax())
+            return most_dead, most_dead + 1
+        # Only join the lists of dead items.
+        return (0, 0) if len(invisible) > _FAN**2 else None
 
     def rewrite(
         self, connection: sqlite3.Connection, low: int, high: int, oldest: int
     ) -> Callable[[], None]:
-        """Join parts without their dead, but for what the view `oldest` may show.
+        """Join the parts from place `low` to `high` and delete their dead items.
 
-        Returns what is to be called when it is on disk.
+        Dead items that a view of version `oldest` may still show stay. Returns what to call when
+        all of it is on disk.
         """
-        old = self._parts[low:high]
-        batches = [
-            self._decode(*row)
-            for first, _ in old
-            for row in connection.execute(
-                "SELECT first, n, data, checksum FROM parts WHERE collection = ? AND first = ?",
-                (self.key, first),
-            ).fetchall()
-        ]
-        whole = Batch.join(batches, -(-self._size // 8))
+        whole = self._read_parts(connection, low, high)
         removable = [serials for version, serials in self._dead if version <= oldest]
-        unseen = np.concatenate([np.empty(0, np.int64), *removable])
-        gone = np.intersect1d(whole.serials, unseen)
-        kept = whole.without(gone)
-        new = []
+        invisible = np.concatenate([np.empty(0, np.int64), *removable])
+        deleted = np.intersect1d(whole.serials, invisible)
+        kept = whole.without(deleted)
         connection.executemany(
             "DELETE FROM parts WHERE collection = ? AND first = ?",
-            [(self.key, first) for first, _ in old],
+            [(self.key, first) for first, _ in self._parts[low:high]],
         )
         if len(kept):
-            self._put(connection, kept)
-            new.append((int(kept.serials[0]), len(kept)))
+            self._put_part(connection, kept)
+        new = [(int(kept.serials[0]), len(kept))] if len(kept) else []
         for table in ("payloads", "descriptors"):
             connection.executemany(
                 f"DELETE FROM {table} WHERE collection = ? AND serial = ?",  # noqa: S608
-                ((self.key, serial) for serial in gone.tolist()),
+                ((self.key, serial) for serial in deleted.tolist()),
             )
-        seen = [(version, serials) for version, serials in self._dead if version > oldest]
-        left = [(-1, rest)] if len(rest := np.setdiff1d(unseen, gone)) else []
-        dead = left + seen
+        visible = [(version, serials) for version, serials in self._dead if version > oldest]
+        rest = np.setdiff1d(invisible, deleted)
+        dead = [(-1, rest), *visible] if len(rest) else visible
         connection.execute("DELETE FROM deaths WHERE collection = ?", (self.key,))
         for _, serials in dead:
             self._put_dead(connection, serials)
 
-        def done() -> None:
+        def apply() -> None:
             self._parts[low:high] = new
             self._dead = dead
 
-        return done
+        return apply
+
+    def _read_parts(self, connection: sqlite3.Connection, low: int, high: int) -> Batch:
+        sql = "SELECT first, n, data, checksum FROM parts WHERE collection = ? AND first = ?"
+        batches = [
+            self._decode(*row)
+            for first, _ in self._parts[low:high]
+            for row in connection.execute(sql, (self.key, first)).fetchall()
+        ]
+        return Batch.join(batches, self._n_words)

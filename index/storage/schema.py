@@ -1,4 +1,4 @@
-"""The tables of the record, version 2."""
+"""The tables of the database, version 2."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ SCHEMA = (
         items INTEGER NOT NULL DEFAULT 0,
         next_serial INTEGER NOT NULL DEFAULT 0
     ) STRICT""",
-    # Ids, codes and labels of items with ascending serial numbers, the first of them `first`.
+    # Ids, codes and labels of items with ascending serial numbers, beginning with `first`.
     """CREATE TABLE IF NOT EXISTS parts (
         collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
         first INTEGER NOT NULL,
@@ -22,7 +22,7 @@ SCHEMA = (
         checksum INTEGER NOT NULL,
         PRIMARY KEY (collection, first)
     ) STRICT""",
-    # Serial numbers of items that were deleted or replaced and are still in the parts.
+    # Serial numbers of items that were deleted or replaced but are still in the parts.
     """CREATE TABLE IF NOT EXISTS deaths (
         key INTEGER PRIMARY KEY AUTOINCREMENT,
         collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,

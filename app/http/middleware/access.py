@@ -1,4 +1,4 @@
-"""Who may ask: keys, and browsers that were led here by somebody else's page."""
+"""Access control: API keys, allowed host names, and requests from pages of other origins."""
 
 from __future__ import annotations
 
@@ -12,17 +12,21 @@ from app.http.problems import problem
 from app.service.keys import WRITE, Key, Keys
 from app.service.settings import Settings
 
-SAFE = ("GET", "HEAD", "OPTIONS")
-# What holds no data, and what an orchestrator asks.
-OPEN = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
-PAGE = re.compile(r"/page/[a-z]+\.(css|js)")
-# POST because of their bodies: they change nothing.
-READING = re.compile(r"/v1/(gist|encoders/[^/]+/encode|collections/[^/]+/query)")
-LOCAL = ("localhost", "127.0.0.1", "::1")
+SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
+# Paths that never need a key: they show no data, or orchestrators ask for them.
+OPEN_PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
+PAGE_FILES = re.compile(r"/page/[a-z]+\.(css|js)")
+# Calls that are POST because they have a body, although they only read.
+READING_CALLS = re.compile(r"/v1/(gist|encoders/[^/]+/encode|collections/[^/]+/query)")
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
+_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+
+Refusal = tuple[int, str]
+"""Status and detail of a problem."""
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches a service that listens there."""
+    """Return whether a service that listens on `host` is reached from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -30,69 +34,87 @@ def is_loopback(host: str) -> bool:
 
 
 def writes(method: str, path: str) -> bool:
-    """Whether a call changes anything."""
-    return method not in SAFE and not READING.fullmatch(path)
+    """Return whether a call changes data, and so needs a write key."""
+    return method not in SAFE_METHODS and not READING_CALLS.fullmatch(path)
 
 
 def keys_are_required(settings: Settings, keys: Keys) -> bool:
-    """As set; else where others reach the service, or where there is a key."""
+    """Return whether requests need a key.
+
+    By default they do if the service listens on another address than loopback, or if there is a
+    key.
+    """
     if settings.require_keys is not None:
         return settings.require_keys
     return not is_loopback(settings.host) or keys.any()
 
 
 class Access:
-    """ASGI middleware: passes on what is allowed, answers 400, 401 or 403 to the rest."""
+    """ASGI middleware that answers 400, 401 or 403 to requests that are not allowed."""
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.settings = settings
-        named = {host.strip().lower() for host in settings.allowed_hosts.split(",")} - {""}
-        self.hosts = named or {*LOCAL, settings.host.lower()}
-        # With keys, a page that has rebound its name to us still has none.
-        self.any_host_with_key = not named
-        self.any_host = "*" in named
-        self.loopback = is_loopback(settings.host)
+        self._require_keys = settings.require_keys
+        if settings.require_keys is None and not is_loopback(settings.host):
+            self._require_keys = True
+        configured = {host.strip().lower() for host in settings.allowed_hosts.split(",")} - {""}
+        self._hosts = configured or {*LOCAL_HOSTS, settings.host.lower()}
+        self._hosts_configured = bool(configured)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and (refusal := self._check(scope)):
+        if scope["type"] == "http" and (refusal := self._refusal(scope)):
             status, detail = refusal
             headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
             await problem(status, detail, headers)(scope, receive, send)
             return
         await self.app(scope, receive, send)
 
-    def _check(self, scope: Scope) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         keys: Keys = scope["app"].state.service.keys
-        required = self.settings.require_keys
-        if required is None:
-            required = not self.loopback or keys.any()
-        host = headers.get("host", "")
-        if not (self.any_host or (required and self.any_host_with_key)):
-            named = _HOST.fullmatch(host)
-            if named is None or named["name"].strip("[]").lower() not in self.hosts:
-                return 400, f"{host!r:.100} is no host of this service (BITCELL_ALLOWED_HOSTS)"
-        origin = headers.get("origin")
-        if scope["method"] not in SAFE and origin is not None and not _same(origin, host):
-            return 403, f"a page of {origin!r:.100} may not write to {host!r:.100}"
-        if not required or scope["path"] in OPEN or PAGE.fullmatch(scope["path"]):
+        need_key = keys.any() if self._require_keys is None else self._require_keys
+        return (
+            self._check_host(headers, need_key)
+            or _check_origin(scope, headers)
+            or (_check_key(scope, headers, keys) if need_key else None)
+        )
+
+    def _check_host(self, headers: Headers, need_key: bool) -> Refusal | None:
+        """Refuse other host names, which protects against DNS rebinding.
+
+        If keys are needed and no hosts are configured, any host will do: a page that rebound its
+        name to this machine has no key.
+        """
+        if "*" in self._hosts or (need_key and not self._hosts_configured):
             return None
-        key = _key(keys, headers.get("authorization", ""))
-        if key is None:
-            return 401, "expected `Authorization: Bearer KEY`, a key of `bitcell keys create`"
-        scope["bitcell.key"] = key.id
-        if key.scope != WRITE and writes(scope["method"], scope["path"]):
-            return 403, f"the key {key.name!r} may only read"
+        host = headers.get("host", "")
+        match = _HOST.fullmatch(host)
+        if match is not None and match["name"].strip("[]").lower() in self._hosts:
+            return None
+        return 400, f"host {host!r:.100} is not allowed (BITCELL_ALLOWED_HOSTS)"
+
+
+def _check_origin(scope: Scope, headers: Headers) -> Refusal | None:
+    """Refuse writes from pages of other origins."""
+    origin, host = headers.get("origin"), headers.get("host", "")
+    own = (f"http://{host}".lower(), f"https://{host}".lower())
+    if scope["method"] in SAFE_METHODS or origin is None or origin.lower() in own:
         return None
+    return 403, f"a page from {origin!r:.100} may not write to {host!r:.100}"
 
 
-_HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
-
-
-def _same(origin: str, host: str) -> bool:
-    return origin.lower() in (f"http://{host}".lower(), f"https://{host}".lower())
+def _check_key(scope: Scope, headers: Headers, keys: Keys) -> Refusal | None:
+    """Refuse requests without a key, and writes with a read key; note the key for the log."""
+    if scope["path"] in OPEN_PATHS or PAGE_FILES.fullmatch(scope["path"]):
+        return None
+    key = _key(keys, headers.get("authorization", ""))
+    if key is None:
+        return 401, "expected `Authorization: Bearer KEY` with a key from `bitcell keys create`"
+    scope["bitcell.key"] = key.id
+    if key.scope != WRITE and writes(scope["method"], scope["path"]):
+        return 403, f"the key {key.name!r} may only read"
+    return None
 
 
 def _key(keys: Keys, authorization: str) -> Key | None:

@@ -1,4 +1,4 @@
-"""Limits on what is asked at a time: bodies, how long they take, how many requests."""
+"""Limits on request bodies, on the time they take to arrive, and on concurrent requests."""
 
 from __future__ import annotations
 
@@ -11,27 +11,30 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http.problems import problem
 from app.service.settings import Settings
 
-# Cheap, and asked for just when there is much to do.
-UNCOUNTED = ("/healthz", "/readyz", "/metrics")
+# Not counted as concurrent requests: they are cheap, and needed most when the service is busy.
+UNCOUNTED_PATHS = ("/healthz", "/readyz", "/metrics")
 _CLOSE = {"Connection": "close"}
+
+Refusal = tuple[int, str, dict[str, str]]
+"""Status, detail and headers of a problem."""
 
 
 class Limits:
-    """ASGI middleware: a request beyond a limit is refused before it costs anything.
+    """ASGI middleware that refuses requests beyond a limit before they cost anything.
 
-    413 for a body that is too large, at once if its length is stated; 415 for one that is
-    compressed; 408 for one that comes too slowly; 503 while too many requests, or too many bytes
-    of them, are being worked on.
+    The answer is 413 if a body is too large, at once if its length is stated; 415 if it is
+    compressed; 408 if it arrives too slowly; 503 if too many requests, or bytes of bodies, are in
+    progress.
     """
 
     def __init__(self, app: ASGIApp, settings: Settings) -> None:
         self.app = app
-        self.limit = int(settings.max_body)
-        self.limit_in_all = max(int(settings.max_bodies), self.limit)
-        self.timeout = settings.body_timeout
-        self.most = settings.max_concurrent
+        self.max_body = int(settings.max_body)
+        self.max_bodies = max(int(settings.max_bodies), self.max_body)
+        self.body_seconds = settings.body_timeout
+        self.max_concurrent = settings.max_concurrent
         self.running = 0
-        self.held = 0
+        self.bytes_held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -39,75 +42,81 @@ class Limits:
             await self.app(scope, receive, send)
             return
         headers = Headers(scope=scope)
-        if refusal := self._refusal(scope, headers):
+        counted = _is_counted(scope["path"])
+        if refusal := self._refusal(headers, counted):
             status, detail, more = refusal
             await problem(status, detail, more | _CLOSE)(scope, receive, send)
             return
-        body = _Body(self, receive, send, there=_has_body(headers))
-        counted = not _uncounted(scope["path"])
+        body = _Body(self, receive, send, expected=_has_body(headers))
         self.running += counted
         try:
             await self.app(scope, body.receive, body.send)
         finally:
             self.running -= counted
-            self.held -= body.got
+            self.bytes_held -= body.bytes_received
 
-    def _refusal(self, scope: Scope, headers: Headers) -> tuple[int, str, dict[str, str]] | None:
+    def _refusal(self, headers: Headers, counted: bool) -> Refusal | None:
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.limit:
-            return 413, f"{self.too_large}, got {int(length)}", {}
+        if length.isdigit() and int(length) > self.max_body:
+            return 413, self.too_large(f"{int(length)} bytes"), {}
         encoding = headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
-            detail = f"expected a body that is not compressed, got {encoding!r:.50}"
+            detail = f"expected a body without compression, got Content-Encoding {encoding!r:.50}"
             return 415, detail, {"Accept-Encoding": "identity"}
-        if self.running >= self.most and not _uncounted(scope["path"]):
-            detail = f"{self.most} requests are being worked on (BITCELL_MAX_CONCURRENT)"
+        if counted and self.running >= self.max_concurrent:
+            detail = (
+                f"{self.max_concurrent} requests are in progress, which is the limit "
+                "(BITCELL_MAX_CONCURRENT)"
+            )
             return 503, detail, {"Retry-After": "1"}
         return None
 
-    @property
-    def too_large(self) -> str:
-        """The limit on one body, in words."""
-        return f"a body has at most {self.limit} bytes here (BITCELL_MAX_BODY)"
+    def too_large(self, size: str) -> str:
+        """Return the detail of a 413."""
+        return f"expected a body of at most {self.max_body} bytes (BITCELL_MAX_BODY), got {size}"
 
 
 class _Body:
-    """The body of one request, counted and timed as it arrives."""
+    """The body of one request: it is counted and timed while it arrives."""
 
-    def __init__(self, limits: Limits, receive: Receive, send: Send, *, there: bool) -> None:
-        self.limits = limits
+    def __init__(self, limits: Limits, receive: Receive, send: Send, *, expected: bool) -> None:
+        self.bytes_received = 0
+        self._limits = limits
         self._receive = receive
         self._send = send
-        self.got = 0
-        self.arriving = there
-        self.deadline: float | None = None
+        self._arriving = expected
+        self._deadline: float | None = None
 
     async def receive(self) -> Message:
-        """The next part; HTTPException where it is too much or too late."""
-        if not self.arriving:
+        """Return the next part; raise HTTPException if the body is too large or too slow."""
+        if not self._arriving:
             return await self._receive()
-        if self.deadline is None:
-            self.deadline = asyncio.get_running_loop().time() + self.limits.timeout
+        limits = self._limits
+        if self._deadline is None:
+            self._deadline = asyncio.get_running_loop().time() + limits.body_seconds
         try:
-            async with asyncio.timeout_at(self.deadline):
+            async with asyncio.timeout_at(self._deadline):
                 part = await self._receive()
         except TimeoutError:
-            detail = f"a body arrives within {self.limits.timeout:g} s here (BITCELL_BODY_TIMEOUT)"
+            detail = (
+                f"expected the body to arrive within {limits.body_seconds:g} s "
+                "(BITCELL_BODY_TIMEOUT)"
+            )
             raise HTTPException(408, detail, _CLOSE) from None
         size = len(part.get("body", b""))
-        self.got += size
-        self.limits.held += size
-        self.arriving = part.get("more_body", False)
-        if self.got > self.limits.limit:
-            raise HTTPException(413, f"{self.limits.too_large}, got more", _CLOSE)
-        if self.limits.held > self.limits.limit_in_all:
-            detail = "the bodies being worked on fill the memory set aside (BITCELL_MAX_BODIES)"
+        self.bytes_received += size
+        limits.bytes_held += size
+        self._arriving = part.get("more_body", False)
+        if self.bytes_received > limits.max_body:
+            raise HTTPException(413, limits.too_large("more"), _CLOSE)
+        if limits.bytes_held > limits.max_bodies:
+            detail = f"the bodies in progress exceed {limits.max_bodies} bytes (BITCELL_MAX_BODIES)"
             raise HTTPException(503, detail, _CLOSE | {"Retry-After": "1"})
         return part
 
     async def send(self, message: Message) -> None:
-        """Pass the answer on; the connection ends with it if the body has not been read."""
-        if message["type"] == "http.response.start" and self.arriving:
+        """Pass the answer on; close the connection after it if the body was not read fully."""
+        if message["type"] == "http.response.start" and self._arriving:
             MutableHeaders(scope=message)["Connection"] = "close"
         await self._send(message)
 
@@ -116,5 +125,6 @@ def _has_body(headers: Headers) -> bool:
     return headers.get("content-length", "0") != "0" or "transfer-encoding" in headers
 
 
-def _uncounted(path: str) -> bool:
-    return path in UNCOUNTED or (path.startswith("/v1/jobs/") and path.endswith("/events"))
+def _is_counted(path: str) -> bool:
+    is_event_stream = path.startswith("/v1/jobs/") and path.endswith("/events")
+    return path not in UNCOUNTED_PATHS and not is_event_stream

@@ -1,4 +1,4 @@
-"""Every request: an id, a line in the log, figures, and the headers that browsers keep to."""
+"""Request ids, the log line and metrics of every request, and security headers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import asyncio
 import re
 import time
 import uuid
+from collections.abc import MutableMapping
+from typing import Any
 
 import structlog
 from starlette.datastructures import Headers
@@ -14,17 +16,16 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from app.http.problems import problem
 from app.service.prometheus import Metrics
 
-_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
+_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
     b"x-content-type-options": b"nosniff",
     b"x-frame-options": b"DENY",
     b"referrer-policy": b"no-referrer",
     b"cross-origin-resource-policy": b"same-origin",
-    b"cache-control": b"no-store",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
-# Swagger's scripts come from a public host.
-_DOCS = (
+# The scripts of Swagger UI come from a public host.
+_DOCS_POLICY = (
     b"default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
     b"script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
     b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
@@ -34,9 +35,9 @@ log = structlog.stdlib.get_logger("bitcell")
 
 
 class Observe:
-    """ASGI middleware, the outermost: what it passes on is counted, timed and logged.
+    """ASGI middleware, the outermost: it counts, times and logs every request.
 
-    An error that nobody else has turned into an answer becomes a 500 here.
+    It answers 500 if an exception reaches it.
     """
 
     def __init__(self, app: ASGIApp) -> None:
@@ -47,46 +48,55 @@ class Observe:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        asked = Headers(scope=scope).get("x-request-id", "")
-        request_id = asked if _ID.fullmatch(asked) else uuid.uuid4().hex
+        request_id = _request_id(scope)
         structlog.contextvars.bind_contextvars(request_id=request_id)
         status = 0
         start = time.perf_counter()
 
-        async def noted(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                headers = _SECURITY | dict(message.get("headers", ()))
-                headers[b"x-request-id"] = request_id.encode()
-                if scope["path"] == "/docs":
-                    headers[b"content-security-policy"] = _DOCS
-                if scope["app"].state.stopping:
-                    headers[b"connection"] = b"close"
-                message["headers"] = list(headers.items())
+                _add_headers(message, scope, request_id)
             await send(message)
 
         metrics: Metrics = scope["app"].state.service.metrics
         metrics.in_flight.inc()
         try:
-            await self.app(scope, receive, noted)
+            await self.app(scope, receive, send_with_headers)
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
-                raise  # Half an answer is out: the connection is to break.
+                raise  # Part of the answer has been sent: break the connection.
             refusal = problem(500, "the service failed; its log says why")
-            await refusal(scope, receive, noted)
+            await refusal(scope, receive, send_with_headers)
         finally:
             seconds = time.perf_counter() - start
             metrics.in_flight.dec()
-            # Once the answer is out, which goes when the event loop has its turn.
-            asyncio.get_running_loop().call_soon(_note, metrics, scope, status, seconds)
+            # Later, so that the event loop sends the answer first.
+            asyncio.get_running_loop().call_soon(_record, metrics, scope, status, seconds)
             structlog.contextvars.unbind_contextvars("request_id")
 
 
-def _note(metrics: Metrics, scope: Scope, status: int, seconds: float) -> None:
+def _request_id(scope: Scope) -> str:
+    requested = Headers(scope=scope).get("x-request-id", "")
+    return requested if _REQUEST_ID.fullmatch(requested) else uuid.uuid4().hex
+
+
+def _add_headers(message: MutableMapping[str, Any], scope: Scope, request_id: str) -> None:
+    headers = _SECURITY | dict(message.get("headers", ()))
+    headers[b"cache-control"] = b"no-store"
+    headers[b"x-request-id"] = request_id.encode()
+    if scope["path"] == "/docs":
+        headers[b"content-security-policy"] = _DOCS_POLICY
+    if scope["app"].state.stopping:
+        headers[b"connection"] = b"close"
+    message["headers"] = list(headers.items())
+
+
+def _record(metrics: Metrics, scope: Scope, status: int, seconds: float) -> None:
     route = getattr(scope.get("route"), "path", "none")
-    metrics.request(scope["method"], route, status, seconds)
+    metrics.count_request(scope["method"], route, status, seconds)
     client = scope.get("client")
     log.info(
         "request",

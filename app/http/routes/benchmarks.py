@@ -1,4 +1,4 @@
-"""Benchmarks: start one, look at it."""
+"""Routes of benchmarks and datasets."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ datasets = APIRouter(prefix="/v1/datasets", tags=["benchmarks"])
 def start_benchmark(
     body: BodyDep, request: Request, response: Response, service: ServiceDep
 ) -> schemas.Accepted:
-    """Measure methods at code lengths on a dataset or a collection: a job of that id."""
+    """Start a job that measures methods at several code lengths on a dataset or a collection."""
     new = body.parse(schemas.NewBenchmark)
     table = rows(new.methods, new.bits)
     protocol = Protocol(new.protocol, new.queries_per_class, new.labels_per_class)
     seeds = [new.seed] if new.seeds is None else new.seeds
-    benchmark = service.start_benchmark(
+    benchmark = service.benchmarks.start(
         table, protocol, seeds, dataset=new.dataset, collection=new.collection
     )
     url = request.url_for("show_benchmark", benchmark=benchmark).path
@@ -36,24 +36,24 @@ def start_benchmark(
 
 @router.get("")
 def list_benchmarks(service: ServiceDep) -> list[schemas.JobOut]:
-    """All benchmarks, the newest first, without their results."""
+    """List all benchmarks, newest first, without their results."""
     return [schemas.JobOut(**found) for found in service.jobs.newest("benchmark")]
 
 
 @datasets.get("")
 def list_datasets(service: ServiceDep) -> list[str]:
-    """The datasets that benchmarks and trainings can name."""
+    """List the datasets that benchmarks and trainings can name."""
     return list(known_datasets(service.settings.data_dir))
 
 
 @router.get("/{benchmark}")
 def show_benchmark(benchmark: str, service: ServiceDep) -> schemas.JobOut:
-    """State and progress, and when it is done the table."""
+    """Show the state and progress of a benchmark, and its table once it is done."""
     return schemas.JobOut(**service.jobs.get(benchmark, "benchmark"))
 
 
 @router.get("/{benchmark}/report", response_class=HTMLResponse)
 def report(benchmark: str, service: ServiceDep) -> HTMLResponse:
-    """One HTML page with the table, plots and, where the dataset has images, pictures."""
+    """Return the report: an HTML page with the table, plots and, for images, pictures."""
     page = service.jobs.output(benchmark, "benchmark")
     return HTMLResponse(page, headers={"Content-Security-Policy": POLICY})

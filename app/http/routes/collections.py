@@ -1,4 +1,4 @@
-"""Collections: make, list, show, drop."""
+"""Routes of collections: create, list, show, drop, re-encode, snapshot and restore."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from fastapi import APIRouter, Request, Response
 from app.http import schemas
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
-from app.service.statistics import statistics
 from index import Collection
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
@@ -15,44 +14,48 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 @router.post("", status_code=201, openapi_extra=takes(schemas.NewCollection))
 def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
-    """Make an empty collection for the codes of an encoder."""
+    """Create an empty collection for the codes of an encoder."""
     new = body.parse(schemas.NewCollection)
-    return _out(service.create_collection(new.name, new.encoder, new.keep_descriptors))
+    return _out(service.collections.create(new.name, new.encoder, new.keep_descriptors))
 
 
 @router.get("")
 def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
-    """All collections, by name."""
-    return [_out(collection) for collection in service.store.list()]
+    """List all collections, sorted by name."""
+    return [_out(collection) for collection in service.collections.list()]
 
 
 @router.get("/{name}")
 def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
-    """One collection."""
-    return _out(service.store.get(name))
+    """Show one collection."""
+    return _out(service.collections.get(name))
 
 
 @router.get("/{name}/statistics")
 def collection_statistics(name: str, service: ServiceDep) -> schemas.StatisticsOut:
-    """How balanced and how correlated its bits are, and how many items share a code.
+    """Show how balanced and how correlated the bits are, and how many items share a code.
 
-    Of a large collection a random sample is looked at; `looked` says how many items.
+    In a large collection the figures come from a random sample; `looked` is its size.
     """
-    return schemas.StatisticsOut(**service.store.use(name, statistics))
+    return schemas.StatisticsOut(**service.collections.statistics(name))
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)
 def drop_collection(name: str, service: ServiceDep) -> None:
-    """Drop a collection and its items."""
-    service.drop_collection(name)
+    """Delete a collection and its items."""
+    service.collections.drop(name)
 
 
 @router.post("/{name}/reencode", status_code=202, openapi_extra=takes(schemas.Reencode))
 def reencode_collection(
     name: str, body: BodyDep, request: Request, response: Response, service: ServiceDep
 ) -> schemas.Accepted:
-    """Encode a collection anew from the descriptors it keeps: a job; it serves meanwhile."""
-    job = service.reencode(name, body.parse(schemas.Reencode).encoder)
+    """Start a job that re-encodes a collection from the descriptors it keeps.
+
+    The collection answers queries and accepts writes until the job ends. Then the new codes
+    replace the old ones in one step.
+    """
+    job = service.collections.reencode(name, body.parse(schemas.Reencode).encoder)
     url = request.url_for("show_job", job=job).path
     response.headers["Location"] = url
     return schemas.Accepted(id=job, url=url)
@@ -60,15 +63,18 @@ def reencode_collection(
 
 @router.post("/{name}/snapshots", status_code=201)
 def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
-    """Write the items of this moment to one file in the data directory; it serves meanwhile."""
-    file, items = service.snapshot(name)
+    """Write the current items to a file in the data directory, while the collection is in use."""
+    file, items = service.snapshots.write(name)
     return schemas.SnapshotOut(snapshot=file, items=items)
 
 
 @router.post("/{name}/restore", status_code=201, openapi_extra=takes(schemas.Restore))
 def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
-    """Make a new collection of the items in a snapshot; a damaged one is refused."""
-    return _out(service.restore(name, body.parse(schemas.Restore).snapshot))
+    """Create a collection from a snapshot.
+
+    A damaged snapshot is refused, and so is one whose encoder the service does not have.
+    """
+    return _out(service.snapshots.restore(name, body.parse(schemas.Restore).snapshot))
 
 
 def _out(collection: Collection) -> schemas.CollectionOut:

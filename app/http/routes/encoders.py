@@ -1,4 +1,4 @@
-"""Encoders: make, list, show, use, drop."""
+"""Routes of encoders: create, train, upload, list, show, use and drop."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse
 from app.http import npy, schemas
 from app.http.bodies import npy_response, takes
 from app.http.dependencies import BodyDep, ServiceDep
-from app.service.encoders import Encoder
+from app.service.encoder_store import Encoder
 from hashing import HASHERS, InvalidInput
 
 router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
@@ -28,42 +28,42 @@ _FILE = {
     "",
     status_code=201,
     response_model=schemas.EncoderOut,
-    responses={202: {"model": schemas.Accepted, "description": "A job that trains it."}},
+    responses={202: {"model": schemas.Accepted, "description": "A job trains the encoder."}},
     openapi_extra=takes(schemas.NewEncoder),
 )
 def create_encoder(body: BodyDep, request: Request, service: ServiceDep) -> Response:
-    """Make an encoder.
+    """Create an encoder.
 
-    A data-free method, for a dimension or for descriptors that are given, is there when this is
-    answered, with 201. All else is trained by a job, with 202.
+    With a data-free method and a dimension or descriptors, the answer is 201 and the encoder is
+    ready. Otherwise the answer is 202, and a job trains the encoder.
     """
     new = body.parse(schemas.NewEncoder)
-    asked = (new.name, new.method, new.n_bits, new.params)
-    given = new.training
-    if given is not None and new.dimension is not None:
-        raise InvalidInput("give training or a dimension, not both")
-    if given is None or (given.descriptors is not None and new.method in _DATA_FREE):
-        encoder = service.create_encoder(
-            *asked,
+    settings = (new.name, new.method, new.n_bits, new.params)
+    training = new.training
+    if training is not None and new.dimension is not None:
+        raise InvalidInput("expected either training or dimension, got both")
+    if training is None or (training.descriptors is not None and new.method in _DATA_FREE):
+        encoder = service.encoders.create(
+            *settings,
             dimension=new.dimension,
-            descriptors=given.descriptors if given else None,
-            labels=given.labels if given else None,
+            descriptors=training.descriptors if training else None,
+            labels=training.labels if training else None,
         )
         return JSONResponse(_out(encoder).model_dump(), 201)
-    job = service.train_encoder(*asked, **given.model_dump())
+    job = service.encoders.train(*settings, **training.model_dump())
     url = request.url_for("show_job", job=job).path
     return JSONResponse({"id": job, "url": url}, 202, {"Location": url})
 
 
 @router.get("")
 def list_encoders(service: ServiceDep) -> list[schemas.EncoderOut]:
-    """All encoders, by name."""
+    """List all encoders, sorted by name."""
     return [_out(encoder) for encoder in service.encoders.list()]
 
 
 @methods.get("")
 def list_methods() -> list[schemas.MethodOut]:
-    """The methods there are, and what each needs to be trained."""
+    """List the methods, and what each needs for training."""
     return [
         schemas.MethodOut(
             method=method,
@@ -77,34 +77,34 @@ def list_methods() -> list[schemas.MethodOut]:
 
 @router.get("/{name}")
 def show_encoder(name: str, service: ServiceDep) -> schemas.EncoderOut:
-    """One encoder."""
+    """Show one encoder."""
     return _out(service.encoders.get(name))
 
 
 @router.put("/{name}", status_code=201, openapi_extra=_FILE)
 def upload_encoder(name: str, body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
-    """Keep an encoder that was made elsewhere: the file that `bitcell train` wrote."""
-    return _out(service.add_encoder(name, body.data))
+    """Upload an encoder file that `bitcell train` or `Hasher.save` wrote."""
+    return _out(service.encoders.upload(name, body.data))
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)
 def drop_encoder(name: str, service: ServiceDep) -> None:
-    """Drop an encoder that no collection uses."""
-    service.drop_encoder(name)
+    """Delete an encoder that no collection uses."""
+    service.encoders.drop(name)
 
 
 @router.post(
     "/{name}/encode",
     response_model=schemas.CodesOut,
-    openapi_extra=takes(schemas.ToEncode, "(n, d) numbers; the codes come back as npy too."),
+    openapi_extra=takes(schemas.ToEncode, "(n, d) numbers; the answer is npy too."),
 )
 def encode(name: str, body: BodyDep, service: ServiceDep) -> Response | schemas.CodesOut:
-    """Codes of descriptors: hex in JSON, packed uint8 in npy."""
+    """Encode descriptors: the codes are hex strings in JSON, or packed uint8 in npy."""
     if body.is_npy:
         (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-        hasher, codes = service.encode(name, npy.not_empty(matrix))
+        hasher, codes = service.encoders.encode(name, npy.not_empty(matrix))
     else:
-        hasher, codes = service.encode(name, body.parse(schemas.ToEncode).descriptors)
+        hasher, codes = service.encoders.encode(name, body.parse(schemas.ToEncode).descriptors)
     if body.wants_npy:
         return npy_response(np.ascontiguousarray(codes))
     return schemas.CodesOut(codes=[code.tobytes().hex() for code in codes], n_bits=hasher.n_bits)

@@ -1,4 +1,4 @@
-"""Image files to GIST descriptors."""
+"""The route that computes GIST descriptors of image files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ router = APIRouter(prefix="/v1/gist", tags=["images"])
     openapi_extra=takes(schemas.Images, images=True),
 )
 async def describe_images(request: Request) -> Response:
-    """GIST descriptors, 384 numbers each, of one image file or of several in base64.
+    """Compute the GIST descriptors, 384 numbers each, of one image file or of several in base64.
 
-    They come as JSON, or as npy where that is accepted.
+    The answer is JSON, or npy if the `Accept` header asks for it.
     """
     service: Service = request.app.state.service
     body, loop = await raw_body(request), asyncio.get_running_loop()
@@ -34,17 +34,17 @@ async def describe_images(request: Request) -> Response:
         files = [body.data]
     elif body.media_type != JSON:
         raise UnsupportedMedia(
-            f"expected Content-Type {JSON} or that of an image, got {body.media_type!r:.80}"
+            f"expected Content-Type {JSON} or an image type, got {body.media_type!r:.80}"
         )
     else:
-        files = (await loop.run_in_executor(service.queries, body.parse, schemas.Images)).images
-    descriptors = await loop.run_in_executor(service.imaging, service.describe, files)
+        files = (await loop.run_in_executor(service.query_pool, body.parse, schemas.Images)).images
+    descriptors = await loop.run_in_executor(service.image_pool, service.describe_images, files)
     if body.wants_npy:
         return npy_response(descriptors)
-    answer = await loop.run_in_executor(service.queries, _json, descriptors)
+    answer = await loop.run_in_executor(service.query_pool, _json, descriptors)
     return Response(answer, media_type=JSON)
 
 
 def _json(descriptors: NDArray[np.float32]) -> bytes:
-    # By Python's floats, so that each number is the float32 it was.
+    # Python floats, so that parsing the JSON gives each float32 back exactly.
     return to_json({"descriptors": descriptors.tolist()})

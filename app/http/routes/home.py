@@ -1,4 +1,4 @@
-"""A page for those who open the address in a browser."""
+"""The routes of the web page."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; "
     "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a browser may load for the page: nothing of any other host, and no script inside it."""
+"""Content security policy of the page: files of this service only, no inline scripts."""
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _FILES = {file.name: file for file in files("app.http").joinpath("page").iterdir()}
@@ -21,13 +21,13 @@ _FILES = {file.name: file for file in files("app.http").joinpath("page").iterdir
 
 @router.get("/")
 def home() -> Response:
-    """Neighbours, collections and benchmarks to look at."""
+    """Return the page that shows neighbours, collections and benchmarks."""
     return _page("index.html", {"Content-Security-Policy": POLICY})
 
 
 @router.get("/page/{name}")
 def part(name: str) -> Response:
-    """A script or a style of the page."""
+    """Return a script or a style sheet of the page."""
     if name not in _FILES:
         raise HTTPException(404)
     return _page(name, {})

@@ -1,4 +1,4 @@
-"""Items of a collection: put in, look at, take out, query."""
+"""Routes of items: insert, list, show, delete and query."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Annotated, Any
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import JSONResponse
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 from pydantic_core import to_json
 
 from app.http import npy, schemas
@@ -21,14 +21,14 @@ from app.service.service import Service
 from hashing import InvalidInput
 from hashing.gist import Gist
 from hashing.validation import as_labels
-from index import Filter, Item, Neighbour, NotFound
+from index import Filter, Item, Neighbour, SearchOptions
 
 IMAGE_DIMENSION = Gist().dimension
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
 _ITEMS_NPY = (
-    "Two or three arrays, one after the other, as numpy.save writes them to one file: (n, d) "
-    "numbers, (n,) strings, the ids, and if wanted (n,) integers, the labels, -1 for none."
+    "Two or three arrays that numpy.save wrote to one file, in this order: descriptors, (n, d) "
+    "numbers; ids, (n,) strings; optionally labels, (n,) integers, -1 for none."
 )
 
 
@@ -39,37 +39,39 @@ _ITEMS_NPY = (
     | {"parameters": in_url(schemas.QueryInUrl)},
 )
 async def query_collection(name: str, request: Request) -> Response:
-    """The nearest items by Hamming distance, exact, ties broken by id.
+    """Find the nearest items by Hamming distance. The answer is exact; ties are ordered by id.
 
-    An image file asks with its GIST descriptor, in a collection of those.
+    The body may be an image file if the collection holds codes of GIST descriptors.
     """
-    # The call that has to be quick: FastAPI's dependencies and threads cost it a millisecond.
+    # The call that must be quick: FastAPI's dependencies and threads would add a millisecond.
     service: Service = request.app.state.service
-    body, given = await raw_body(request), dict(request.query_params)
+    body, parameters = await raw_body(request), dict(request.query_params)
     loop = asyncio.get_running_loop()
-    described = None
+    descriptors = None
     if body.is_image:
-        # What cannot be answered is not worth an image.
-        _in_url(given)
-        service.check_dimension(name, IMAGE_DIMENSION)
-        described = await loop.run_in_executor(service.imaging, service.describe, [body.data])
-    work = partial(copy_context().run, _query, service, name, body, given, described)
-    answer = await loop.run_in_executor(service.queries, work)
+        # Check all else first: decoding an image costs the most.
+        _parse_parameters(parameters)
+        service.searches.check_dimension(name, IMAGE_DIMENSION)
+        descriptors = await loop.run_in_executor(
+            service.image_pool, service.describe_images, [body.data]
+        )
+    work = partial(copy_context().run, _query, service, name, body, parameters, descriptors)
+    answer = await loop.run_in_executor(service.query_pool, work)
     return Response(answer, media_type=JSON)
 
 
 @router.put("/items", openapi_extra=takes(schemas.NewItems, _ITEMS_NPY))
 def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upserted:
-    """Insert items, or replace those whose id is there: all or none, on disk when answered."""
+    """Insert items, or replace those with the same id: all or none, on disk when answered."""
     if body.is_npy:
         descriptors, ids, *rest = npy.read_arrays(body.data, npy.ITEMS, required=2)
         names = npy.strings(ids)
         labels = as_labels(rest[0], len(names)) if rest else None
-        collection = service.upsert(name, names, npy.not_empty(descriptors), labels)
+        collection = service.collections.upsert(name, names, npy.not_empty(descriptors), labels)
     else:
         items = body.parse(schemas.NewItems).items
         names = [item.id for item in items]
-        collection = service.upsert(
+        collection = service.collections.upsert(
             name,
             names,
             [item.descriptor for item in items],
@@ -86,83 +88,83 @@ def list_items(
     limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
-    """Items from a place on, in an order that holds while nothing is written."""
-    items, n = service.store.use(name, lambda collection: collection.some(offset, limit))
-    return Response(to_json({"items": [_item(one) for one in items], "of": n}), media_type=JSON)
+    """List items, oldest first. The order is stable while nothing is written."""
+    items, n = service.collections.items(name, offset, limit)
+    return Response(to_json({"items": [_item(item) for item in items], "of": n}), media_type=JSON)
 
 
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
-    """One item."""
-    item = service.store.use(name, lambda collection: collection.get(item_id))
-    return JSONResponse(_item(item))
+    """Show one item."""
+    return JSONResponse(_item(service.collections.item(name, item_id)))
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
 def delete_item(name: str, item_id: str, service: ServiceDep) -> None:
-    """Take out one item."""
-    if not service.store.use(name, lambda collection: collection.delete([item_id])):
-        raise NotFound(f"there is no item {item_id!r} in collection {name!r}")
+    """Delete one item."""
+    service.collections.delete_item(name, item_id)
 
 
 @router.post("/items/delete", openapi_extra=takes(schemas.Ids))
 def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
-    """Take out items; ids that are not there are no error."""
+    """Delete items; unknown ids are skipped."""
     ids = body.parse(schemas.Ids).ids
-    deleted = service.store.use(name, lambda collection: collection.delete(ids))
-    return schemas.Deleted(deleted=deleted)
+    return schemas.Deleted(deleted=service.collections.delete_items(name, ids))
 
 
 def _query(
     service: Service,
     name: str,
     body: Raw,
-    given: dict[str, str],
-    described: NDArray[np.float32] | None,
+    parameters: dict[str, str],
+    descriptors: NDArray[np.float32] | None,
 ) -> bytes:
-    asked: schemas.QueryInUrl | schemas.Query
-    descriptors: ArrayLike | None
+    """Parse a query, search, and return the answer as JSON. Runs in a thread of the query pool."""
     if body.is_image or body.is_npy:
-        asked = _in_url(given)
-        if described is None:
+        options = _options(service, _parse_parameters(parameters))
+        if descriptors is None:
             (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-            described = npy.not_empty(matrix)
-        descriptors, ids, condition = described, None, None
+            descriptors = npy.not_empty(matrix)
+        found = service.searches.search(name, options, descriptors=descriptors)
     else:
-        if given:
-            where = "the URL of a query in JSON: it stands in the body"
-            raise InvalidInput(f"{', '.join(sorted(given))} cannot stand in {where}")
-        asked = body.parse(schemas.Query)
-        condition = None if asked.filter is None else Filter(asked.filter)
-        if (asked.descriptors is None) == (asked.ids is None):
-            raise InvalidInput("a query has either descriptors or ids of items")
-        descriptors, ids = asked.descriptors, asked.ids
-    found = service.query(
-        name,
-        asked.k,
-        asked.radius,
-        descriptors=descriptors,
-        ids=ids,
-        payloads=asked.payloads,
-        codes=asked.codes,
-        offset=asked.offset,
-        where=condition,
-        rerank=asked.rerank,
-        rerank_by=asked.rerank_by,
-    )
+        if parameters:
+            raise InvalidInput(
+                f"{', '.join(sorted(parameters))}: give the options of a JSON query in the body, "
+                "not in the URL"
+            )
+        query = body.parse(schemas.Query)
+        if (query.descriptors is None) == (query.ids is None):
+            raise InvalidInput("expected either descriptors or ids of items")
+        options = _options(service, query, None if query.filter is None else Filter(query.filter))
+        found = service.searches.search(name, options, descriptors=query.descriptors, ids=query.ids)
     answer: dict[str, Any] = {
-        "results": [[_shown(near) for near in one.neighbours] for one in found],
+        "results": [[_neighbour(near) for near in one.neighbours] for one in found],
         "certificates": [one.certificate for one in found],
     }
-    if asked.codes:
+    if options.codes:
         answer["codes"] = [one.code.hex() for one in found if one.code is not None]
     return to_json(answer)
 
 
-def _in_url(given: dict[str, str]) -> schemas.QueryInUrl:
-    if unknown := given.keys() - set(schemas.QueryInUrl.model_fields):
-        raise InvalidInput(f"{', '.join(sorted(unknown))} cannot stand in the URL")
-    return parse_url(schemas.QueryInUrl, given)
+def _options(
+    service: Service, query: schemas.Query | schemas.QueryInUrl, where: Filter | None = None
+) -> SearchOptions:
+    return service.searches.options(
+        query.k,
+        query.radius,
+        offset=query.offset,
+        where=where,
+        rerank=query.rerank,
+        rerank_by=query.rerank_by,
+        payloads=query.payloads,
+        codes=query.codes,
+    )
+
+
+def _parse_parameters(parameters: dict[str, str]) -> schemas.QueryInUrl:
+    if unknown := parameters.keys() - set(schemas.QueryInUrl.model_fields):
+        raise InvalidInput(f"unknown URL parameters: {', '.join(sorted(unknown))}")
+    return parse_url(schemas.QueryInUrl, parameters)
 
 
 def _item(item: Item) -> dict[str, Any]:
@@ -170,8 +172,9 @@ def _item(item: Item) -> dict[str, Any]:
     return {key: value for key, value in body.items() if value is not None}
 
 
-def _shown(near: Neighbour) -> dict[str, Any]:
-    # Ten thousand a body are common: with a comprehension this takes thrice as long.
+def _neighbour(near: Neighbour) -> dict[str, Any]:
+    # Answers with ten thousand neighbours are common; a dict comprehension takes three times as
+    # long.
     shown: dict[str, Any] = {"id": near.id, "distance": near.distance}
     if near.label is not None:
         shown["label"] = near.label

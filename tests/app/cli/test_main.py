@@ -19,8 +19,7 @@ from app.cli.main import main
 from app.datasets.catalog import load_dataset
 from hashing import load_hasher, make_hasher
 from hashing.gist import Gist
-from index import Database, Store
-from index.storage import snapshot
+from index import Database, Store, snapshot
 
 
 @pytest.fixture(autouse=True)
@@ -161,7 +160,8 @@ def snapshot_of_c(folder: Path) -> None:
     """A file c.snapshot with a collection `c`, written from another data directory."""
     database = Database(folder / "other" / "bitcell.db")
     store = Store(database)
-    snapshot.write(store.create("c", 8, encoder="e", fingerprint="0"), folder / "c.snapshot")
+    with (folder / "c.snapshot").open("wb") as file:
+        snapshot.write(store.create("c", 8, encoder="e", fingerprint="0"), file)
     store.close()
     database.close()
 

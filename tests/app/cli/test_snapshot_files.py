@@ -1,20 +1,22 @@
-"""`bitcell snapshot` and `bitcell restore`, with and without a service that holds the data."""
+"""`bitcell snapshot` and `bitcell restore`, with and without a service that owns the data."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from struct import pack
+from threading import Thread
 from zlib import crc32
 
 import httpx2
 import numpy as np
 import pytest
 
-from app.service.encoders import Encoders
-from app.service.keys import READ, Keys
+from app.service.encoder_store import EncoderStore
+from app.service.keys import READ, WRITE, Keys
 from hashing import make_hasher
 from index import Collection, Database, Store
 from tests.app.cli.test_main import bitcell
@@ -36,7 +38,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(path: Path, seed: int = 0) -> None:
     hasher = make_hasher("lsh", n_bits=12, random_state=seed).fit(np.eye(4))
     database = Database(path / "bitcell.db")
-    used, store = Encoders(database).add("e", hasher), Store(database)
+    used, store = EncoderStore(database).add("e", hasher), Store(database)
     collection = store.create("c", 12, encoder="e", fingerprint=used.fingerprint)
     codes = hasher.encode(np.random.default_rng(0).normal(size=(300, 4)))
     payloads = [{"i": i} for i in range(300)]
@@ -59,7 +61,7 @@ def contents(path: Path) -> dict[str, list[object]]:
 
 @pytest.fixture
 def run(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """The output of a command that works."""
+    """Run a command that succeeds; returns its output."""
 
     def run(line: str) -> str:
         assert bitcell(monkeypatch, line) == 0, capsys.readouterr().err
@@ -70,26 +72,26 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 @pytest.fixture
 def refused(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """What a command says that does not work, in one line."""
+    """Run a command that fails; returns its message, which is one line."""
 
     def run(line: str) -> str:
         assert bitcell(monkeypatch, line) == 2
-        said = capsys.readouterr().err.strip()
-        assert "\n" not in said
-        return said
+        message = capsys.readouterr().err.strip()
+        assert "\n" not in message
+        return message
 
     return run
 
 
-def test_a_copy_is_made_and_put_back_without_a_service(data: Path, run: Run) -> None:
+def test_a_snapshot_is_written_and_restored_without_a_service(data: Path, run: Run) -> None:
     assert run("snapshot c c.snapshot") == "c.snapshot: 300 items of c"
     assert run("restore c.snapshot --name d") == "d: 300 items"
-    there = contents(data)
-    assert sorted(there) == ["c", "d"]
-    assert there["c"] == there["d"]
+    restored = contents(data)
+    assert sorted(restored) == ["c", "d"]
+    assert restored["c"] == restored["d"]
 
 
-def test_it_goes_back_under_its_own_name(data: Path, run: Run, refused: Run) -> None:
+def test_the_default_name_is_that_in_the_snapshot(data: Path, run: Run, refused: Run) -> None:
     run("snapshot c c.snapshot")
     before = contents(data)
     assert "there is a collection 'c' already" in refused("restore c.snapshot")
@@ -102,7 +104,7 @@ def test_it_goes_back_under_its_own_name(data: Path, run: Run, refused: Run) -> 
     assert contents(data) == before
 
 
-def test_what_is_wrong_is_said(
+def test_errors_say_what_is_wrong(
     data: Path, run: Run, refused: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert "there is no collection 'x'" in refused("snapshot x x.snapshot")
@@ -122,19 +124,19 @@ def test_what_is_wrong_is_said(
     assert "elsewhere holds no data" in refused("snapshot c c.snapshot")
     assert not Path("elsewhere").exists()
     make(Path("elsewhere"), seed=1)
-    assert "put that encoder there first" in refused("restore c.snapshot --name d")
+    assert "add that encoder first" in refused("restore c.snapshot --name d")
     assert list(contents(Path("elsewhere"))) == ["c"]
 
 
-def test_a_file_from_before_names_were_in_it_needs_one(data: Path, run: Run, refused: Run) -> None:
+def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, refused: Run) -> None:
     database = Database(data / "bitcell.db")
-    fingerprint = Encoders(database).get("e").fingerprint
+    fingerprint = EncoderStore(database).get("e").fingerprint
     database.close()
     about = {"n_bits": 12, "encoder": "e", "fingerprint": fingerprint, "keep_descriptors": False}
     first = json.dumps(about).encode()
     head, end = pack("<QI", len(first), crc32(first)), pack("<QI", 0, crc32(first))
     Path("old.snapshot").write_bytes(b"Bitcell snapshot 1\n" + head + first + end)
-    assert "give a --name" in refused("restore old.snapshot")
+    assert "give it a name with --name" in refused("restore old.snapshot")
     assert run("restore old.snapshot --name d") == "d: 0 items"
 
 
@@ -147,7 +149,7 @@ def served(data: Path) -> Iterator[Process]:
     process.stop()
 
 
-def test_a_service_that_holds_the_data_makes_the_copy(
+def test_a_running_service_writes_and_restores_the_snapshot(
     data: Path, served: Process, run: Run, refused: Run
 ) -> None:
     at = f"--url {served.url}"
@@ -158,11 +160,137 @@ def test_a_service_that_holds_the_data_makes_the_copy(
     assert "no service answers at http://127.0.0.1:9:" in refused(
         "snapshot c c.snapshot --url http://127.0.0.1:9"
     )
-    # Neither the copies on the way nor the keys of the commands are left.
+    assert "no service answers at nonsense:" in refused("snapshot c c.snapshot --url nonsense")
+    assert "'..' is not a name" in refused(f"snapshot .. c.snapshot {at}")
+    # The commands leave neither their temporary files nor their keys.
     assert list((data / "snapshots").iterdir()) == []
     with closing(Keys(data)) as keys:
         assert [key.name for key in keys.list()] == ["someone"]
     assert httpx2.get(f"{served.url}/v1/collections").status_code == 401
     served.stop()
-    there = contents(data)
-    assert there["c"] == there["d"]
+    restored = contents(data)
+    assert restored["c"] == restored["d"]
+
+
+@pytest.mark.parametrize("keys_required", ["true", "false"])
+def test_a_service_with_another_data_directory_is_refused(
+    keys_required: str, data: Path, served: Process, refused: Run, run: Run, tmp_path: Path
+) -> None:
+    run(f"snapshot c c.snapshot --url {served.url}")
+    make(tmp_path / "other")
+    with closing(Keys(tmp_path / "other")) as keys:
+        keys.create("someone", READ)
+    settings = {"BITCELL_DEMO": "false", "BITCELL_REQUIRE_KEYS": keys_required}
+    other = Process(tmp_path / "other", **settings)
+    try:
+        at = f"--url {other.url}"
+        message = refused(f"snapshot c d.snapshot {at}")
+        assert "has another data directory" in message
+        # A service without keys is asked, but there is no such snapshot in its data directory.
+        message = refused(f"restore c.snapshot --name d {at}")
+        assert ("has another data directory" in message) == (keys_required == "true")
+        assert "there is no snapshot" in message or keys_required == "true"
+    finally:
+        other.stop()
+    assert not Path("d.snapshot").exists()
+    assert list((data / "snapshots").iterdir()) == []
+    with closing(Keys(data)) as keys:
+        assert [key.name for key in keys.list()] == ["someone"]
+
+
+class Stranger:
+    """An HTTP server that is not the service, and records the scopes of the keys it is sent."""
+
+    def __init__(self, data: Path, answer: Callable[[str], tuple[int, bytes]]) -> None:
+        self.scopes: list[str | None] = []
+        self.requests = 0
+        stranger = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                stranger.requests += 1
+                if (authorization := self.headers["Authorization"]) is not None:
+                    with closing(Keys(data)) as keys:
+                        key = keys.find(authorization.removeprefix("Bearer "))
+                    stranger.scopes.append(key.scope if key else None)
+                status, body = answer(self.path)
+                self.send_response(status)
+                self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+            def do_POST(self) -> None:
+                self.do_GET()
+
+            def log_message(self, *_: object) -> None:
+                """Write nothing to stderr."""
+
+        self.server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self.server.server_port}"
+
+    def __enter__(self) -> Stranger:
+        Thread(target=self.server.serve_forever, daemon=True).start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.server.shutdown()
+        self.server.server_close()
+
+
+READY = b'{"status": "ready", "collections": 1}'
+STRANGERS: dict[str, Callable[[str], tuple[int, bytes]]] = {
+    "a page": lambda _: (200, b"<html>hello</html>"),
+    "JSON": lambda _: (200, b"[]"),
+    "not found": lambda _: (404, b""),
+    "a Bitcell with other keys": lambda path: (200, READY) if path == "/readyz" else (401, b"{}"),
+    "a Bitcell without keys": lambda path: (200, READY if path == "/readyz" else b"{}"),
+}
+
+
+@pytest.mark.parametrize("stranger", STRANGERS)
+@pytest.mark.parametrize("command", ["snapshot c d.snapshot", "restore c.snapshot --name d"])
+def test_a_stranger_gets_no_key_that_may_write(
+    stranger: str, command: str, data: Path, run: Run, refused: Run
+) -> None:
+    run("snapshot c c.snapshot")
+    with closing(Keys(data)) as keys:
+        keys.create("someone", READ)
+    database = Database(data / "bitcell.db")
+    try:
+        with Stranger(data, STRANGERS[stranger]) as server:
+            message = refused(f"{command} --url {server.url}")
+    finally:
+        database.close()
+    assert server.requests > 0
+    assert "expected" in message or "has another data directory" in message
+    assert WRITE not in server.scopes
+    # Only a Bitcell gets a key at all: one that nobody created, then one that may read.
+    assert server.scopes in ([], [None], [None, READ])
+    with closing(Keys(data)) as keys:
+        assert [key.name for key in keys.list()] == ["someone"]
+
+
+def test_no_key_goes_over_plain_http_beyond_loopback_unless_asked(
+    data: Path, run: Run, refused: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Keys(data)) as keys:
+        keys.create("someone", READ)
+    # An address for documentation (RFC 5737), which nobody has.
+    monkeypatch.setenv("BITCELL_HOST", "192.0.2.1")
+    database = Database(data / "bitcell.db")
+    try:
+        message = refused("snapshot c d.snapshot")
+    finally:
+        database.close()
+    assert "a key would go over plain http to 192.0.2.1" in message
+    assert "--url http://192.0.2.1:8000" in message
+
+
+def test_proxies_of_the_environment_are_not_used(
+    data: Path, served: Process, run: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
+    assert run(f"snapshot c c.snapshot --url {served.url}") == "c.snapshot: 300 items of c"

@@ -234,5 +234,5 @@ def test_the_service_refuses_to_listen_elsewhere_without_keys(tmp_path: Path) ->
         timeout=60,
     )
     assert run.returncode == 2
-    assert "there is no key to tell them apart: make one with `bitcell keys create" in run.stderr
+    assert "there is no API key: create one with `bitcell keys create" in run.stderr
     assert run.stderr.count("\n") == 1

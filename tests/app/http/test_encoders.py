@@ -2,6 +2,8 @@ from __future__ import annotations
 
 import io
 import pickle
+import tracemalloc
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,8 +13,8 @@ from numpy.typing import NDArray
 
 from app.main import create_app
 from app.service.settings import Settings
-from hashing import HASHERS, make_hasher
-from hashing.storage import to_bytes
+from hashing import HASHERS, Hasher, make_hasher
+from hashing.storage import EncoderFile
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
 from tests.methods import quick
@@ -23,7 +25,7 @@ def test_a_net_trained_elsewhere_is_brought(
     method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     hasher = make_hasher(method, n_bits=20, **quick(method)).fit(X[:100], y[:100])
-    made = client.put("/v1/encoders/mine", content=to_bytes(hasher))
+    made = client.put("/v1/encoders/mine", content=hasher.to_bytes())
     assert made.status_code == 201
     assert made.json()["fingerprint"] == hasher.fingerprint
     answer = client.post("/v1/encoders/mine/encode", json={"descriptors": X[:9].tolist()}).json()
@@ -36,9 +38,60 @@ def test_a_file_that_is_no_encoder_is_refused(small: TestClient) -> None:
         answer = small.put("/v1/encoders/mine", content=file)
         assert answer.status_code == 400
         assert "no safetensors file" in answer.json()["detail"]
-    good = to_bytes(make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))))
+    good = make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))).to_bytes()
     assert small.put("/v1/encoders/e", content=good).status_code == 409
     assert small.get("/v1/encoders").json() == before
+
+
+def claiming(hasher: Hasher, n_features: int) -> bytes:
+    """The file of a fitted hasher whose header claims another dimension."""
+    return replace(EncoderFile.from_bytes(hasher.to_bytes()), n_features=n_features).to_bytes()
+
+
+def test_a_file_that_only_claims_a_size_is_refused_without_allocating(small: TestClient) -> None:
+    rng = np.random.default_rng(0)
+    X, y = rng.normal(size=(20, 1)), np.arange(20) % 2
+    ksh = make_hasher("ksh", n_bits=1, n_anchors=1).fit(X, y)
+    # The arrays of ssh do not depend on the dimension: here the claim contradicts nothing.
+    ssh = make_hasher("ssh", n_bits=1, n_pairs=10).fit(X, y)
+    for hasher, status, message in (
+        (ksh, 400, "anchors_ must have shape"),
+        (ssh, 422, "dimension must be from 1 to 16384, got 134217728"),
+    ):
+        file = claiming(hasher, 134_217_728)
+        assert len(file) < 1000
+        tracemalloc.start()
+        answer = small.put("/v1/encoders/mine", content=file)
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < 10e6  # one vector of the claimed dimension takes 512 MiB
+        assert answer.status_code == status
+        assert message in answer.json()["detail"]
+    assert [encoder["name"] for encoder in small.get("/v1/encoders").json()] == ["e"]
+
+
+def test_an_uploaded_encoder_has_at_most_as_many_values_as_a_trained_one(
+    settings: Settings,
+) -> None:
+    arrays = {
+        "weights_": np.zeros((16_384, 1024), np.float32),
+        "bias_": np.zeros(1024, np.float32),
+        "offset_": np.zeros(1, np.float32),
+    }
+    file = EncoderFile("lsh", {"n_bits": 1024}, 16_384, arrays).to_bytes()
+    roomy = settings.model_copy(update={"max_body": 1 << 27})
+    with TestClient(create_app(roomy), raise_server_exceptions=False) as client:
+        answer = client.put("/v1/encoders/mine", content=file)
+    assert answer.status_code == 413
+    assert "at most 16,777,216 learned values here, this one 16,778,241" in answer.json()["detail"]
+
+
+def test_the_anchors_of_a_kernel_method_count_before_it_is_trained(small: TestClient) -> None:
+    new = {"name": "x", "method": "ksh", "n_bits": 16, "params": {"n_anchors": 10_000}}
+    training = {"descriptors": [[0.0] * 16_384, [1.0] * 16_384], "labels": [0, 1]}
+    answer = small.post("/v1/encoders", json=new | {"training": training})
+    assert answer.status_code == 413
+    assert "this one 164,000,017" in answer.json()["detail"]
 
 
 @pytest.mark.parametrize("method", HASHERS)
@@ -123,8 +176,10 @@ def test_another_encoder_than_a_collections_is_refused_naming_both(small: TestCl
     service = small.app.state.service  # type: ignore[attr-defined]
     other = make_hasher("lsh", n_bits=12, random_state=9).fit(np.zeros((1, 4)))
     ours = service.encoders.get("e").fingerprint
-    service.encoders.drop("e")
-    service.encoders.add("e", other)
+    # No call of the service replaces an encoder that a collection uses.
+    store = service.encoders._store
+    store.drop("e", lambda: None)
+    store.add("e", other)
     answer = small.post("/v1/collections/c/query", json={"descriptors": [[1, 2, 3, 4]]})
     assert answer.status_code == 409
     assert ours in answer.json()["detail"]

@@ -136,7 +136,10 @@ def test_filters_pages_and_proofs(small: TestClient) -> None:
 
     whole = ask()
     assert [near["id"] for near in whole["results"][0]] == ["a", "c/d e", "b"]
-    assert whole["certificates"] == [{"exact": True, "radius": 12, "looked": 3, "tie": 1}]
+    (certificate,) = whole["certificates"]
+    # Two items share a code. It counts once as soon as the items have moved to a segment.
+    assert certificate.pop("looked") in (2, 3)
+    assert certificate == {"exact": True, "radius": 12, "tie": 1}
     assert ask(k=1)["certificates"][0]["tie"] == 2
     assert [near["id"] for near in ask(k=1, offset=1)["results"][0]] == ["c/d e"]
     assert [near["id"] for near in ask(filter={"label": 7})["results"][0]] == ["a"]
@@ -145,7 +148,7 @@ def test_filters_pages_and_proofs(small: TestClient) -> None:
     assert [near["score"] for near in scored] == sorted(near["score"] for near in scored)
     by_ids = small.post(f"{URL}/query", json={"ids": ["a"], "k": 1, "rerank": 3})
     assert by_ids.status_code == 422
-    assert "those of the queries in place of ids" in by_ids.json()["detail"]
+    assert "give the descriptors of the queries instead of ids" in by_ids.json()["detail"]
 
 
 def test_descriptors_that_are_kept_rerank_and_are_encoded_anew(client: TestClient) -> None:

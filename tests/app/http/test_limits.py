@@ -172,7 +172,7 @@ def test_a_bomb_is_not_unpacked(serving: Process, connection: socket.socket, enc
     )
     came = answer(connection)
     assert b"415 Unsupported" in came
-    assert b"not compressed" in came
+    assert b"without compression" in came
     assert memory(serving) - before < 16
 
 
@@ -230,7 +230,7 @@ def strict(settings: Settings) -> Iterator[TestClient]:
 def test_a_batch_beyond_the_limit(strict: TestClient) -> None:
     four = np.ones((4, 4))
     ids = np.array(list("abcd"))
-    message = "at most 3 descriptors or items (BITCELL_MAX_BATCH), this one has 4"
+    message = "at most 3 descriptors or items (BITCELL_MAX_BATCH); this one has 4"
     url = "/v1/collections/c"
     refused(strict.put(f"{url}/items", content=npy(four, ids), headers=NPY), 413, message)
     refused(strict.post(f"{url}/query", content=npy(four), headers=NPY), 413, message)

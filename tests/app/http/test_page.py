@@ -19,15 +19,16 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
-from app.http.middleware.access import PAGE
+from app.http.middleware.access import PAGE_FILES
 from app.http.routes.home import POLICY
 from app.service.keys import READ, Keys
 from tests.app.http.test_access import Client, serve  # noqa: F401
 from tests.app.http.test_serving import Process
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
+NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium on this machine")
+needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 NONE = "\N{EN DASH}"
 VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "benchmark")
 
@@ -51,7 +52,7 @@ def test_it_needs_no_key_and_shows_no_data(serve: Client) -> None:  # noqa: F811
         assert client.get(path).status_code == 200
     assert client.get("/page/main.js%2F..").status_code == 401
     for path in ("/page/main.js/../../v1/collections", "/page/..", "/page/main.js\n"):
-        assert PAGE.fullmatch(path) is None
+        assert PAGE_FILES.fullmatch(path) is None
 
 
 @pytest.fixture(scope="module")

@@ -26,21 +26,15 @@ HERE = {"BITCELL_DRAIN_SECONDS": "0"}
 
 
 class Process:
-    """`bitcell serve` on a free port, with the address it printed."""
+    """`bitcell serve` on a free port, with the address it printed; `code` runs before it."""
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
+    def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
         self.started = time.perf_counter()
-        command = [
-            sys.executable,
-            "-c",
-            "from app.cli.main import main; main()",
-            "serve",
-            "--port",
-            "0",
-        ]
+        code += "\nfrom app.cli.main import main; main()"
         self.process = subprocess.Popen(
-            command,
+            [sys.executable, "-c", code, "serve", "--port", "0"],
             env=os.environ | HERE | {"BITCELL_DATA_DIR": str(data_dir)} | environment,
+            stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
         )

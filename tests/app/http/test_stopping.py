@@ -22,6 +22,7 @@ from tests.app.conftest import NPY, npy
 from tests.app.http.test_serving import Process
 
 CLIENTS = 8
+NEW_ENCODER = {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 64}
 
 
 def call(process: Process, method: str, path: str, body: Any = None) -> Any:
@@ -34,8 +35,7 @@ def call(process: Process, method: str, path: str, body: Any = None) -> Any:
 
 def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
     process = Process(tmp_path, BITCELL_DEMO="false", BITCELL_DRAIN_SECONDS="1")
-    new = {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 64}
-    call(process, "POST", "/v1/encoders", new)
+    call(process, "POST", "/v1/encoders", NEW_ENCODER)
     call(process, "POST", "/v1/collections", {"name": "c", "encoder": "e"})
     X = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
     ids = np.array([f"i{i}" for i in range(len(X))])
@@ -98,6 +98,43 @@ def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
     assert not [request for request in broken if request in log]
     assert len(answered) > 2 * CLIENTS
     assert set(answered) == {200}
+
+
+ENDLESS_QUERIES = """
+import threading
+from app.http import server
+from app.service.collections.searches import Searches
+
+def search(self, *args, **options):
+    print("searching", flush=True)
+    threading.Event().wait()
+
+server.GRACE_SECONDS = 0.2
+Searches.search = search
+"""
+
+
+@pytest.mark.parametrize(("how", "status"), [(signal.SIGTERM, -15), (signal.SIGINT, 130)])
+def test_a_query_that_does_not_end_does_not_hold_the_stop(
+    tmp_path: Path, how: signal.Signals, status: int
+) -> None:
+    process = Process(tmp_path, ENDLESS_QUERIES, BITCELL_DEMO="false")
+    call(process, "POST", "/v1/encoders", NEW_ENCODER)
+    call(process, "POST", "/v1/collections", {"name": "c", "encoder": "e"})
+    query = json.dumps({"descriptors": [[0] * 64]}).encode()
+    host, port = process.url.removeprefix("http://").split(":")
+    with socket.create_connection((host, int(port))) as connection:
+        connection.sendall(
+            b"POST /v1/collections/c/query HTTP/1.1\r\nHost: localhost\r\n"
+            b"Content-Type: application/json\r\n"
+            b"Content-Length: %d\r\n\r\n%s" % (len(query), query)
+        )
+        assert process.process.stdout is not None
+        assert process.process.stdout.readline() == "searching\n"
+        process.process.send_signal(how)
+        # 0.2 s for connections and 1.5 s for the pools; the rest is for a slow machine.
+        assert process.process.wait(9) == status
+    assert "queries are still running" in process.stop()
 
 
 def test_a_connection_that_is_just_made_is_still_answered(tmp_path: Path) -> None:

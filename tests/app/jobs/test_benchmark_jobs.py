@@ -87,11 +87,11 @@ def test_there_is_a_report_only_of_what_is_done(
     answer = client.get(f"{url}/report")
     assert answer.status_code == 409
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "only one that is done has a report" in answer.json()["detail"]
+    assert "not done" in answer.json()["detail"]
     np.savez(settings.data_dir / "datasets" / "bad.npz", descriptors=np.eye(9))
     bad = client.post("/v1/benchmarks", json=asked | {"dataset": "bad"}).json()["url"]
     finished(client, bad)
-    assert "is failed" in client.get(f"{bad}/report").json()["detail"]
+    assert "its state is failed" in client.get(f"{bad}/report").json()["detail"]
 
 
 def test_what_cannot_be_measured_fails_with_its_reason(

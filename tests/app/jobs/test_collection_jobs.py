@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import time
 from pathlib import Path
 from threading import Event
 from typing import Any
@@ -18,13 +19,14 @@ from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.dataset import Dataset
 from app.service.service import Service
+from app.service.settings import Settings
 from hashing import Hasher, make_hasher
 from index import Collection, Database, Replaced, Store
 from tests.app.conftest import NPY, npy
 from tests.app.http.test_serving import Process
 from tests.app.http.test_stopping import call, follow
 from tests.app.jobs.test_benchmark_jobs import untimed
-from tests.app.jobs.waiting import ended
+from tests.app.jobs.waiting import end_of, ended
 
 URL = "/v1/collections/c"
 
@@ -90,9 +92,9 @@ def test_a_benchmark_of_a_collection_is_one_of_what_was_put_in(kept: TestClient)
 @pytest.mark.parametrize(
     ("message", "collection", "labels"),
     [
-        ("collection 'c' keeps no descriptors", {"keep_descriptors": False}, True),
-        ("collection 'c' holds no items", None, True),
-        ("has no labels to judge by", {}, False),
+        ("collection 'c' keeps codes only, no descriptors", {"keep_descriptors": False}, True),
+        ("collection 'c' is empty", None, True),
+        ("has no labels, which a benchmark needs", {}, False),
     ],
 )
 def test_a_collection_that_does_not_do_is_said_at_once(
@@ -153,7 +155,7 @@ def test_a_collection_serves_and_takes_writes_while_it_is_encoded_anew(
     job = kept.post(f"{URL}/reencode", json={"encoder": "f"}).json()["id"]
     assert held.begun.wait(30)
     twice = kept.post(f"{URL}/reencode", json={"encoder": "f"})
-    assert (twice.status_code, "anew already" in twice.text) == (409, True)
+    assert (twice.status_code, "being re-encoded already" in twice.text) == (409, True)
     assert kept.delete("/v1/encoders/f").status_code == 409
     assert kept.get(URL).json()["encoder"] == "e"
     near = kept.post(f"{URL}/query", json={"ids": [ids[3]], "k": 1}).json()["results"][0]
@@ -180,12 +182,12 @@ def test_who_asks_while_it_changes_over_is_answered(
     """A request that began with the codes of before is made again with those of after."""
     X, y, ids = data()
     service = service_of(kept)
-    old = service.store.get("c")
+    old = service.collections.get("c")
     done: list[str] = []
 
     def change_over() -> None:
         if not done:
-            done.append(service.reencode("c", "f"))
+            done.append(service.collections.reencode("c", "f"))
             ended(kept, done[0])
 
     search = Collection.search
@@ -204,7 +206,7 @@ def test_who_asks_while_it_changes_over_is_answered(
         "label": int(y[3]),
     }
     assert done
-    with pytest.raises(Replaced, match="encoded anew"):
+    with pytest.raises(Replaced, match="re-encoded"):
         old.get(str(ids[3]))
 
 
@@ -238,3 +240,54 @@ def test_killed_in_the_middle_the_old_version_is_whole(tmp_path: Path) -> None:
         assert call(process, "GET", URL)["encoder"] == "f"
     finally:
         process.stop()
+
+
+class EndlessCopy:
+    """A collection whose items take ten seconds to copy, in small batches."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.begun, self.ended = Event(), Event()
+        copy = Collection.descriptor_batches
+
+        def batches(collection: Collection) -> Any:
+            (batch,) = copy(collection)
+            deadline = time.monotonic() + 10
+            try:
+                while time.monotonic() < deadline:
+                    self.begun.set()
+                    yield batch
+            finally:
+                self.ended.set()
+
+        monkeypatch.setattr(Collection, "descriptor_batches", batches)
+
+
+def test_a_job_can_be_cancelled_while_its_collection_is_copied(
+    kept: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = EndlessCopy(monkeypatch)
+    job = kept.post("/v1/benchmarks", json={"collection": "c", "methods": ["lsh"]}).json()["id"]
+    assert copy.begun.wait(30)
+    assert kept.delete(f"/v1/jobs/{job}").status_code == 204
+    assert copy.ended.wait(3)
+    assert kept.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
+
+
+def test_a_service_that_stops_does_not_wait_for_a_copy(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    copy = EndlessCopy(monkeypatch)
+    service = Service(settings)
+    service.encoders.create("e", "lsh", 12, {}, dimension=16)
+    service.collections.create("c", "e", keep_descriptors=True)
+    X, y, ids = data()
+    service.collections.upsert("c", ids.tolist(), X, y)
+    job = service.benchmarks.start(rows(["lsh"], [8]), Protocol(), [0], collection="c")
+    assert copy.begun.wait(30)
+    start = time.monotonic()
+    service.close()
+    assert time.monotonic() - start < 3
+    monkeypatch.undo()
+    service = Service(settings)
+    assert end_of(service.jobs, job)["state"] == "done"
+    service.close()

@@ -5,26 +5,25 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.http.problems import TooMany
-from app.jobs.kind import Kind, Outcome, Task
-from app.jobs.queue import ENDED, MAX_STARTS, Jobs
+from app.errors import TooMany
+from app.jobs.kind import Kind, Outcome, Progress, Task
+from app.jobs.queue import MAX_STARTS, Jobs
 from app.jobs.training import pack, work
 from app.main import create_app
 from app.service.settings import Settings
 from hashing import make_hasher
 from index import Database, NotFound
 from tests.app.jobs import job_works
-from tests.app.jobs.waiting import ended
+from tests.app.jobs.waiting import end_of, ended, until
 
 
-def _leave_a_file(request: dict[str, Any], folder: Path) -> None:
+def _leave_a_file(request: dict[str, Any], folder: Path, progress: Progress) -> None:
     (folder / "for-it").write_bytes(b"ab")
 
 
@@ -64,21 +63,6 @@ def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Jobs]]:
     yield make
     for jobs in made:
         jobs.close()
-
-
-def until(jobs: Jobs, job: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:
-    """The job when it is so; woken by its changes."""
-    changed = Event()
-    stop = jobs.listen(changed.set)
-    while not reached(shown := jobs.get(job)):
-        assert changed.wait(30), shown
-        changed.clear()
-    stop()
-    return shown
-
-
-def end_of(jobs: Jobs, job: str) -> dict[str, Any]:
-    return until(jobs, job, lambda shown: shown["state"] in ENDED)
 
 
 def runs(shown: dict[str, Any]) -> bool:
@@ -140,7 +124,7 @@ def test_one_inside_the_service_can_be_cancelled_and_is_taken_up_again(
     ("kind", "error"),
     [
         ("refuse", "there is a reason"),
-        ("die", "its process ended without a result (exit code 7)"),
+        ("die", "the process of the job ended without a result (exit code 7)"),
         ("late", "the end went wrong"),
     ],
 )
@@ -181,7 +165,7 @@ def test_what_runs_and_what_waits_can_be_cancelled(start: Callable[..., Jobs]) -
 def test_no_more_are_taken_than_the_limit(start: Callable[..., Jobs]) -> None:
     jobs = start(limit=2)
     first, _ = jobs.add("endless", {}), jobs.add("endless", {})
-    with pytest.raises(TooMany, match="2 jobs wait or run already"):
+    with pytest.raises(TooMany, match="2 jobs are queued or running"):
         jobs.add("step", {})
     assert len(jobs.newest()) == 2
     jobs.remove(first)
@@ -297,7 +281,7 @@ def test_a_training_whose_encoder_was_kept_before_a_crash_is_done(
     again = service.jobs.add("training", request, material)
     assert ended(client, again)["state"] == "done"
     other = service.jobs.add("training", request | {"n_bits": 9}, material)
-    assert "an encoder 't' already" in ended(client, other)["error"]
+    assert "already an encoder 't'" in ended(client, other)["error"]
 
 
 @pytest.mark.parametrize(
@@ -313,7 +297,7 @@ def test_a_training_whose_encoder_was_kept_before_a_crash_is_done(
         (404, "no collection 'nobody'", {"training": {"collection": "nobody"}}),
         (422, "no parameter 'depth'", {"params": {"depth": 3}}),
         (422, "n_bits must be from 1", {"n_bits": 0}),
-        (422, "training or a dimension", {"dimension": 4}),
+        (422, "either training or dimension", {"dimension": 4}),
     ],
 )
 def test_what_cannot_be_trained_is_refused_at_once(

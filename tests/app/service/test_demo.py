@@ -59,7 +59,7 @@ def test_a_start_that_was_cut_off_is_gone_on_with(
 ) -> None:
     settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
     with monkeypatch.context() as patched:
-        patched.setattr("app.service.service.Service.upsert", lambda *_: 1 / 0)
+        patched.setattr("app.service.collections.collections.Collections.upsert", lambda *_: 1 / 0)
         with pytest.raises(ZeroDivisionError), TestClient(create_app(settings)):
             pass
     with TestClient(create_app(settings)) as client:

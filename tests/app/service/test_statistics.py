@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.service import statistics
+from app.service.collections import statistics
 from bitcodes import to_words
 from hashing import HASHERS
 from tests.app.conftest import NPY, npy
@@ -73,8 +73,8 @@ def test_of_many_items_a_sample_is_looked_at(
     whole = small.get(url).json()
     assert (whole["items"], whole["n_bits"]) == (4003, 12)
     assert whole["bits"]["looked"] == whole["buckets"]["looked"] == 4003
-    monkeypatch.setattr(statistics, "MOST_ITEMS", 1000)
-    monkeypatch.setattr(statistics, "MOST_SORTED", 2000)
+    monkeypatch.setattr(statistics, "MAX_ITEMS", 1000)
+    monkeypatch.setattr(statistics, "MAX_SORTED", 2000)
     part = small.get(url).json()
     assert part["items"] == 4003
     assert (part["bits"]["looked"], part["buckets"]["looked"]) == (1000, 2000)
@@ -87,9 +87,9 @@ def test_the_longest_codes_take_bounded_work(
     small: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     url = "/v1/collections/c/statistics"
-    monkeypatch.setattr(statistics, "MOST_WORK", 2 * 12**2)
+    monkeypatch.setattr(statistics, "MAX_ITEMS_TIMES_BITS_SQUARED", 2 * 12**2)
     assert small.get(url).json()["bits"]["looked"] == 2
-    monkeypatch.setattr(statistics, "_PATIENCE", 0.01)
+    monkeypatch.setattr(statistics, "_MAX_WAIT_SECONDS", 0.01)
     with statistics._ONE_AT_A_TIME:
         check(small.get(url), 503, "statistics of other collections")
     words = np.random.default_rng(0).integers(0, 2**63, (3, 64)).astype(np.uint64)

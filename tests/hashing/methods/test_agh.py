@@ -280,7 +280,7 @@ def test_arrays_that_do_not_fit_together_are_refused(
     hasher = AGH(n_bits=24, n_anchors=40, n_nearest=4).fit(some)
     setattr(hasher, name, array)
     hasher.save(tmp_path / "bad")
-    with pytest.raises(ValueError, match="fit together"):
+    with pytest.raises(ValueError, match=f"{name} must"):
         load_hasher(tmp_path / "bad")
 
 

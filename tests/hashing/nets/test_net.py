@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.benchmark.splits import Protocol, split
 from app.datasets.dataset import Dataset
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.base import NotFinite
+from hashing.arrays import NotFinite
 from hashing.gist import Gist
 from tests.average_precision import mean_average_precision
 from tests.methods import needs_torch, quick
@@ -125,12 +125,12 @@ def test_gradient_of_the_loss_agrees_with_finite_differences(hidden: int) -> Non
 
 def test_balanced_probabilities_have_the_frequencies_asked_for() -> None:
     needs_torch()
-    from hashing.nets.teacher import balanced
+    from hashing.nets.teacher import balance
 
     rng = np.random.default_rng(0)
     P = rng.dirichlet([5, 1, 0.2], 500).astype(np.float32)
     frequencies = np.array([0.2, 0.3, 0.5], np.float32)
-    even = balanced(P, frequencies, rounds=200)
+    even = balance(P, frequencies, rounds=200)
     np.testing.assert_allclose(even.sum(axis=1), 1, atol=1e-5)
     np.testing.assert_allclose(even.mean(axis=0), frequencies, atol=1e-3)
     # A factor a class: ratios of ratios stay.
@@ -342,13 +342,18 @@ except InvalidInput as error:
 
 @pytest.mark.parametrize("method", METHODS)
 def test_without_torch_it_encodes_and_says_what_training_needs(method: str, tmp_path: Path) -> None:
-    fitted = make_hasher(method, n_bits=8, mirror=[5, 4, 3, 2, 1, 0])
-    fitted.n_features_in_ = 6
-    shapes = [(6, 8), (8,), (1,), (1,)] if method == "net-1" else [(6, 5), (5,), (5, 8), (8,), (1,)]
+    fitted = make_hasher(method, n_bits=8, hidden=5, mirror=[5, 4, 3, 2, 1, 0])
+    shapes: dict[str, Any] = {"weights_": (6, 8), "bias_": (8,), "offset_": (1,)}
+    if method == "net-2":
+        shapes = {
+            "hidden_weights_": (6, 5),
+            "hidden_bias_": (5,),
+            "weights_": (5, 8),
+            "bias_": (8,),
+        }
     rng = np.random.default_rng(0)
-    for name, shape in zip(fitted.learned, shapes, strict=True):
-        setattr(fitted, name, rng.normal(size=shape).astype(np.float32))
-    fitted.power_ = np.array([0.5], np.float32)  # type: ignore[attr-defined]
+    arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    fitted.restore(6, arrays | {"power_": np.array([0.5], np.float32)})
     fitted.save(tmp_path / "net.safetensors")
     command = [sys.executable, "-c", WITHOUT_TORCH, str(tmp_path / "net.safetensors")]
     out = subprocess.run(command, capture_output=True, text=True, check=True).stdout.splitlines()

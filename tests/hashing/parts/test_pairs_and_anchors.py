@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
 from hashing import InvalidInput
-from hashing.base import NotFinite
+from hashing.arrays import NotFinite
 from hashing.parts.anchors import kmeans, rbf, sample, squared_distances
 from hashing.parts.pairs import sample_pairs
 

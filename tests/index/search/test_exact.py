@@ -1,9 +1,8 @@
-"""Search against a brute-force popcount oracle."""
+"""Searches compared with a brute-force count of different bits."""
 
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -13,40 +12,40 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bitcodes import to_words
-from index import Collection, Database, Filter, InvalidItems, Store
-from index.memory import rows
-from index.search import cost_model, exact
+from index import Collection, Database, Filter, InvalidItems, SearchOptions, Store
+from index.memory import cost_model, rows
+from index.search import exact
 
 N_BITS = [8, 12, 24, 48, 64, 100, 256, 512]
 
 
-# Bits set in each byte.
+# Number of bits set in each byte.
 POPCOUNT = np.array([bin(byte).count("1") for byte in range(256)], np.uint8)
 
 
 class Oracle:
-    """What a collection should hold, and its neighbours by looking at every item."""
+    """The expected items of a collection, and their distances by comparing every code."""
 
     def __init__(self, names: list[str], n_bits: int) -> None:
         self.names = names
         self.by_name = np.array(sorted(range(len(names)), key=names.__getitem__))
         self.codes = np.zeros((len(names), (n_bits + 7) // 8), np.uint8)
         self.labels = np.zeros(len(names), np.int64)
-        self.there = np.zeros(len(names), bool)
+        self.present = np.zeros(len(names), bool)
 
     def items(self, label: int | None) -> tuple[np.ndarray, np.ndarray]:
-        """Those with a label, in the order of their ids; and numbers for equal codes."""
-        met = self.there if label is None else self.there & (self.labels == label)
-        items = self.by_name[met[self.by_name]]
+        """Return the items with a label, sorted by id, and equal numbers for equal codes."""
+        matches = self.present if label is None else self.present & (self.labels == label)
+        items = self.by_name[matches[self.by_name]]
         return items, np.unique(self.codes[items], axis=0, return_inverse=True)[1].ravel()
 
     def distances(self, items: np.ndarray, query: np.ndarray) -> np.ndarray:
-        apart: np.ndarray = POPCOUNT[self.codes[items] ^ query].sum(axis=1, dtype=np.uint16)
-        return apart
+        distances: np.ndarray = POPCOUNT[self.codes[items] ^ query].sum(axis=1, dtype=np.uint16)
+        return distances
 
 
-class Life:
-    """A collection and its oracle, through a random life."""
+class RandomActions:
+    """A collection and its oracle, changed by the same random actions."""
 
     def __init__(self, path: Path, seed: int, n_bits: int, size: int) -> None:
         self.path, self.n_bits = path, n_bits
@@ -56,7 +55,7 @@ class Life:
         distinct = int(self.rng.choice([1, 3, 40, 2000]))
         self.centres = self.rng.integers(0, 2, (distinct, n_bits), np.uint8)
         self.noise = float(self.rng.choice([0, 0.02, 0.1, 0.5]))
-        # Some lives have centres of equal weight, in others few of them have most of the items.
+        # The centres have equal weights, or few of them have most of the items.
         weights = np.arange(1, distinct + 1.0) ** -float(self.rng.choice([0, 2]))
         self.weights = weights / weights.sum()
         self.largest = 0
@@ -86,19 +85,19 @@ class Life:
         names = [self.oracle.names[item] for item in items]
         self.collection.upsert(names, codes, labels, payloads)
         self.oracle.codes[items], self.oracle.labels[items] = codes, labels
-        self.oracle.there[items] = True
+        self.oracle.present[items] = True
 
     def step(self) -> None:
         action = self.rng.choice(["upsert", "upsert", "delete", "restart", "settle"])
         n_names = len(self.oracle.names)
-        # As often some as most of them.
+        # Few items as often as most of them.
         items = self.rng.choice(n_names, int(n_names ** self.rng.random()), replace=False)
         if action == "upsert":
             self.upsert(items)
         elif action == "delete":
-            there = int(self.oracle.there[items].sum())
-            assert self.collection.delete([self.oracle.names[item] for item in items]) == there
-            self.oracle.there[items] = False
+            names = [self.oracle.names[item] for item in items]
+            assert self.collection.delete(names) == self.oracle.present[items].sum()
+            self.oracle.present[items] = False
         elif action == "restart":
             self.close()
             self.open()
@@ -106,9 +105,9 @@ class Life:
             self.store.settle()
 
     def check(self) -> None:
-        """Compare answers with the oracle's."""
+        """Compare answers to random queries with those of the oracle."""
         oracle = self.oracle
-        assert len(self.collection) == oracle.there.sum()
+        assert len(self.collection) == oracle.present.sum()
         k, offset = int(self.rng.choice([1, 10, 300])), int(self.rng.choice([0, 0, 7]))
         radius = None if self.rng.random() < 0.6 else int(self.rng.integers(0, self.n_bits + 3))
         label = None if self.rng.random() < 0.6 else int(self.rng.integers(0, 3))
@@ -117,111 +116,105 @@ class Life:
             by_payload = label % 2 and self.rng.random() < 0.5
             where = Filter({"i": label} if by_payload else {"label": label})
         queries = self.codes(int(self.rng.choice([1, 5, 70])))
-        found = self.collection.search(queries, k, radius, offset=offset, where=where)
+        found = self.collection.search(queries, SearchOptions(k, radius, offset, where))
         items, same = oracle.items(label)
         reach = self.n_bits if radius is None else min(radius, self.n_bits)
         for query, answer in zip(queries, found, strict=True):
-            apart = oracle.distances(items, query)
-            order = np.argsort(apart, kind="stable")
-            first = order[: min(offset + k, np.count_nonzero(apart <= reach))]
-            expected = [(int(apart[i]), oracle.names[items[i]]) for i in first[offset:]]
+            distances = oracle.distances(items, query)
+            order = np.argsort(distances, kind="stable")
+            first = order[: min(offset + k, np.count_nonzero(distances <= reach))]
+            expected = [(int(distances[i]), oracle.names[items[i]]) for i in first[offset:]]
             assert [(near.distance, near.id) for near in answer.neighbours] == expected
-            proof = answer.certificate
-            assert proof.exact
-            assert proof.tie == (np.count_nonzero(apart == apart[first[-1]]) if len(first) else 0)
-            covered = int(apart[first[-1]]) if len(first) == offset + k else reach
-            assert proof.radius >= covered
-            assert proof.looked >= len(np.unique(same[apart <= covered]))
+            certificate = answer.certificate
+            assert certificate.exact
+            last = int(distances[first[-1]]) if len(first) else -1
+            assert certificate.tie == np.count_nonzero(distances == last)
+            covered = last if len(first) == offset + k else reach
+            assert certificate.radius >= covered
+            assert certificate.looked >= len(np.unique(same[distances <= covered]))
         self.largest = max(self.largest, len(self.collection))
 
 
 def tables_wherever_possible(patch: pytest.MonkeyPatch) -> None:
-    """Small collections, too, are searched by way of tables, and soon after a write."""
+    """Search small collections by tables, too, and soon after a write."""
     for name, value in (("SMALLEST", 1), ("SCAN", 1e5), ("STEP", 0)):
         patch.setattr(cost_model, name, value)
     patch.setattr(rows, "_SMALLEST_TAIL", 10)
-    patch.setattr(exact, "_AT_ONCE", 16)
+    patch.setattr(exact, "_BLOCK", 16)
 
 
-def live(seed: int, n_bits: int, size: int, steps: int, *, tables: bool = False) -> tuple[int, int]:
-    """Live a life in which every answer is the oracle's: most items, answers by tables."""
+def compare_all(
+    seed: int, n_bits: int, size: int, steps: int, *, tables: bool = False
+) -> tuple[int, int]:
+    """Compare all answers during random actions; return most items and answers by tables."""
     by_tables: list[int] = []
 
-    class Counted(exact._Probe):
+    class Counted(exact._Lookup):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
-            by_tables.append(len(self.radius) - len(self.rest))
+            by_tables.append(len(self.covered) - len(self.given_up))
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(exact, "_Probe", Counted)
+        patch.setattr(exact, "_Lookup", Counted)
         if tables:
             tables_wherever_possible(patch)
-        life = Life(Path(folder) / "bitcell.db", seed, n_bits, size)
+        actions = RandomActions(Path(folder) / "bitcell.db", seed, n_bits, size)
         if tables:
-            life.store.settle()
+            actions.store.settle()
         for _ in range(steps):
-            life.check()
-            life.step()
-        life.check()
-        life.close()
-    return life.largest, sum(by_tables)
+            actions.check()
+            actions.step()
+        actions.check()
+        actions.close()
+    return actions.largest, sum(by_tables)
 
 
 def test_tables_equal_the_oracle() -> None:
-    lives = [live(seed, N_BITS[seed % 8], 600, 10, tables=True) for seed in range(8)]
-    assert sum(by_tables for _, by_tables in lives) > 500
+    runs = [compare_all(seed, N_BITS[seed % 8], 600, 10, tables=True) for seed in range(8)]
+    assert sum(by_tables for _, by_tables in runs) > 500
 
 
-def test_what_a_reader_holds_is_not_changed_by_what_dies_later(store: Store) -> None:
+def test_a_view_does_not_change_when_items_die_later(store: Store) -> None:
     codes = np.random.default_rng(0).integers(0, 256, (300, 1), np.uint8)
     collection = store.create("c", 8)
     collection.upsert([f"{i:03}" for i in range(300)], codes)
     store.settle()
     moments = []
     for start in range(0, 300, 50):
-        moments.append(collection._rows.view())
+        moments.append(collection._state.rows.view())
         collection.delete([f"{i:03}" for i in range(start, start + 50, 2)])
-    # The newest first, so that each of the others is asked of one that is past.
-    for held, moment in reversed(list(enumerate(moments))):
+    # The newest first, so that all others are earlier than the last moment that was used.
+    for number, moment in reversed(list(enumerate(moments))):
         (found,) = exact.search(moment, to_words(codes[:1]), 300, None)
         assert sorted(found.rows.tolist()) == [
-            row for row in range(300) if row >= 50 * held or row % 2
+            row for row in range(300) if row >= 50 * number or row % 2
         ]
 
 
 @settings(max_examples=15, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.sampled_from(N_BITS), st.sampled_from([3, 50, 500]))
 def test_a_collection_equals_the_oracle(seed: int, n_bits: int, size: int) -> None:
-    live(seed, n_bits, size, 5)
+    compare_all(seed, n_bits, size, 5)
 
 
 @pytest.mark.slow
 def test_200_collections_equal_the_oracle() -> None:
-    """Of 1 to 50,000 codes, as many small as large, by scans and by tables."""
-    lives: list[tuple[int, int]] = []
+    """Sizes from 1 to 50,000 codes, evenly on a logarithmic scale, by scans and by tables."""
+    runs: list[tuple[int, int]] = []
 
     @settings(max_examples=200, deadline=None, database=None)
     @given(st.integers(0, 2**32 - 1), st.integers(8, 512))
-    def one(seed: int, n_bits: int) -> None:
+    def compare(seed: int, n_bits: int) -> None:
         rng = np.random.default_rng(seed)
         size, tables = round(50_000 ** rng.random()), bool(rng.random() < 0.8)
-        lives.append(live(seed, n_bits, size, 4, tables=tables))
+        runs.append(compare_all(seed, n_bits, size, 4, tables=tables))
 
-    one()
-    sizes = sorted(largest for largest, _ in lives)
-    assert len(lives) >= 200
+    compare()
+    sizes = sorted(largest for largest, _ in runs)
+    assert len(runs) >= 200
     assert sizes[0] < 10
     assert sizes[-1] > 30_000
-    assert sum(by_tables > 0 for _, by_tables in lives) >= 100
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    database = Database(tmp_path / "bitcell.db")
-    store = Store(database)
-    yield store
-    store.close()
-    database.close()
+    assert sum(by_tables > 0 for _, by_tables in runs) >= 100
 
 
 def test_neighbours_carry_label_and_payload(store: Store) -> None:
@@ -229,12 +222,12 @@ def test_neighbours_carry_label_and_payload(store: Store) -> None:
     payload = {"name": "ünï", "nested": [1, {"a": None}]}
     codes = np.array([[0], [1], [3]], np.uint8)
     collection.upsert(["a", "b", "c"], codes, [7, -1, None], [payload, None, {}])
-    near = collection.search(codes[:1], 5)[0].neighbours
+    near = collection.search(codes[:1], SearchOptions(5))[0].neighbours
     assert [n.id for n in near] == ["a", "b", "c"]
     assert [n.distance for n in near] == [0, 1, 2]
     assert [n.label for n in near] == [7, None, None]
     assert [n.payload for n in near] == [payload, None, {}]
-    bare = collection.search(codes[:1], 5, payloads=False)[0].neighbours
+    bare = collection.search(codes[:1], SearchOptions(5, payloads=False))[0].neighbours
     assert [n.payload for n in bare] == [None] * 3
 
 
@@ -245,21 +238,24 @@ def test_neighbours_carry_label_and_payload(store: Store) -> None:
         ({"radius": -1}, "radius must be at least 0, got -1"),
         ({"offset": -1}, "offset must be at least 0, got -1"),
         ({"rerank": 3, "offset": 3}, r"rerank must be at least offset \+ k = 4, got 3"),
-        ({"rerank": 3}, "takes the descriptors of the queries or their projections"),
-        ({"rerank": 3, "descriptors": [[0.0]]}, "keeps no descriptors: make it with"),
+        ({"rerank": 3}, "by bits takes the projections of the queries"),
+        ({"rerank": 3, "rerank_by": "descriptors"}, "keeps no descriptors: make it with"),
+        ({"rerank": 3, "rerank_by": "id"}, "must be 'descriptors' or 'bits', got 'id'"),
         ({"rerank": 3, "projections": [[0.0]]}, r"projections of shape \(1, 8\)"),
-        ({"queries": np.zeros((1, 2), np.uint8)}, r"shape \(1, 1\), got uint8 of shape \(1, 2\)"),
-        ({"queries": np.zeros((1, 1), int)}, "got int64"),
+        ({"codes": np.zeros((1, 2), np.uint8)}, r"shape \(1, 1\), got uint8 of shape \(1, 2\)"),
+        ({"codes": np.zeros((1, 1), int)}, "got int64"),
     ],
 )
 def test_queries_are_checked(store: Store, change: dict[str, Any], message: str) -> None:
     collection = store.create("c", 8)
-    arguments: dict[str, Any] = {"queries": np.zeros((1, 1), np.uint8), "k": 1} | change
+    options = {"k": 1} | change
+    codes = options.pop("codes", np.zeros((1, 1), np.uint8))
+    projections = options.pop("projections", None)
     with pytest.raises(InvalidItems, match=message):
-        collection.search(**arguments)
+        collection.search(codes, SearchOptions(**options), projections=projections)
 
 
-def test_the_cost_model_takes_tables_for_clusters_and_the_scan_for_uniform_codes() -> None:
+def test_the_cost_model_prefers_tables_for_clusters_and_scans_for_uniform_codes() -> None:
     rng = np.random.default_rng(0)
     ones = np.ones(60_000, np.int64)
     uniform = rng.integers(0, 2**63, (60_000, 1), np.uint64)
@@ -279,4 +275,4 @@ def test_no_queries_have_no_answers(store: Store, monkeypatch: pytest.MonkeyPatc
     collection = store.create("c", 64)
     collection.upsert([f"{i}" for i in range(100)], np.zeros((100, 8), np.uint8))
     store.settle()
-    assert collection.search(np.empty((0, 8), np.uint8), 3) == []
+    assert collection.search(np.empty((0, 8), np.uint8), SearchOptions(3)) == []

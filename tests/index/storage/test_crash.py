@@ -1,4 +1,4 @@
-"""Killed in the middle of writes, out of room, damaged: nothing acknowledged is lost."""
+"""Kills, full disks and damage: nothing that was acknowledged is lost unnoticed."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -18,12 +17,14 @@ import numpy as np
 import pytest
 
 from bitcodes import to_words
-from index import Collection, Database, Full, Store, Unreadable
+from index import Collection, Damaged, Database, Full, SearchOptions, Store
+from index.maintenance import maintain
+from tests.index.conftest import opened
 
 Use = Callable[[Database], Any]
 
-# Four clients write batches of ten: new ones, replacements of their last, deletes of older ones.
-# What was acknowledged is printed after the fact.
+# Four clients write batches of ten items: new ones, replacements of the last, and deletions of the
+# one before. They print each write after it was acknowledged.
 CLIENTS = """
 import sys
 from pathlib import Path
@@ -55,7 +56,7 @@ for me in range(4):
 
 
 class Killed:
-    """A record that is written by clients that are killed, again and again."""
+    """A database whose clients are killed again and again."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -74,7 +75,7 @@ class Killed:
         assert process.stdout.readline().startswith("ready")
         for _ in range(int(self.rng.integers(1, 60))):
             self.note(process.stdout.readline())
-        # Not at the moment of an answer, but anywhere between two.
+        # Kill not only right after an acknowledgement but anywhere between two.
         time.sleep(float(self.rng.random()) * 0.003)
         os.kill(process.pid, signal.SIGKILL)
         for line in process.stdout:
@@ -97,13 +98,13 @@ class Killed:
         database = Database(self.path)
         store = Store(database)
         found: dict[tuple[int, int], list[int]] = {}
-        for ids, codes, labels, payloads, _ in store.get("c").export():
-            each = zip(ids, codes[:, 0].tolist(), labels.tolist(), payloads, strict=True)
-            for item_id, code, label, payload in each:
-                me, batch, _ = map(int, item_id.split("-"))
-                assert code == label
-                assert payload == {"v": code}
-                found.setdefault((me, batch), []).append(code)
+        collection = store.get("c")
+        for item in collection.items(0, len(collection))[0]:
+            me, batch, _ = map(int, item.id.split("-"))
+            (code,) = item.code
+            assert code == item.label
+            assert item.payload == {"v": code}
+            found.setdefault((me, batch), []).append(code)
         store.close()
         database.close()
         for values in found.values():
@@ -115,7 +116,7 @@ class Killed:
             elif key in found:
                 assert found[key][0] >= version
             else:
-                # Its delete may have been under way, and was not acknowledged.
+                # Its deletion may have been written but not acknowledged.
                 assert (key[0], key[1] + 1) in self.acknowledged
                 self.deleted.add(key)
         self.next = max([self.next, *(batch + 1 for _, batch in found)])
@@ -136,17 +137,8 @@ def test_100_kills(tmp_path: Path) -> None:
     assert len(killed.acknowledged) > 1000
 
 
-@contextmanager
-def opened(path: Path) -> Iterator[tuple[Database, Store]]:
-    database = Database(path)
-    store = Store(database)
-    yield database, store
-    store.close()
-    database.close()
-
-
 def writes_stop_and_go_on(path: Path, use_up: Use, make_room: Use) -> None:
-    """Write until there is no room, make some, write on: nothing is lost."""
+    """Write until there is no room, make room, write again: nothing is lost."""
     with opened(path) as (database, store):
         use_up(database)
         collection = store.create("c", 64)
@@ -168,7 +160,7 @@ def fill(collection: Collection) -> None:
             collection.upsert([f"{kept + i}" for i in range(2000)], codes)
     assert kept
     assert len(collection) == kept
-    near = collection.search(codes[:1], 3)[0].neighbours
+    near = collection.search(codes[:1], SearchOptions(3))[0].neighbours
     assert [n.distance for n in near] == [0, 0, 0][: kept // 2000] + [n.distance for n in near][
         kept // 2000 :
     ]
@@ -177,9 +169,9 @@ def fill(collection: Collection) -> None:
     assert len(collection) == kept
 
 
-def test_a_full_disk_is_said_and_writes_go_on_when_there_is_room(tmp_path: Path) -> None:
+def test_a_full_disk_is_reported_and_writes_succeed_when_there_is_room(tmp_path: Path) -> None:
     def use_up(database: Database) -> None:
-        # SQLite's own limit on the file has the error that a full disk has.
+        # SQLite's own limit on the size of the file gives the error of a full disk.
         pages = database.read("PRAGMA page_count")[0][0]
         database._connection.execute(f"PRAGMA max_page_count = {pages + 200}")
 
@@ -195,7 +187,7 @@ def test_a_full_tmpfs(tmp_path: Path) -> None:
     folder.mkdir()
     mount = ["mount", "-t", "tmpfs", "-o", "size=3m", "tmpfs", str(folder)]
     if subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("no tmpfs can be mounted here")
+        pytest.skip("crash: run as root, where a tmpfs can be mounted")
     ballast = folder / "ballast"
     try:
         writes_stop_and_go_on(
@@ -208,7 +200,7 @@ def test_a_full_tmpfs(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("what", ["parts", "deaths", "payloads"])
-def test_damage_is_found_and_named(what: str, tmp_path: Path) -> None:
+def test_damage_is_found_and_reported(what: str, tmp_path: Path) -> None:
     path = tmp_path / "bitcell.db"
     database = Database(path)
     store = Store(database)
@@ -229,12 +221,12 @@ def test_damage_is_found_and_named(what: str, tmp_path: Path) -> None:
     connection.commit()
     connection.close()
     database = Database(path)
-    with pytest.raises(Unreadable, match=r"bitcell\.db is damaged: .*restore it from a copy"):
+    with pytest.raises(Damaged, match=r"bitcell\.db is damaged: .*restore it from a copy"):
         Store(database).get("c").get("10")
     database.close()
 
 
-def test_version_1_is_read(tmp_path: Path) -> None:
+def test_version_1_is_migrated(tmp_path: Path) -> None:
     path = tmp_path / "bitcell.db"
     old = sqlite3.connect(path)
     old.executescript(
@@ -281,7 +273,7 @@ def test_the_record_stays_small_under_many_small_writes(tmp_path: Path) -> None:
     store.settle()
     (parts,) = database.read("SELECT count(*) FROM parts")[0]
     assert parts < 100
-    collection.maintain()
+    maintain(collection._state)
     for me in range(4):
         for i in range(150):
             last = i + 300 if i < 100 else i + 150

@@ -1,4 +1,4 @@
-"""What is on disk: it survives, it is whole, it is checked."""
+"""Items on disk survive restarts and kills, and batches are written as a whole."""
 
 from __future__ import annotations
 
@@ -15,7 +15,16 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import AlreadyExists, Database, InvalidItems, NotFound, Store, Unreadable
+from index import (
+    AlreadyExists,
+    Damaged,
+    Database,
+    InvalidItems,
+    NotFound,
+    SearchOptions,
+    Store,
+    Unreadable,
+)
 from index.memory.rows import Rows
 from index.storage.record import Record
 
@@ -29,7 +38,7 @@ def path(tmp_path: Path) -> Path:
 
 
 class Opened:
-    """A store in a `with` block."""
+    """A store that is open during a `with` block."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -46,11 +55,11 @@ class Opened:
 
 def contents(store: Store, name: str = "c") -> dict[str, tuple[Any, ...]]:
     collection = store.get(name)
-    near = collection.search(CODES[:1], 100)[0].neighbours
+    near = collection.search(CODES[:1], SearchOptions(100))[0].neighbours
     return {n.id: (n.distance, n.label, n.payload) for n in near}
 
 
-def test_all_is_there_after_a_restart(path: Path) -> None:
+def test_everything_survives_a_restart(path: Path) -> None:
     with Opened(path) as store:
         collection = store.create("c", 8, encoder="e", fingerprint="f")
         collection.upsert(IDS, CODES, range(6), [{"i": i} for i in range(6)])
@@ -69,7 +78,7 @@ def test_all_is_there_after_a_restart(path: Path) -> None:
         assert collection.get("f").payload == {"i": 5}
 
 
-def test_payloads_that_come_late_are_found(path: Path) -> None:
+def test_payloads_of_a_later_write_are_found(path: Path) -> None:
     with Opened(path) as store:
         collection = store.create("c", 8)
         collection.upsert(IDS, CODES, None, [None] * 6)
@@ -81,7 +90,7 @@ def test_payloads_that_come_late_are_found(path: Path) -> None:
         assert contents(store)["a"][2] is None
 
 
-def test_pages_of_items_hold_while_nothing_is_written(path: Path) -> None:
+def test_pages_of_items_stay_the_same_while_nothing_is_written(path: Path) -> None:
     ids = [f"{i * 7919 % 1000:03}" for i in range(1000)]
     with Opened(path) as store:
         collection = store.create("c", 8)
@@ -89,12 +98,12 @@ def test_pages_of_items_hold_while_nothing_is_written(path: Path) -> None:
         store.settle()
         collection.upsert(ids[600:], np.zeros((400, 1), np.uint8))
         collection.delete(ids[::3])
-        first, of = collection.some(0, 300)
+        first, n_items = collection.items(0, 300)
         store.settle()
-        second, _ = collection.some(300, 400)
-        there = [item_id for i, item_id in enumerate(ids) if i % 3]
-        assert of == len(there)
-        assert [item.id for item in first + second] == there
+        second, _ = collection.items(300, 400)
+        left = [item_id for i, item_id in enumerate(ids) if i % 3]
+        assert n_items == len(left)
+        assert [item.id for item in first + second] == left
 
 
 def test_a_dropped_collection_is_gone(path: Path) -> None:
@@ -108,7 +117,7 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
             lambda: collection.upsert(IDS, CODES),
             lambda: collection.delete(IDS),
             lambda: collection.get("a"),
-            lambda: collection.search(CODES, 1),
+            lambda: collection.search(CODES, SearchOptions(1)),
         ]
         for call in calls:
             with pytest.raises(NotFound, match="no collection 'c'"):
@@ -122,7 +131,7 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"ids": ["a", "b", "a"]}, "'a' stands twice"),
+        ({"ids": ["a", "b", "a"]}, "'a' occurs twice"),
         ({"ids": ["a", "", "c"]}, "item 1 is ''"),
         ({"ids": ["a", "b", "c" * 257]}, "1 to 256 characters; that of item 2"),
         ({"ids": ["a", "b", 3]}, "that of item 2 is 3"),
@@ -133,7 +142,7 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
         ({"ids": ["a", "b"]}, r"shape \(2, 1\), got uint8 of shape \(3, 1\)"),
         ({"codes": CODES[:3].astype(int)}, "got int64"),
         ({"labels": [1, 2]}, "expected 3 labels"),
-        ({"labels": [1, 2, -2]}, "got -2"),
+        ({"labels": [1, 2, -2]}, "item 2 is -2"),
         ({"labels": [1, 2, 2**63]}, "2\\*\\*63 - 1"),
         ({"payloads": [None]}, "expected 3 payloads"),
         ({"payloads": [None, {"a": float("nan")}, None]}, "item 1 is not JSON"),
@@ -153,7 +162,7 @@ def test_a_bad_batch_changes_nothing(change: dict[str, Any], message: str, path:
         assert contents(store) == before
 
 
-def test_names_are_checked_and_taken_once(path: Path) -> None:
+def test_names_are_checked_and_given_once(path: Path) -> None:
     with Opened(path) as store:
         store.create("A.b-c_9", 8)
         with pytest.raises(AlreadyExists, match=r"'A\.b-c_9' already"):
@@ -179,7 +188,7 @@ def test_a_second_process_is_refused(path: Path) -> None:
 def test_a_damaged_or_newer_file_is_refused_by_name(path: Path) -> None:
     path.parent.mkdir()
     path.write_bytes(b"this is no database" * 100)
-    with pytest.raises(Unreadable, match=r"bitcell\.db is damaged"):
+    with pytest.raises(Damaged, match=r"bitcell\.db is damaged"):
         Database(path)
     path.unlink()
     connection = sqlite3.connect(path)
@@ -216,7 +225,7 @@ def test_what_was_acknowledged_survives_a_kill(path: Path) -> None:
         collection = store.get("c")
         for batch in acknowledged:
             collection.codes([f"{batch}-{i}" for i in range(50)])
-        # A batch beyond those may be there, but never in part.
+        # One more batch may have been written, but never in part.
         assert len(collection) % 50 == 0
         assert len(collection) - 50 * len(acknowledged) in (0, 50)
 
@@ -234,19 +243,19 @@ def test_a_search_sees_a_batch_whole_or_not_at_all(path: Path) -> None:
         writer.start()
         mixed = []
         while writer.is_alive():
-            near = collection.search(CODES[:1], 6)[0].neighbours
+            near = collection.search(CODES[:1], SearchOptions(6))[0].neighbours
             if len({(n.label, n.distance) for n in near if n.label is not None}) > 1:
                 mixed.append(near)
         writer.join()
         assert mixed == []
 
 
-def test_a_failed_write_leaves_memory_and_disk_alike(path: Path) -> None:
+def test_a_failed_write_changes_neither_memory_nor_disk(path: Path) -> None:
     with Opened(path) as store:
         collection = store.create("c", 8)
         collection.upsert(IDS, CODES)
         before = contents(store)
-        # The disk fills up, as it were, in the middle of a batch.
+        # Fail in the middle of a batch, as a full disk would.
         with store._database.transaction() as connection:
             connection.execute(
                 "CREATE TRIGGER no_room BEFORE INSERT ON deaths "
@@ -262,7 +271,7 @@ def test_a_failed_write_leaves_memory_and_disk_alike(path: Path) -> None:
 
 
 @pytest.mark.parametrize("broken", [(Record, "_count"), (Rows, "stage"), (Rows, "stage_deletion")])
-def test_a_write_that_fails_midway_is_taken_back_alone(
+def test_a_write_that_fails_midway_is_undone_alone(
     broken: tuple[type, str], path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: object) -> None:
@@ -286,7 +295,8 @@ def test_a_write_that_fails_midway_is_taken_back_alone(
             assert failed == (2 if broken[1] == "_count" else 1)
         collection.upsert(["z"], CODES[:1])
         before = contents(store)
-        record, (view, rows) = collection._record, collection.moment()
+        state = collection._state
+        record, (view, rows) = state.record, state.live()
         assert not np.isin(view.serials(rows), record._dead_serials()).any()
         parts = record.database.read("SELECT first, n FROM parts ORDER BY first")
         assert record._parts == parts
@@ -303,7 +313,7 @@ def test_every_commit_is_synced(path: Path) -> None:
 def test_codes_with_padding_bits_are_refused(path: Path) -> None:
     with Opened(path) as store:
         collection = store.create("c", 4)
-        with pytest.raises(InvalidItems, match="bits set beyond the 4"):
+        with pytest.raises(InvalidItems, match="bits set beyond their 4 bits"):
             collection.upsert(["a"], np.array([[0b00001000]], np.uint8))
 
 
@@ -318,7 +328,7 @@ def test_writers_that_wait_share_one_commit(path: Path) -> None:
         )
 
         def write(i: int) -> None:
-            # They contend for one id, and one of them is refused, which harms no other.
+            # All of them write one id, and one of them is refused, which harms no other.
             if i == 5:
                 with pytest.raises(InvalidItems):
                     collection.upsert(["x"], CODES[:1], None, None, CODES[:1])

@@ -1,0 +1,184 @@
+"""A running service that owns a data directory, as the command line asks it for snapshots."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from typing import TypeVar
+from urllib.parse import quote, urlsplit
+
+import httpx2
+from pydantic import BaseModel, ValidationError
+
+from app.http.schemas import CollectionOut, EncoderOut, SnapshotOut
+from app.service.keys import PREFIX, READ, WRITE, Keys
+from app.service.settings import Settings
+
+# A snapshot of many millions of items takes minutes.
+_TIMEOUT = httpx2.Timeout(3600, connect=30)
+_LOOPBACK = ("localhost", "127.0.0.1", "::1")
+
+Answer = TypeVar("Answer", bound=BaseModel)
+
+
+class RunningService:
+    """The calls that `bitcell snapshot` and `bitcell restore` make; ValueError if one fails."""
+
+    def __init__(self, http: httpx2.Client, key: str | None) -> None:
+        self._http, self._key = http, key
+
+    def encoder_fingerprint(self, name: str) -> str | None:
+        """Return the fingerprint of an encoder, or None if there is no such encoder."""
+        response = self._request("GET", _path("encoders", name))
+        if response.status_code == 404:
+            return None
+        return self._read(EncoderOut, response).fingerprint
+
+    def snapshot(self, collection: str) -> SnapshotOut:
+        """Have a collection written to a file in `snapshots/` of the data directory."""
+        response = self._request("POST", _path("collections", collection, "snapshots"))
+        return self._read(SnapshotOut, response)
+
+    def restore(self, collection: str, file: str) -> CollectionOut:
+        """Have a collection created from a file in `snapshots/` of the data directory."""
+        path = _path("collections", collection, "restore")
+        return self._read(CollectionOut, self._request("POST", path, {"snapshot": file}))
+
+    def _request(self, method: str, path: str, body: object = None) -> httpx2.Response:
+        return self._http.request(method, path, json=body, headers=_authorization(self._key))
+
+    def _read(self, kind: type[Answer], response: httpx2.Response) -> Answer:
+        if response.status_code >= 300:
+            raise ValueError(_detail(response))
+        try:
+            return kind.model_validate_json(response.content)
+        except ValidationError:
+            raise ValueError(
+                f"expected {kind.__name__} from {response.url}, got {response.text!r:.100}"
+            ) from None
+
+
+@contextmanager
+def running_service(settings: Settings, url: str | None) -> Iterator[RunningService]:
+    """Find the service that owns the data directory, and open a connection to it.
+
+    A key that may write is sent only to a service that has shown that it reads the keys of this
+    data directory. Whoever may write the data directory may create keys in it, so the command
+    creates its own and revokes them:
+
+    1. Without a key, `/readyz` must answer as Bitcell does.
+    2. A random key that nobody created must be refused. If it is not, the service asks for no
+       keys, and none is sent.
+    3. A key that may only read, created for this one request and revoked after it, must be
+       accepted. A service with another data directory refuses it.
+    4. Only then is a key that may write created; it is revoked when the command ends.
+
+    This is no proof against an attacker who listens at the URL and passes everything on to the
+    real service. Hence no key is sent over plain http beyond loopback unless the operator has
+    given the address (`url`), and never through a proxy.
+
+    Raises
+    ------
+    ValueError
+        No service answers, it has another data directory, or it refuses a call.
+    """
+    address = url or _default_url(settings)
+    # An explicit transport: the proxies of the environment are not used.
+    transport = httpx2.HTTPTransport()
+    try:
+        with (
+            httpx2.Client(base_url=address, timeout=_TIMEOUT, transport=transport) as http,
+            closing(Keys(settings.data_dir)) as keys,
+        ):
+            if url is None and keys.any():
+                _check_private(address)
+            _check_bitcell(http, address)
+            if not keys.any() or not _asks_for_keys(http):
+                yield RunningService(http, None)
+                return
+            _check_owner(http, keys, settings, address)
+            with _temporary_key(keys, WRITE) as key:
+                yield RunningService(http, key)
+    except (httpx2.RequestError, httpx2.InvalidURL) as error:
+        raise ValueError(
+            f"{settings.data_dir} is in use, and no service answers at {address}: "
+            f"{type(error).__name__}: {error}; give its address with --url"
+        ) from None
+
+
+def _default_url(settings: Settings) -> str:
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
+
+
+def _check_bitcell(http: httpx2.Client, address: str) -> None:
+    response = http.get("/readyz")
+    if response.status_code == 503:
+        raise ValueError(f"the service at {address} is not ready: {_detail(response)}")
+    try:
+        answer = response.json()
+    except ValueError:
+        answer = None
+    if response.status_code != 200 or not isinstance(answer, dict) or "collections" not in answer:
+        raise ValueError(
+            f"expected Bitcell at {address}, got {response.status_code} {response.text!r:.100}; "
+            "give the address of the service with --url"
+        )
+
+
+def _asks_for_keys(http: httpx2.Client) -> bool:
+    unknown = PREFIX + secrets.token_urlsafe(32)
+    return http.get("/v1/encoders", headers=_authorization(unknown)).status_code == 401
+
+
+def _check_private(address: str) -> None:
+    parts = urlsplit(address)
+    if parts.scheme != "https" and parts.hostname not in _LOOPBACK:
+        raise ValueError(
+            f"a key would go over plain http to {parts.hostname}: if that is what you want, give "
+            f"the address of the service with --url {address}"
+        )
+
+
+def _check_owner(http: httpx2.Client, keys: Keys, settings: Settings, address: str) -> None:
+    with _temporary_key(keys, READ) as key:
+        response = http.get("/v1/encoders", headers=_authorization(key))
+    if response.status_code == 401:
+        raise ValueError(
+            f"the service at {address} has another data directory: it does not know a key made in "
+            f"{settings.data_dir}; give the address of the right service with --url"
+        )
+    if response.status_code != 200:
+        raise ValueError(_detail(response))
+
+
+@contextmanager
+def _temporary_key(keys: Keys, scope: str) -> Iterator[str]:
+    key, secret = keys.create("bitcell command", scope)
+    try:
+        yield secret
+    finally:
+        keys.revoke(key.id)
+
+
+def _authorization(key: str | None) -> dict[str, str]:
+    return {} if key is None else {"Authorization": f"Bearer {key}"}
+
+
+def _path(*parts: str) -> str:
+    for part in parts:
+        if part in ("", ".", ".."):
+            raise ValueError(f"{part!r} is not a name")
+    return "/".join(["/v1", *(quote(part, safe="") for part in parts)])
+
+
+def _detail(response: httpx2.Response) -> str:
+    """Return what the service says is wrong."""
+    try:
+        problem = response.json()
+    except ValueError:
+        problem = None
+    if isinstance(problem, dict) and "detail" in problem:
+        return str(problem["detail"])
+    return f"expected an answer of Bitcell, got {response.status_code} {response.text!r:.100}"

@@ -1,0 +1,106 @@
+"""Schemas of queries and their answers."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
+
+from app.http.schemas.fields import Body, Descriptors, Integer, Text
+
+RerankBy = Literal["descriptors", "bits"]
+MAX_RADIUS = 2**31 - 2
+
+
+class Query(Body):
+    """A search for the neighbours of descriptors, or of items of the collection."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"ids": ["digit-0007"], "k": 5}]}
+    )
+
+    descriptors: Descriptors | None = None
+    ids: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    k: Integer | None = Field(
+        None,
+        ge=1,
+        description="Neighbours per query. Defaults to 10, or with a radius to the largest "
+        "allowed number.",
+    )
+    radius: Integer | None = Field(
+        None, ge=0, le=MAX_RADIUS, description="Largest Hamming distance of a neighbour."
+    )
+    payloads: bool = Field(True, description="Whether to return payloads.")
+    codes: bool = Field(False, description="Whether to return the codes of queries and neighbours.")
+    offset: Integer = Field(0, ge=0, description="Number of nearest neighbours to skip.")
+    filter: dict[str, JsonValue] | None = Field(
+        None,
+        description=(
+            'Return only items that match: `{"label": 3}`, `{"price": {"gte": 1, "lt": 5}}`, '
+            '`{"a.b": {"in": ["x", "y"]}}`. All fields of one object must match; `and`, `or` and '
+            "`not` combine such objects. The search stays exact."
+        ),
+        examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
+    )
+    rerank: Integer | None = Field(
+        None,
+        ge=1,
+        description="Number of nearest neighbours by Hamming distance to reorder by `rerank_by`.",
+    )
+    rerank_by: RerankBy | None = Field(
+        None,
+        description=(
+            "`descriptors`: Euclidean distance to the kept descriptors; the default if the "
+            "collection keeps them. `bits`: asymmetric distance between the query's projection "
+            "and the codes."
+        ),
+    )
+
+
+class QueryInUrl(Body):
+    """The URL parameters of a query whose body is npy or an image."""
+
+    k: int | None = Field(
+        None,
+        ge=1,
+        description="For npy and image bodies only. A JSON body holds this and the other "
+        "parameters itself.",
+    )
+    radius: int | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
+    payloads: bool = Field(True, description="See `k`.")
+    codes: bool = Field(False, description="See `k`.")
+    offset: int = Field(0, ge=0, description="See `k`.")
+    rerank: int | None = Field(None, ge=1, description="See `k`.")
+    rerank_by: RerankBy | None = Field(None, description="See `k`.")
+
+
+class NeighbourOut(BaseModel):
+    """A neighbour. Optional fields without a value are omitted."""
+
+    id: str
+    distance: int = Field(description="Hamming distance.")
+    label: int | None = None
+    payload: dict[str, Any] | None = None
+    score: float | None = Field(None, description="The distance it was reranked by.")
+    code: str | None = Field(None, description="Packed code in hex, if requested.")
+
+
+class CertificateOut(BaseModel):
+    """What an answer rests on. It describes the search before `offset` and `rerank`."""
+
+    exact: bool = Field(
+        description="No item that passes the filter and was not found is nearer than those found."
+    )
+    radius: int = Field(
+        description="Every code within this distance that passes the filter was examined."
+    )
+    looked: int = Field(description="Number of codes examined.")
+    tie: int = Field(description="Number of items at the distance of the last one found.")
+
+
+class QueryOut(BaseModel):
+    """For each query, its neighbours by distance and then id, and its certificate."""
+
+    results: list[list[NeighbourOut]]
+    certificates: list[CertificateOut]
+    codes: list[str] | None = Field(None, description="Codes of the queries in hex, if requested.")

@@ -1,0 +1,42 @@
+"""A job that has not ended, as the queue holds it in memory."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.jobs.process import JobProcess
+
+
+def _first_step(step: str) -> dict[str, Any]:
+    return {"done": 0, "of": 1, "now": step, "seconds_left": None}
+
+
+@dataclass
+class OpenJob:
+    """What is known of a job that has not ended, apart from the database."""
+
+    id: str
+    kind: str
+    request: dict[str, Any]
+    progress: dict[str, Any] = field(default_factory=lambda: _first_step("queued"))
+    started: float | None = None
+    process: JobProcess | None = None
+    cancelled: bool = False
+
+    def start(self) -> None:
+        """Note that the job runs from now on."""
+        self.started = time.time()
+        self.progress = _first_step("starting")
+
+    def note_progress(self, done: int, of: int, now: str) -> None:
+        """Note progress. The time left follows from the mean duration of the steps so far."""
+        seconds_left = None
+        if self.started is not None and done:
+            seconds_left = round((time.time() - self.started) / done * (of - done), 1)
+        self.progress = {"done": done, "of": of, "now": now, "seconds_left": seconds_left}
+
+    def seconds(self) -> float:
+        """Return how long the job has been running, 0 if it has not started."""
+        return time.time() - self.started if self.started else 0.0

@@ -1,0 +1,44 @@
+"""Starting benchmarks as jobs."""
+
+from __future__ import annotations
+
+from app.benchmark.rows import Row
+from app.benchmark.splits import Protocol
+from app.jobs import benchmark
+from app.jobs.queue import Jobs
+from app.service.checks import check_dataset
+from app.service.collections.collections import Collections
+from app.service.collections.kept_descriptors import kept_descriptors
+from app.service.settings import Settings
+from hashing import InvalidInput
+
+
+class Benchmarks:
+    """The benchmarks of a service; their state and results are those of their jobs."""
+
+    def __init__(self, settings: Settings, collections: Collections, jobs: Jobs) -> None:
+        self._settings = settings
+        self._collections = collections
+        self._jobs = jobs
+
+    def start(
+        self,
+        table: list[Row],
+        protocol: Protocol,
+        seeds: list[int],
+        *,
+        dataset: str | None = None,
+        collection: str | None = None,
+    ) -> str:
+        """Queue a benchmark of a named dataset or of a collection; return the job's id."""
+        if collection is not None:
+            _, labelled = kept_descriptors(self._collections.get(collection))
+            if not labelled:
+                raise InvalidInput(
+                    f"collection {collection!r} has no labels, which a benchmark needs"
+                )
+            source = {"collection": collection}
+        else:
+            source = {"dataset": dataset or ""}
+            check_dataset(source["dataset"], self._settings.data_dir)
+        return self._jobs.add("benchmark", benchmark.request(source, table, protocol, seeds))

@@ -1,0 +1,1 @@
+"""What the service does with collections: fill, search, re-encode, snapshot and measure them."""

@@ -1,0 +1,167 @@
+"""Searching a collection for the neighbours of descriptors or of its own items."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from app.errors import TooLarge
+from app.service.checks import check_batch
+from app.service.encoder_store import EncoderStore
+from app.service.prometheus import Metrics
+from app.service.settings import Settings
+from bitcodes import Codes
+from hashing import InvalidInput
+from hashing.validation import as_descriptors
+from index import Collection, Found, SearchOptions, Store
+
+DEFAULT_K = 10
+MAX_REACH = 100_000
+"""Largest `offset + k` and largest `rerank`."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What to search for: descriptors, (q, d), or the ids of q items of the collection."""
+
+    descriptors: NDArray[Any] | None = None
+    ids: list[str] | None = None
+
+    def __len__(self) -> int:
+        return len(self.ids or []) if self.descriptors is None else len(self.descriptors)
+
+    def __getitem__(self, part: slice) -> Queries:
+        if self.descriptors is None:
+            return Queries(ids=(self.ids or [])[part])
+        return Queries(self.descriptors[part])
+
+
+class Searches:
+    """Searches in the collections of a service."""
+
+    def __init__(
+        self, settings: Settings, store: Store, encoders: EncoderStore, metrics: Metrics
+    ) -> None:
+        self._settings = settings
+        self._store = store
+        self._encoders = encoders
+        self._metrics = metrics
+
+    def options(self, k: int | None, radius: int | None, **more: Any) -> SearchOptions:
+        """Return search options in which k is set; `more` are further fields of SearchOptions.
+
+        Without k, a search returns 10 neighbours, or with a radius all within it, up to
+        BITCELL_MAX_K per query. Raise InvalidInput if the options reach too far.
+        """
+        max_k = self._settings.max_k
+        if k is None:
+            k = DEFAULT_K if radius is None else max_k
+        if k > max_k:
+            raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
+        options = SearchOptions(k, radius, **more)
+        reach = max(options.offset + k, options.rerank or 0)
+        if reach > MAX_REACH:
+            raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
+        return options
+
+    def search(
+        self,
+        name: str,
+        options: SearchOptions,
+        *,
+        descriptors: ArrayLike | None = None,
+        ids: list[str] | None = None,
+    ) -> list[Found]:
+        """Return the neighbours of descriptors, (q, d), or of items named by their ids.
+
+        Raises
+        ------
+        InvalidInput
+            The descriptors do not suit the encoder.
+        NotFound
+            There is no such collection, or no such item.
+        TooLarge
+            The answer would have more than BITCELL_MAX_RESULTS neighbours.
+        """
+        matrix = None if descriptors is None else as_descriptors(descriptors)
+        queries = Queries(matrix, ids)
+        check_batch(len(queries), self._settings)
+
+        def search(collection: Collection) -> list[Found]:
+            if options.radius is not None:
+                return self._within_radius(collection, queries, options)
+            if len(queries) * min(options.depth, len(collection)) > self._settings.max_results:
+                raise self._too_many(f"{len(queries)} times {options.depth}")
+            return self._search(collection, queries, options)
+
+        found = self._store.use(name, search)
+        # Skip pages after the first: their nearest items are not in the answer. Skip reranked
+        # answers: they are in another order.
+        if options.offset == 0 and options.rerank is None:
+            self._metrics.count_answers(name, [one.neighbours for one in found])
+        return found
+
+    def check_dimension(self, name: str, dimension: int) -> None:
+        """Raise InvalidInput unless the encoder of a collection takes this dimension."""
+        expected = self._encoders.hasher_of(self._store.get(name)).n_features_in_
+        if expected != dimension:
+            raise InvalidInput(f"expected descriptors of dimension {expected}, got {dimension}")
+
+    def _within_radius(
+        self, collection: Collection, queries: Queries, options: SearchOptions
+    ) -> list[Found]:
+        """Search within a radius, and count what is found rather than what could be.
+
+        The number of neighbours is known only after the search. Search in batches that cannot
+        exceed the limit by themselves, and stop at the first batch that exceeds it together with
+        those before.
+        """
+        limit = self._settings.max_results
+        step = max(1, limit // max(1, min(options.depth, len(collection))))
+        found: list[Found] = []
+        total = 0
+        for start in range(0, len(queries), step):
+            found += (part := self._search(collection, queries[start : start + step], options))
+            total += sum(len(one.neighbours) for one in part)
+            if total > limit:
+                raise self._too_many(f"more than {limit}")
+        return found
+
+    def _too_many(self, wanted: str) -> TooLarge:
+        return TooLarge(
+            f"a query returns at most {self._settings.max_results} neighbours "
+            f"(BITCELL_MAX_RESULTS); this one asks for {wanted}"
+        )
+
+    def _search(
+        self, collection: Collection, queries: Queries, options: SearchOptions
+    ) -> list[Found]:
+        codes = self._codes(collection, queries)
+        if options.rerank is None:
+            return collection.search(codes, options)
+        descriptors = self._rerank_descriptors(collection, queries)
+        by = options.rerank_by or ("descriptors" if collection.keep_descriptors else "bits")
+        if by == "descriptors":
+            return collection.search(codes, options, descriptors=descriptors)
+        projections = self._encoders.hasher_of(collection).project(descriptors)
+        return collection.search(codes, options, projections=projections)
+
+    def _codes(self, collection: Collection, queries: Queries) -> Codes:
+        if queries.descriptors is None:
+            return collection.codes(queries.ids or [])
+        return self._encoders.hasher_of(collection).encode(queries.descriptors)
+
+    def _rerank_descriptors(
+        self, collection: Collection, queries: Queries
+    ) -> NDArray[Any] | NDArray[np.float16]:
+        if queries.descriptors is not None:
+            return queries.descriptors
+        if not collection.keep_descriptors:
+            raise InvalidInput(
+                f"collection {collection.name!r} keeps no descriptors: to rerank, give the "
+                "descriptors of the queries instead of ids"
+            )
+        return collection.descriptors(queries.ids or [])

@@ -1,0 +1,57 @@
+"""Snapshots: collections as files in `snapshots/` of the data directory."""
+
+from __future__ import annotations
+
+import re
+from datetime import UTC, datetime
+from pathlib import Path
+
+from app.errors import Conflict
+from app.service.encoder_store import EncoderStore
+from hashing.atomic_file import atomic_write
+from index import Collection, NotFound, Store, snapshot
+
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+
+
+class Snapshots:
+    """The snapshot files of a service."""
+
+    def __init__(self, data_dir: Path, store: Store, encoders: EncoderStore) -> None:
+        self._folder = data_dir / "snapshots"
+        self._store = store
+        self._encoders = encoders
+
+    def write(self, name: str) -> tuple[str, int]:
+        """Write a collection to a new file; return the file's name and the number of items."""
+        self._store.get(name)
+        self._folder.mkdir(exist_ok=True)
+        file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
+
+        def write(collection: Collection) -> int:
+            with atomic_write(self._folder / file) as target:
+                return snapshot.write(collection, target)
+
+        return file, self._store.use(name, write)
+
+    def restore(self, name: str, file: str) -> Collection:
+        """Create a collection from a file that `write` wrote.
+
+        Raises
+        ------
+        NotFound
+            There is no such file, or no encoder of the name that the snapshot gives.
+        Conflict
+            There is an encoder of that name, but it did not make the snapshot's codes.
+        """
+        path = self._folder / file
+        if not _FILE_NAME.fullmatch(file) or not path.is_file():
+            raise NotFound(f"there is no snapshot {file!r:.200} in {self._folder}")
+        header = snapshot.describe(path)
+        with self._encoders.pinned(header.encoder) as encoder:
+            if encoder.fingerprint != header.fingerprint:
+                raise Conflict(
+                    f"snapshot {file!r} holds codes of the encoder with fingerprint "
+                    f"{header.fingerprint}; {encoder.name!r} has {encoder.fingerprint}"
+                )
+            return snapshot.read(self._store, path, name)

@@ -1,0 +1,82 @@
+"""A client of a Bitcell service: numpy in and out, typed, blocking or async.
+
+>>> from bitcell_client import Client
+>>> with Client("http://localhost:8000", key=None) as bitcell:  # doctest: +SKIP
+...     bitcell.query("demo", ids=["digit-0007"], k=3).results[0]
+"""
+
+from bitcell_client._version import __version__
+from bitcell_client.async_client import AsyncClient
+from bitcell_client.client import Client
+from bitcell_client.errors import (
+    BitcellError,
+    Conflict,
+    Forbidden,
+    InvalidRequest,
+    JobFailed,
+    NotFound,
+    ServiceError,
+    TooLarge,
+    TooMany,
+    Unauthorized,
+    Unavailable,
+    Unreachable,
+)
+from bitcell_client.results import (
+    Accepted,
+    BitPair,
+    BitStatistics,
+    BucketSizes,
+    BucketStatistics,
+    Certificate,
+    Collection,
+    Deleted,
+    Encoder,
+    Item,
+    ItemPage,
+    Job,
+    Method,
+    Neighbour,
+    Progress,
+    QueryResult,
+    Snapshot,
+    Statistics,
+    Upserted,
+)
+
+__all__ = [
+    "Accepted",
+    "AsyncClient",
+    "BitPair",
+    "BitStatistics",
+    "BitcellError",
+    "BucketSizes",
+    "BucketStatistics",
+    "Certificate",
+    "Client",
+    "Collection",
+    "Conflict",
+    "Deleted",
+    "Encoder",
+    "Forbidden",
+    "InvalidRequest",
+    "Item",
+    "ItemPage",
+    "Job",
+    "JobFailed",
+    "Method",
+    "Neighbour",
+    "NotFound",
+    "Progress",
+    "QueryResult",
+    "ServiceError",
+    "Snapshot",
+    "Statistics",
+    "TooLarge",
+    "TooMany",
+    "Unauthorized",
+    "Unavailable",
+    "Unreachable",
+    "Upserted",
+    "__version__",
+]

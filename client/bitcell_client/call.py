@@ -1,0 +1,181 @@
+"""How a call is described once and becomes a method of both clients."""
+
+from __future__ import annotations
+
+import inspect
+import io
+from abc import ABC, abstractmethod
+from collections.abc import Awaitable, Callable, Mapping, Sized
+from dataclasses import dataclass, field
+from functools import cached_property, wraps
+from types import MethodType
+from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
+
+import httpx2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bitcell_client.decode import from_json
+
+NPY = "application/x-npy"
+T = TypeVar("T")
+P = ParamSpec("P")
+
+
+@dataclass(frozen=True)
+class Request(Generic[T]):
+    """What a call sends, and the function that reads its answer.
+
+    `read` raises ValueError where the answer is not what it expects. `path` fills the placeholders
+    of the call's path.
+    """
+
+    read: Callable[[httpx2.Response], T]
+    path: Mapping[str, str] = field(default_factory=dict)
+    query: Mapping[str, Any] = field(default_factory=dict)
+    json: Any = None
+    content: bytes | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class BlockingSender(ABC):
+    """A client whose calls return the answer."""
+
+    @abstractmethod
+    def _send(self, call: Call[Any, Any], request: Request[T]) -> T: ...
+
+
+class AsyncSender(ABC):
+    """A client whose calls return an awaitable of the answer."""
+
+    @abstractmethod
+    async def _send(self, call: Call[Any, Any], request: Request[T]) -> T: ...
+
+
+class Call(Generic[P, T]):
+    """A descriptor that makes a method of both clients from one description.
+
+    Parameters
+    ----------
+    method, path : str
+        The HTTP method, and the path with placeholders such as `{name}`.
+    safe : bool
+        Whether the call may be sent again when it is not known if the first one went through.
+    describe : callable
+        Takes the arguments of the method and returns the `Request`.
+    """
+
+    def __init__(
+        self,
+        method: str,
+        path: str,
+        safe: bool,
+        describe: Callable[Concatenate[Any, P], Request[T]],
+    ) -> None:
+        self.method, self.path, self.safe = method, path, safe
+        self.describe = describe
+        self.__doc__ = describe.__doc__
+
+    @overload
+    def __get__(
+        self, client: None, owner: type[BlockingSender]
+    ) -> Callable[Concatenate[BlockingSender, P], T]: ...
+    @overload
+    def __get__(
+        self, client: None, owner: type[AsyncSender]
+    ) -> Callable[Concatenate[AsyncSender, P], Awaitable[T]]: ...
+    @overload
+    def __get__(self, client: BlockingSender, owner: Any = None) -> Callable[P, T]: ...
+    @overload
+    def __get__(self, client: AsyncSender, owner: Any = None) -> Callable[P, Awaitable[T]]: ...
+    def __get__(self, client: Any, owner: Any = None) -> Any:
+        is_async = issubclass(owner or type(client), AsyncSender)
+        function = self._async_function if is_async else self._blocking_function
+        return function if client is None else MethodType(function, client)
+
+    @cached_property
+    def _blocking_function(self) -> Callable[..., Any]:
+        return self._function("{}")
+
+    @cached_property
+    def _async_function(self) -> Callable[..., Any]:
+        return self._function("Awaitable[{}]")
+
+    def _function(self, returns: str) -> Callable[..., Any]:
+        """Return the method, with the signature of the description but for what it returns."""
+
+        @wraps(self.describe)
+        def call(client: Any, *args: Any, **kwargs: Any) -> Any:
+            return client._send(self, self.describe(client, *args, **kwargs))
+
+        signature = inspect.signature(self.describe)
+        answer = str(signature.return_annotation).removeprefix("Request[").removesuffix("]")
+        result = returns.format(answer)
+        call.__annotations__ = call.__annotations__ | {"return": result}
+        call.__signature__ = signature.replace(return_annotation=result)  # type: ignore[attr-defined]
+        return call
+
+
+def call(
+    method: str, path: str, *, safe: bool | None = None
+) -> Callable[[Callable[Concatenate[Any, P], Request[T]]], Call[P, T]]:
+    """Decorate the description of a call; by default only GET is safe."""
+    is_safe = method == "GET" if safe is None else safe
+    return lambda describe: Call(method, path, is_safe, describe)
+
+
+def answer_as(kind: type[T]) -> Callable[[httpx2.Response], T]:
+    """Return a function that reads an answer in JSON as a type."""
+    return lambda response: from_json(kind, response.content)
+
+
+def read_matrix(response: httpx2.Response) -> NDArray[Any]:
+    """Read an answer in npy."""
+    file = io.BytesIO(response.content)
+    matrix: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
+    return matrix
+
+
+def read_text(response: httpx2.Response) -> str:
+    """Read an answer in plain text or HTML."""
+    return response.text
+
+
+def read_nothing(response: httpx2.Response) -> None:
+    """Ignore the body of an answer."""
+
+
+def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the entries whose value is not None."""
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def as_list(values: ArrayLike | None) -> Any:
+    """Return an array as nested lists, for JSON; None stays None."""
+    return None if values is None else np.asarray(values).tolist()
+
+
+def as_matrix(descriptors: ArrayLike) -> NDArray[Any]:
+    """Return descriptors as float32 or float64 (n, d); ValueError where they have another shape."""
+    X = np.asarray(descriptors)
+    X = X if X.dtype == np.float32 else X.astype(np.float64)
+    if X.ndim != 2:
+        raise ValueError(f"descriptors must have shape (n, d), got {X.shape}")
+    return X
+
+
+def check_lengths(X: Sized, ids: Sized, labels: Sized | None, payloads: Sized | None) -> None:
+    """Raise ValueError unless there is one id, and one label and payload if any, per descriptor."""
+    given = {"ids": ids, "labels": labels, "payloads": payloads}
+    lengths = {name: len(values) for name, values in given.items() if values is not None}
+    if set(lengths.values()) != {len(X)}:
+        counts = ", ".join(f"{length} {name}" for name, length in lengths.items())
+        raise ValueError(f"expected one of each per descriptor: {len(X)} descriptors, {counts}")
+
+
+def as_npy(*arrays: NDArray[Any]) -> bytes:
+    """Return arrays as one body: a file of `numpy.save` after another."""
+    file = io.BytesIO()
+    for array in arrays:
+        np.save(file, array, allow_pickle=False)
+    return file.getvalue()

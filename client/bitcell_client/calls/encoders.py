@@ -1,0 +1,115 @@
+"""Encoders and methods, and GIST descriptors of images."""
+
+from __future__ import annotations
+
+import base64
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import httpx2
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from bitcell_client.call import (
+    NPY,
+    Request,
+    answer_as,
+    as_list,
+    as_matrix,
+    as_npy,
+    call,
+    read_matrix,
+    read_nothing,
+    without_none,
+)
+from bitcell_client.decode import from_json
+from bitcell_client.results import Accepted, Encoder, Method
+
+
+class EncoderCalls:
+    """Calls about encoders."""
+
+    @call("GET", "/v1/encoders")
+    def encoders(self) -> Request[list[Encoder]]:
+        """Return all encoders, by name."""
+        return Request(answer_as(list[Encoder]))
+
+    @call("GET", "/v1/encoders/{name}")
+    def encoder(self, name: str) -> Request[Encoder]:
+        """Return one encoder."""
+        return Request(answer_as(Encoder), {"name": name})
+
+    @call("POST", "/v1/encoders")
+    def create_encoder(
+        self,
+        name: str,
+        method: str,
+        n_bits: int,
+        params: Mapping[str, Any] | None = None,
+        *,
+        descriptors: ArrayLike | None = None,
+        labels: ArrayLike | None = None,
+        dataset: str | None = None,
+        collection: str | None = None,
+        dimension: int | None = None,
+    ) -> Request[Encoder | Accepted]:
+        """Create an encoder.
+
+        It learns from exactly one of: `descriptors` (n, d) with optional `labels` (n,), -1 for
+        none; a `dataset` of the service; a `collection` that keeps its descriptors. For a
+        data-free method a `dimension` is enough.
+
+        Returns
+        -------
+        Encoder or Accepted
+            The encoder, if the method is data-free; else the job that trains it, for `wait`.
+        """
+        training = {
+            "descriptors": as_list(descriptors),
+            "labels": as_list(labels),
+            "dataset": dataset,
+            "collection": collection,
+        }
+        body = {
+            "name": name,
+            "method": method,
+            "n_bits": n_bits,
+            "params": dict(params or {}),
+            "dimension": dimension,
+            "training": without_none(training) or None,
+        }
+        return Request(_read_encoder_or_job, json=without_none(body))
+
+    @call("PUT", "/v1/encoders/{name}")
+    def upload_encoder(self, name: str, file: bytes) -> Request[Encoder]:
+        """Store an encoder made elsewhere: the bytes of the file that `Hasher.save` wrote."""
+        headers = {"Content-Type": "application/octet-stream"}
+        return Request(answer_as(Encoder), {"name": name}, content=file, headers=headers)
+
+    @call("DELETE", "/v1/encoders/{name}")
+    def drop_encoder(self, name: str) -> Request[None]:
+        """Delete an encoder that no collection uses."""
+        return Request(read_nothing, {"name": name})
+
+    @call("POST", "/v1/encoders/{name}/encode", safe=True)
+    def encode(self, name: str, descriptors: ArrayLike) -> Request[NDArray[np.uint8]]:
+        """Return packed codes, uint8 (n, ceil(n_bits / 8)), of descriptors (n, d)."""
+        content = as_npy(as_matrix(descriptors))
+        return Request(read_matrix, {"name": name}, content=content, headers={"Content-Type": NPY})
+
+    @call("GET", "/v1/methods")
+    def methods(self) -> Request[list[Method]]:
+        """Return the methods, and what each needs for training."""
+        return Request(answer_as(list[Method]))
+
+    @call("POST", "/v1/gist", safe=True)
+    def gist(self, images: Sequence[bytes]) -> Request[NDArray[np.float32]]:
+        """Return GIST descriptors, float32 (n, 384), of image files given as bytes."""
+        files = [base64.b64encode(image).decode() for image in images]
+        return Request(read_matrix, json={"images": files}, headers={"Accept": NPY})
+
+
+def _read_encoder_or_job(response: httpx2.Response) -> Encoder | Accepted:
+    if response.status_code == 202:
+        return from_json(Accepted, response.content)
+    return from_json(Encoder, response.content)

@@ -1,0 +1,166 @@
+"""Items of a collection: write, read, delete, and query."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from bitcell_client.call import (
+    NPY,
+    Request,
+    answer_as,
+    as_matrix,
+    as_npy,
+    call,
+    check_lengths,
+    read_nothing,
+    without_none,
+)
+from bitcell_client.results import Deleted, Item, ItemPage, QueryResult, RerankBy, Upserted
+
+
+class ItemCalls:
+    """Calls about items."""
+
+    @call("PUT", "/v1/collections/{name}/items", safe=True)
+    def upsert(
+        self,
+        name: str,
+        ids: Sequence[str],
+        descriptors: ArrayLike,
+        labels: ArrayLike | None = None,
+        payloads: Sequence[Mapping[str, Any] | None] | None = None,
+    ) -> Request[Upserted]:
+        """Insert items, or replace those whose id exists: all or none, on disk on return.
+
+        This is one request, no larger than the service accepts; `load` takes any number of items.
+
+        Parameters
+        ----------
+        name : str
+            The collection.
+        ids : sequence of str
+            One per descriptor.
+        descriptors : array-like, (n, d)
+        labels : array-like of int, (n,), optional
+            -1 for none.
+        payloads : sequence of dict or None, optional
+            JSON objects.
+        """
+        X = as_matrix(descriptors)
+        integers = None if labels is None else np.asarray(labels, np.int64)
+        check_lengths(X, ids, integers, payloads)
+        read, path = answer_as(Upserted), {"name": name}
+        if payloads is None:
+            arrays = [X, np.array(ids, str), *([] if integers is None else [integers])]
+            return Request(read, path, content=as_npy(*arrays), headers={"Content-Type": NPY})
+        items = [
+            {"id": id_, "descriptor": x, "payload": None if payload is None else dict(payload)}
+            for id_, x, payload in zip(ids, X.tolist(), payloads, strict=True)
+        ]
+        if integers is not None:
+            for item, label in zip(items, integers.tolist(), strict=True):
+                item["label"] = label
+        return Request(read, path, json={"items": items})
+
+    @call("GET", "/v1/collections/{name}/items")
+    def items(self, name: str, limit: int = 100, offset: int = 0) -> Request[ItemPage]:
+        """Return a page of items, in an order that is stable while nothing is written."""
+        query = {"limit": limit, "offset": offset}
+        return Request(answer_as(ItemPage), {"name": name}, query)
+
+    @call("GET", "/v1/collections/{name}/items/{item_id}")
+    def item(self, name: str, item_id: str) -> Request[Item]:
+        """Return one item."""
+        return Request(answer_as(Item), {"name": name, "item_id": item_id})
+
+    @call("DELETE", "/v1/collections/{name}/items/{item_id}")
+    def delete_item(self, name: str, item_id: str) -> Request[None]:
+        """Delete one item."""
+        return Request(read_nothing, {"name": name, "item_id": item_id})
+
+    @call("POST", "/v1/collections/{name}/items/delete")
+    def delete_items(self, name: str, ids: Sequence[str]) -> Request[Deleted]:
+        """Delete items; ids that do not exist are ignored."""
+        return Request(answer_as(Deleted), {"name": name}, json={"ids": list(ids)})
+
+    @call("POST", "/v1/collections/{name}/query", safe=True)
+    def query(
+        self,
+        name: str,
+        descriptors: ArrayLike | None = None,
+        *,
+        ids: Sequence[str] | None = None,
+        image: bytes | None = None,
+        k: int | None = None,
+        radius: int | None = None,
+        payloads: bool = True,
+        codes: bool = False,
+        offset: int = 0,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002
+        rerank: int | None = None,
+        rerank_by: RerankBy | None = None,
+    ) -> Request[QueryResult]:
+        """Return the nearest items by Hamming distance, exactly.
+
+        Parameters
+        ----------
+        name : str
+            The collection.
+        descriptors : array-like, (n, d), optional
+            The queries; or one of the next two.
+        ids : sequence of str, optional
+            Items of the collection as queries.
+        image : bytes, optional
+            An image file as the query, of a collection of GIST descriptors.
+        k : int, optional
+            Neighbours per query: by default 10, or with `radius` as many as the service allows.
+        radius : int, optional
+            The greatest Hamming distance of a neighbour.
+        payloads, codes : bool
+            Whether neighbours come with payloads; whether codes come, of queries and neighbours.
+        offset : int
+            How many of the nearest to leave out.
+        filter : dict, optional
+            A condition on labels and payloads, as in `{"label": {"in": [1, 2]}}`. Not with
+            `image`.
+        rerank : int, optional
+            Take this many by Hamming distance and order them by `rerank_by`.
+        rerank_by : {"descriptors", "bits"}, optional
+            The Euclidean distance to the kept descriptors, which is the default where they are
+            kept; or the asymmetric distance of the query's projection to the codes.
+        """
+        if sum(queries is not None for queries in (descriptors, ids, image)) != 1:
+            raise ValueError("expected one of descriptors, ids and image")
+        if image is not None and filter is not None:
+            raise ValueError(
+                "expected no filter with an image: query by its descriptor instead, from `gist`"
+            )
+        options = without_none(
+            {
+                "k": k,
+                "radius": radius,
+                "payloads": payloads,
+                "codes": codes,
+                "offset": offset,
+                "rerank": rerank,
+                "rerank_by": rerank_by,
+            }
+        )
+        read, path = answer_as(QueryResult), {"name": name}
+        if image is not None:
+            # The service looks at the file itself: any image type will do.
+            headers = {"Content-Type": "image/png"}
+            return Request(read, path, options, content=image, headers=headers)
+        X = None if descriptors is None else as_matrix(descriptors)
+        if X is not None and filter is None:
+            headers = {"Content-Type": NPY}
+            return Request(read, path, options, content=as_npy(X), headers=headers)
+        queries = {
+            "descriptors": None if X is None else X.tolist(),
+            "ids": None if ids is None else list(ids),
+        }
+        return Request(read, path, json=without_none(options | queries | {"filter": filter}))

@@ -1,0 +1,83 @@
+"""Jobs and benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from bitcell_client.call import (
+    Request,
+    answer_as,
+    call,
+    read_nothing,
+    read_text,
+    without_none,
+)
+from bitcell_client.results import Accepted, Job
+
+
+class JobCalls:
+    """Calls about jobs and benchmarks, which are jobs too."""
+
+    @call("GET", "/v1/jobs")
+    def jobs(self, limit: int = 100) -> Request[list[Job]]:
+        """Return the newest jobs, newest first, without their results."""
+        return Request(answer_as(list[Job]), query={"limit": limit})
+
+    @call("GET", "/v1/jobs/{job}")
+    def job(self, job: str) -> Request[Job]:
+        """Return a job: its state and progress; its result or error when it has ended."""
+        return Request(answer_as(Job), {"job": job})
+
+    @call("DELETE", "/v1/jobs/{job}")
+    def remove_job(self, job: str) -> Request[None]:
+        """Cancel a job that is waiting or running; delete one that has ended."""
+        return Request(read_nothing, {"job": job})
+
+    @call("GET", "/v1/datasets")
+    def datasets(self) -> Request[list[str]]:
+        """Return the names of the datasets for benchmarks and training."""
+        return Request(answer_as(list[str]))
+
+    @call("POST", "/v1/benchmarks")
+    def start_benchmark(
+        self,
+        methods: Sequence[str],
+        bits: Sequence[int] | None = None,
+        *,
+        dataset: str | None = None,
+        collection: str | None = None,
+        protocol: str | None = None,
+        seeds: Sequence[int] | None = None,
+        queries_per_class: int | None = None,
+        labels_per_class: int | None = None,
+    ) -> Request[Accepted]:
+        """Start a job that measures methods on a dataset, or on a collection's kept descriptors.
+
+        What is None is left to the service's default.
+        """
+        body = {
+            "methods": list(methods),
+            "bits": None if bits is None else list(bits),
+            "dataset": dataset,
+            "collection": collection,
+            "protocol": protocol,
+            "seeds": None if seeds is None else list(seeds),
+            "queries_per_class": queries_per_class,
+            "labels_per_class": labels_per_class,
+        }
+        return Request(answer_as(Accepted), json=without_none(body))
+
+    @call("GET", "/v1/benchmarks")
+    def benchmarks(self) -> Request[list[Job]]:
+        """Return all benchmarks, newest first, without their results."""
+        return Request(answer_as(list[Job]))
+
+    @call("GET", "/v1/benchmarks/{benchmark}")
+    def benchmark(self, benchmark: str) -> Request[Job]:
+        """Return a benchmark: its state and progress; its table when it is done."""
+        return Request(answer_as(Job), {"benchmark": benchmark})
+
+    @call("GET", "/v1/benchmarks/{benchmark}/report")
+    def report(self, benchmark: str) -> Request[str]:
+        """Return the report of a benchmark: one HTML page with the table and plots."""
+        return Request(read_text, {"benchmark": benchmark})

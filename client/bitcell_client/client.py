@@ -1,0 +1,123 @@
+"""The client whose calls return the answer."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Self, TypeVar
+
+import httpx2
+from numpy.typing import ArrayLike
+
+from bitcell_client.batches import BATCH, batches
+from bitcell_client.call import BlockingSender, Call, Request
+from bitcell_client.connection import Connection, build_request, read_answer, unreachable
+from bitcell_client.errors import service_error
+from bitcell_client.following import event, events_path, has_ended, job_id, pauses
+from bitcell_client.results import Accepted, Job
+
+T = TypeVar("T")
+
+
+class Client(Connection, BlockingSender):
+    """A client of a Bitcell service; close it, or use it in a `with`.
+
+    Parameters
+    ----------
+    url : str
+        Where the service is, without `/v1`.
+    key : str, optional
+        An API key, as `bitcell keys create` prints it.
+    timeout : float
+        Seconds to wait for a connection, and for the next bytes of an answer.
+    retries : int
+        How often a call is sent again: after 429, 502, 503 and 504, and when a connection breaks.
+        Not after a timeout, since the service may still be working on it. Only calls that read
+        are sent again, and `upsert`, which has the same effect twice (it may restore items that
+        others have deleted in between); any other call only if no connection was made. Pauses
+        double from 0.1 s; `Retry-After` is respected up to 30 s.
+    **more
+        Further arguments of httpx2's client: `transport`, `verify`, …
+    """
+
+    _http: httpx2.Client
+
+    def _open(self, **settings: Any) -> None:
+        self._http = httpx2.Client(**settings)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._http.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _send(self, call: Call[Any, Any], request: Request[T]) -> T:
+        attempt = 0
+        while True:
+            outcome: httpx2.Response | httpx2.RequestError
+            try:
+                outcome = self._http.send(build_request(self._http, call, request))
+            except httpx2.RequestError as error:
+                outcome = error
+            pause = self._pause(call, outcome, attempt)
+            if pause is None:
+                return read_answer(request, outcome)
+            time.sleep(pause)
+            attempt += 1
+
+    def load(
+        self,
+        name: str,
+        ids: Sequence[str],
+        descriptors: ArrayLike,
+        labels: ArrayLike | None = None,
+        payloads: Sequence[Mapping[str, Any] | None] | None = None,
+        *,
+        batch: int = BATCH,
+    ) -> int:
+        """Upsert any number of items, at most `batch` per request.
+
+        Returns
+        -------
+        int
+            The number of items that the collection then holds.
+        """
+        parts = batches(ids, descriptors, labels, payloads, batch)
+        held = self.collection(name).items
+        for part in parts:
+            held = self.upsert(name, *part).items
+        return held
+
+    def events(self, job: str | Accepted) -> Iterator[Job]:
+        """Yield the job now and at every change, until it has ended or the service stops."""
+        try:
+            with self._http.stream("GET", events_path(job)) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise service_error(response)
+                for line in response.iter_lines():
+                    if (shown := event(line)) is not None:
+                        yield shown
+        except httpx2.RequestError as error:
+            raise unreachable(error) from error
+
+    def wait(self, job: str | Accepted, timeout: float | None = None) -> Job:
+        """Return the job when it is done.
+
+        Raises
+        ------
+        JobFailed
+            It failed or was cancelled.
+        TimeoutError
+            It has not ended after `timeout` seconds.
+        """
+        for pause in pauses(timeout):
+            shown = self.job(job_id(job))
+            if has_ended(shown):
+                return shown
+            time.sleep(pause)
+        raise TimeoutError(f"job {shown.id} is still {shown.state} after {timeout} s")

@@ -1,0 +1,104 @@
+"""The errors of the client."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import httpx2
+
+from bitcell_client.results import Job
+
+
+class BitcellError(Exception):
+    """Any error of the client, and an answer that is not one of Bitcell."""
+
+
+class Unreachable(BitcellError):
+    """No answer: no connection was made, or it broke or timed out."""
+
+
+class JobFailed(BitcellError):
+    """A job that was waited for failed or was cancelled; `job` is its final state."""
+
+    def __init__(self, job: Job) -> None:
+        reason = f": {job.error}" if job.error else ""
+        super().__init__(f"job {job.id} ({job.kind}) {job.state}{reason}")
+        self.job = job
+
+
+class ServiceError(BitcellError):
+    """The service answered with an error.
+
+    Attributes
+    ----------
+    status : int
+        The HTTP status.
+    detail : str
+        What the service expected and what it got.
+    problem : dict
+        The whole answer, a problem as in RFC 9457; empty if the answer is something else.
+    request_id : str
+        The id of the request in the service's log.
+    """
+
+    def __init__(self, response: httpx2.Response) -> None:
+        try:
+            problem = json.loads(response.content)
+        except ValueError:
+            problem = None
+        self.problem: dict[str, Any] = problem if isinstance(problem, dict) else {}
+        self.status = response.status_code
+        self.detail = str(self.problem.get("detail") or response.text[:200])
+        self.request_id = response.headers.get("X-Request-ID", "")
+        super().__init__(f"{self.status} {response.reason_phrase}: {self.detail}")
+
+
+class InvalidRequest(ServiceError):
+    """400 or 422: the request is not valid."""
+
+
+class Unauthorized(ServiceError):
+    """401: the key is missing or wrong."""
+
+
+class Forbidden(ServiceError):
+    """403: the key may only read."""
+
+
+class NotFound(ServiceError):
+    """404: nothing has that name."""
+
+
+class Conflict(ServiceError):
+    """409: the name is taken, or the thing is in use."""
+
+
+class TooLarge(ServiceError):
+    """413: the request is larger than the service accepts."""
+
+
+class TooMany(ServiceError):
+    """429: too many requests are waiting."""
+
+
+class Unavailable(ServiceError):
+    """503: the service is overloaded or stopping."""
+
+
+_BY_STATUS: dict[int, type[ServiceError]] = {
+    400: InvalidRequest,
+    401: Unauthorized,
+    403: Forbidden,
+    404: NotFound,
+    409: Conflict,
+    413: TooLarge,
+    422: InvalidRequest,
+    429: TooMany,
+    503: Unavailable,
+}
+
+
+def service_error(response: httpx2.Response) -> ServiceError:
+    """Return the error for an answer with status 400 or above."""
+    return _BY_STATUS.get(response.status_code, ServiceError)(response)

@@ -1,0 +1,57 @@
+"""Jobs: their events, and waiting until they end."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator
+
+from bitcell_client.connection import fill_path, unexpected_answer
+from bitcell_client.decode import from_json
+from bitcell_client.errors import JobFailed
+from bitcell_client.results import Accepted, Job
+
+EVENTS = "/v1/jobs/{job}/events"
+_ENDED = ("done", "failed", "cancelled")
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
+
+
+def job_id(job: str | Accepted) -> str:
+    """Return the id of a job that is given by its id or as `Accepted`."""
+    return job if isinstance(job, str) else job.id
+
+
+def events_path(job: str | Accepted) -> str:
+    """Return the path of a job's events."""
+    return fill_path(EVENTS, {"job": job_id(job)})
+
+
+def event(line: str) -> Job | None:
+    """Return the job in a line of an event stream; None where the line has none."""
+    if not line.startswith("data: "):
+        return None
+    data = line.removeprefix("data: ")
+    try:
+        return from_json(Job, data)
+    except ValueError as error:
+        raise unexpected_answer(data.encode(), error) from error
+
+
+def has_ended(job: Job) -> bool:
+    """Return whether a job has ended; raise `JobFailed` if it ended without a result."""
+    if job.state in _ENDED and job.state != "done":
+        raise JobFailed(job)
+    return job.state == "done"
+
+
+def pauses(timeout: float | None) -> Iterator[float]:
+    """Yield the seconds to wait between looks at a job, longer and longer.
+
+    Together they take `timeout` seconds; the last one is 0, for a last look when the time is up.
+    """
+    end = math.inf if timeout is None else time.monotonic() + timeout
+    pause = _FIRST_PAUSE
+    while (left := end - time.monotonic()) > 0:
+        yield min(pause, left)
+        pause = min(1.5 * pause, _LONGEST_PAUSE)
+    yield 0.0

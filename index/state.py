@@ -1,0 +1,208 @@
+"""What a collection is inside the index: its rows in memory and its record on disk."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcodes import Words
+from index.errors import AlreadyExists, InvalidItems, NotFound
+from index.filters.columns import Columns
+from index.memory.batch import Batch
+from index.memory.ids import pack
+from index.memory.rows import Rows
+from index.memory.view import View
+from index.storage.catalog import Row
+from index.storage.database import Database
+from index.storage.record import Record
+
+T = TypeVar("T")
+
+
+class State:
+    """A collection without the checks of arguments and the forms of answers.
+
+    Safe for threads. `Collection` is its public side; snapshots, re-encoding and maintenance work
+    on the state itself.
+
+    Attributes
+    ----------
+    key, name, n_bits, encoder, fingerprint, keep_descriptors
+        As in the table of collections.
+    dimension : int, optional
+        Of the descriptors that are kept; None before the first.
+    removed : NotFound, optional
+        Raised by every further call once the collection has been dropped or re-encoded.
+    """
+
+    def __init__(self, database: Database, row: Row, wake: Callable[[State], None]) -> None:
+        self.key, self.name, self.n_bits, self.encoder, self.fingerprint, keep = row
+        self.keep_descriptors = bool(keep)
+        self.database = database
+        self.removed: NotFound | None = None
+        self.record = Record(database, self.key, self.n_bits)
+        self.rows = Rows(self.n_bits, self.record.load())
+        self.columns = Columns(self.record)
+        self.dimension = self.record.dimension()
+        self._changed: set[str] | None = None
+        self._wake = wake
+        wake(self)
+
+    def put(
+        self,
+        ids: Sequence[str],
+        words: Words,
+        labels: NDArray[np.int64],
+        texts: Sequence[str | None] | None,
+        descriptors: NDArray[np.float16] | None,
+    ) -> None:
+        """Insert or replace items that have been checked: labels -1 for none, payloads as JSON."""
+        if not ids:
+            return
+        data, lengths = pack(ids)
+        batch = Batch(data, lengths, words, labels, np.empty(0, np.int64))
+
+        def work(connection: sqlite3.Connection) -> None:
+            self.check_present()
+            if descriptors is not None:
+                self._check_dimension(descriptors.shape[1])
+            rows, serials = self.rows.find_staged(ids)
+            present = rows >= 0
+            with self.record.all_or_nothing():
+                new = self.record.insert(connection, batch, texts, descriptors, serials[present])
+                self.rows.stage(ids, words, labels, new, rows[present])
+            if descriptors is not None:
+                dimensions.append(self.dimension)
+                self.dimension = descriptors.shape[1]
+
+        def undo() -> None:
+            if dimensions:
+                self.dimension = dimensions.pop()
+
+        dimensions: list[int | None] = []
+        self._write(work, ids, undo)
+
+    def _check_dimension(self, dimension: int) -> None:
+        if self.dimension not in (None, dimension):
+            raise InvalidItems(f"expected descriptors of {self.dimension} numbers, got {dimension}")
+
+    def delete(self, ids: Sequence[str]) -> int:
+        """Delete the items with these ids, each given once; return how many there were."""
+
+        def work(connection: sqlite3.Connection) -> int:
+            self.check_present()
+            rows, serials = self.rows.find_staged(ids)
+            places = np.flatnonzero(rows >= 0)
+            with self.record.all_or_nothing():
+                self.record.delete(connection, serials[places])
+                self.rows.stage_deletion([ids[place] for place in places.tolist()], rows[places])
+            return len(places)
+
+        return self._write(work, ids)
+
+    def _write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        ids: Sequence[str],
+        undo_more: Callable[[], None] = lambda: None,
+    ) -> T:
+        def publish() -> None:
+            self.rows.publish()
+            self.record.publish(self.rows.version)
+            # Another thread may set it to None at any moment.
+            if (changed := self._changed) is not None:
+                changed.update(ids)
+
+        def undo() -> None:
+            self.rows.undo()
+            self.record.undo()
+            undo_more()
+
+        result = self.database.write(work, publish, undo)
+        if self.rows.is_segment_due or self.record.due:
+            self._wake(self)
+        return result
+
+    def live(self) -> tuple[View, NDArray[np.int64]]:
+        """Return a view of the items that are there now, and its rows that hold them."""
+        self.check_present()
+        view = self.rows.view()
+        return view, view.live_rows()
+
+    def find(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:
+        """Return a view of the items that are there now, and the row of each of `ids` in it.
+
+        Raises
+        ------
+        NotFound
+            There is no such item.
+        """
+        view, rows = self.rows.locate(ids)
+        if (rows < 0).any():
+            missing = ids[int(np.argmax(rows < 0))]
+            raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
+        return view, rows
+
+    def payload_texts(self, view: View, rows: NDArray[np.int64]) -> list[str | None]:
+        """Return the payloads of rows as JSON, None for items without one."""
+        serials = view.serials(rows).tolist()
+        with self.reading():
+            texts = self.record.payloads(serials)
+        return [texts.get(serial) for serial in serials]
+
+    def descriptors(self, view: View, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+        """Return the descriptors of rows of a collection that keeps them."""
+        with self.reading():
+            return self.record.descriptors(view.serials(rows).tolist())
+
+    def check_keeps_descriptors(self) -> None:
+        """Raise InvalidItems unless the collection keeps descriptors."""
+        if not self.keep_descriptors:
+            raise InvalidItems(
+                f"collection {self.name!r} keeps no descriptors: make it with keep_descriptors"
+            )
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """Raise `removed` unless all that the block reads from the record is still there.
+
+        The record of a removed collection is deleted only after `removed` has been set, so that
+        checking it after reading is enough.
+        """
+        self.check_present()
+        try:
+            yield
+        except KeyError:
+            self.check_present()
+            raise
+        self.check_present()
+
+    def check_present(self) -> None:
+        """Raise an error like `removed` if the collection has been dropped or re-encoded."""
+        if self.removed is not None:
+            # A new one each time: an exception that is raised again keeps the frames of before.
+            raise type(self.removed)(*self.removed.args)
+
+    def track_changes(self) -> None:
+        """Collect the ids that are written from now on, for `take_changes`."""
+        self.check_present()
+        self.check_keeps_descriptors()
+        with self.database.exclusive():
+            if self._changed is not None:
+                raise AlreadyExists(f"collection {self.name!r} is already being re-encoded")
+            self._changed = set()
+
+    def take_changes(self) -> list[str]:
+        """Return the ids that were written since the last call, in ascending order."""
+        with self.database.exclusive():
+            changed, self._changed = self._changed or set(), set()
+        return sorted(changed)
+
+    def stop_tracking(self) -> None:
+        """End `track_changes`."""
+        self._changed = None

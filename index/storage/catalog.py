@@ -1,0 +1,97 @@
+"""The table of collections.
+
+A collection that is being made or has been dropped has a name with a slash, which no caller can
+give. Nobody sees such a collection, and its items are deleted in the background. A crash at any
+moment therefore leaves a collection either whole or invisible. Keys are never used twice, so that a
+new collection cannot get items of a dropped one that had its name.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from typing import NamedTuple
+
+from index.errors import AlreadyExists
+
+# Earlier versions delete collections with such names at start, too.
+_HIDDEN = "/new"
+# Tables of items, with the column that tells the rows of one collection apart.
+_ITEMS = (("parts", "first"), ("deaths", "key"), ("payloads", "serial"), ("descriptors", "serial"))
+
+
+class Row(NamedTuple):
+    """A row of the table of collections."""
+
+    key: int
+    name: str
+    n_bits: int
+    encoder: str
+    fingerprint: str
+    keep_descriptors: int
+
+
+def visible(connection: sqlite3.Connection) -> list[Row]:
+    """Return the collections that are neither being made nor dropped."""
+    columns = ", ".join(Row._fields)
+    rows = connection.execute(f"SELECT {columns} FROM collections")  # noqa: S608
+    return [row for row in map(Row._make, rows) if "/" not in row.name]
+
+
+def hidden(connection: sqlite3.Connection) -> list[int]:
+    """Hide what a crash left unfinished, and return the keys of all hidden collections."""
+    connection.execute(
+        "UPDATE collections SET name = '/' || key || ? WHERE name LIKE '%/%'", (_HIDDEN,)
+    )
+    rows = connection.execute("SELECT key FROM collections WHERE name LIKE '/%'")
+    return [key for (key,) in rows]
+
+
+def insert(
+    connection: sqlite3.Connection,
+    name: str,
+    n_bits: int,
+    encoder: str,
+    fingerprint: str,
+    keep_descriptors: bool,
+    *,
+    unfinished: bool,
+) -> Row:
+    """Insert a collection. An unfinished one is hidden until `rename`."""
+    cursor = connection.execute(
+        "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors) "
+        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        (
+            name + _HIDDEN if unfinished else name,
+            n_bits,
+            encoder,
+            fingerprint,
+            int(keep_descriptors),
+        ),
+    )
+    if not cursor.rowcount:
+        raise AlreadyExists(f"a collection {name!r} is already being made")
+    return Row(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep_descriptors))
+
+
+def rename(connection: sqlite3.Connection, key: int, name: str) -> None:
+    """Give a collection a name, which makes it visible."""
+    connection.execute("UPDATE collections SET name = ? WHERE key = ?", (name, key))
+
+
+def hide(connection: sqlite3.Connection, key: int) -> None:
+    """Drop a collection: free its name, and leave its items to `delete_some`."""
+    rename(connection, key, f"/{key}{_HIDDEN}")
+
+
+def delete_some(connection: sqlite3.Connection, key: int, limit: int) -> bool:
+    """Delete up to `limit` rows of a hidden collection; return whether there may be more."""
+    for table, column in _ITEMS:
+        cursor = connection.execute(
+            f"DELETE FROM {table} WHERE collection = ? AND {column} IN "  # noqa: S608
+            f"(SELECT {column} FROM {table} WHERE collection = ? LIMIT ?)",
+            (key, key, limit),
+        )
+        if cursor.rowcount:
+            return True
+    connection.execute("DELETE FROM collections WHERE key = ?", (key,))
+    return False

@@ -1,0 +1,63 @@
+"""Limits on the size of an answer."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.main import create_app
+from app.service.settings import Settings
+from tests.app.conftest import NPY, npy
+
+QUERY = "/v1/collections/c/query"
+N = 40
+X = np.random.default_rng(0).normal(size=(N, 4)).astype(np.float32)
+
+
+@pytest.fixture
+def limited(settings: Settings) -> Iterator[TestClient]:
+    """A service that returns at most 100 neighbours, with a collection of 40 items."""
+    settings = settings.model_copy(update={"max_results": 100})
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        client.post(
+            "/v1/encoders", json={"name": "e", "method": "lsh", "n_bits": 16, "dimension": 4}
+        )
+        client.post("/v1/collections", json={"name": "c", "encoder": "e"})
+        ids = np.array([f"i{i:02}" for i in range(N)])
+        client.put("/v1/collections/c/items", content=npy(X, ids), headers=NPY)
+        yield client
+
+
+def distances(client: TestClient) -> list[list[int]]:
+    """Return the distances of every item to all items: the oracle of a radius query."""
+    codes = client.post("/v1/encoders/e/encode", json={"descriptors": X.tolist()}).json()["codes"]
+    bits = [int(code, 16) for code in codes]
+    return [sorted((a ^ b).bit_count() for b in bits) for a in bits]
+
+
+def test_a_radius_query_counts_what_it_finds(limited: TestClient) -> None:
+    expected = [[d for d in row if d <= 0] for row in distances(limited)]
+    assert sum(map(len, expected)) <= 100 < N * N
+    answer = limited.post(QUERY, json={"descriptors": X.tolist(), "radius": 0})
+    assert answer.status_code == 200, answer.text
+    found = [[near["distance"] for near in one] for one in answer.json()["results"]]
+    assert found == expected
+    assert len(answer.json()["certificates"]) == N
+
+
+def test_a_radius_query_that_finds_too_much_is_refused(limited: TestClient) -> None:
+    answer = limited.post(QUERY, json={"descriptors": X.tolist(), "radius": 16})
+    assert answer.status_code == 413
+    assert "at most 100 neighbours" in answer.json()["detail"]
+    alone = limited.post(QUERY, json={"descriptors": X[:2].tolist(), "radius": 16})
+    assert alone.status_code == 200
+    assert [len(one) for one in alone.json()["results"]] == [N, N]
+
+
+def test_a_query_without_a_radius_is_charged_for_k(limited: TestClient) -> None:
+    body = {"descriptors": X.tolist(), "k": 3}
+    assert limited.post(QUERY, json=body).status_code == 413
+    assert limited.post(QUERY, json=body | {"k": 2}).status_code == 200

@@ -1,0 +1,81 @@
+"""Snapshots of the service and the encoders that they need."""
+
+from __future__ import annotations
+
+from threading import Event, Thread
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.service.encoder_store import EncoderStore
+from app.service.service import Service
+from hashing import make_hasher
+from index import snapshot
+
+COLLECTION = "/v1/collections/c"
+
+
+def service_of(client: TestClient) -> Service:
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    return service
+
+
+def write_snapshot_and_drop(client: TestClient) -> str:
+    file: str = client.post(f"{COLLECTION}/snapshots").json()["snapshot"]
+    assert client.delete(COLLECTION).status_code == 204
+    return file
+
+
+def test_a_snapshot_without_its_encoder_is_refused(small: TestClient) -> None:
+    file = write_snapshot_and_drop(small)
+    assert small.delete("/v1/encoders/e").status_code == 204
+    refused = small.post("/v1/collections/d/restore", json={"snapshot": file})
+    assert refused.status_code == 404
+    assert "no encoder 'e'" in refused.json()["detail"]
+    assert small.get("/v1/collections").json() == []
+
+
+def test_a_snapshot_of_another_encoders_codes_is_refused(small: TestClient) -> None:
+    file = write_snapshot_and_drop(small)
+    fingerprint = small.get("/v1/encoders/e").json()["fingerprint"]
+    small.delete("/v1/encoders/e")
+    new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 4}
+    small.post("/v1/encoders", json=new | {"params": {"random_state": 1}})
+    refused = small.post("/v1/collections/d/restore", json={"snapshot": file})
+    assert refused.status_code == 409
+    assert fingerprint in refused.json()["detail"]
+    assert small.get("/v1/collections").json() == []
+
+
+def test_an_encoder_cannot_be_dropped_while_a_snapshot_is_restored(
+    small: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = write_snapshot_and_drop(small)
+    reading, proceed, read = Event(), Event(), snapshot.read
+
+    def slow_read(*args: Any) -> Any:
+        reading.set()
+        assert proceed.wait(30)
+        return read(*args)
+
+    monkeypatch.setattr(snapshot, "read", slow_read)
+    restoring = Thread(target=service_of(small).snapshots.restore, args=("d", file))
+    restoring.start()
+    assert reading.wait(30)
+    refused = small.delete("/v1/encoders/e")
+    proceed.set()
+    restoring.join()
+    assert refused.status_code == 409
+    query = {"descriptors": [[1, 2, 3, 4]]}
+    assert small.post("/v1/collections/d/query", json=query).status_code == 200
+
+
+def test_no_encoder_is_dropped_between_check_and_use(small: TestClient) -> None:
+    service = service_of(small)
+    store: EncoderStore = service.encoders._store
+    store.add("f", make_hasher("lsh", n_bits=8).fit(np.zeros((1, 4))))
+    with store.pinned("f"):
+        assert small.delete("/v1/encoders/f").status_code == 409
+    assert small.delete("/v1/encoders/f").status_code == 204

@@ -1,0 +1,215 @@
+"""The calls of both clients, against a running service."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.main import create_app
+from app.service.keys import Keys
+from app.service.settings import Settings
+from bitcell_client import (
+    Accepted,
+    AsyncClient,
+    Client,
+    Conflict,
+    Encoder,
+    InvalidRequest,
+    JobFailed,
+    NotFound,
+    ServiceError,
+    Unauthorized,
+    Unreachable,
+)
+from hashing import HASHERS, make_hasher
+from tests.app.http.test_serving import Process
+from tests.client.described import CALLS
+
+RNG = np.random.default_rng(0)
+X = (RNG.normal(size=(300, 16)) + 4 * np.eye(3, 16).repeat(100, 0)).astype(np.float32)
+LABELS = np.repeat(np.arange(3), 100)
+IDS = [f"item/{i} ü?" for i in range(len(X))]
+LSH = make_hasher("lsh", n_bits=20, random_state=0).fit(X)
+
+
+@pytest.fixture(scope="module")
+def process(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    folder: Path = tmp_path_factory.mktemp("client")
+    (folder / "datasets").mkdir()
+    (folder / "datasets" / "bad.npz").write_bytes(b"no zip")
+    process = Process(folder, BITCELL_DEMO="false")
+    yield process
+    process.stop()
+
+
+def test_every_call_works(process: Process, tmp_path: Path) -> None:
+    with Client(process.url) as bitcell:
+        assert bitcell.health() == {"status": "ok"}
+        assert bitcell.ready()["status"] == "ready"
+        file = tmp_path / "lsh.safetensors"
+        LSH.save(file)
+        assert bitcell.upload_encoder("lsh", file.read_bytes()).n_bits == 20
+        made = bitcell.create_encoder("made", "lsh", 12, {"random_state": 3}, dimension=16)
+        assert isinstance(made, Encoder)
+        assert made.params["random_state"] == 3
+        job = bitcell.create_encoder("itq", "itq", 8, descriptors=X, labels=LABELS)
+        assert isinstance(job, Accepted)
+        shown = list(bitcell.events(job))
+        assert shown[-1].state == "done"
+        assert bitcell.wait(job, timeout=60).result == shown[-1].result
+        assert [encoder.name for encoder in bitcell.encoders()] == ["itq", "lsh", "made"]
+        assert bitcell.encoder("itq").method == "itq"
+        assert {method.method for method in bitcell.methods()} == set(HASHERS)
+        assert bitcell.datasets()[0] == "digits"
+        image = io.BytesIO()
+        Image.fromarray(RNG.integers(0, 255, (32, 32, 3), np.uint8)).save(image, "png")
+        gist = bitcell.gist([image.getvalue()] * 2)
+        assert gist.shape == (2, 384)
+        assert gist.dtype == np.float32
+        bitcell.create_encoder("gist", "lsh", 24, dimension=384)
+        bitcell.create_collection("pictures", "gist")
+        bitcell.upsert("pictures", ["one"], gist[:1])
+        answer = bitcell.query("pictures", image=image.getvalue(), codes=True)
+        assert answer.results[0][0].distance == 0
+        assert answer.codes == [bitcell.encode("gist", gist[:1]).tobytes().hex()]
+        bitcell.drop_collection("pictures")
+        bitcell.drop_encoder("gist")
+        bitcell.drop_encoder("made")
+        codes = bitcell.encode("lsh", X)
+        assert codes.dtype == np.uint8
+        np.testing.assert_array_equal(codes, LSH.encode(X))
+
+        assert bitcell.create_collection("c", "lsh", keep_descriptors=True).items == 0
+        payloads = [{"n": i} for i in range(10)]
+        assert bitcell.upsert("c", IDS[:10], X[:10], LABELS[:10], payloads).items == 10
+        third = bitcell.item("c", IDS[3])
+        assert (third.label, third.payload) == (LABELS[3], {"n": 3})
+        for path in ("", ".", ".."):
+            with pytest.raises(ValueError, match="cannot stand for item"):
+                bitcell.delete_item("c", path)
+        assert bitcell.load("c", IDS, X, LABELS, batch=70) == len(X)
+        bits = np.unpackbits(codes, axis=1)
+        distances = (bits[:1] != bits).sum(1)
+        nearest = sorted(zip(distances.tolist(), IDS, strict=True))[:5]
+        (found,) = bitcell.query("c", X[:1], k=5, payloads=False).results
+        assert [(neighbour.distance, neighbour.id) for neighbour in found] == nearest
+        filtered = bitcell.query("c", X[:2], k=300, filter={"label": 1}).results
+        assert [len(neighbours) for neighbours in filtered] == [100, 100]
+        by_id = bitcell.query("c", ids=IDS[:1], k=3, radius=0, rerank=50, rerank_by="bits")
+        assert IDS[0] in [neighbour.id for neighbour in by_id.results[0]]
+        assert by_id.certificates[0].exact
+        assert bitcell.item("c", IDS[3]).label == 0
+        assert len(bitcell.items("c", limit=7).items) == 7
+        assert bitcell.statistics("c").items == len(X)
+        bitcell.delete_item("c", IDS[3])
+        assert bitcell.delete_items("c", IDS[2:5]).deleted == 2
+        assert bitcell.collection("c").items == len(X) - 3
+        assert [collection.name for collection in bitcell.collections()] == ["c"]
+
+        bitcell.wait(bitcell.reencode("c", "itq"))
+        assert bitcell.collection("c").n_bits == 8
+        snapshot = bitcell.snapshot("c")
+        assert snapshot.items == len(X) - 3
+        assert bitcell.restore("copy", snapshot.snapshot).items == len(X) - 3
+        bitcell.drop_collection("copy")
+
+        started = bitcell.start_benchmark(["lsh"], [8], collection="c", seeds=[0])
+        bitcell.wait(started.id)
+        table = bitcell.benchmark(started.id).result
+        assert table
+        assert 0.3 < table["results"][0]["map"] <= 1
+        assert "<html" in bitcell.report(started.id)
+        assert [benchmark.id for benchmark in bitcell.benchmarks()] == [started.id]
+        assert bitcell.job(started.id).state == "done"
+        assert len(bitcell.jobs(limit=2)) == 2
+        bitcell.remove_job(started.id)
+        figures = bitcell.metrics()
+    # Every call has been made, and answered without an error.
+    for method, path in CALLS:
+        route = path.replace("{item_id}", "{item_id:path}")
+        answered = f'bitcell_requests_total{{method="{method}",route="{route}",status="2'
+        assert answered in figures or path == "/metrics", (method, path)
+
+
+def test_there_is_a_call_for_every_operation_of_the_service(tmp_path: Path) -> None:
+    paths = create_app(Settings(data_dir=tmp_path)).openapi()["paths"]
+    operations = {(method.upper(), path) for path, item in paths.items() for method in item}
+    assert set(CALLS) == operations
+
+
+def test_calls_of_the_async_client_are_awaited(process: Process) -> None:
+    async def run() -> None:
+        async with AsyncClient(process.url) as bitcell:
+            encoder = await bitcell.create_encoder("async", "lsh", 16, dimension=16)
+            assert isinstance(encoder, Encoder)
+            await bitcell.create_collection("async", "async", keep_descriptors=True)
+            assert await bitcell.load("async", IDS, X, LABELS, batch=100) == len(X)
+            queries = [bitcell.query("async", X[i : i + 1], k=1) for i in range(20)]
+            answers = await asyncio.gather(*queries)
+            assert [answer.results[0][0].distance for answer in answers] == [0] * 20
+            job = await bitcell.create_encoder("async2", "itq", 8, collection="async")
+            assert isinstance(job, Accepted)
+            assert (await bitcell.wait(job, timeout=60)).state == "done"
+            assert [shown.state async for shown in bitcell.events(job.id)] == ["done"]
+            with pytest.raises(NotFound, match="nowhere"):
+                await bitcell.query("nowhere", X)
+
+    asyncio.run(run())
+
+
+def test_wait_raises_why_a_job_failed(process: Process) -> None:
+    with Client(process.url) as bitcell:
+        job = bitcell.create_encoder("bad", "itq", 8, dataset="bad")
+        assert isinstance(job, Accepted)
+        with pytest.raises(JobFailed, match=r"training\) failed: .*bad\.npz") as caught:
+            bitcell.wait(job)
+        assert caught.value.job.state == "failed"
+        job = bitcell.start_benchmark(["lsh"], range(8, 58), dataset="digits")
+        bitcell.remove_job(job.id)
+        with pytest.raises(JobFailed, match=r"benchmark\) cancelled$"):
+            bitcell.wait(job)
+
+
+def test_errors_have_the_detail_of_the_service(process: Process) -> None:
+    with Client(process.url) as bitcell:
+        with pytest.raises(NotFound, match="there is no encoder 'none'"):
+            bitcell.encode("none", X)
+        with pytest.raises(InvalidRequest, match="n_bits") as caught:
+            bitcell.create_encoder("bad", "lsh", 0, dimension=3)
+        assert caught.value.status == 422
+        assert caught.value.request_id
+        bitcell.create_encoder("twice", "lsh", 8, dimension=3)
+        with pytest.raises(Conflict, match="twice"):
+            bitcell.create_encoder("twice", "lsh", 8, dimension=3)
+        with pytest.raises(NotFound):
+            list(bitcell.events("none"))
+        with pytest.raises(ValueError, match="one of each per descriptor: 300 descriptors, 2 ids"):
+            bitcell.upsert("c", IDS[:2], X)
+        with pytest.raises(ValueError, match=r"shape \(n, d\), got \(16,\)"):
+            bitcell.query("c", X[0])
+        with pytest.raises(ValueError, match="one of descriptors, ids and image"):
+            bitcell.query("c")
+    with Client("http://127.0.0.1:1", retries=0) as bitcell, pytest.raises(Unreachable):
+        bitcell.health()
+
+
+def test_the_key_is_sent(tmp_path: Path) -> None:
+    keys = Keys(tmp_path)
+    _, secret = keys.create("one", "read")
+    keys.close()
+    process = Process(tmp_path, BITCELL_DEMO="false")
+    try:
+        with Client(process.url, secret) as bitcell:
+            assert bitcell.collections() == []
+            with pytest.raises(ServiceError, match="may only read"):
+                bitcell.create_encoder("e", "lsh", 8, dimension=3)
+        with Client(process.url) as bitcell, pytest.raises(Unauthorized):
+            bitcell.collections()
+    finally:
+        process.stop()

@@ -1,0 +1,188 @@
+"""Retries, errors and batches, against a service that answers as each test says."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+from collections.abc import Callable
+from typing import Any
+
+import httpx2
+import numpy as np
+import pytest
+
+from bitcell_client import (
+    AsyncClient,
+    BitcellError,
+    Client,
+    InvalidRequest,
+    TooMany,
+    Unavailable,
+    Unreachable,
+    __version__,
+)
+
+X = np.random.default_rng(0).normal(size=(7, 16)).astype(np.float32)
+IDS = [f"item-{i}" for i in range(len(X))]
+QUERY: dict[str, Any] = {"results": [[]], "certificates": []}
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> list[float]:
+    """The seconds that the client would sleep; it does not."""
+    slept: list[float] = []
+
+    async def sleep(seconds: float) -> None:
+        slept.append(seconds)
+
+    monkeypatch.setattr("bitcell_client.client.time.sleep", slept.append)
+    monkeypatch.setattr("bitcell_client.async_client.asyncio.sleep", sleep)
+    return slept
+
+
+class Scripted:
+    """A service that gives the answers of a list, one after the other, or raises them."""
+
+    def __init__(self, *answers: Any) -> None:
+        self.answers = list(answers)
+        self.requests: list[httpx2.Request] = []
+
+    def __call__(self, request: httpx2.Request) -> httpx2.Response:
+        self.requests.append(request)
+        answer = self.answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        status, headers, body = answer
+        return httpx2.Response(status, headers=headers, json=body)
+
+    def call(self, make: Callable[[Client], Any], **settings: Any) -> Any:
+        with Client("http://x", transport=httpx2.MockTransport(self), **settings) as client:
+            return make(client)
+
+
+BUSY = (503, {"Retry-After": "7"}, {"detail": "full"})
+TOO_MANY: tuple[int, dict[str, str], Any] = (429, {}, {"detail": "many"})
+
+
+def test_safe_calls_are_sent_again(pauses: list[float]) -> None:
+    service = Scripted(BUSY, TOO_MANY, httpx2.ReadError("broke"), (200, {}, QUERY))
+    service.call(lambda client: client.query("c", X[:1]))
+    assert len(service.requests) == 4
+    assert pauses[0] == 7
+    assert 0.1 <= pauses[1] <= 0.2
+    assert 0.2 <= pauses[2] <= 0.4
+    # The same request each time.
+    assert len({(str(request.url), request.read()) for request in service.requests}) == 1
+
+
+def test_the_async_client_sends_again_too(pauses: list[float]) -> None:
+    service = Scripted(BUSY, (200, {}, {"upserted": 1, "items": 1}))
+
+    async def run() -> None:
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            assert (await client.upsert("c", ["a"], X[:1])).items == 1
+
+    asyncio.run(run())
+    assert pauses == [7]
+
+
+def test_it_gives_up_after_the_retries_or_when_told_to_wait_long(pauses: list[float]) -> None:
+    service = Scripted(*[TOO_MANY] * 3)
+    with pytest.raises(TooMany, match="429 Too Many Requests: many"):
+        service.call(lambda client: client.collections(), retries=2)
+    assert len(pauses) == 2
+    service = Scripted((503, {"Retry-After": "3600"}, {"detail": "full"}))
+    with pytest.raises(Unavailable):
+        service.call(lambda client: client.collections())
+    assert len(service.requests) == 1
+    service = Scripted((422, {}, {"detail": "no"}))
+    with pytest.raises(InvalidRequest):
+        service.call(lambda client: client.collections())
+    assert len(service.requests) == 1
+
+
+UNSAFE: dict[str, Callable[[Client], Any]] = {
+    "create_encoder": lambda client: client.create_encoder("e", "lsh", 8, dimension=3),
+    "start_benchmark": lambda client: client.start_benchmark(["lsh"], dataset="digits"),
+    "drop_collection": lambda client: client.drop_collection("c"),
+    "snapshot": lambda client: client.snapshot("c"),
+    "delete_items": lambda client: client.delete_items("c", ["a"]),
+}
+
+
+@pytest.mark.parametrize("call", UNSAFE.values(), ids=UNSAFE)
+def test_an_unsafe_call_is_sent_again_only_without_a_connection(
+    call: Callable[[Client], Any], pauses: list[float]
+) -> None:
+    for failure, error in ((httpx2.ReadError("broke"), Unreachable), (BUSY, Unavailable)):
+        service = Scripted(failure)
+        with pytest.raises(error):
+            service.call(call)
+        assert len(service.requests) == 1
+    service = Scripted(httpx2.ConnectError("no"), TOO_MANY)
+    with pytest.raises(TooMany):
+        service.call(call)
+    assert len(pauses) == 1
+
+
+def test_a_timeout_is_not_retried(pauses: list[float]) -> None:
+    service = Scripted(httpx2.ReadTimeout("slow"))
+    with pytest.raises(Unreachable, match="ReadTimeout: slow"):
+        service.call(lambda client: client.query("c", X[:1]))
+    assert (len(service.requests), pauses) == (1, [])
+
+
+@pytest.mark.parametrize("content", [b"<html>a proxy</html>", b"", b"PK\x03\x04", b"\xff"])
+def test_an_answer_of_something_else_is_an_error_of_the_client(content: bytes) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=content))
+    with Client("http://x", transport=transport) as client:
+        for call in (client.collections, lambda: client.encode("e", X)):
+            with pytest.raises(BitcellError, match="expected an answer of Bitcell, got b'"):
+                call()
+
+
+def test_a_field_that_is_missing_is_named() -> None:
+    service = Scripted((200, {}, [{"name": "e", "method": "lsh", "n_bits": 8}]))
+    with pytest.raises(BitcellError, match=r"\[0\]: expected a field 'dimension' of Encoder; it"):
+        service.call(lambda client: client.encoders())
+
+
+def test_an_event_that_is_no_job_is_an_error_of_the_client() -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, text='data: {"id": "j"}\n\n'))
+    with (
+        Client("http://x", transport=transport) as client,
+        pytest.raises(BitcellError, match="expected a field 'kind' of Job"),
+    ):
+        list(client.events("j"))
+
+
+def test_a_url_needs_a_scheme() -> None:
+    with pytest.raises(ValueError, match="expected a URL with http:// or https://, got 'host:8"):
+        Client("host:8000")
+
+
+def test_it_says_who_it_is() -> None:
+    service = Scripted((200, {}, []))
+    service.call(lambda client: client.collections())
+    assert service.requests[0].headers["User-Agent"] == f"bitcell-client/{__version__}"
+
+
+def test_long_descriptors_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("bitcell_client.batches._BODY", 8 * 16 * 3)
+    collection = {"name": "c", "encoder": "e", "fingerprint": "f", "n_bits": 8, "items": 0}
+    upserted: list[Any] = [(200, {}, {"upserted": 1, "items": n}) for n in (3, 6, 7)]
+    service = Scripted((200, {}, collection | {"keep_descriptors": False}), *upserted)
+    assert service.call(lambda client: client.load("c", IDS, X.astype(np.float64))) == 7
+    shapes = [np.load(io.BytesIO(request.read())).shape for request in service.requests[1:]]
+    assert shapes == [(3, 16), (3, 16), (1, 16)]
+
+
+def test_wait_looks_once_more_when_the_time_is_up(
+    pauses: list[float], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clock = iter([0.0, 0.0, 0.97, 2.0])
+    monkeypatch.setattr("bitcell_client.following.time.monotonic", lambda: next(clock))
+    running = {"id": "j", "kind": "training", "state": "running", "created": 0, "request": {}}
+    service = Scripted(*[(200, {}, running)] * 2, (200, {}, running | {"state": "done"}))
+    assert service.call(lambda client: client.wait("j", timeout=1)).state == "done"
+    assert pauses == pytest.approx([0.05, 0.03])

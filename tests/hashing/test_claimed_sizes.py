@@ -1,0 +1,143 @@
+"""Sizes that an encoder file claims, against its arrays and against memory."""
+
+from __future__ import annotations
+
+import tracemalloc
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from hashing import HASHERS, BadEncoder, Hasher, make_hasher
+from hashing.registry import from_bytes
+from hashing.storage import EncoderFile
+from tests.methods import quick
+
+N_FEATURES, N_BITS, N_ANCHORS = 20, 6, 12
+HUGE = 2**27
+PEAK = 200_000  # bytes; one float32 vector of HUGE numbers takes 512 MiB
+
+WITH_ANCHORS = {"agh", "ksh", "sdh"}
+TWO_LAYERS = {"random-net-2", "net-2"}
+
+
+@pytest.fixture(scope="module", params=HASHERS)
+def hasher(request: pytest.FixtureRequest, X: NDArray[Any], y: NDArray[Any]) -> Hasher:
+    method = request.param
+    params = quick(method)
+    if method in WITH_ANCHORS:
+        params = params | {"n_anchors": N_ANCHORS}
+    if method in TWO_LAYERS:
+        params = params | {"hidden": 9}
+    return make_hasher(method, n_bits=N_BITS, **params).fit(X[:200, :N_FEATURES], y[:200])
+
+
+def contents(hasher: Hasher) -> EncoderFile:
+    return EncoderFile.from_bytes(hasher.to_bytes())
+
+
+def with_params(file: EncoderFile, **params: Any) -> EncoderFile:
+    return replace(file, params=file.params | params)
+
+
+def load_with_little_memory(file: EncoderFile) -> Hasher:
+    """Load a file; fail if that takes more memory than its arrays account for."""
+    data = file.to_bytes()
+    tracemalloc.start()
+    try:
+        return from_bytes(data)
+    finally:
+        peak = tracemalloc.get_traced_memory()[1]
+        tracemalloc.stop()
+        assert peak < PEAK + 10 * len(data)
+
+
+def contradictions(file: EncoderFile) -> list[EncoderFile]:
+    """Files whose header contradicts their arrays."""
+    changed = [with_params(file, n_bits=n_bits) for n_bits in (1, N_BITS - 1, N_BITS + 1, 4096)]
+    if file.method == "ssh":
+        # Its arrays do not depend on the dimension, but name dimensions.
+        changed.append(replace(file, n_features=int(file.arrays["features_"].max())))
+    else:
+        changed += [replace(file, n_features=n) for n in (1, N_FEATURES + 1, HUGE)]
+    if file.method in WITH_ANCHORS:
+        changed.append(with_params(file, n_anchors=N_ANCHORS // 2))
+    if file.method in TWO_LAYERS:
+        changed += [with_params(file, hidden=hidden) for hidden in (1, 8192)]
+    if file.method == "agh":
+        changed.append(with_params(file, layers=1))
+    return changed
+
+
+def test_a_header_that_contradicts_the_arrays_is_refused_without_allocating(
+    hasher: Hasher,
+) -> None:
+    file = contents(hasher)
+    assert load_with_little_memory(file).fingerprint == hasher.fingerprint
+    for contradiction in contradictions(file):
+        with pytest.raises(BadEncoder):
+            load_with_little_memory(contradiction)
+
+
+def test_each_array_of_another_shape_is_refused(hasher: Hasher) -> None:
+    file = contents(hasher)
+    for name, array in file.arrays.items():
+        shapes = [array[None], np.concatenate([array, array]), array[:0]]
+        if array.ndim == 2:
+            shapes += [array.T, array.ravel(), array[:, :0], np.concatenate([array, array], 1)]
+        for other in shapes:
+            if other.shape == array.shape:
+                continue
+            with pytest.raises(BadEncoder, match=r"_ must have shape .* got"):
+                load_with_little_memory(replace(file, arrays=file.arrays | {name: other}))
+
+
+def test_claims_that_the_arrays_allow_take_no_memory_either(hasher: Hasher) -> None:
+    file = contents(hasher)
+    if file.method == "ssh":
+        assert load_with_little_memory(replace(file, n_features=2**31)).n_features_in_ == 2**31
+    if file.method in WITH_ANCHORS:
+        load_with_little_memory(with_params(file, n_anchors=8000))
+
+
+def test_the_number_of_learned_values_is_known_before_the_fit(
+    hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    arrays = [a for a in vars(hasher).values() if isinstance(a, np.ndarray)]
+    assert hasher.n_learned == sum(array.size for array in arrays)
+    expected = make_hasher(hasher.method, **hasher.get_params()).learned_values(N_FEATURES)
+    if hasher.method == "agh":  # k-means may leave fewer anchors
+        assert hasher.n_learned <= expected
+    else:
+        assert hasher.n_learned == expected
+    if hasher.method in WITH_ANCHORS:
+        few = make_hasher(hasher.method, n_bits=N_BITS, n_anchors=5000)
+        few.fit(X[:40, :N_FEATURES], y[:40])
+        assert few.n_learned < few.learned_values(N_FEATURES)
+
+
+def test_kernel_methods_count_their_anchors() -> None:
+    assert make_hasher("ksh", n_bits=16, n_anchors=10_000).learned_values(16_384) == 164_000_017
+
+
+NO_FIT_GIVES = [
+    ("width_", [0.0], "width_ must be above 0, got 0"),
+    ("width_", [-1.0], "width_ must be above 0, got -1"),
+    ("power_", [-0.5], "power_ must be from 0 to 1, got -0.5"),
+    ("power_", [1.5], "power_ must be from 0 to 1, got 1.5"),
+    ("features_", [0, 1, 2, 3, 4, N_FEATURES], "whole numbers from 0 to 19; .* 0 to 20"),
+    ("features_", [0, 1, 2, 3, 4, -1], "whole numbers from 0 to 19; .* -1 to 4"),
+    ("features_", [0, 1, 2, 3, 4, 0.5], "whole numbers from 0 to 19"),
+    ("bias_", [np.inf] * N_BITS, "bias_ holds values that are not finite"),
+]
+
+
+def test_values_that_no_fit_gives_are_refused(hasher: Hasher) -> None:
+    file = contents(hasher)
+    for name, value, message in NO_FIT_GIVES:
+        if name in file.arrays:
+            arrays = file.arrays | {name: np.array(value, np.float32)}
+            with pytest.raises(BadEncoder, match=message):
+                from_bytes(replace(file, arrays=arrays).to_bytes())

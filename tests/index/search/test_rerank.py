@@ -1,0 +1,63 @@
+"""Reranking, and the descriptors that it needs."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from index import InvalidItems, SearchOptions, Store
+from tests.index.items import CODES, IDS, make_keeping
+
+
+def test_the_nearest_are_reranked_by_the_finer_distance(store: Store) -> None:
+    collection, X = make_keeping(store)
+    queries = np.random.default_rng(2).normal(size=(5, 16))
+    codes = np.packbits(queries > 0, axis=1)
+    first = collection.search(codes, SearchOptions(40))
+    again = collection.search(codes, SearchOptions(10, rerank=40, offset=3), descriptors=queries)
+    by_bits = collection.search(
+        codes, SearchOptions(10, rerank=40, rerank_by="bits"), projections=queries
+    )
+    for x, nearest, reranked, bits in zip(queries, first, again, by_bits, strict=True):
+        rows = {near.id: X[IDS.index(near.id)].astype(float) for near in nearest.neighbours}
+        true = sorted(rows, key=lambda i: float(np.linalg.norm(rows[i] - x)))
+        assert [near.id for near in reranked.neighbours] == true[3:13]
+        scores = [near.score for near in reranked.neighbours]
+        assert scores == pytest.approx([np.linalg.norm(rows[i] - x) for i in true[3:13]])
+        # The asymmetric distance orders as the squared distance of x to the signs does.
+        sign = {i: float(((np.where(row > 0, 1, -1) - x) ** 2).sum()) for i, row in rows.items()}
+        assert [sign[near.id] for near in bits.neighbours] == pytest.approx(
+            sorted(sign.values())[:10]
+        )
+
+
+def test_by_default_reranking_is_by_descriptors_where_they_are_kept(store: Store) -> None:
+    collection, X = make_keeping(store)
+    bare = store.create("bare", 16)
+    bare.upsert(IDS, np.packbits(X > 0, axis=1))
+    queries = np.random.default_rng(2).normal(size=(2, 16))
+    codes = np.packbits(queries > 0, axis=1)
+    for target, by, values in (
+        (collection, "descriptors", {"descriptors": queries}),
+        (bare, "bits", {"projections": queries}),
+    ):
+        default = target.search(codes, SearchOptions(5, rerank=20), **values)
+        explicit = SearchOptions(5, rerank=20, rerank_by=by)  # type: ignore[arg-type]
+        assert default == target.search(codes, explicit, **values)
+        for other in ("descriptors", "projections"):
+            if other not in values:
+                with pytest.raises(InvalidItems, match=f"reranking by {by} takes"):
+                    target.search(codes, SearchOptions(5, rerank=20), **{other: queries})
+
+
+def test_a_batch_has_descriptors_exactly_where_they_are_kept(store: Store) -> None:
+    collection, X = make_keeping(store)
+    bare = store.create("bare", 16)
+    for target, X_, message in (
+        (collection, None, "give one for each item"),
+        (bare, X[:1], "keeps no descriptors"),
+        (collection, X[:1, :3], r"shape \(1, 16\), got \(1, 3\)"),
+        (collection, X[:1] * np.inf, "finite"),
+    ):
+        with pytest.raises(InvalidItems, match=message):
+            target.upsert(["a"], CODES[:1], None, None, X_)

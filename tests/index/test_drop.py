@@ -1,0 +1,183 @@
+"""Dropping a collection: its name is free at once, and its items are deleted bit by bit."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index import Collection, Database, NotFound, Replaced, SearchOptions, Store
+from index.maintenance import Maintenance
+from index.storage import catalog
+from tests.index.conftest import opened
+
+TABLES = ("collections", "parts", "deaths", "payloads", "descriptors")
+CODES = np.arange(200, dtype=np.uint8)[:, None]
+IDS = [f"{i:03}" for i in range(200)]
+
+
+def fill(store: Store, name: str, mark: str) -> Collection:
+    """Make a collection with rows in every table."""
+    collection = store.create(name, 8, encoder=mark, keep_descriptors=True)
+    X = np.arange(800, dtype=np.float16).reshape(200, 4)
+    collection.upsert(IDS, CODES, range(200), [{"mark": mark}] * 200, X)
+    collection.delete(IDS[:20])
+    return collection
+
+
+def rows_of(database: Database) -> dict[str, set[int]]:
+    """The keys of the collections that each table has rows of."""
+    columns = {"collections": "key"}
+    return {
+        table: {
+            key
+            for (key,) in database.read(f"SELECT {columns.get(table, 'collection')} FROM {table}")
+        }
+        for table in TABLES
+    }
+
+
+def is_whole(collection: Collection, mark: str) -> bool:
+    found = collection.search(CODES[:1], SearchOptions(300))[0].neighbours
+    return len(found) == 180 and all(near.payload == {"mark": mark} for near in found)
+
+
+def test_list_and_get_do_not_wait_for_a_drop(store: Store, database: Database) -> None:
+    fill(store, "c", "old")
+    other = store.create("other", 8)
+    with ThreadPoolExecutor(2) as pool:
+        with database.exclusive():
+            drop = pool.submit(store.drop, "c")
+            while not store._lock.locked():
+                pass
+            # The drop now waits for the lock on writes.
+            assert other in pool.submit(store.list).result(timeout=20)
+            assert pool.submit(store.get, "other").result(timeout=20) is other
+        drop.result(timeout=20)
+    assert store.list() == [other]
+
+
+def test_a_drop_deletes_a_few_rows_at_a_time(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Writes wait for a transaction, so none may delete all rows."""
+    deleted: list[int] = []
+    delete_some = catalog.delete_some
+
+    def counted(connection: sqlite3.Connection, key: int, limit: int) -> bool:
+        before = connection.total_changes
+        more = delete_some(connection, key, limit)
+        deleted.append(connection.total_changes - before)
+        return more
+
+    monkeypatch.setattr(catalog, "delete_some", counted)
+    monkeypatch.setattr("index.maintenance._ROWS_AT_FIRST", 10)
+    # Every transaction takes too long for that, so that none is larger than the first.
+    monkeypatch.setattr("index.maintenance._DELETING_SECONDS", 0)
+    fill(store, "c", "old")
+    store.settle()
+    n_rows = sum(database.read(f"SELECT count(*) FROM {table}")[0][0] for table in TABLES)
+    store.drop("c")
+    store.settle()
+    assert sum(deleted) == n_rows > 300
+    assert max(deleted) <= 10
+    assert rows_of(database) == {table: set() for table in TABLES}
+
+
+@pytest.mark.parametrize("chunks", [0, 1, 3])
+def test_a_crash_in_a_drop_leaves_nothing_visible(
+    chunks: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "crash.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(Maintenance, "delete", lambda *_: None)
+        with opened(path) as (database, store):
+            fill(store, "c", "old")
+            ((key,),) = database.read("SELECT key FROM collections")
+            store.drop("c")
+            for _ in range(chunks):
+                with database.transaction() as connection:
+                    assert catalog.delete_some(connection, key, 90)
+        # What a crash leaves is there after a start without maintenance, too.
+        with opened(path) as (database, store):
+            assert store.list() == []
+            with pytest.raises(NotFound):
+                store.get("c")
+            assert is_whole(fill(store, "c", "new"), "new")
+            assert key in rows_of(database)["collections"]
+    with opened(path) as (database, store):
+        store.settle()
+        (collection,) = store.list()
+        assert (collection.name, collection.encoder) == ("c", "new")
+        assert is_whole(collection, "new")
+        ((new_key,),) = database.read("SELECT key FROM collections")
+        assert new_key != key
+        assert rows_of(database) == {table: {new_key} for table in TABLES}
+
+
+def reencode(store: Store) -> None:
+    store.reencode("c", lambda X: np.full((len(X), 1), 1, np.uint8), 8, encoder="new")
+
+
+@pytest.mark.parametrize(
+    ("remove", "error"), [(lambda store: store.drop("c"), NotFound), (reencode, Replaced)]
+)
+def test_a_reader_never_sees_a_collection_without_its_payloads(
+    remove: Callable[[Store], None],
+    error: type[Exception],
+    store: Store,
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Between the commit of a removal and its publication, and after that, too."""
+    collection = fill(store, "c", "old")
+    seen: list[bool] = []
+    write = Database.write
+
+    def checked_write(self: Database, work: Any, publish: Any, undo: Any) -> Any:
+        def check_and_publish() -> None:
+            seen.append(is_whole(collection, "old"))
+            publish()
+
+        return write(self, work, check_and_publish, undo)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", checked_write)
+        remove(store)
+    assert seen
+    assert all(seen)
+    store.settle()
+    for _ in range(2):
+        with pytest.raises(error):
+            is_whole(collection, "old")
+
+
+def test_a_search_that_a_drop_overtakes_is_refused(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection = fill(store, "c", "old")
+    record = collection._state.record
+    read = record.payloads
+
+    def overtaken(serials: Any) -> dict[int, str]:
+        store.drop("c")
+        store.settle()
+        return read(serials)
+
+    monkeypatch.setattr(record, "payloads", overtaken)
+    with pytest.raises(NotFound, match="no collection 'c'"):
+        collection.search(CODES[:1], SearchOptions(3))
+
+
+def test_a_name_is_free_right_after_the_drop(store: Store, database: Database) -> None:
+    for mark in ("first", "second", "third"):
+        assert is_whole(fill(store, "c", mark), mark)
+        store.drop("c")
+    assert store.list() == []
+    store.settle()
+    assert rows_of(database) == {table: set() for table in TABLES}

@@ -1,0 +1,112 @@
+"""Snapshots: complete, of one moment, and with checksums."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bitcodes import to_words
+from index import AlreadyExists, BadSnapshot, Collection, Database, Store, snapshot
+
+X = np.random.default_rng(0).normal(size=(5000, 12)).astype(np.float16)
+CODES = np.packbits(X > 0, axis=1)
+IDS = [f"é{i}" for i in range(5000)]
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    database = Database(tmp_path / "bitcell.db")
+    store = Store(database)
+    collection = store.create("c", 12, encoder="e", fingerprint="f", keep_descriptors=True)
+    payloads = [{"i": i} if i % 3 else None for i in range(5000)]
+    collection.upsert(IDS, CODES, np.arange(5000) % 7 - 1, payloads, X)
+    collection.delete(IDS[:100])
+    yield store
+    store.close()
+    database.close()
+
+
+def everything(collection: Collection) -> dict[str, Any]:
+    """Return all items by id: a snapshot does not keep their order."""
+    items, n = collection.items(0, len(collection))
+    descriptors = collection.descriptors([item.id for item in items])
+    assert len(items) == n == len(collection)
+    return {item.id: (item, row) for item, row in zip(items, descriptors.tolist(), strict=True)}
+
+
+def write(collection: Collection, path: Path) -> int:
+    with path.open("wb") as file:
+        return snapshot.write(collection, file)
+
+
+def test_a_restored_collection_has_all_items(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "c.snapshot"
+    assert write(store.get("c"), path) == 4900
+    back = snapshot.read(store, path, "back")
+    assert (back.name, back.encoder, back.fingerprint, back.n_bits) == ("back", "e", "f", 12)
+    assert back.keep_descriptors
+    assert everything(back) == everything(store.get("c"))
+    with pytest.raises(AlreadyExists):
+        snapshot.read(store, path, "back")
+    assert [c.name for c in store.list()] == ["back", "c"]
+
+
+def test_lone_surrogates_of_earlier_versions_are_restored(store: Store, tmp_path: Path) -> None:
+    collection = store.create("odd", 8)
+    text = '{"text":"\\ud800"}'
+    collection._state.put(["a"], to_words(CODES[:1, :1]), np.array([-1]), [text], None)
+    write(collection, tmp_path / "odd.snapshot")
+    back = snapshot.read(store, tmp_path / "odd.snapshot", "back")
+    assert back.get("a").payload == {"text": "\ud800"}
+
+
+def test_a_snapshot_is_of_one_moment(store: Store, tmp_path: Path) -> None:
+    collection = store.get("c")
+    done = False
+
+    def replace_all() -> None:
+        while not done:
+            collection.upsert(IDS, CODES, np.full(5000, 3), None, X)
+            collection.upsert(IDS, CODES, np.full(5000, 4), None, X)
+
+    collection.upsert(IDS, CODES, np.full(5000, 4), None, X)
+    writer = Thread(target=replace_all)
+    writer.start()
+    try:
+        for i in range(5):
+            write(collection, tmp_path / f"{i}.snapshot")
+    finally:
+        done = True
+        writer.join()
+    for i in range(5):
+        back = snapshot.read(store, tmp_path / f"{i}.snapshot", f"back{i}")
+        labels = np.concatenate([batch.labels for batch in back.descriptor_batches()])
+        assert len(labels) == 5000
+        assert len(set(labels.tolist())) == 1
+
+
+def test_one_flipped_bit_anywhere_is_refused(store: Store, tmp_path: Path) -> None:
+    path = tmp_path / "c.snapshot"
+    write(store.get("c"), path)
+    data = path.read_bytes()
+    ends = [*range(40), *range(len(data) - 30, len(data))]
+    places = np.random.default_rng(0).integers(0, len(data), 40).tolist() + ends
+    for place in places:
+        flipped = bytearray(data)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(BadSnapshot, match=r"c\.snapshot is"):
+            snapshot.read(store, path, "back")
+    for cut in (0, 5, 30, 2000, len(data) - 1):
+        path.write_bytes(data[:cut])
+        with pytest.raises(BadSnapshot, match=r"c\.snapshot is"):
+            snapshot.read(store, path, "back")
+    path.write_bytes(data + b"x")
+    with pytest.raises(BadSnapshot, match="more data follows"):
+        snapshot.read(store, path, "back")
+    assert [c.name for c in store.list()] == ["c"]
