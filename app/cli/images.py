@@ -19,16 +19,18 @@ def gist(
     Ids are the paths of the files; labels are -1 (none).
     """
     import numpy as np
-    from rich.console import Console
-    from rich.progress import track
 
+    from app.cli.progress import progress_bar
     from app.service.images import describe_file, gist
     from hashing.atomic_file import atomic_write
 
     check_output(out, ".npz")
-    console = Console(stderr=True)
-    paths = track(images, "describing", console=console, transient=True)
-    descriptors = np.array([describe_file(path) for path in paths])
+    descriptors = np.empty((len(images), gist().dimension), np.float32)
+    # Not `rich.progress.track`: after an error its bar ends when the generator is collected.
+    with progress_bar(len(images)) as update:
+        for done, path in enumerate(images):
+            update(done, len(images), "describing")
+            descriptors[done] = describe_file(path)
     with atomic_write(out) as file:
         np.savez(
             file,
