@@ -1,4 +1,4 @@
-"""A benchmark in the terminal: its progress, and a table of the result."""
+"""The result of a benchmark as a table in the terminal."""
 
 from __future__ import annotations
 
@@ -7,24 +7,8 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from app.benchmark.rows import Row
-from app.benchmark.run import run
-from app.benchmark.splits import Protocol
-from app.cli.progress import progress_bar
-from app.datasets.dataset import Dataset
-
 # Narrower than this, Rich would fold figures into unreadable columns: the terminal wraps lines.
 _MIN_WIDTH = 130
-
-
-def run_with_progress(
-    dataset: Dataset, rows: list[Row], protocol: Protocol, seeds: list[int]
-) -> dict[str, Any]:
-    """Run a benchmark with a progress bar on stderr."""
-    with progress_bar(len(rows) * len(seeds)) as update:
-        return run(dataset, rows, protocol, seeds, update)
-
-
 # Heading, key in a result's row, factor, decimals.
 _COLUMNS = (
     ("mAP %", "map", 100, 2),
