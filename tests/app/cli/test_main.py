@@ -64,6 +64,19 @@ def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "data:image/png" in expected
 
 
+def test_benchmark_writes_its_files_though_its_output_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed(result: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("app.cli.benchmark_output.print_result", closed)
+    line = "benchmark --dataset digits --methods lsh --bits 12 --json o.json --report o.html"
+    assert bitcell(monkeypatch, line) == 2
+    assert json.loads(Path("o.json").read_text())["results"][0]["method"] == "lsh"
+    assert Path("o.html").read_text("utf-8").endswith("</html>")
+
+
 def test_names_and_messages_are_printed_as_they_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
