@@ -1,12 +1,22 @@
-"""Array types, and the check that float32 did not overflow."""
+"""Array types, blocks of rows, and the check that float32 did not overflow."""
 
 from __future__ import annotations
+
+from collections.abc import Iterator, Sized
 
 import numpy as np
 from numpy.typing import NDArray
 
 Matrix = NDArray[np.float32] | NDArray[np.float64]
 Float64Array = NDArray[np.float64]
+
+BLOCK = 4096
+"""Rows per step: enough for a fast matrix product, few enough that the step stays in the cache."""
+
+
+def row_blocks(X: Sized, n_rows: int = BLOCK) -> Iterator[slice]:
+    """Return the slices that divide the rows of X into blocks of `n_rows`."""
+    return (slice(start, start + n_rows) for start in range(0, len(X), n_rows))
 
 
 class NotFinite(Exception):

@@ -12,13 +12,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size, pack
-from hashing.arrays import Matrix, NotFinite, finite
+from hashing.arrays import BLOCK, Matrix, NotFinite, finite, row_blocks
 from hashing.atomic_file import atomic_write
 from hashing.estimator import Estimator
 from hashing.shapes import Shape, check_shapes, count_values
 from hashing.storage import EncoderFile
 from hashing.validation import (
-    BLOCK,
     InvalidInput,
     as_descriptors,
     as_labels,
@@ -29,6 +28,8 @@ from hashing.validation import (
 MAX_BITS = 4096
 LARGEST_FITTED = 1e15
 """Largest absolute value that `fit` accepts: sums of squares then stay within float32."""
+# Most numbers in an array of a block of rows that are projected together.
+MAX_BLOCK_SIZE = 1 << 23
 # A projection is computed again in float64 if it is closer to zero than NEAR_ZERO times the root
 # mean square of all projections, or than CANCELLED times the terms that cancel in it (some 30
 # roundings of float32).
@@ -222,6 +223,13 @@ class Hasher(Estimator, ABC):
         """
         return 0.0
 
+    def _row_size(self) -> int:
+        """Return the length of the longest row of numbers that `_project` computes of a row of X.
+
+        Fewer rows are projected together if it is large, which bounds the memory.
+        """
+        return self.n_bits
+
     def check_parameters(self) -> None:
         """Raise InvalidInput for a parameter out of its range."""
         check_int("n_bits", self.n_bits, 1, MAX_BITS)
@@ -250,8 +258,9 @@ class Hasher(Estimator, ABC):
         """
         cancelled = CANCELLED * self._cancellation_scale()
         uncertain = [np.empty(0, np.intp)]
-        for start in range(0, len(X), BLOCK):
-            rows = slice(start, min(start + BLOCK, len(X)))
+        row_size = max(self.n_features_in_, self.n_bits, self._row_size())
+        n_rows = max(1, min(BLOCK, MAX_BLOCK_SIZE // row_size))
+        for rows in row_blocks(X, n_rows):
             with np.errstate(over="ignore", invalid="ignore"):
                 block = np.asarray(X[rows], np.float32)
                 try:
@@ -266,12 +275,12 @@ class Hasher(Estimator, ABC):
                 spread = np.sqrt(square / z.size) if square < np.inf else float(np.abs(z).max())
             # A numpy float64 here would turn the whole comparison into float64.
             near = np.flatnonzero(np.abs(z) <= float(NEAR_ZERO * spread + cancelled))
-            uncertain.append(start + np.unique(near // self.n_bits))
+            uncertain.append(rows.start + np.unique(near // self.n_bits))
             out[rows] = convert(z)
         # All rows at once, because starting a product costs more than a few rows of it.
         again = np.concatenate(uncertain)
-        for start in range(0, len(again), BLOCK):
-            places = again[start : start + BLOCK]
+        for part in row_blocks(again, n_rows):
+            places = again[part]
             exact = X[places].astype(np.float32).astype(np.float64)
             out[places] = convert(self._project(exact))
 

@@ -1,4 +1,4 @@
-"""How far a fit is, for whoever waits for it."""
+"""The progress of a fit, for callers that wait for it."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 
 Progress = Callable[[int, int, str], None]
-"""Called with the steps done, the steps in all, and what is done now."""
+"""Called with the steps done, the total number of steps, and what is being done."""
 
 _follower: ContextVar[Progress | None] = ContextVar("follower", default=None)
 
 
 @contextmanager
 def followed(progress: Progress) -> Iterator[None]:
-    """Have `progress` called by each `fit` within that takes long: those of the nets.
+    """Call `progress` from each long `fit` inside the block; only the nets' are long.
 
-    What it raises ends the fit.
+    An exception that `progress` raises ends the fit.
     """
     token = _follower.set(progress)
     try:
@@ -26,18 +26,18 @@ def followed(progress: Progress) -> Iterator[None]:
 
 
 @contextmanager
-def stage(before: int, of: int, now: str) -> Iterator[None]:
-    """What is reported within comes after `before` steps of all `of`."""
+def stage(before: int, total: int, activity: str) -> Iterator[None]:
+    """Report the steps inside the block as a stage that starts after `before` of `total` steps."""
     follower = _follower.get()
     if follower is None:
         yield
     else:
-        with followed(lambda done, _, __: follower(before + done, of, now)):
+        with followed(lambda done, _, __: follower(before + done, total, activity)):
             yield
 
 
-def report(done: int, of: int) -> None:
-    """Tell whoever follows, if anyone does, how far this stage is."""
+def report(done: int, total: int) -> None:
+    """Report the progress of this stage, if anyone follows it."""
     follower = _follower.get()
     if follower is not None:
-        follower(done, of, "")
+        follower(done, total, "")

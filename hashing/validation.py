@@ -1,4 +1,4 @@
-"""Checks of what comes in: parameters, descriptors, labels."""
+"""Checks of input: parameters, descriptors, labels."""
 
 from __future__ import annotations
 
@@ -8,18 +8,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-# Rows worked on at a time: enough for a matrix product, few enough that it stays in cache.
-BLOCK = 4096
+from hashing.arrays import row_blocks
 
 
 class InvalidInput(ValueError):
-    """Descriptors, labels or parameters that a method cannot take; says what came instead."""
+    """Descriptors, labels or parameters that cannot be used; the message says what they are."""
 
 
 def check_int(name: str, value: object, low: int, high: int) -> None:
-    """Raise InvalidInput unless `value` is an integer (no bool) from `low` to `high`."""
+    """Raise InvalidInput unless `value` is an integer, not a bool, from `low` to `high`."""
     if isinstance(value, bool) or not isinstance(value, int | np.integer):
-        raise InvalidInput(f"{name} must be an integer, got {value!r}")
+        raise InvalidInput(f"{name} must be an integer, got {value!r:.80}")
     if not low <= value <= high:
         raise InvalidInput(f"{name} must be from {low} to {high}, got {value}")
 
@@ -27,28 +26,30 @@ def check_int(name: str, value: object, low: int, high: int) -> None:
 def check_number(name: str, value: object) -> None:
     """Raise InvalidInput unless `value` is a finite real number."""
     if isinstance(value, bool) or not isinstance(value, int | float | np.number):
-        raise InvalidInput(f"{name} must be a number, got {value!r}")
+        raise InvalidInput(f"{name} must be a number, got {value!r:.80}")
     try:
-        known = math.isfinite(value)
+        is_finite = math.isfinite(value)
     except OverflowError:
-        known = False
-    if not known:
+        is_finite = False
+    if not is_finite:
         raise InvalidInput(f"{name} must be finite in float64, got {value!r:.50}")
 
 
 def check_bool(name: str, value: object) -> None:
     """Raise InvalidInput unless `value` is True or False."""
     if not isinstance(value, bool | np.bool_):
-        raise InvalidInput(f"{name} must be true or false, got {value!r}")
+        raise InvalidInput(f"{name} must be true or false, got {value!r:.80}")
 
 
 def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
-    """`X` as a real matrix (n, d), without a copy where it is one; finiteness is not checked.
+    """Return `X` as a real matrix (n, d), without a copy if it is one.
+
+    The values are not checked.
 
     Raises
     ------
     InvalidInput
-        When it is not two-dimensional, not numeric, has no columns or not `n_features` of them.
+        `X` is not two-dimensional or not numeric, has no columns, or not `n_features` of them.
     """
     if hasattr(X, "toarray"):
         raise InvalidInput("sparse input is not supported: pass X.toarray(), a dense matrix")
@@ -76,30 +77,30 @@ def _not_a_matrix(X: Any) -> str:
 
 def check_finite(X: NDArray[Any], limit: float = float(np.finfo(np.float32).max)) -> None:
     """Raise InvalidInput for the first value that is NaN, infinite, or larger than `limit`."""
-    for start in range(0, len(X), BLOCK):
-        block = X[start : start + BLOCK]
-        # A Python number would be taken as float16 beside float16.
+    for rows in row_blocks(X):
+        block = X[rows]
+        # Compared with float16, a Python number would become a float16.
         wrong = ~(np.abs(block) <= np.float32(limit))
         if wrong.any():
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise InvalidInput(
                 f"descriptors must be finite and at most {limit:.3g} in size: "
-                f"row {start + row}, column {column} is {block[row, column]}"
+                f"row {rows.start + row}, column {column} is {block[row, column]}"
             )
 
 
 def as_labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
-    """`y` as int64 (n,), -1 for unlabelled; InvalidInput for anything else."""
+    """Return `y` as int64 (n,), with -1 for unlabelled; raise InvalidInput for anything else."""
     try:
         labels = np.asarray(y)
     except ValueError:
-        raise InvalidInput(f"expected {n} labels, one a descriptor, got nested lists") from None
+        raise InvalidInput(f"expected {n} labels, one per descriptor, got nested lists") from None
     if labels.shape != (n,):
-        raise InvalidInput(f"expected {n} labels, one a descriptor, got shape {labels.shape}")
+        raise InvalidInput(f"expected {n} labels, one per descriptor, got shape {labels.shape}")
     if labels.dtype.kind not in "iu":
         raise InvalidInput(f"labels must be integers, got dtype {labels.dtype}")
     if n and labels.min() < -1:
-        raise InvalidInput(f"labels are -1 (unlabelled) or more, got {labels.min()}")
+        raise InvalidInput(f"labels must be -1 (unlabelled) or more, got {labels.min()}")
     if labels.dtype.kind == "u" and n and labels.max() > np.iinfo(np.int64).max:
         raise InvalidInput(f"labels must fit in int64, got {labels.max()}")
     return labels.astype(np.int64)

@@ -1,4 +1,4 @@
-"""How tests fit each method: quickly, and not where what it needs is missing."""
+"""How tests fit each method: quickly, and skipped if torch is needed but missing."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-# Parameters that make training short; what is tested holds for a method that is half trained.
+# Parameters for short training. What the tests check holds for half-trained methods as well.
 QUICK: dict[str, dict[str, Any]] = {
     "ksh": {"max_steps": 20, "n_anchors": 100},
     "ssh": {"n_pairs": 2000},
@@ -17,12 +17,12 @@ NEED_TORCH = {"net-1", "net-2"}
 
 
 def quick(method: str) -> dict[str, Any]:
-    """Parameters for a quick fit; skips the test where torch is needed and not installed."""
+    """Return parameters for a quick fit; skip the test if torch is needed but not installed."""
     if method in NEED_TORCH:
         needs_torch()
     return QUICK.get(method, {})
 
 
 def needs_torch() -> Any:
-    """torch; skips the test where it is not installed."""
+    """Return torch; skip the test if it is not installed."""
     return pytest.importorskip("torch", reason="torch: run `make train-deps`")

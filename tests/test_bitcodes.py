@@ -8,13 +8,13 @@ from hypothesis import strategies as st
 from bitcodes import code_size, hamming, pack, unpack
 
 
-def test_the_bit_rule_is_strictly_above_zero() -> None:
+def test_a_bit_is_set_strictly_above_zero() -> None:
     z = np.array([[-1.0, -0.0, 0.0, 1e-45, 1.0, np.nan, 2.0, -3.0]], np.float32)
     assert pack(z).tolist() == [[0b00011010]]
 
 
 @given(st.integers(1, 300), st.integers(0, 5), st.integers(0, 2**32 - 1))
-def test_unpack_inverts_pack_and_padding_is_clear(n_bits: int, n: int, seed: int) -> None:
+def test_unpack_inverts_pack_and_the_padding_is_zero(n_bits: int, n: int, seed: int) -> None:
     bits = np.random.default_rng(seed).integers(0, 2, (n, n_bits), np.uint8)
     codes = pack(bits.astype(np.float32))
     assert codes.shape == (n, code_size(n_bits))
@@ -24,7 +24,7 @@ def test_unpack_inverts_pack_and_padding_is_clear(n_bits: int, n: int, seed: int
 
 
 @given(st.integers(1, 300), st.integers(0, 2**32 - 1))
-def test_hamming_counts_the_differing_bits(n_bits: int, seed: int) -> None:
+def test_hamming_counts_differing_bits(n_bits: int, seed: int) -> None:
     rng = np.random.default_rng(seed)
     a, b = rng.normal(size=(7, n_bits)), rng.normal(size=(5, n_bits))
     differing = ((a[:, None, :] > 0) != (b[None, :, :] > 0)).sum(axis=2)
@@ -35,6 +35,6 @@ def test_hamming_of_long_codes_does_not_overflow() -> None:
     assert hamming(np.zeros((1, 512), np.uint8), np.full((1, 512), 255, np.uint8)) == 4096
 
 
-def test_codes_of_different_length_are_refused() -> None:
+def test_codes_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="2 bytes cannot be compared with 3 bytes"):
         hamming(np.zeros((1, 2), np.uint8), np.zeros((1, 3), np.uint8))

@@ -7,37 +7,36 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.arrays import Matrix
+from hashing.arrays import Float64Array, Matrix, row_blocks
 from hashing.base import Hasher
 from hashing.parts.anchors import check_width, kmeans, squared_distances
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.spectral import coarse, eigenvectors
 from hashing.shapes import Shape, UpTo
-from hashing.validation import BLOCK, InvalidInput, check_int
+from hashing.validation import InvalidInput, check_int
 
-Real = NDArray[np.float64]
-Places = NDArray[np.intp]
+Indices = NDArray[np.intp]
 
 MAX_ANCHORS = 8192
 MAX_ROUNDS = 1000
-# An eigenvalue, or a share of the graph's weight, below this is taken for 0.
-NOTHING = 1e-8
+# An eigenvalue, or a share of the graph's weight, below this counts as 0.
+NEGLIGIBLE = 1e-8
 
 
 class AGH(Hasher):
     """Bits are signs of eigenfunctions of a graph that joins descriptors near the same anchors.
 
     A descriptor x is a mixture z(x) of its s nearest anchors u, with shares proportional to
-    exp(-‖x - u‖² / t). The anchor graph joins two descriptors by A = Z Λ⁻¹ Zᵀ, Λ = diag(Zᵀ 1),
-    with the rows of Z those mixtures. Its smoothest eigenvectors, A y = σ y with yᵀy = n, of large
-    σ, extend to y(x) = Wᵀ z(x) with W = √n Λ^(-1/2) V Σ^(-1/2), V and Σ being the eigenvectors and
-    eigenvalues of the small M = Λ^(-1/2) ZᵀZ Λ^(-1/2). The constant eigenvector, σ = 1, is left
-    out. One layer has a bit y > 0 of each eigenvector.
+    exp(-‖x - u‖² / t). The anchor graph joins two descriptors by A = Z Λ⁻¹ Zᵀ, Λ = diag(Zᵀ 1); the
+    rows of Z are the mixtures. Its smoothest eigenvectors, A y = σ y with yᵀy = n and large σ,
+    extend to y(x) = Wᵀ z(x) with W = √n Λ^(-1/2) V Σ^(-1/2), where V and Σ are the eigenvectors and
+    eigenvalues of the small matrix M = Λ^(-1/2) ZᵀZ Λ^(-1/2). The constant eigenvector, σ = 1, is
+    left out. One layer has one bit y > 0 for each eigenvector.
 
-    Two layers have a second bit of each: where y > 0 it is y > b⁺, else y < b⁻. With
-    v = y - b⁺ where y > 0 and b⁻ - y elsewhere, the two thresholds are those with 1ᵀ v = 0 and the
-    least vᵀ L v, L = I - A: the bit is balanced in the mean, and smooth on the graph. First all
-    bits of the first layer, then those of the second; if `n_bits` is odd, the last eigenvector has
+    Two layers have a second bit for each: y > b⁺ where y > 0, otherwise y < b⁻. With v = y - b⁺
+    where y > 0 and v = b⁻ - y elsewhere, the two thresholds are those with 1ᵀ v = 0 and the least
+    vᵀ L v, L = I - A: the bit is balanced in the mean, and smooth on the graph. All bits of the
+    first layer come first, then those of the second. If `n_bits` is odd, the last eigenvector has
     no second bit.
 
     Labels are ignored.
@@ -47,10 +46,10 @@ class AGH(Hasher):
     n_bits : int
         Code length: at most `n_anchors` - 1 times `layers`.
     layers : {1, 2}
-        Bits of an eigenvector. 2, the better of the two in the paper, is the default.
+        Bits per eigenvector. The default is 2, the better of the two in the paper.
     n_anchors : int
-        Number of anchors, 2 to 8,192, the centres of k-means. There are fewer where descriptors
-        are fewer or repeat, as an anchor that is nearest to no descriptor is dropped.
+        Number of anchors, 2 to 8,192: the centres of k-means. There are fewer if there are fewer
+        or repeated descriptors, because an anchor that is nearest to no descriptor is dropped.
     n_nearest : int
         s, 2 to `n_anchors`. The paper has 2 for MNIST and 5 for the features of natural images; a
         small s may leave the graph in pieces.
@@ -62,8 +61,8 @@ class AGH(Hasher):
     Raises
     ------
     InvalidInput
-        By `fit`: more bits than the anchors found, or the eigenvalues of their graph above 0, can
-        give; distances beyond float32.
+        By `fit`: more bits than the anchors found, or the eigenvalues of their graph above 0,
+        allow; distances beyond float32.
 
     References
     ----------
@@ -71,9 +70,9 @@ class AGH(Hasher):
     graphs, eigenfunction generalization, hierarchical hashing; section 4: 300 anchors. As in the
     authors' code, √t is the mean distance of a descriptor to its s-th nearest anchor.
 
-    Deviations: only the constant eigenvector is left out, where the authors' code leaves out all
-    with σ > 0.999; what those tell apart, the graph hardly joins, so it should not share a code.
-    Where the graph does not join y > 0 and y <= 0 at all, every b⁺ + b⁻ is as good: it is 0 here.
+    Deviations: only the constant eigenvector is left out; the authors' code leaves out all with
+    σ > 0.999. Those distinguish parts that the graph hardly joins, which should not share a code.
+    If the graph does not join y > 0 and y <= 0 at all, every b⁺ + b⁻ is equally good; here it is 0.
     """
 
     method: ClassVar[str] = "agh"
@@ -125,7 +124,7 @@ class AGH(Hasher):
 
     @property
     def _n_first(self) -> int:
-        """Bits of the first layer, one for each eigenvector."""
+        """Number of bits of the first layer, one for each eigenvector."""
         return -(-self.n_bits // self.layers)
 
     def _check_enough(self, n_anchors: int, n_eigenvectors: int) -> None:
@@ -155,12 +154,12 @@ class AGH(Hasher):
         self.width_ = np.array([width], np.float32)
         shares = mixtures(distances, self.width_)
         values, W = eigenfunctions(nearest, shares, m)
-        self._check_enough(m, int(np.count_nonzero(values > NOTHING)))
+        self._check_enough(m, int(np.count_nonzero(values > NEGLIGIBLE)))
         self.weights_ = coarse(W[:, : self._n_first]).astype(np.float32)
         first = extend(nearest, shares, self.weights_)[:, : self.n_bits - self._n_first]
         self.thresholds_ = second_thresholds(first, nearest, shares, m)
 
-    def _choose_anchors(self, X: NDArray[Any]) -> tuple[NDArray[np.float32], Places, Real]:
+    def _choose_anchors(self, X: NDArray[Any]) -> tuple[NDArray[np.float32], Indices, Float64Array]:
         rng = np.random.default_rng(self.random_state)
         anchors = np.unique(kmeans(X, self.n_anchors, rng, rounds=self.rounds), axis=0)
         nearest, distances = nearest_anchors(X, anchors, self.n_nearest)
@@ -169,6 +168,9 @@ class AGH(Hasher):
             anchors = anchors[used]
             nearest, distances = nearest_anchors(X, anchors, self.n_nearest)
         return anchors, nearest, distances
+
+    def _row_size(self) -> int:
+        return 4 * len(self.anchors_)  # `nearest_anchors` holds several arrays of this length.
 
     def _project(self, X: Matrix) -> Matrix:
         nearest, distances = nearest_anchors(X, self.anchors_, self.n_nearest)
@@ -180,8 +182,10 @@ class AGH(Hasher):
         return cast(Matrix, z)
 
 
-def nearest_anchors(X: NDArray[Any], anchors: NDArray[np.float32], s: int) -> tuple[Places, Real]:
-    """The s nearest anchors of each row, or all where they are fewer, nearest first.
+def nearest_anchors(
+    X: NDArray[Any], anchors: NDArray[np.float32], s: int
+) -> tuple[Indices, Float64Array]:
+    """Return the s nearest anchors of each row, nearest first, or all if there are fewer.
 
     Returns
     -------
@@ -192,36 +196,37 @@ def nearest_anchors(X: NDArray[Any], anchors: NDArray[np.float32], s: int) -> tu
     s = min(s, len(anchors))
     nearest = np.empty((len(X), s), np.intp)
     distances = np.empty((len(X), s))
-    for start in range(0, len(X), BLOCK):
-        rows = slice(start, start + BLOCK)
-        # In float64: float32 rounds with the rows that come along, and would choose with them.
-        every = squared_distances(X[rows].astype(np.float64), anchors)
-        some = np.argpartition(every, s - 1, axis=1)[:, :s]
-        order = np.take_along_axis(every, some, axis=1).argsort(axis=1, kind="stable")
-        nearest[rows] = np.take_along_axis(some, order, axis=1)
-        distances[rows] = np.take_along_axis(every, nearest[rows], axis=1)
+    for rows in row_blocks(X):
+        # In float64: the rounding of float32 depends on the other rows, and would decide which
+        # anchors are nearest.
+        to_all = squared_distances(X[rows].astype(np.float64), anchors)
+        unordered = np.argpartition(to_all, s - 1, axis=1)[:, :s]
+        order = np.take_along_axis(to_all, unordered, axis=1).argsort(axis=1, kind="stable")
+        nearest[rows] = np.take_along_axis(unordered, order, axis=1)
+        distances[rows] = np.take_along_axis(to_all, nearest[rows], axis=1)
     return nearest, distances
 
 
-def mixtures(distances: Real, width: NDArray[np.float32]) -> Real:
-    """Shares (n, s) of the nearest anchors: exp(-distances / width²), each row divided by its sum.
+def mixtures(distances: Float64Array, width: NDArray[np.float32]) -> Float64Array:
+    """Return the shares (n, s) of the nearest anchors.
 
-    The nearest anchor's distance is subtracted first, or far away all of them would underflow.
+    They are exp(-distances / width²), each row divided by its sum. The nearest anchor's distance
+    is subtracted first, because far away all of them would underflow.
     """
     shares = np.exp((distances[:, :1] - distances) / float(width.item()) ** 2)
     return np.asarray(shares / shares.sum(axis=1, keepdims=True))
 
 
-def extend(nearest: Places, shares: Real, W: NDArray[np.float32]) -> Real:
-    """Z W, the eigenfunctions' values (n, k) from those at the anchors, W (m, k)."""
+def extend(nearest: Indices, shares: Float64Array, W: NDArray[np.float32]) -> Float64Array:
+    """Return Z W: values (n, k) of the eigenfunctions from those at the anchors, W (m, k)."""
     y = np.zeros((len(nearest), W.shape[1]))
-    for place, share in zip(nearest.T, shares.T, strict=True):
-        y += share[:, None] * W[place]
+    for anchor, share in zip(nearest.T, shares.T, strict=True):
+        y += share[:, None] * W[anchor]
     return y
 
 
-def graph(nearest: Places, shares: Real, m: int) -> tuple[Any, Real]:
-    """Z (n, m), sparse, and the diagonal of Λ, the weight of each anchor."""
+def graph(nearest: Indices, shares: Float64Array, m: int) -> tuple[Any, Float64Array]:
+    """Return Z (n, m), sparse, and the diagonal of Λ, the weight of each anchor."""
     from scipy.sparse import csr_array
 
     n, s = nearest.shape
@@ -229,23 +234,34 @@ def graph(nearest: Places, shares: Real, m: int) -> tuple[Any, Real]:
     return Z, np.bincount(nearest.ravel(), shares.ravel(), minlength=m).astype(np.float64)
 
 
-def eigenfunctions(nearest: Places, shares: Real, m: int) -> tuple[Real, Real]:
-    """The graph's eigenvalues (m - 1,), largest first, and W (m, m - 1); without the constant."""
+def eigenfunctions(
+    nearest: Indices, shares: Float64Array, m: int
+) -> tuple[Float64Array, Float64Array]:
+    """Return the graph's eigenvalues and W, without the constant eigenvector.
+
+    Returns
+    -------
+    values : (m - 1,)
+        Largest first.
+    W : (m, m - 1)
+    """
     n = len(nearest)
     Z, mass = graph(nearest, shares, m)
     M = (Z.T @ Z).toarray() / np.sqrt(np.outer(mass, mass))
-    # The constant is known: taking it out is safe where the eigenvalue 1 is multiple.
+    # The constant eigenvector is known. Subtracting it works even if the eigenvalue 1 is multiple.
     constant = np.sqrt(mass / n)
     values, V = eigenvectors(M - np.outer(constant, constant))
     values, V = values[:-1], V[:, :-1]
-    return values, np.sqrt(n / mass)[:, None] * V / np.sqrt(np.maximum(values, NOTHING))
+    return values, np.sqrt(n / mass)[:, None] * V / np.sqrt(np.maximum(values, NEGLIGIBLE))
 
 
-def second_thresholds(y: Real, nearest: Places, shares: Real, m: int) -> NDArray[np.float32]:
-    """b⁺ and b⁻ (2, k) of eigenvectors y (n, k).
+def second_thresholds(
+    y: Float64Array, nearest: Indices, shares: Float64Array, m: int
+) -> NDArray[np.float32]:
+    """Return b⁺ and b⁻, (2, k), for eigenvectors y (n, k).
 
-    With e the indicator of y > 0 and c = b⁺ + b⁻, v is |y| - c e + b⁻, so that c minimises
-    (|y| - c e)ᵀ L (|y| - c e), as L 1 = 0; then 1ᵀ v = 0 gives b⁻.
+    With e the indicator of y > 0 and c = b⁺ + b⁻, v is |y| - c e + b⁻. Because L 1 = 0, c minimises
+    (|y| - c e)ᵀ L (|y| - c e); then 1ᵀ v = 0 gives b⁻.
     """
     n = len(y)
     Z, mass = graph(nearest, shares, m)
@@ -254,6 +270,6 @@ def second_thresholds(y: Real, nearest: Places, shares: Real, m: int) -> NDArray
     smooth = at_anchors / mass[:, None]
     e_L_e = e.sum(axis=0) - (at_anchors * smooth).sum(axis=0)
     y_L_e = (size * e).sum(axis=0) - ((Z.T @ size) * smooth).sum(axis=0)
-    c = np.where(e_L_e > NOTHING * n, y_L_e / np.maximum(e_L_e, NOTHING * n), 0.0)
+    c = np.where(e_L_e > NEGLIGIBLE * n, y_L_e / np.maximum(e_L_e, NEGLIGIBLE * n), 0.0)
     below = c * e.mean(axis=0) - size.mean(axis=0)
     return np.stack([c - below, below]).astype(np.float32)

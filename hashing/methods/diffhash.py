@@ -7,22 +7,23 @@ from typing import Any, ClassVar, cast
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.arrays import Float64Array
 from hashing.parts.linear import LinearHasher
 from hashing.parts.pairs import MAX_PAIRS, Pairs, sample_pairs
 from hashing.parts.thresholds import Cuts
 from hashing.validation import InvalidInput, check_int, check_number
 
 VARIANTS = ("dif", "lda")
-# A direction counts where the differences of pairs have more than this share of the variance of
-# the widest one: more than rounding leaves in a direction that has none.
+# A direction counts if the differences of pairs have more than this share of the variance of the
+# widest direction: more than rounding leaves in a direction without variance.
 MIN_VARIANCE = 1e-10
-# Rounding in BLAS and LAPACK changes with the number of threads. Unit vectors are rounded to a
-# grid that is far coarser than that and far finer than what could matter to a bit.
+# The rounding of BLAS and LAPACK changes with the number of threads. Unit vectors are rounded to a
+# grid that is far coarser than that, and far finer than what could matter to a bit.
 GRID = 2.0**16
 
 
 class DiffHash(LinearHasher):
-    """Bits are sign(p·x - t): p shrinks similar pairs and spreads dissimilar ones, t sorts them.
+    """Bits are sign(p·x - t): p brings similar pairs together and dissimilar ones apart.
 
     With Σ_P and Σ_N the covariances of the differences x - x' of similar and of dissimilar pairs,
     the projections p minimise pᵀ(α Σ_P - Σ_N)p: they are its eigenvectors of smallest eigenvalues.
@@ -30,7 +31,7 @@ class DiffHash(LinearHasher):
     (similar pairs whose bits differ) and false positives (dissimilar pairs whose bits agree).
 
     For labels of c classes, Σ_N - Σ_P is in expectation the covariance between classes, of rank
-    c - 1: with α = 1, bits beyond the first c - 1 follow the noise of the sample, and longer codes
+    c - 1. With α = 1, bits beyond the first c - 1 follow the noise of the sample, and longer codes
     rank worse than short ones.
 
     Parameters
@@ -39,10 +40,10 @@ class DiffHash(LinearHasher):
         Code length, at most the number of independent directions of the labelled descriptors,
         and so of dimensions.
     variant : {"dif", "lda"}
-        "dif": as above. "lda" (LDAHash): p minimises the ratio pᵀΣ_P p / pᵀΣ_N p instead.
+        "dif" is described above. With "lda" (LDAHash), p minimises the ratio pᵀΣ_P p / pᵀΣ_N p.
     alpha : float
-        α >= 0, the weight of similar pairs; without effect on "lda". At 0, the projections are
-        the principal components of the dissimilar differences.
+        α >= 0, the weight of similar pairs; has no effect on "lda". At 0, the projections are the
+        principal components of the dissimilar differences.
     n_pairs : int
         Pairs of each kind, 1 to 100,000, drawn from the labelled rows.
     random_state : int
@@ -51,7 +52,7 @@ class DiffHash(LinearHasher):
     Raises
     ------
     InvalidInput
-        From `fit`: no labels, fewer than two classes, no class of two items, or more bits than
+        By `fit`: no labels, fewer than two classes, no class of two items, or more bits than
         independent directions.
 
     References
@@ -60,13 +61,13 @@ class DiffHash(LinearHasher):
     Descriptors", IEEE Trans. PAMI 34(1), 2012: the parts on the difference of covariances (DIF),
     on linear discriminant analysis (LDA) and on the selection of thresholds.
 
-    Choices: α = 1, under which the published decline with longer codes appears, and 10,000
-    pairs of each kind. Deviations: pairs are drawn from class labels. Thresholds are found by a
-    sweep over all cuts between labelled items, not on a histogram; one that leaves all items on
-    one side is not considered, as its bit would say nothing. "lda" is solved through
+    Choices: α = 1, with which the published decline of longer codes appears, and 10,000 pairs of
+    each kind. Deviations: pairs are drawn from class labels. Thresholds are found by a sweep over
+    all cuts between labelled items, not on a histogram; a threshold that leaves all items on one
+    side is not considered, because its bit would carry no information. "lda" is solved through
     Σ_P p = λ (Σ_P + Σ_N) p, which has the same solutions in the same order as the paper's
-    Σ_P p = λ' Σ_N p and also exists where Σ_N is singular. Projections have length 1, which
-    changes no bit, and their entries are rounded to multiples of 2⁻¹⁶.
+    Σ_P p = λ' Σ_N p and also exists if Σ_N is singular. Projections have length 1, which changes
+    no bit, and their entries are rounded to multiples of 2⁻¹⁶.
     """
 
     method: ClassVar[str] = "diffhash"
@@ -95,7 +96,7 @@ class DiffHash(LinearHasher):
         if self.alpha < 0:
             raise InvalidInput(f"alpha must be 0 or more, got {self.alpha}")
         if not isinstance(self.variant, str) or self.variant not in VARIANTS:
-            raise InvalidInput(f"variant must be {' or '.join(VARIANTS)}, got {self.variant!r}")
+            raise InvalidInput(f"variant must be {' or '.join(VARIANTS)}, got {self.variant!r:.80}")
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         rng = np.random.default_rng(self.random_state)
@@ -109,10 +110,8 @@ class DiffHash(LinearHasher):
         bias = -(A * centre[:, None]).sum(axis=0) - thresholds
         self._set_linear(A, bias, centre)
 
-    def _projections(
-        self, X: NDArray[np.float64], pairs: Pairs, rng: np.random.Generator
-    ) -> NDArray[np.float64]:
-        """The (d, n_bits) projections: unit columns, best first, rounded to the grid."""
+    def _projections(self, X: Float64Array, pairs: Pairs, rng: np.random.Generator) -> Float64Array:
+        """Return the (d, n_bits) projections: unit columns, best first, rounded to the grid."""
         positive = _covariance(X, pairs[: self.n_pairs])
         negative = _covariance(X, pairs[self.n_pairs :])
         variance, basis = np.linalg.eigh(positive + negative)
@@ -126,20 +125,23 @@ class DiffHash(LinearHasher):
         if self.variant == "lda":
             basis /= np.sqrt(variance[wide])
         difference = basis.T @ (self.alpha * positive - negative) @ basis
-        A: NDArray[np.float64] = basis @ np.linalg.eigh(difference)[1][:, : self.n_bits]
-        # An eigenvector's sign is arbitrary; that of a product with a random vector is sure.
+        A: Float64Array = basis @ np.linalg.eigh(difference)[1][:, : self.n_bits]
+        # An eigenvector's sign is arbitrary; its product with a random vector fixes it.
         A *= np.sign(rng.standard_normal(len(A)) @ A) / np.linalg.norm(A, axis=0)
         return np.rint(A * GRID) / GRID
 
     def _thresholds(self, values: NDArray[np.float32], pairs: Pairs) -> NDArray[np.float32]:
-        """The best threshold of each bit: fewest similar pairs apart, most dissimilar ones."""
+        """Return the threshold of each bit that separates pairs best.
+
+        It separates few similar pairs and many dissimilar ones.
+        """
         cuts = Cuts(values, pairs)
         wrong = cuts.separated(np.repeat([1, -1], self.n_pairs))
         return cuts.thresholds(np.arange(self.n_bits), wrong.argmin(axis=1))
 
 
-def _covariance(X: NDArray[np.float64], pairs: Pairs) -> NDArray[np.float64]:
-    """E (x - x')(x - x')ᵀ over pairs."""
+def _covariance(X: Float64Array, pairs: Pairs) -> Float64Array:
+    """Return the mean of (x - x')(x - x')ᵀ over pairs."""
     differences = X[pairs[:, 0]] - X[pairs[:, 1]]
-    covariance: NDArray[np.float64] = differences.T @ differences / len(pairs)
+    covariance: Float64Array = differences.T @ differences / len(pairs)
     return covariance

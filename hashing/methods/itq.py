@@ -2,47 +2,45 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.arrays import Float64Array, row_blocks
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.linear import LinearHasher
 from hashing.parts.moments import fold
 from hashing.parts.pairs import labelled
 from hashing.parts.spectral import coarse
-from hashing.validation import BLOCK, InvalidInput, check_bool, check_int, check_number
-
-Real = NDArray[np.float64]
+from hashing.validation import InvalidInput, check_bool, check_int, check_number
 
 MAX_ROUNDS = 10_000
-# Directions with less than this share of the first one's eigenvalue hold rounding errors only.
-RANK = 1e-10
+# Directions with less than this share of the first one's eigenvalue hold only rounding errors.
+RANK_TOLERANCE = 1e-10
 
 
 class ITQ(LinearHasher):
     """Bits are sign(Rᵀ Wᵀ (x - μ)): W the leading directions, R the rotation that fits signs best.
 
     With V the projections (X - μ) W, the rotation lowers the quantization loss ‖B - V R‖², B in
-    {-1, 1}, by turns: B = sign(V R) for given R; for given B the R of the orthogonal Procrustes
-    problem, from the singular value decomposition of Vᵀ B.
+    {-1, 1}, alternately: B = sign(V R) for given R; for given B, the R that solves the orthogonal
+    Procrustes problem, by the singular value decomposition of Vᵀ B.
 
     Parameters
     ----------
     n_bits : int
-        Code length. It may exceed the number r of directions that there are: the rank of the
-        centred descriptors or, if supervised, at most the number of classes less one. R then is
-        r by `n_bits` with orthonormal rows.
+        Code length. It may exceed the number r of available directions: the rank of the centred
+        descriptors or, if supervised, at most the number of classes less one. R is then r by
+        `n_bits` with orthonormal rows.
     rounds : int
-        Turns of the minimisation, 0 to 10,000. With 0 the rotation stays random.
+        Rounds of the minimisation, 0 to 10,000. With 0 the rotation stays random.
     supervised : bool
         Take W from canonical correlation analysis (CCA) of the labelled descriptors and their
-        classes, rather than from principal component analysis (PCA). `fit` then needs labels, of
+        classes, rather than from principal component analysis (PCA). `fit` then needs labels of
         two classes or more; μ and the rotation are fitted to all descriptors.
     regularization : float
-        Of CCA, above 0 and at most 1: this times the mean variance of a dimension is added to the
+        For CCA, above 0 and at most 1: this times the mean variance of a dimension is added to the
         variance of each.
     random_state : int
         Seed of the rotation to start from.
@@ -60,16 +58,16 @@ class ITQ(LinearHasher):
     Y. Gong, S. Lazebnik, A. Gordo, F. Perronnin, the same in IEEE Trans. PAMI 35(12), 2013.
 
     CCA solves Cxy Cyy⁺ Cyx w = λ² (Cxx + ρI) w, with Cyy of the classes' indicators, and scales
-    each w by λ, as the paper does. Deviations:
+    each w by λ, as in the paper. Deviations:
 
     - ρ is relative, so that units do not matter. The paper's 0.0001 is about 0.1 of the variance
-      of a dimension of GIST, hence the default. The paper adds it to Cyy too, where it only makes
-      up for a missing inverse; here that is the pseudoinverse.
-    - The paper has as many directions as bits. Where there are fewer, its R, for V padded with
-      zeros, comes to the R with orthonormal rows here; the authors' code pads CCA so.
+      of a dimension of GIST, hence the default. The paper also adds it to Cyy, where it only
+      replaces a missing inverse; here that is the pseudoinverse.
+    - The paper has as many directions as bits. With fewer, its R for V padded with zeros is
+      equivalent to the R with orthonormal rows here; the authors' code pads CCA in this way.
     - The random rotation to start from is the orthogonal factor of QᵀG, with Q an orthonormal
-      basis of W's directions and G Gaussian. It is uniformly distributed as theirs, and the signs
-      that an eigenvalue solver happens to give to W do not matter.
+      basis of W's directions and G Gaussian. It is uniformly distributed like theirs, and does not
+      depend on the signs that an eigenvalue solver happens to give to W.
     """
 
     method: ClassVar[str] = "itq"
@@ -107,56 +105,59 @@ class ITQ(LinearHasher):
     def _learn(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
         mean, covariance = scatter(X)
         if not covariance.any():
-            raise InvalidInput("itq needs descriptors that differ; all of them are the same")
+            raise InvalidInput("itq needs descriptors that differ, but all of them are the same")
         W = self._canonical(X, y) if self.supervised else pca(covariance, self.n_bits)
         V = np.empty((len(X), W.shape[1]))
-        for rows in _blocks(X):
+        for rows in row_blocks(X):
             V[rows] = (X[rows] - mean) @ W
-        A = W @ minimise(V, self._start(W), self.rounds)
-        # The step of rounding is to matter equally in every dimension, whatever its unit.
+        A = W @ minimise_loss(V, self._initial_rotation(W), self.rounds)
+        # Scaled, so that rounding has the same effect in every dimension, whatever its unit.
         unit = np.ldexp(1.0, np.frexp(np.sqrt(np.diag(covariance)))[1])[:, None]
         folded = fold((coarse(A * unit) / unit).T, mean, np.ones(len(mean)))
         self._set_linear(*folded, mean)
 
-    def _canonical(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> Real:
+    def _canonical(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> Float64Array:
         if y is None:
             raise InvalidInput("supervised itq learns from labels: fit(X, y) needs y")
         rows = labelled(y)
         return cca(X[rows], y[rows], self.n_bits, self.regularization)
 
-    def _start(self, W: Real) -> Real:
+    def _initial_rotation(self, W: Float64Array) -> Float64Array:
         rng = np.random.default_rng(self.random_state)
         G = rng.standard_normal((len(W), self.n_bits))
         return orthogonal(orthogonal(W).T @ G)
 
 
-def scatter(X: NDArray[Any]) -> tuple[Real, Real]:
-    """Mean (d,) and covariance (d, d) of the rows, in float64; exact for constant dimensions."""
+def scatter(X: NDArray[Any]) -> tuple[Float64Array, Float64Array]:
+    """Return mean (d,) and covariance (d, d) of the rows in float64.
+
+    A constant dimension has a variance of exactly zero.
+    """
     first = X[0].astype(np.float64)
     total = np.zeros(len(first))
-    for rows in _blocks(X):
+    for rows in row_blocks(X):
         total += (X[rows] - first).sum(axis=0)
     mean = first + total / len(X)
     covariance = np.zeros((len(mean), len(mean)))
-    for rows in _blocks(X):
+    for rows in row_blocks(X):
         block = X[rows] - mean
         covariance += block.T @ block
     return mean, covariance / len(X)
 
 
-def pca(covariance: Real, k: int) -> Real:
-    """The k leading eigenvectors (d, k), or as many as there are with an eigenvalue above 0."""
+def pca(covariance: Float64Array, k: int) -> Float64Array:
+    """Return the k leading eigenvectors (d, k), or those with an eigenvalue above 0 if fewer."""
     from scipy.linalg import eigh
 
     d = len(covariance)
     values, W = eigh(covariance, subset_by_index=[max(0, d - k), d - 1])
-    return np.asarray(W[:, values > RANK * values[-1]])
+    return np.asarray(W[:, values > RANK_TOLERANCE * values[-1]])
 
 
-def cca(X: NDArray[Any], y: NDArray[np.int64], k: int, regularization: float) -> Real:
-    """The k leading canonical directions λw (d, k) of descriptors (n, d) against classes (n,).
+def cca(X: NDArray[Any], y: NDArray[np.int64], k: int, regularization: float) -> Float64Array:
+    """Return the k leading canonical directions λw (d, k) of descriptors (n, d) and classes (n,).
 
-    There are fewer than k where the classes, less one, or the dimensions are fewer.
+    There are fewer than k if the classes, less one, or the dimensions are fewer.
     """
     from scipy.linalg import eigh
 
@@ -167,30 +168,29 @@ def cca(X: NDArray[Any], y: NDArray[np.int64], k: int, regularization: float) ->
     sums = np.add.reduceat(X[order] - mean, first, axis=0)
     # Cxy Cyy⁺ Cyx is the covariance of the class means.
     between = (sums.T / counts) @ sums / len(X)
-    if between.trace() <= RANK * Cxx.trace():
-        raise InvalidInput("supervised itq needs classes whose means differ; all are the same")
+    if between.trace() <= RANK_TOLERANCE * Cxx.trace():
+        raise InvalidInput("supervised itq needs classes whose means differ, but all are the same")
     ridge = regularization * Cxx.trace() / d * np.eye(d)
     k = min(k, d, len(counts) - 1)
     values, W = eigh(between, Cxx + ridge, subset_by_index=[d - k, d - 1])
-    kept = values > RANK * values[-1]
+    kept = values > RANK_TOLERANCE * values[-1]
     return np.asarray(W[:, kept] * np.sqrt(values[kept]))
 
 
-def minimise(V: Real, R: Real, rounds: int) -> Real:
-    """Lower ‖sign(V R) - V R‖² over R with orthonormal rows by turns, starting from R."""
+def minimise_loss(V: Float64Array, R: Float64Array, rounds: int) -> Float64Array:
+    """Lower ‖sign(V R) - V R‖² alternately over signs and R with orthonormal rows, from R."""
     for _ in range(rounds):
         A = np.zeros(R.shape)
-        for rows in _blocks(V):
+        for rows in row_blocks(V):
             A += V[rows].T @ np.where(V[rows] @ R > 0, 1.0, -1.0)
         R = orthogonal(A)
     return R
 
 
-def orthogonal(A: Real) -> Real:
-    """The orthogonal factor of A: of all Q with orthonormal rows (or columns), largest tr(Qᵀ A)."""
+def orthogonal(A: Float64Array) -> Float64Array:
+    """Return the orthogonal factor of A.
+
+    Among all Q with orthonormal rows (or columns), it has the largest tr(Qᵀ A).
+    """
     U, _, Vt = np.linalg.svd(A, full_matrices=False)
     return np.asarray(U @ Vt)
-
-
-def _blocks(X: NDArray[Any]) -> Iterator[slice]:
-    return (slice(start, start + BLOCK) for start in range(0, len(X), BLOCK))

@@ -15,19 +15,19 @@ from hashing.validation import check_bool
 class LSH(LinearHasher):
     """Bits are the sides of random hyperplanes: sign(A (x - μ)) with a_ij ~ N(0, 1).
 
-    Two descriptors at angle θ (seen from μ) differ in a bit with probability θ / π.
+    Two descriptors at angle θ, seen from μ, differ in a bit with probability θ / π.
 
     Parameters
     ----------
     n_bits : int
         Number of hyperplanes.
     center : bool
-        Pass the hyperplanes through the mean μ of the fitted descriptors rather than through the
-        origin. On by default: descriptors without negative values, like GIST, lie in one cone, and
-        hyperplanes through the origin leave most of them on one side.
+        Let the hyperplanes pass through the mean μ of the fitted descriptors rather than through
+        the origin. Descriptors without negative values, like GIST, lie in one cone, and hyperplanes
+        through the origin leave most of them on one side.
     scale : bool
-        Divide each dimension by its standard deviation first. Off by default: it changes which
-        neighbours are near.
+        Divide each dimension by its standard deviation first. Off by default, because it changes
+        which neighbours are near.
     random_state : int
         Seed of A.
 

@@ -8,21 +8,21 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.arrays import Matrix
+from hashing.arrays import Float64Array, Matrix, row_blocks
 from hashing.base import Hasher
 from hashing.parts.activations import activation
 from hashing.parts.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
 from hashing.parts.moments import fold, moments
-from hashing.validation import BLOCK, check_bool, check_int
+from hashing.validation import check_bool, check_int
 
 
 class _RandomNet(Hasher):
-    """What the nets share: the activation, centering and scaling.
+    """The activation, centering and scaling that both nets share.
 
-    The rule of the bit. With v the centred input of the last ρ, a bit is set where
-    ρ(v) > ρ(0): above 0 for truncated linear, relu and tanh, above 1/2 for sigmoid. Nothing is
-    negative after relu or sigmoid, so a plain sign would leave every bit set; this threshold
-    leaves about half of the fitted descriptors on either side.
+    With v the centred input of the last ρ, a bit is set where ρ(v) > ρ(0): above 0 for truncated
+    linear, relu and tanh, above 1/2 for sigmoid. Nothing is negative after relu or sigmoid, so a
+    plain sign would set every bit; this threshold leaves about half of the fitted descriptors on
+    either side.
     """
 
     data_free: ClassVar[bool] = True
@@ -44,22 +44,22 @@ class _RandomNet(Hasher):
         return activation(self.activation, self.a, self.b)(v)
 
     def _output_activation(self, z: Matrix) -> Matrix:
-        """ρ(z) - ρ(0)."""
+        """Return ρ(z) - ρ(0)."""
         if self.activation == "sigmoid":
-            # σ(z) - 1/2, without losing what is small.
+            # σ(z) - 1/2 without cancellation for small z.
             return np.tanh(z / 2) / 2
         return self._activation(z)
 
-    def _gaussian(self, rng: np.random.Generator, m: int, n: int) -> NDArray[np.float64]:
-        """A of a layer from n to m units, a_ij ~ N(0, 1/m)."""
+    def _gaussian(self, rng: np.random.Generator, m: int, n: int) -> Float64Array:
+        """Return A, (m, n), of a layer from n to m units, with a_ij ~ N(0, 1/m)."""
         return rng.normal(0.0, 1 / math.sqrt(m), (m, n))
 
 
 class RandomNet1(_RandomNet, LinearHasher):
     """One random layer: bits are sign(ρ(A (x - μ))) with a_ij ~ N(0, 1/m), m = `n_bits`.
 
-    ρ is monotone, so it does not change the bits, only the real-valued projections: with the
-    same A this is `lsh`. It is here because the theory of such layers is about ρ(A x).
+    ρ is monotone, so it changes only the real projections and not the bits: with the same A they
+    are those of `lsh`. The method exists because the theory of such layers is about ρ(A x).
 
     Parameters
     ----------
@@ -114,22 +114,23 @@ class RandomNet1(_RandomNet, LinearHasher):
 class RandomNet2(_RandomNet, TwoLayerHasher):
     """Two random layers: bits are sign(ρ(A₂ ρ(A₁ (x - μ)) - t)), Gaussian A₁ and A₂.
 
-    Entries of A₁ are N(0, 1/m) with m = `hidden`, of A₂ with m = `n_bits`.
+    The entries of A₁ are N(0, 1/m) with m = `hidden`, those of A₂ with m = `n_bits`.
 
     Parameters
     ----------
     n_bits : int
         Code length.
     hidden : int
-        Width of the hidden layer. Wider keeps the metric better.
+        Width of the hidden layer. A wider one keeps the metric better.
     activation : {"truncated-linear", "relu", "tanh", "sigmoid"}
         ρ of both layers. The bit is set where ρ(v) > ρ(0), v the centred input of the last ρ:
         above 0, for sigmoid above 1/2.
     a, b : float
         Interval of the truncated linear ρ, a <= 0 < b.
     center : bool
-        Subtract the means of the fitted descriptors: μ before the first layer and, as hidden
-        units after relu or sigmoid are never negative, t, the mean of A₂ h, before the last ρ.
+        Subtract the means of the fitted descriptors: μ before the first layer, and t, the mean of
+        A₂ h for hidden units h, before the last ρ, because hidden units are never negative after
+        relu or sigmoid.
     scale : bool
         Divide each dimension by its standard deviation.
     random_state : int
@@ -174,11 +175,11 @@ class RandomNet2(_RandomNet, TwoLayerHasher):
         A2 = self._gaussian(rng, self.n_bits, self.hidden)
         shift, divisor = moments(X, center=self.center, scale=self.scale)
         self.hidden_weights_, self.hidden_bias_ = fold(A1, shift, divisor)
-        mean = self._hidden_mean(X) if self.center else np.zeros(self.hidden)
+        mean = self._mean_hidden_units(X) if self.center else np.zeros(self.hidden)
         self.weights_, self.bias_ = fold(A2, mean, np.ones(self.hidden))
 
-    def _hidden_mean(self, X: NDArray[Any]) -> NDArray[np.float64]:
+    def _mean_hidden_units(self, X: NDArray[Any]) -> Float64Array:
         total = np.zeros(self.hidden)
-        for start in range(0, len(X), BLOCK):
-            total += self._hidden(X[start : start + BLOCK].astype(np.float64)).sum(axis=0)
+        for rows in row_blocks(X):
+            total += self._hidden_units(X[rows].astype(np.float64)).sum(axis=0)
         return total / len(X)

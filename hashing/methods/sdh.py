@@ -8,8 +8,9 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.arrays import Float64Array
 from hashing.parts.blas import one_blas_thread
-from hashing.parts.kernel_features import Array, KernelHasher, class_sums
+from hashing.parts.kernel_features import KernelHasher, class_sums
 from hashing.validation import InvalidInput, check_int, check_number
 
 # As in the released code, a round goes over all bits at most this often.
@@ -25,53 +26,53 @@ class SDH(KernelHasher):
         ‖Y - B W‖² + λ ‖W‖² + ν (‖B - K P - 1 bᵀ‖² + ρ ‖P‖²)
 
     over W, P, b and B in turn, with B kept discrete. W, and P with b, are ridge regressions. B is
-    found a bit at a time for all rows at once, the others fixed (discrete cyclic coordinate
-    descent), which is exact for that bit, so that from the first codes on no step raises the
-    objective. The bits of a descriptor are the signs of Pᵀ (k(x) - μ) + b.
+    found one bit at a time for all rows at once, the others fixed (discrete cyclic coordinate
+    descent). This is exact for that bit, so once all codes are set no step raises the objective.
+    The bits of a descriptor are the signs of Pᵀ (k(x) - μ) + b.
 
     Parameters
     ----------
     n_bits : int
         Code length r. Not limited by anchors or classes: bits may repeat.
     n_anchors : int
-        Number of anchors, sampled uniformly from the fitted descriptors; all of these where there
-        are fewer.
+        Number of anchors, sampled uniformly from the fitted descriptors; all of these if there are
+        fewer.
     max_labelled : int
-        Number of labelled rows to learn from, drawn at random where there are more. `fit` holds
-        8 · `n_anchors` bytes a row.
+        Number of labelled rows to learn from, drawn at random if there are more. `fit` holds
+        8 · `n_anchors` bytes per row.
     lam : float
         λ, the penalty on the map from codes to classes.
     nu : float
-        ν, the weight of codes being predictable. As small as it is by default it decides little
+        ν, the weight of codes being predictable. The default is so small that it decides little
         but which code a class gets: the rows of a class end with one code, or few, and P is then
         learned for these.
     ridge : float
         ρ, the penalty on the map from features to codes.
     rounds : int
-        Most rounds; it ends before where a round changes no bit.
+        Most rounds; fitting ends earlier if a round changes no bit.
     random_state : int
-        Seed of the anchors, of the drawn rows, and of the codes it starts from.
+        Seed of the anchors, of the drawn rows, and of the initial codes.
 
     Raises
     ------
     InvalidInput
-        From `fit`: no y, labels of fewer than two classes, all descriptors the same.
+        By `fit`: no y, labels of fewer than two classes, all descriptors the same.
 
     References
     ----------
     F. Shen, C. Shen, W. Liu, H. T. Shen, "Supervised Discrete Hashing", CVPR 2015, section 2 and
     algorithm 1, with the l2 loss. The defaults λ = 1, ν = 1e-5, ρ = 0.01, 1,000 anchors and 5
-    rounds, 10 sweeps a round and the constant feature, b, are those of the authors' released code
-    (`SDH.m`, `demo_SDH.m`).
+    rounds, 10 sweeps per round and the constant feature, b, are those of the authors' released
+    code (`SDH.m`, `demo_SDH.m`).
 
-    Deviations: P is a ridge regression, as in the released code, where the paper has ρ = 0, and b
-    bears no penalty. B is random at first, but only to give a first W: the first round sets its
-    bits from none, and later rounds from the B there is. The released code sets them from none in
-    every round, and its objective may rise. Were B kept from the start, bits that the classes do
-    not need would stay random, and P would learn that. A bit that both signs suit equally stays
-    as it is. σ² is the mean squared distance to the anchors, as in `ksh`; the released code has
-    σ = 0.4, for descriptors of unit length. Rows without a label are no more than candidates for
-    anchors: the method has no use for them.
+    Deviations: P is a ridge regression, as in the released code; the paper has ρ = 0. b has no
+    penalty. B is random at first, but only to give a first W: the first round sets its bits from
+    none, and later rounds start from the current B. The released code sets them from none in every
+    round, and its objective may rise. If B were kept from the start, bits that the classes do not
+    need would stay random, and P would learn them. A bit for which both signs are equally good
+    stays as it is. σ² is the mean squared distance to the anchors, as in `ksh`; the released code
+    has σ = 0.4, for descriptors of unit length. Rows without a label are only candidates for
+    anchors; the method has no other use for them.
 
     On CIFAR-10 with 384-dimensional GIST (protocol `retrieval-59k`, seed 0) the mAP is 24.8, 28.0
     and 29.3 % at 12, 24 and 48 bits, from 2,000 labels.
@@ -104,7 +105,7 @@ class SDH(KernelHasher):
         """Raise InvalidInput for a parameter out of its range."""
         super().check_parameters()
         check_int("rounds", self.rounds, 1, 1000)
-        # Smaller penalties would leave a singular system to rounding.
+        # With smaller penalties, a singular system would be solved by its rounding errors.
         for name, value, low in (
             ("lam", self.lam, 1e-3),
             ("nu", self.nu, 0.0),
@@ -123,55 +124,57 @@ class SDH(KernelHasher):
             mean = K.mean(axis=0)
             K -= mean
             B = rng.choice([-1.0, 1.0], (len(K), self.n_bits))
-            P, b = self._alternate(B, K, classes)
+            P, b = self._minimise(B, K, classes)
             self._set_hyperplanes(P, mean, b)
 
-    def _alternate(self, B: Array, K: Array, classes: NDArray[np.intp]) -> tuple[Array, Array]:
-        """P, (m, r), and b, (r,), from random codes."""
-        predict = regression(K, self.ridge)
+    def _minimise(
+        self, B: Float64Array, K: Float64Array, classes: NDArray[np.intp]
+    ) -> tuple[Float64Array, Float64Array]:
+        """Return P, (m, r), and b, (r,), found in rounds from random codes B."""
+        predict = ridge_regression(K, self.ridge)
         P, b = predict(K.T @ B), B.mean(axis=0)
         for done in range(self.rounds):
-            W = regression(B, self.lam)(class_sums(B, classes).T)
+            W = ridge_regression(B, self.lam)(class_sums(B, classes).T)
             start = B if done else np.zeros_like(B)
             better = improve_bits(start, W, W.T[classes] + self.nu * (K @ P + b))
             better = np.where(better == 0, B, better)
             if np.array_equal(better, B):
                 break
             B = better
-            # K is centred: the best P and the best b do not depend on each other.
+            # K is centred, so the best P and the best b do not depend on each other.
             P, b = predict(K.T @ B), B.mean(axis=0)
         return P, b
 
 
-def regression(A: Array, penalty: float) -> Callable[[Array], Array]:
-    """Ridge regression on A: from Aᵀ T to the M that minimises ‖T - A M‖² + penalty ‖M‖²."""
+def ridge_regression(A: Float64Array, penalty: float) -> Callable[[Float64Array], Float64Array]:
+    """Return the map from Aᵀ T to the M that minimises ‖T - A M‖² + penalty ‖M‖²."""
     from scipy.linalg import cho_factor, cho_solve
 
     factor = cho_factor(A.T @ A + penalty * np.eye(A.shape[1]))
 
-    def solve(target: Array) -> Array:
-        solution: Array = cho_solve(factor, target)
+    def solve(target: Float64Array) -> Float64Array:
+        solution: Float64Array = cho_solve(factor, target)
         return solution
 
     return solve
 
 
-def improve_bits(B: Array, W: Array, Q: Array) -> Array:
+def improve_bits(B: Float64Array, W: Float64Array, Q: Float64Array) -> Float64Array:
     """Lower ‖B W‖² - 2 <B, Q> over codes by discrete cyclic coordinate descent from B.
 
     Parameters
     ----------
     B : (l, r)
-        -1 and 1; or 0, a bit that is not set yet.
+        -1 and 1, or 0 for a bit that is not set yet.
     W : (r, c)
     Q : (l, r)
-        Y Wᵀ + ν F for targets Y and predictions F: the two terms are then, up to a constant,
+        Y Wᵀ + ν F for targets Y and predictions F: up to a constant, the expression is then
         ‖Y - B W‖² + ν ‖B - F‖².
 
     Returns
     -------
     (l, r)
-        A bit that both signs suit is as it was.
+        A bit for which both signs are equally good is unchanged.
     """
     gram = W @ W.T
     B = B.copy()

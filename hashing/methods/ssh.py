@@ -19,11 +19,11 @@ MAX_EDGE = 1 - 1e-6
 
 
 class SSH(Hasher):
-    """Bits are x_f > t: a dimension f and a threshold t each, boosted on pairs.
+    """Bits are x_f > t, each with its dimension f and threshold t, boosted on pairs.
 
-    A bit classifies a pair as similar where both items have the same bit. AdaBoost picks the bits
-    one after another: each time the dimension and threshold that classify best the pairs as they
-    are weighted now, after which the pairs that it gets wrong weigh more.
+    A bit classifies a pair as similar if both items have the same bit. AdaBoost chooses the bits
+    one after another: each time the dimension and threshold that classify the pairs best with
+    their current weights. Then the pairs that the bit classifies wrongly get a larger weight.
 
     This is Shakhnarovich's similarity-sensitive coding, not semi-supervised hashing.
 
@@ -32,8 +32,8 @@ class SSH(Hasher):
     n_bits : int
         Code length. A dimension may give several bits.
     n_pairs : int
-        Similar pairs, and as many dissimilar ones, 1 to 100,000, drawn from the labelled rows.
-        Fit takes memory for 4 · `n_pairs` · d numbers of two bytes, and time in proportion to
+        Number of similar pairs, and of dissimilar ones, 1 to 100,000, drawn from the labelled rows.
+        `fit` takes memory for 4 · `n_pairs` · d numbers of two bytes, and time in proportion to
         that and to `n_bits`.
     random_state : int
         Seed of the pairs.
@@ -41,24 +41,24 @@ class SSH(Hasher):
     Raises
     ------
     InvalidInput
-        From `fit`: no labels, fewer than two classes, no class of two items, or fewer different
+        By `fit`: no labels, fewer than two classes, no class of two items, or fewer different
         ways to cut the labelled descriptors in two by one dimension than bits.
 
     References
     ----------
     G. Shakhnarovich, "Learning Task-Specific Similarity", PhD thesis, MIT, 2005: algorithms
-    4 (ThresholdRate, section 3.2) and 7 (boosted SSC, section 3.3.2). First without boosting: G.
-    Shakhnarovich, P. Viola, T. Darrell, "Fast Pose Estimation with Parameter-Sensitive Hashing",
-    ICCV 2003.
+    4 (ThresholdRate, section 3.2) and 7 (boosted SSC, section 3.3.2). First published without
+    boosting: G. Shakhnarovich, P. Viola, T. Darrell, "Fast Pose Estimation with
+    Parameter-Sensitive Hashing", ICCV 2003.
 
     Choices: features are the dimensions of the descriptor, as in the thesis' boosted SSC (for
-    others, such as principal components, put this behind that transform in a pipeline), and
-    10,000 pairs of each kind. Deviations: the Hamming distance counts all bits alike, where the
-    thesis weighs bit m by its vote α_m. All candidate thresholds are tried in one sweep. Those
-    that leave all items on one side are not candidates, as the bit would say nothing, nor are
-    those chosen before. Where no candidate is better than chance the thesis ends; here the best
-    of them becomes the bit and the weights stay as they are, so that there are always `n_bits`
-    bits.
+    other features, such as principal components, put this behind that transform in a pipeline),
+    and 10,000 pairs of each kind. Deviations: the Hamming distance counts all bits equally; the
+    thesis weights bit m by its vote α_m. All candidate thresholds are tried in one sweep. A
+    threshold that leaves all items on one side is not a candidate, because the bit would carry no
+    information, nor is one that was chosen before. If no candidate is better than chance, the
+    thesis ends; here the best of them becomes the bit and the weights stay as they are, so that
+    there are always `n_bits` bits.
     """
 
     method: ClassVar[str] = "ssh"
@@ -100,7 +100,7 @@ class SSH(Hasher):
         self.thresholds_ = boosted.thresholds
 
     def _project(self, X: Matrix) -> Matrix:
-        # A value that is not finite may be in a dimension that no bit looks at.
+        # A value that is not finite may be in a dimension that no bit uses.
         if not np.isfinite(X.sum()):
             raise NotFinite
         z: Matrix = X[:, self.features_.astype(np.intp)]
@@ -120,12 +120,12 @@ class Boosted(NamedTuple):
 def boost(
     values: NDArray[np.float32], pairs: Pairs, similar: NDArray[np.float64], n_rounds: int
 ) -> Boosted:
-    """AdaBoost on pairs over all thresholds of all features.
+    """Run AdaBoost on pairs over all thresholds of all features.
 
     A classifier c is +1 for a pair on one side of its threshold and -1 for a pair that it
     separates. Each round takes the one of largest r = Σ w l c, with vote
-    α = ½ ln((1 + r) / (1 - r)), then weighs pairs by w exp(-α l c), normalised. The training error
-    of sign(Σ α c) is at most Π √(1 - r²) over the rounds with r > 0.
+    α = ½ ln((1 + r) / (1 - r)), then weights pairs by w exp(-α l c), normalised. The training
+    error of sign(Σ α c) is at most Π √(1 - r²) over the rounds with r > 0.
 
     Parameters
     ----------
@@ -151,18 +151,18 @@ def boost(
     chosen = []
     for _ in range(n_rounds):
         signed = weights * similar
-        apart = cuts.separated(signed)
-        feature, cut = divmod(int(apart.argmin()), apart.shape[1])
+        separated = cuts.separated(signed)
+        feature, cut = divmod(int(separated.argmin()), separated.shape[1])
         cuts.possible[feature, cut] = False
         threshold = cuts.thresholds(np.array([feature]), np.array([cut]))[0]
-        edge = signed.sum() - 2 * apart[feature, cut]
+        edge = signed.sum() - 2 * separated[feature, cut]
         chosen.append((feature, threshold, edge))
-        weights = _reweighted(weights, similar, values[:, feature] > threshold, pairs, edge)
+        weights = _reweight(weights, similar, values[:, feature] > threshold, pairs, edge)
     features, thresholds, edges = zip(*chosen, strict=True)
     return Boosted(np.array(features), np.array(thresholds), np.array(edges))
 
 
-def _reweighted(
+def _reweight(
     weights: NDArray[np.float64],
     similar: NDArray[np.float64],
     bits: NDArray[np.bool_],
@@ -170,7 +170,7 @@ def _reweighted(
     edge: float,
 ) -> NDArray[np.float64]:
     vote = np.arctanh(np.clip(edge, 0, MAX_EDGE))
-    together = np.where(bits[pairs[:, 0]] == bits[pairs[:, 1]], 1, -1)
-    changed: NDArray[np.float64] = weights * np.exp(-vote * similar * together)
+    predicted = np.where(bits[pairs[:, 0]] == bits[pairs[:, 1]], 1, -1)
+    changed: NDArray[np.float64] = weights * np.exp(-vote * similar * predicted)
     changed /= changed.sum()
     return changed

@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hashing.arrays import row_blocks
 from hashing.nets.augmentation import augment, mixup
 from hashing.nets.torch_helpers import Adam, forward, tensor
 from hashing.parts.linear import Layer
-from hashing.validation import BLOCK
 
 AVERAGE_DECAY = 0.99
 """Share of the averaged weights that a step keeps; the rest comes from the trained weights."""
@@ -90,14 +90,14 @@ class Classifier:
                 [
                     np.mean(
                         [
-                            forward(torch.from_numpy(block[:, order]), self._average)
+                            forward(torch.from_numpy(X[rows][:, order]), self._average)
                             .log_softmax(1)
                             .numpy()
                             for order in orders
                         ],
                         axis=0,
                     )
-                    for block in (X[i : i + BLOCK] for i in range(0, len(X), BLOCK))
+                    for rows in row_blocks(X)
                 ]
             )
 

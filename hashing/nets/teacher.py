@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 from scipy.linalg import cho_factor, cho_solve
 
+from hashing.arrays import row_blocks
 from hashing.nets.augmentation import column_orders
 from hashing.nets.classifier import Classifier
 from hashing.nets.torch_helpers import deterministic, tensor
 from hashing.parts.anchors import rbf, squared_distances
 from hashing.parts.linear import Layer
 from hashing.progress import report
-from hashing.validation import BLOCK
 
 Params = ParamSpec("Params")
 Probabilities = NDArray[np.float32]
@@ -220,10 +220,13 @@ def first_guess(
     weights = cho_solve(cho_factor(kernel, overwrite_a=True), targets - mean).astype(np.float32)
     scores = [
         np.mean(
-            [rbf(squared_distances(block[:, order], support), width) @ weights for order in orders],
+            [
+                rbf(squared_distances(X[rows][:, order], support), width) @ weights
+                for order in orders
+            ],
             axis=0,
         )
-        for block in (X[i : i + BLOCK] for i in range(0, len(X), BLOCK))
+        for rows in row_blocks(X)
     ]
     return _softmax(SCORE_SCALE * np.concatenate(scores))
 

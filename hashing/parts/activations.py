@@ -1,4 +1,4 @@
-"""The nonlinearities ρ of the nets, each in place on float32 or float64."""
+"""The activations ρ of the nets; each overwrites its float32 or float64 argument."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def _tanh(v: Matrix) -> Matrix:
 
 
 def _sigmoid(v: Matrix) -> Matrix:
-    # tanh does not overflow where exp would.
+    # By tanh, which does not overflow as exp does.
     v *= 0.5
     np.tanh(v, out=v)
     v += 1
@@ -37,7 +37,7 @@ NAMES = (TRUNCATED, *ACTIVATIONS)
 
 
 def activation(name: str, a: float = -1.0, b: float = 1.0) -> Callable[[Matrix], Matrix]:
-    """The function ρ of a name; it overwrites its argument and returns it.
+    """Return the function ρ of a name; it overwrites its argument and returns it.
 
     Parameters
     ----------
@@ -49,12 +49,12 @@ def activation(name: str, a: float = -1.0, b: float = 1.0) -> Callable[[Matrix],
     Raises
     ------
     InvalidInput
-        For another name, and for an interval that a bit at zero would leave constant.
+        Another name, or an interval in which the bit would be constant around zero.
     """
     check_number("a", a)
     check_number("b", b)
     if not isinstance(name, str) or name not in NAMES:
-        raise InvalidInput(f"activation must be one of {', '.join(NAMES)}; got {name!r}")
+        raise InvalidInput(f"activation must be one of {', '.join(NAMES)}; got {name!r:.80}")
     if name != TRUNCATED:
         return ACTIVATIONS[name]
     if not a <= 0 < b:

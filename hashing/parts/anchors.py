@@ -1,4 +1,4 @@
-"""Anchors: a few points that stand for the data, and similarity to them."""
+"""Anchors, a few points that represent the data, and similarity to them."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.arrays import Matrix, NotFinite
-from hashing.validation import BLOCK, InvalidInput
+from hashing.arrays import Matrix, NotFinite, row_blocks
+from hashing.validation import InvalidInput
 
 
 def squared_distances(X: Matrix, anchors: NDArray[np.float32]) -> Matrix:
-    """Squared Euclidean distances, (n, d) and (m, d) to (n, m), in the dtype of X.
+    """Return squared Euclidean distances, (n, d) and (m, d) to (n, m), in the dtype of X.
 
     Raises
     ------
     NotFinite
-        A row of X is not finite: what is made of distances may hide that.
+        A row of X is not finite. What is computed from distances could hide that.
     """
     norms = np.einsum("ij,ij->i", X, X)
     if not np.isfinite(norms).all():
@@ -31,7 +31,7 @@ def squared_distances(X: Matrix, anchors: NDArray[np.float32]) -> Matrix:
 
 
 def sample(X: NDArray[Any], n_anchors: int, rng: np.random.Generator) -> NDArray[np.float32]:
-    """`n_anchors` distinct rows of X, or all of them where there are fewer."""
+    """Return `n_anchors` distinct rows of X, drawn uniformly, or all rows if X has fewer."""
     rows = rng.choice(len(X), min(n_anchors, len(X)), replace=False)
     return X[np.sort(rows)].astype(np.float32)
 
@@ -39,17 +39,17 @@ def sample(X: NDArray[Any], n_anchors: int, rng: np.random.Generator) -> NDArray
 def kmeans(
     X: NDArray[Any], n_anchors: int, rng: np.random.Generator, *, rounds: int
 ) -> NDArray[np.float32]:
-    """Cluster centres by Lloyd's rounds from sampled rows; an empty cluster keeps its centre.
+    """Return the cluster centres of Lloyd's algorithm; an empty cluster keeps its centre.
 
-    Written here because the same seed must give the same centres on any number of threads; sums
-    are numpy's, in the order of the rows.
+    The first centres are sampled rows. Libraries do not guarantee what this needs: the same seed
+    gives the same centres on any number of threads, because numpy sums in the order of the rows.
     """
     centres = sample(X, n_anchors, rng)
     for _ in range(rounds):
         sums = np.zeros(centres.shape)
         counts = np.zeros(len(centres), np.int64)
-        for start in range(0, len(X), BLOCK):
-            block = X[start : start + BLOCK].astype(np.float64)
+        for rows in row_blocks(X):
+            block = X[rows].astype(np.float64)
             nearest = squared_distances(block, centres).argmin(axis=1)
             order = np.argsort(nearest, kind="stable")
             present, first = np.unique(nearest[order], return_index=True)
@@ -60,13 +60,13 @@ def kmeans(
     return centres
 
 
-def check_width(width: NDArray[np.float32]) -> None:
-    """Raise InvalidInput unless the width of a kernel, (1,), is above zero."""
-    if not width.item() > 0:
-        raise InvalidInput(f"width_ must be above 0, got {width.item()}")
-
-
 def rbf(distances: Matrix, width: float) -> Matrix:
-    """exp(-distances / (2 width²)), in place."""
+    """Return exp(-distances / (2 width²)) of squared distances; overwrites them."""
     distances /= -2 * width**2
     return np.exp(distances, out=distances)
+
+
+def check_width(width: NDArray[np.float32]) -> None:
+    """Raise InvalidInput unless the kernel width, (1,), is above zero."""
+    if not width.item() > 0:
+        raise InvalidInput(f"width_ must be above 0, got {width.item()}")

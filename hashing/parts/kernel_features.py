@@ -1,4 +1,4 @@
-"""Kernel features: similarity to a few anchors, where `ksh` and `sdh` learn hyperplanes."""
+"""Kernel features, similarities to a few anchors, in which `ksh` and `sdh` learn hyperplanes."""
 
 from __future__ import annotations
 
@@ -7,25 +7,31 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hashing.arrays import Matrix
+from hashing.arrays import Float64Array, Matrix, row_blocks
 from hashing.base import Hasher
 from hashing.parts.anchors import check_width, rbf, sample, squared_distances
 from hashing.parts.pairs import labelled
 from hashing.shapes import Shape, UpTo
-from hashing.validation import BLOCK, InvalidInput, check_int
+from hashing.validation import InvalidInput, check_int
 
 MAX_ANCHORS = 10_000
 MAX_LABELLED = 1_000_000
 
-Array = NDArray[np.float64]
-
 
 class KernelHasher(Hasher):
-    """What the two share: bits are the sides of hyperplanes in centred kernel features.
+    """The common part of `ksh` and `sdh`: hyperplanes in centred kernel features.
 
-    The features of x are k(x) - μ with k_j(x) = exp(-‖x - a_j‖² / (2 σ²)), anchors a_j sampled
-    uniformly from the fitted descriptors, and σ² the mean squared distance from these to the
-    anchors.
+    The features of x are k(x) - μ with k_j(x) = exp(-‖x - a_j‖² / (2 σ²)). The anchors a_j are
+    sampled uniformly from the fitted descriptors, and σ² is the mean squared distance from the
+    fitted descriptors to the anchors. A bit is the side of its hyperplane.
+
+    Attributes
+    ----------
+    anchors_ : (m, d) float32
+    width_ : (1,) float32
+        σ.
+    weights_ : (m, n_bits) float32
+    bias_ : (n_bits,) float32
     """
 
     needs_labels: ClassVar[bool] = True
@@ -64,57 +70,60 @@ class KernelHasher(Hasher):
     def _draw_labelled(
         self, y: NDArray[np.int64] | None, rng: np.random.Generator
     ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Labelled rows, at most `max_labelled`, and the class of each, counted from 0."""
+        """Return labelled rows, at most `max_labelled`, and the class of each, counted from 0."""
         y = np.empty(0, np.int64) if y is None else y
         rows = labelled(y)
         if len(rows) > self.max_labelled:
             rows = np.sort(rng.choice(rows, self.max_labelled, replace=False))
-            labelled(y[rows])
+            labelled(y[rows])  # Two classes must be left.
         return rows, np.unique(y[rows], return_inverse=True)[1]
 
-    def _kernel(self, X: NDArray[Any]) -> Array:
-        """k, (n, d) to (n, m)."""
+    def _kernel(self, X: NDArray[Any]) -> Float64Array:
+        """Return k of each row of X, (n, m)."""
         k = np.empty((len(X), len(self.anchors_)))
-        for start in range(0, len(X), BLOCK):
-            block = X[start : start + BLOCK].astype(np.float64, copy=False)
-            k[start : start + BLOCK] = self._kernel_of_block(block)
+        for rows in row_blocks(X):
+            k[rows] = self._kernel_of_block(X[rows].astype(np.float64, copy=False))
         return k
 
-    def _mean_kernel(self, X: NDArray[Any]) -> Array:
-        """The mean of k over the rows of X, (m,)."""
+    def _mean_kernel(self, X: NDArray[Any]) -> Float64Array:
+        """Return the mean of k over the rows of X, (m,)."""
         total = np.zeros(len(self.anchors_))
-        for start in range(0, len(X), BLOCK):
-            block = X[start : start + BLOCK].astype(np.float64)
-            total += self._kernel_of_block(block).sum(axis=0)
+        for rows in row_blocks(X):
+            total += self._kernel_of_block(X[rows].astype(np.float64)).sum(axis=0)
         return total / len(X)
 
-    def _set_hyperplanes(self, weights: Array, mean: Array, intercept: ArrayLike = 0.0) -> None:
-        """Keep z = (k - mean)·weights + intercept as k·weights + bias."""
+    def _set_hyperplanes(
+        self, weights: Float64Array, mean: Float64Array, intercept: ArrayLike = 0.0
+    ) -> None:
+        """Store z = (k - mean)·weights + intercept as k·weights + bias."""
         self.weights_ = weights.astype(np.float32)
         exact = self.weights_.astype(np.float64)
         self.bias_ = (np.asarray(intercept) - mean @ exact).astype(np.float32)
 
-    def _kernel_of_block(self, block: Array) -> Array:
+    def _kernel_of_block(self, block: Float64Array) -> Float64Array:
         k = rbf(squared_distances(block, self.anchors_), self.width_.item())
         return k.astype(np.float64, copy=False)
 
+    def _row_size(self) -> int:
+        return len(self.anchors_)
+
     def _project(self, X: Matrix) -> Matrix:
-        # In float64 throughout: many features of one sign cancel in z, and float32 would leave
-        # more bits in doubt than the base settles. It costs less than settling them.
+        # Always in float64: in z many features of one sign cancel, so float32 would leave too
+        # many bits uncertain. Float64 costs less than projecting those rows again.
         k = self._kernel_of_block(X.astype(np.float64, copy=False))
         z = k @ self.weights_.astype(np.float64) + self.bias_
         return z.astype(np.float32) if X.dtype == np.float32 else z
 
 
-def class_sums(F: Array, classes: NDArray[np.intp]) -> Array:
-    """Sums of the rows of F over each class, (l, m) to (c, m)."""
+def class_sums(F: Float64Array, classes: NDArray[np.intp]) -> Float64Array:
+    """Return the sums of the rows of F over each class, (l, m) to (c, m)."""
     sums = np.zeros((classes.max() + 1, F.shape[1]))
     np.add.at(sums, classes, F)
     return sums
 
 
 def _mean_squared_distance(X: NDArray[Any], anchors: NDArray[np.float32]) -> float:
-    """Mean of ‖x - a‖² over all pairs; InvalidInput where it is nothing but rounding."""
+    """Return the mean of ‖x - a‖² over all pairs; InvalidInput if it is only rounding."""
     mean = X.mean(axis=0, dtype=np.float64)
     spread = X.var(axis=0, dtype=np.float64).sum()
     distance = float(spread + ((anchors - mean) ** 2).sum(axis=1).mean())

@@ -1,4 +1,4 @@
-"""Methods whose projection is one matrix product, or two with a nonlinearity between."""
+"""Methods whose projection is one matrix product, or two with a nonlinearity between them."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ Layer = tuple[NDArray[np.float32], NDArray[np.float32]]
 
 
 class LinearHasher(Hasher):
-    """z = x·weights + bias.
+    """A method with z = x·weights + bias.
 
     Attributes
     ----------
     weights_ : (d, n_bits) float32
     bias_ : (n_bits,) float32
     offset_ : (1,) float32
-        How far from the origin the fitted descriptors lie: the norm of what was subtracted from
-        them. Where they lie far out, large terms cancel in z.
+        Distance of the fitted descriptors from the origin: the norm of the vector that was
+        subtracted from them. If it is large, large terms cancel in z.
     """
 
     weights_: NDArray[np.float32]
@@ -55,7 +55,9 @@ class LinearHasher(Hasher):
 
 
 class TwoLayerHasher(Hasher):
-    """z = ρ(x·hidden_weights + hidden_bias)·weights + bias, with some ρ that is nowhere steep.
+    """A method with z = ρ(x·hidden_weights + hidden_bias)·weights + bias.
+
+    The activation ρ must be steep nowhere.
 
     Attributes
     ----------
@@ -82,23 +84,26 @@ class TwoLayerHasher(Hasher):
 
     @abstractmethod
     def _activation(self, v: Matrix) -> Matrix:
-        """ρ of the hidden layer; may write to v."""
+        """Return ρ of the hidden layer; may overwrite v."""
 
-    def _hidden(self, X: Matrix) -> Matrix:
+    def _hidden_units(self, X: Matrix) -> Matrix:
         # ρ may be bounded, or zero below zero, and would then hide an infinity.
         return self._activation(finite(affine(X, self.hidden_weights_, self.hidden_bias_)))
 
+    def _row_size(self) -> int:
+        return self.hidden
+
     def _project(self, X: Matrix) -> Matrix:
-        return affine(self._hidden(X), self.weights_, self.bias_)
+        return affine(self._hidden_units(X), self.weights_, self.bias_)
 
     def _cancellation_scale(self) -> float:
-        # What cancels in the hidden layer comes out through the weights of the second.
+        # What cancels in the hidden layer is multiplied by the weights of the second.
         hidden = np.abs(self.hidden_bias_).max() * np.linalg.norm(self.weights_, axis=0).max()
         return float(np.abs(self.bias_).max() + hidden)
 
 
 def affine(X: Matrix, weights: NDArray[np.float32], bias: NDArray[np.float32]) -> Matrix:
-    """x·weights + bias, (n, d) to (n, m) in the dtype of X, which is float32 or float64."""
+    """Return x·weights + bias, (n, d) to (n, m), in the dtype of X: float32 or float64."""
     v: Matrix = X @ weights
     v += bias
     return v

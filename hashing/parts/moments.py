@@ -1,4 +1,4 @@
-"""Centering and scaling learned in `fit`, shared by the methods that have them as options."""
+"""Centering and scaling, learned by the methods that have them as options."""
 
 from __future__ import annotations
 
@@ -7,19 +7,19 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.arrays import Float64Array
 
-def moments(
-    X: NDArray[Any], *, center: bool, scale: bool
-) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """The shift and the divisor of each dimension.
+
+def moments(X: NDArray[Any], *, center: bool, scale: bool) -> tuple[Float64Array, Float64Array]:
+    """Return the shift and the divisor of each dimension.
 
     Parameters
     ----------
     X : (n, d)
     center : bool
-        Shift by the mean; else by 0.
+        Shift by the mean; otherwise by 0.
     scale : bool
-        Divide by the standard deviation; else by 1. A constant dimension is divided by 1.
+        Divide by the standard deviation; otherwise by 1. A constant dimension is divided by 1.
 
     Returns
     -------
@@ -30,7 +30,7 @@ def moments(
     divisor = np.ones(d)
     if scale:
         spread = X.std(axis=0, dtype=np.float64)
-        # Rounding leaves a constant dimension with a spread near, not at, zero.
+        # The spread of a constant dimension is not exactly zero, because of rounding.
         largest = np.maximum(-X.min(axis=0).astype(np.float64), X.max(axis=0).astype(np.float64))
         constant = spread <= 1e-7 * np.abs(largest)
         divisor = np.where(constant, 1.0, spread)
@@ -38,12 +38,12 @@ def moments(
 
 
 def fold(
-    A: NDArray[np.float64], shift: NDArray[np.float64], divisor: NDArray[np.float64]
+    A: Float64Array, shift: Float64Array, divisor: Float64Array
 ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Weights and bias such that x·weights + bias = A ((x - shift) / divisor): one product.
+    """Return weights and bias such that x·weights + bias = A ((x - shift) / divisor).
 
-    `A` is (m, d); weights are (d, m), bias (m,). The sum is numpy's own, not BLAS's, so that it
-    is the same on any number of threads.
+    `A` is (m, d), the weights are (d, m), the bias is (m,). numpy computes the sum, not BLAS, so
+    it is the same on any number of threads.
     """
     weights = (A / divisor).T.astype(np.float32, order="C")
     bias = -(weights.astype(np.float64) * shift[:, None]).sum(axis=0)

@@ -8,13 +8,14 @@ from numpy.typing import NDArray
 from hashing.validation import InvalidInput
 
 Pairs = NDArray[np.intp]
+"""Pairs of rows, (p, 2)."""
 
-# What is made of pairs takes memory: their number times that of the dimensions.
+# The memory that fits on pairs take grows with the number of pairs times that of dimensions.
 MAX_PAIRS = 100_000
 
 
 def labelled(y: NDArray[np.int64]) -> NDArray[np.intp]:
-    """Positions of the labelled rows; InvalidInput unless they are of two classes or more."""
+    """Return the positions of labelled rows; InvalidInput unless they have two classes or more."""
     rows = np.flatnonzero(y >= 0)
     n_classes = len(np.unique(y[rows]))
     if n_classes < 2:
@@ -38,7 +39,7 @@ def sample_pairs(
     Returns
     -------
     similar, dissimilar : (n_pairs, 2) intp
-        Rows of two items of one class, of two classes. The two items of a pair differ.
+        Rows of two different items, of one class and of two classes.
 
     Raises
     ------
@@ -59,7 +60,7 @@ def sample_pairs(
     j += j >= i
     similar = first[chosen, None] + np.stack([i, j], axis=1)
 
-    # A class is drawn by the number of its items times that of all others.
+    # The probability of a class is proportional to its items times the items of all others.
     n_dissimilar = sizes * (n - sizes)
     chosen = rng.choice(len(sizes), n_pairs, p=n_dissimilar / n_dissimilar.sum())
     i = rng.integers(0, sizes[chosen])

@@ -1,3 +1,5 @@
+"""Fixtures for the tests of the service: clients of small services."""
+
 from __future__ import annotations
 
 import io
@@ -17,7 +19,7 @@ NPY = {"Content-Type": "application/x-npy"}
 
 
 def npy(*arrays: Any) -> bytes:
-    """Arrays one after the other, as `numpy.save` writes them."""
+    """Return arrays as `numpy.save` writes them, one after the other."""
     file = io.BytesIO()
     for array in arrays:
         np.save(file, array)
@@ -26,7 +28,7 @@ def npy(*arrays: Any) -> bytes:
 
 @pytest.fixture(autouse=True, scope="session")
 def _plain_log() -> None:
-    """Tracebacks as Python has them: those of rich take seconds."""
+    """Print plain tracebacks: formatting one with Rich takes seconds."""
     plain = structlog.dev.ConsoleRenderer(exception_formatter=structlog.dev.plain_traceback)
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, plain])
 
@@ -50,7 +52,7 @@ def client(settings: Settings) -> Iterator[TestClient]:
 
 @pytest.fixture
 def small(client: TestClient) -> TestClient:
-    """A client of a service with an encoder `e` of 4 dimensions and a collection `c` of 3 items."""
+    """A client of a service with an encoder `e` of dimension 4 and a collection `c` of 3 items."""
     new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 4}
     assert client.post("/v1/encoders", json=new).status_code == 201
     assert client.post("/v1/collections", json={"name": "c", "encoder": "e"}).status_code == 201
@@ -66,14 +68,14 @@ def small(client: TestClient) -> TestClient:
 
 @pytest.fixture
 def contents(client: TestClient) -> Callable[[], Any]:
-    """All that the service holds, to be compared before and after."""
+    """A function that returns everything the service stores, to compare before and after."""
 
     def look() -> Any:
         found: list[Any] = [client.get("/v1/encoders").json()]
         for collection in client.get("/v1/collections").json():
             query = {"descriptors": [[0.0] * 4], "k": 100}
             near = client.post(f"/v1/collections/{collection['name']}/query", json=query)
-            # Not the certificates: tables built meanwhile change how many codes are looked at.
+            # Leave out the certificates: building tables changes the number of codes compared.
             found += [collection, near.json()["results"]]
         return found
 

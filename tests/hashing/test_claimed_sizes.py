@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from hashing import HASHERS, BadEncoder, Hasher, make_hasher
 from hashing.registry import from_bytes
+from hashing.shapes import UpTo
 from hashing.storage import EncoderFile
 from tests.methods import quick
 
@@ -141,3 +142,33 @@ def test_values_that_no_fit_gives_are_refused(hasher: Hasher) -> None:
             arrays = file.arrays | {name: np.array(value, np.float32)}
             with pytest.raises(BadEncoder, match=message):
                 from_bytes(replace(file, arrays=arrays).to_bytes())
+
+
+@pytest.mark.parametrize(
+    ("method", "params"),
+    [
+        ("agh", {"n_anchors": 8192, "n_nearest": 50}),
+        ("ksh", {"n_anchors": 10_000}),
+        ("random-net-2", {"hidden": 8192}),
+    ],
+)
+def test_encoding_takes_bounded_memory_however_wide_the_encoder(
+    method: str, params: dict[str, int]
+) -> None:
+    rng = np.random.default_rng(0)
+    hasher = make_hasher(method, n_bits=N_BITS, **params)
+    shapes = {
+        name: [size.limit if isinstance(size, UpTo) else size for size in shape]
+        for name, shape in hasher.learned_shapes(1).items()
+    }
+    arrays = {name: rng.normal(size=shape).astype(np.float32) for name, shape in shapes.items()}
+    if "width_" in arrays:
+        arrays["width_"][:] = 1
+    hasher.restore(1, arrays)
+    X = rng.normal(size=(4096, 1))
+    tracemalloc.start()
+    codes = hasher.encode(X)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 128 << 20
+    np.testing.assert_array_equal(hasher.encode(X[1000:1010]), codes[1000:1010])

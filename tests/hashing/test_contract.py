@@ -1,4 +1,4 @@
-"""What every method in HASHERS keeps."""
+"""The guarantees of every method in HASHERS."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_
 from tests.methods import quick
 
 N_BITS = 20  # not a multiple of 8
-# The least share of either value of a bit, where it is not 0.35. Eigenvectors of a graph, as AGH
-# has them, have mean 0 but not median 0: some of them tell a small part from the rest.
+# The least share of either value of a bit, if it is not 0.35. The eigenvectors of AGH have mean 0
+# but not median 0: some of them separate a small part from the rest.
 LEAST_SHARE = {"agh": 0.15}
 
 
@@ -29,7 +29,7 @@ def hasher(request: pytest.FixtureRequest, X: NDArray[Any], y: NDArray[Any]) -> 
     return make_hasher(request.param, n_bits=N_BITS, random_state=3, **params).fit(X, y)
 
 
-def test_name_is_its_key(hasher: Hasher) -> None:
+def test_the_method_name_is_its_key(hasher: Hasher) -> None:
     assert HASHERS[hasher.method] is type(hasher)
 
 
@@ -45,24 +45,22 @@ def test_codes_are_the_signs_of_the_projections(hasher: Hasher, X: NDArray[Any])
 
 def test_every_bit_is_close_to_balanced(hasher: Hasher, X: NDArray[Any]) -> None:
     share = unpack(hasher.encode(X), N_BITS).mean(axis=0)
-    # A bit learned from labels has whole classes on a side: of ten perhaps one, and nine.
+    # A bit learned from labels has whole classes on one side, perhaps only one of ten.
     least = 0.05 if hasher.needs_labels else LEAST_SHARE.get(hasher.method, 0.35)
     assert share.min() > least
     assert share.max() < 1 - least
 
 
-def test_neighbours_get_nearer_codes_than_strangers(hasher: Hasher, X: NDArray[Any]) -> None:
+def test_neighbours_get_closer_codes_than_other_items(hasher: Hasher, X: NDArray[Any]) -> None:
     rng = np.random.default_rng(0)
-    near = X[:300] + rng.normal(0, 0.05 * X.std(), (300, X.shape[1]))
-    bits, near_bits = hasher.transform(X[:300]), hasher.transform(near)
-    to_itself = (bits != near_bits).mean()
-    to_others = (bits != np.roll(near_bits, 1, axis=0)).mean()
-    assert to_itself < 0.25 * to_others
+    neighbours = X[:300] + rng.normal(0, 0.05 * X.std(), (300, X.shape[1]))
+    bits, neighbour_bits = hasher.transform(X[:300]), hasher.transform(neighbours)
+    to_neighbour = (bits != neighbour_bits).mean()
+    to_others = (bits != np.roll(neighbour_bits, 1, axis=0)).mean()
+    assert to_neighbour < 0.25 * to_others
 
 
-def test_same_seed_same_bits_other_seed_other_bits(
-    hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
-) -> None:
+def test_the_seed_decides_the_bits(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
     again = clone(hasher).fit(X, y)
     assert again.fingerprint == hasher.fingerprint
     np.testing.assert_array_equal(again.encode(X), hasher.encode(X))
@@ -74,11 +72,11 @@ def test_same_seed_same_bits_other_seed_other_bits(
 def test_fit_is_the_same_on_one_thread_and_on_two(
     hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
-    prints = set()
+    fingerprints = set()
     for threads in (1, 2):
         with threadpool_limits(threads):
-            prints.add(clone(hasher).fit(X, y).fingerprint)
-    assert prints == {hasher.fingerprint}
+            fingerprints.add(clone(hasher).fit(X, y).fingerprint)
+    assert fingerprints == {hasher.fingerprint}
 
 
 def test_bits_do_not_depend_on_batch_or_threads(hasher: Hasher, X: NDArray[Any]) -> None:
@@ -91,7 +89,7 @@ def test_bits_do_not_depend_on_batch_or_threads(hasher: Hasher, X: NDArray[Any])
 
 
 def test_bits_do_not_depend_on_batch_where_large_terms_cancel(hasher: Hasher) -> None:
-    # A mean far larger than the spread: what float32 leaves of a projection is rounding.
+    # The mean is far larger than the spread: in float32 a projection is mostly rounding.
     far = np.random.default_rng(0).normal(1000, 0.1, (600, hasher.n_features_in_))
     y = np.arange(600) % 3
     far_hasher = clone(hasher).set_params(n_bits=64).fit(far, y)
@@ -101,14 +99,14 @@ def test_bits_do_not_depend_on_batch_where_large_terms_cancel(hasher: Hasher) ->
 
 
 @pytest.mark.parametrize("value", [3e38, 1e15, 1e-39])
-def test_what_is_fitted_can_be_saved_and_loaded(
+def test_an_encoder_of_extreme_values_can_be_saved_and_loaded(
     hasher: Hasher, value: float, tmp_path: Path
 ) -> None:
     extreme = np.random.default_rng(0).uniform(0.5, 1, (60, 40)) * value
     fresh = clone(hasher)
     try:
         fresh.fit(extreme, np.arange(60) % 3)
-    except InvalidInput:  # for values too large, or too small to differ
+    except InvalidInput:  # values that are too large, or too small to differ
         with pytest.raises(NotFitted):
             fresh.encode(extreme)
         return
@@ -116,7 +114,7 @@ def test_what_is_fitted_can_be_saved_and_loaded(
     assert load_hasher(tmp_path / "e.safetensors").fingerprint == fresh.fingerprint
 
 
-def test_input_is_not_written_to_and_layout_does_not_matter(
+def test_input_is_not_overwritten_and_layout_and_dtype_do_not_matter(
     hasher: Hasher, X: NDArray[Any]
 ) -> None:
     before = X[:50].copy()
@@ -134,7 +132,9 @@ def test_input_is_not_written_to_and_layout_does_not_matter(
     assert hasher.encode(X[:0]).shape == (0, codes.shape[1])
 
 
-def test_saved_and_loaded_is_the_same(hasher: Hasher, X: NDArray[Any], tmp_path: Path) -> None:
+def test_a_loaded_encoder_equals_the_saved_one(
+    hasher: Hasher, X: NDArray[Any], tmp_path: Path
+) -> None:
     hasher.save(tmp_path / "encoder.safetensors")
     loaded = load_hasher(tmp_path / "encoder.safetensors")
     assert type(loaded) is type(hasher)
@@ -153,7 +153,9 @@ def test_works_in_a_pipeline(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -
 
 @pytest.mark.parametrize("wrong", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("row", [0, 4999])
-def test_not_finite_is_refused_with_its_row(hasher: Hasher, wrong: float, row: int) -> None:
+def test_a_value_that_is_not_finite_is_refused_with_its_row(
+    hasher: Hasher, wrong: float, row: int
+) -> None:
     bad = np.random.default_rng(0).normal(size=(5000, hasher.n_features_in_))
     bad[row, 7] = wrong
     labels = np.arange(5000) % 10
@@ -186,14 +188,14 @@ def test_malformed_descriptors_are_refused(hasher: Hasher, bad: Any, message: st
         hasher.encode(bad)
 
 
-def test_unfitted_says_so(hasher: Hasher, X: NDArray[Any]) -> None:
+def test_an_unfitted_hasher_says_so(hasher: Hasher, X: NDArray[Any]) -> None:
     with pytest.raises(NotFitted, match="call fit"):
         clone(hasher).encode(X)
     with pytest.raises(NotFitted, match="call fit"):
         _ = clone(hasher).fingerprint
 
 
-def test_fit_refuses_nothing_and_wrong_labels(hasher: Hasher, X: NDArray[Any]) -> None:
+def test_fit_refuses_no_descriptors_and_wrong_labels(hasher: Hasher, X: NDArray[Any]) -> None:
     fresh = clone(hasher)
     with pytest.raises(InvalidInput, match="at least one descriptor"):
         fresh.fit(X[:0])
@@ -205,7 +207,7 @@ def test_fit_refuses_nothing_and_wrong_labels(hasher: Hasher, X: NDArray[Any]) -
         fresh.fit(X[:3], [0, 1, -2])
 
 
-def test_labels_are_asked_for_or_ignored(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
+def test_labels_are_required_or_ignored(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
     fresh = clone(hasher)
     if hasher.needs_labels:
         with pytest.raises(InvalidInput, match=f"{hasher.method} learns from labels.*needs y"):
@@ -220,7 +222,7 @@ def test_n_bits_is_checked(hasher: Hasher, X: NDArray[Any], n_bits: Any) -> None
         clone(hasher).set_params(n_bits=n_bits).fit(X)
 
 
-def test_unknown_names_are_refused(hasher: Hasher) -> None:
+def test_unknown_methods_and_parameters_are_refused(hasher: Hasher) -> None:
     with pytest.raises(InvalidInput, match="no method 'md5'; there are lsh"):
         make_hasher("md5")
     with pytest.raises(InvalidInput, match="no parameter 'method'"):

@@ -1,3 +1,5 @@
+"""Encoder files: what is refused, what is kept, and files of earlier versions."""
+
 from __future__ import annotations
 
 import json
@@ -39,7 +41,7 @@ def tensors(**described: tuple[str, list[int], int]) -> bytes:
     return len(text).to_bytes(8, "little") + text + bytes(end)
 
 
-def test_the_valid_file_that_the_others_change() -> None:
+def test_the_valid_file_that_the_other_tests_change() -> None:
     assert from_bytes(file()).encode(np.ones((1, 4))).tolist() == [[255]]
 
 
@@ -81,7 +83,9 @@ def test_the_valid_file_that_the_others_change() -> None:
         (tensors(bias_=("F32", [1] * 100, 4)), "bias_ has an impossible shape: maximum"),
     ],
 )
-def test_what_is_no_encoder_is_refused(data: bytes, message: str, tmp_path: Path) -> None:
+def test_an_invalid_file_is_refused_with_the_reason(
+    data: bytes, message: str, tmp_path: Path
+) -> None:
     path = tmp_path / "bad.safetensors"
     path.write_bytes(data)
     with pytest.raises(BadEncoder, match=message) as error:
@@ -89,7 +93,7 @@ def test_what_is_no_encoder_is_refused(data: bytes, message: str, tmp_path: Path
     assert str(path) in str(error.value)
 
 
-def test_fingerprint_depends_on_header_and_arrays() -> None:
+def test_the_fingerprint_depends_on_header_and_arrays() -> None:
     base = from_bytes(file())
     changed_array = from_bytes(file(ARRAYS | {"bias_": np.ones(8, np.float32)}))
     changed_header = from_bytes(file(params=HEADER["params"] | {"random_state": 1}))
@@ -113,7 +117,7 @@ def test_a_failed_save_leaves_the_old_file(tmp_path: Path, monkeypatch: pytest.M
     assert [p.name for p in tmp_path.iterdir()] == [path.name]
 
 
-def test_files_of_the_first_format_are_still_read() -> None:
+def test_files_of_the_first_version_can_be_read() -> None:
     path = Path(__file__).parent / "data" / "lsh-format-1.safetensors"
     hasher = load_hasher(path)
     assert hasher.fingerprint == (path.with_suffix(".sha256")).read_text().strip()

@@ -1,3 +1,5 @@
+"""The demo collection of a new service."""
+
 from __future__ import annotations
 
 import base64
@@ -15,14 +17,14 @@ from app.main import create_app
 from app.service.settings import Settings
 
 
-def test_the_first_start_makes_it_and_no_later_one(tmp_path: Path, y: NDArray[np.int64]) -> None:
+def test_the_demo_is_created_at_the_first_start_only(tmp_path: Path, y: NDArray[np.int64]) -> None:
     settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
     with TestClient(create_app(settings)) as client:
         shown = client.get("/v1/collections/demo").json()
         assert (shown["items"], shown["encoder"], shown["n_bits"]) == (1797, "demo", 128)
         query = {"ids": [f"digit-{i:04d}" for i in range(200)], "k": 6}
         results = client.post("/v1/collections/demo/query", json=query).json()["results"]
-        # Each finds itself, and mostly digits of its own kind.
+        # Each item finds itself first, and then mostly digits of its own class.
         assert [near[0]["distance"] for near in results] == [0] * 200
         same = [found["label"] == y[i] for i, near in enumerate(results) for found in near[1:]]
         assert np.mean(same) > 0.8
@@ -40,7 +42,9 @@ def test_the_first_start_makes_it_and_no_later_one(tmp_path: Path, y: NDArray[np
 
 
 @pytest.mark.parametrize("own", ["encoder", "collection"])
-def test_it_does_not_touch_what_has_its_name(own: str, settings: Settings) -> None:
+def test_an_existing_encoder_or_collection_of_that_name_is_kept(
+    own: str, settings: Settings
+) -> None:
     new = {"name": "demo", "method": "lsh", "n_bits": 8, "dimension": 384}
     if own == "collection":
         new["name"] = "other"
@@ -54,7 +58,7 @@ def test_it_does_not_touch_what_has_its_name(own: str, settings: Settings) -> No
         assert (client.get("/v1/encoders").json(), client.get("/v1/collections").json()) == before
 
 
-def test_a_start_that_was_cut_off_is_gone_on_with(
+def test_an_interrupted_first_start_is_completed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
@@ -66,6 +70,6 @@ def test_a_start_that_was_cut_off_is_gone_on_with(
         assert client.get("/v1/collections/demo").json()["items"] == 1797
 
 
-def test_it_can_be_left_out(client: TestClient) -> None:
+def test_the_demo_can_be_turned_off(client: TestClient) -> None:
     assert client.get("/v1/collections").json() == []
     assert client.get("/v1/encoders").json() == []

@@ -1,4 +1,4 @@
-"""Image files over HTTP: their descriptors, queries by them, and what is refused."""
+"""Image files over HTTP: descriptors, queries by image, and refusals."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ PNG = {"Content-Type": "image/png"}
 
 
 def picture(seed: int = 0, shape: tuple[int, ...] = (40, 60, 3)) -> NDArray[np.uint8]:
-    """Noise of some size of grain: an image that is no other one."""
+    """Return coarse noise, different for each seed."""
     coarse = np.random.default_rng(seed).integers(0, 256, (shape[0] // 4, shape[1] // 4, 3))
     return coarse.repeat(4, axis=0).repeat(4, axis=1).astype(np.uint8)
 
@@ -43,14 +43,14 @@ def described(answer: Any) -> NDArray[np.float32]:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_one_image_in_each_format(client: TestClient, kind: str) -> None:
+def test_one_image_of_each_format(client: TestClient, kind: str) -> None:
     file = encoded(picture(), kind)
     pixels = np.asarray(Image.open(io.BytesIO(file)).convert("RGB"))
     answer = client.post("/v1/gist", content=file, headers={"Content-Type": "image/x"})
     np.testing.assert_array_equal(described(answer), Gist().transform(pixels[None]))
 
 
-def test_several_in_json_and_answers_in_npy(client: TestClient) -> None:
+def test_several_images_in_json_and_answers_in_npy(client: TestClient) -> None:
     pixels = [picture(1), picture(2, (32, 32)), picture(3, (64, 8))]
     body = {"images": [base64.b64encode(encoded(one)).decode() for one in pixels]}
     expected = np.concatenate([Gist().transform(one[None]) for one in pixels])
@@ -63,10 +63,10 @@ def test_several_in_json_and_answers_in_npy(client: TestClient) -> None:
     np.testing.assert_array_equal(np.load(io.BytesIO(one.content)), expected[:1])
 
 
-def test_a_photograph_that_lies_on_its_side_is_put_upright(client: TestClient) -> None:
+def test_the_exif_orientation_is_applied(client: TestClient) -> None:
     upright = picture(4)
     exif = Image.Exif()
-    exif[0x0112] = 6  # Orientation: to be turned clockwise by a quarter.
+    exif[0x0112] = 6  # Orientation: rotate by 90° clockwise.
     file = encoded(np.rot90(upright), exif=exif)
     found = described(client.post("/v1/gist", content=file, headers=PNG))
     np.testing.assert_array_equal(found, Gist().transform(upright[None]))
@@ -74,7 +74,7 @@ def test_a_photograph_that_lies_on_its_side_is_put_upright(client: TestClient) -
 
 @pytest.fixture
 def pictures(client: TestClient) -> TestClient:
-    """A client of a service with a collection `p` of twelve images and one `c` of other things."""
+    """A client of a service with collections `p`, of twelve images, and `c`, of others."""
     for name, dimension in (("p", 384), ("c", 4)):
         new = {"name": name, "method": "lsh", "n_bits": 64, "dimension": dimension}
         assert client.post("/v1/encoders", json=new).status_code == 201
@@ -85,7 +85,7 @@ def pictures(client: TestClient) -> TestClient:
     return client
 
 
-def test_a_query_by_an_image_is_one_by_its_descriptor(pictures: TestClient) -> None:
+def test_a_query_by_image_equals_one_by_descriptor(pictures: TestClient) -> None:
     file, url = encoded(picture(7)), "/v1/collections/p/query"
     descriptor = Gist().transform(picture(7)[None]).tolist()
     by_descriptor = pictures.post(url, json={"descriptors": descriptor, "k": 5, "payloads": False})
@@ -101,7 +101,7 @@ def test_a_query_by_an_image_is_one_by_its_descriptor(pictures: TestClient) -> N
 
 
 def png_of(width: int, height: int, rows: int) -> bytes:
-    """A PNG that says it is so large, with so many rows of zeros: a bomb where they are many."""
+    """Return a PNG that claims a size and holds some rows of zeros: a bomb if there are many."""
 
     def chunk(kind: bytes, data: bytes) -> bytes:
         sealed = kind + data
@@ -116,7 +116,7 @@ def png_of(width: int, height: int, rows: int) -> bytes:
 
 
 def jpeg_of_many_scans(scans: int) -> bytes:
-    """A progressive JPEG whose last scan stands there again and again: few bytes, much work."""
+    """Return a progressive JPEG that repeats its last scan: few bytes, much work."""
     file = encoded(picture(), "JPEG", progressive=True)
     last = file.rindex(b"\xff\xda")
     return file[:last] + file[last:-2] * scans + file[-2:]
@@ -138,20 +138,22 @@ def jpeg_of_many_scans(scans: int) -> bytes:
         (422, "no such format", b""),
     ],
 )
-def test_what_is_no_image_or_too_large_a_one_costs_little(
+def test_refusing_a_file_costs_little(
     pictures: TestClient, status: int, message: str, file: bytes
 ) -> None:
-    pictures.post("/v1/gist", content=encoded(picture()), headers=PNG)  # Loads what it takes.
+    pictures.post(
+        "/v1/gist", content=encoded(picture()), headers=PNG
+    )  # Load everything that decoding needs.
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     for url in ("/v1/gist", "/v1/collections/p/query"):
         check(pictures.post(url, content=file, headers=PNG), status, message)
     assert time.perf_counter() - start < 5
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
-    assert more < 500 * 1024  # KiB; 100,000 x 100,000 pixels would be ten thousand times as many.
+    assert more < 500 * 1024  # KiB; 100,000 x 100,000 pixels would need 10,000 times as much.
     assert pictures.get("/healthz").status_code == 200
 
 
-def test_the_largest_that_is_taken(client: TestClient) -> None:
+def test_the_largest_image_that_is_accepted(client: TestClient) -> None:
     file = png_of(6_000, 6_000, 6_000)
     assert len(file) < 100_000
     np.testing.assert_array_equal(
@@ -159,7 +161,7 @@ def test_the_largest_that_is_taken(client: TestClient) -> None:
     )
 
 
-def test_many_images_count_together_small_ones_for_more() -> None:
+def test_the_pixels_of_all_images_count_together() -> None:
     files = [encoded(picture(i)) for i in range(3)]
     assert describe(files, 2 * LEAST_PIXELS + 2400).shape == (3, 384)
     with pytest.raises(TooLarge, match="image 2 with 60 x 40 exceeds that"):
@@ -167,7 +169,7 @@ def test_many_images_count_together_small_ones_for_more() -> None:
 
 
 @pytest.mark.parametrize("kind", ["PNG", "WEBP", "BMP", "GIF"])
-def test_noise_of_other_formats_has_no_scans(kind: str) -> None:
+def test_scans_are_counted_in_jpegs_only(kind: str) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (1200, 1700, 3)).astype(np.uint8)
     file = encoded(pixels, kind, lossless=True)
     file += b"\xff\xda" * MAX_SCANS + b"\xff\xda"
@@ -182,8 +184,8 @@ def test_other_bodies_are_refused(client: TestClient) -> None:
 
 
 @pytest.mark.parametrize("kind", FORMATS)
-def test_damage_anywhere_is_an_image_or_a_refusal(kind: str) -> None:
-    """Whatever stands in a file, Pillow's own errors do not get out."""
+def test_a_damaged_file_is_described_or_refused(kind: str) -> None:
+    """No damage to a file lets an error of Pillow through."""
     rng, whole = np.random.default_rng(0), encoded(picture(), kind)
     outcomes: set[object] = set()
     for case in range(150):

@@ -1,4 +1,4 @@
-"""What the codes of a collection look like, and lists of what there is."""
+"""Statistics of the codes of a collection, and lists of items, methods and datasets."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.app.http.test_bad_input import check
 
 
 def codes_of(n: int, n_bits: int, distinct: int) -> Any:
-    """Codes that repeat, the first bit always one, the second that of the third turned over."""
+    """Return codes with repeats, in which bit 0 is constant and bit 1 is the inverse of bit 2."""
     rng = np.random.default_rng(n_bits)
     x = rng.random((distinct, n_bits)) < rng.uniform(0.2, 0.8, n_bits)
     x[:, 0] = True
@@ -26,7 +26,7 @@ def codes_of(n: int, n_bits: int, distinct: int) -> Any:
 
 
 @pytest.mark.parametrize("n_bits", [3, 12, 64, 100, 200])
-def test_bits_are_those_of_numpys_corrcoef(n_bits: int) -> None:
+def test_correlations_equal_those_of_numpy(n_bits: int) -> None:
     x = codes_of(3000, n_bits, 700)
     found = statistics.bits(to_words(np.packbits(x, axis=1)), n_bits)
     np.testing.assert_allclose(found["ones"], x.mean(axis=0), atol=1e-6)
@@ -44,14 +44,14 @@ def test_bits_are_those_of_numpys_corrcoef(n_bits: int) -> None:
     if n_bits <= 64:
         np.testing.assert_allclose(heat, np.abs(r), atol=1e-4)
     else:
-        # Weighted by the pairs in each cell, the map has the sum of the matrix.
+        # Weighted by the pairs in each cell, the map sums up to the matrix.
         widths = np.diff(np.linspace(0, n_bits, 65).astype(int))
         pairs = np.outer(widths, widths) - np.diag(widths)
         assert (heat * pairs).sum() == pytest.approx(np.abs(r).sum(), rel=1e-3)
 
 
 @pytest.mark.parametrize("n_bits", [8, 64, 70])
-def test_buckets_are_those_of_a_count(n_bits: int) -> None:
+def test_buckets_equal_a_plain_count(n_bits: int) -> None:
     x = codes_of(5000, n_bits, 40 if n_bits == 70 else 3000)
     counts = Counter(code.tobytes() for code in x)
     found = statistics.buckets(to_words(np.packbits(x, axis=1)))
@@ -63,9 +63,7 @@ def test_buckets_are_those_of_a_count(n_bits: int) -> None:
     assert sum(group["items"] for group in found["sizes"]) == 5000
 
 
-def test_of_many_items_a_sample_is_looked_at(
-    small: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_large_collection_is_sampled(small: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     X = np.random.default_rng(0).normal(size=(4000, 4))
     ids = np.array([f"i{i}" for i in range(4000)])
     assert small.put("/v1/collections/c/items", content=npy(X, ids), headers=NPY).is_success
@@ -83,9 +81,7 @@ def test_of_many_items_a_sample_is_looked_at(
     assert whole["buckets"]["codes"] >= part["buckets"]["codes"]
 
 
-def test_the_longest_codes_take_bounded_work(
-    small: TestClient, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_long_codes_take_bounded_work(small: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     url = "/v1/collections/c/statistics"
     monkeypatch.setattr(statistics, "MAX_ITEMS_TIMES_BITS_SQUARED", 2 * 12**2)
     assert small.get(url).json()["bits"]["looked"] == 2
@@ -96,7 +92,7 @@ def test_the_longest_codes_take_bounded_work(
     assert np.shape(statistics.bits(words, 4096)["heat_map"]) == (64, 64)
 
 
-def test_of_an_empty_collection_and_of_none(client: TestClient) -> None:
+def test_an_empty_and_a_missing_collection(client: TestClient) -> None:
     new = {"name": "e", "method": "lsh", "n_bits": 1, "dimension": 4}
     client.post("/v1/encoders", json=new)
     client.post("/v1/collections", json={"name": "c", "encoder": "e"})
@@ -109,7 +105,7 @@ def test_of_an_empty_collection_and_of_none(client: TestClient) -> None:
     check(client.get("/v1/collections/none/statistics"), 404, "no collection 'none'")
 
 
-def test_items_are_listed_a_page_at_a_time(small: TestClient) -> None:
+def test_items_are_listed_in_pages(small: TestClient) -> None:
     url = "/v1/collections/c/items"
     whole = small.get(url).json()
     assert whole["of"] == 3
@@ -122,7 +118,7 @@ def test_items_are_listed_a_page_at_a_time(small: TestClient) -> None:
     check(small.get("/v1/collections/none/items"), 404, "no collection 'none'")
 
 
-def test_a_query_shows_codes_if_asked_to(small: TestClient) -> None:
+def test_a_query_returns_codes_on_request(small: TestClient) -> None:
     url = "/v1/collections/c/query"
     answer = small.post(url, json={"ids": ["a", "b"], "codes": True}).json()
     items = {item["id"]: item for item in small.get("/v1/collections/c/items").json()["items"]}

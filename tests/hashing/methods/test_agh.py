@@ -10,16 +10,17 @@ from numpy.typing import NDArray
 from scipy.optimize import minimize_scalar
 from scipy.spatial.distance import cdist
 
-from hashing import Hasher, InvalidInput, load_hasher, make_hasher
+from app.benchmark.splits import Protocol, split
+from hashing import InvalidInput, load_hasher, make_hasher
 from hashing.methods.agh import AGH
 from hashing.parts.spectral import coarse, eigenvectors
-from tests.average_precision import mean_average_precision
+from tests.hashing.ranking import ranking_quality
 
 N = 500
 
 
 def mixtures(hasher: AGH, X: NDArray[Any]) -> NDArray[np.float64]:
-    """Z, dense, as the paper writes it, of the hasher's anchors and width."""
+    """Return Z, dense, by the formula of the paper, with the hasher's anchors and width."""
     squares = cdist(X, hasher.anchors_, "sqeuclidean")
     near = squares <= np.sort(squares, axis=1)[:, [hasher.n_nearest - 1]]
     Z = near * np.exp(-squares / float(hasher.width_[0]) ** 2)
@@ -31,79 +32,91 @@ def adjacency(Z: NDArray[np.float64]) -> NDArray[np.float64]:
 
 
 @pytest.fixture(scope="module")
-def some(X: NDArray[Any]) -> NDArray[Any]:
+def rows(X: NDArray[Any]) -> NDArray[Any]:
     return X[:N]
 
 
 @pytest.fixture(scope="module")
-def one(some: NDArray[Any]) -> AGH:
-    return AGH(n_bits=12, layers=1, n_anchors=40, n_nearest=4).fit(some)
+def one_layer(rows: NDArray[Any]) -> AGH:
+    return AGH(n_bits=12, layers=1, n_anchors=40, n_nearest=4).fit(rows)
 
 
 @pytest.fixture(scope="module")
-def two(some: NDArray[Any]) -> AGH:
-    return AGH(n_bits=24, layers=2, n_anchors=40, n_nearest=4).fit(some)
+def two_layers(rows: NDArray[Any]) -> AGH:
+    return AGH(n_bits=24, layers=2, n_anchors=40, n_nearest=4).fit(rows)
 
 
-def test_projections_are_eigenvectors_of_the_anchor_graph(one: AGH, some: NDArray[Any]) -> None:
-    A = adjacency(mixtures(one, some))
+def test_projections_are_eigenvectors_of_the_anchor_graph(
+    one_layer: AGH, rows: NDArray[Any]
+) -> None:
+    A = adjacency(mixtures(one_layer, rows))
     np.testing.assert_allclose(A.sum(axis=1), 1)
-    y = one.project(some).astype(float)
+    y = one_layer.project(rows).astype(float)
     values = np.linalg.eigvalsh(A)[::-1]
     assert values[0] == pytest.approx(1)
     np.testing.assert_allclose(A @ y, y * values[1:13], atol=1e-3)
     np.testing.assert_allclose(y.T @ y / N, np.eye(12), atol=1e-3)
 
 
-def test_the_constant_eigenvector_is_left_out(one: AGH, some: NDArray[Any]) -> None:
-    np.testing.assert_allclose(one.project(some).mean(axis=0), 0, atol=1e-3)
+def test_the_constant_eigenvector_is_left_out(one_layer: AGH, rows: NDArray[Any]) -> None:
+    np.testing.assert_allclose(one_layer.project(rows).mean(axis=0), 0, atol=1e-3)
 
 
-def test_weights_are_the_closed_form(one: AGH, some: NDArray[Any]) -> None:
-    Z = mixtures(one, some)
+def test_weights_are_the_closed_form(one_layer: AGH, rows: NDArray[Any]) -> None:
+    Z = mixtures(one_layer, rows)
     mass = Z.sum(axis=0)
     M = Z.T @ Z / np.sqrt(np.outer(mass, mass))
     values, V = np.linalg.eigh(M)
     values, V = values[::-1][1:13], V[:, ::-1][:, 1:13]
     W = np.sqrt(N) * V / np.sqrt(mass)[:, None] / np.sqrt(values)
-    W *= np.sign((W * one.weights_).sum(axis=0))
-    np.testing.assert_allclose(one.weights_, W, atol=1e-4 * np.abs(W).max())
+    W *= np.sign((W * one_layer.weights_).sum(axis=0))
+    np.testing.assert_allclose(one_layer.weights_, W, atol=1e-4 * np.abs(W).max())
 
 
-def test_a_new_descriptor_is_mapped_as_the_formula_says(one: AGH, X: NDArray[Any]) -> None:
+def test_a_new_descriptor_is_projected_by_the_formula(one_layer: AGH, X: NDArray[Any]) -> None:
     new = X[N : N + 200]
-    np.testing.assert_allclose(one.project(new), mixtures(one, new) @ one.weights_, atol=1e-4)
+    np.testing.assert_allclose(
+        one_layer.project(new), mixtures(one_layer, new) @ one_layer.weights_, atol=1e-4
+    )
 
 
-def test_extension_of_the_fitted_gives_their_codes(two: AGH, some: NDArray[Any]) -> None:
-    codes = two.encode(some)
-    for i in range(0, N, 50):
-        np.testing.assert_array_equal(two.encode(some[i : i + 1])[0], codes[i])
-
-
-def test_width_is_the_mean_distance_to_the_last_of_the_nearest(
-    one: AGH, some: NDArray[Any]
+def test_fitted_descriptors_encoded_alone_get_the_same_codes(
+    two_layers: AGH, rows: NDArray[Any]
 ) -> None:
-    distances = np.sort(cdist(some, one.anchors_), axis=1)
-    assert one.width_.item() == pytest.approx(distances[:, 3].mean(), rel=1e-6)
+    codes = two_layers.encode(rows)
+    for i in range(0, N, 50):
+        np.testing.assert_array_equal(two_layers.encode(rows[i : i + 1])[0], codes[i])
 
 
-def test_first_layer_of_two_is_one_layer(one: AGH, two: AGH, some: NDArray[Any]) -> None:
-    np.testing.assert_array_equal(two.project(some)[:, :12], one.project(some))
-    assert one.thresholds_.shape == (2, 0)
-    assert two.thresholds_.shape == (2, 12)
+def test_the_width_is_the_mean_distance_to_the_last_of_the_nearest_anchors(
+    one_layer: AGH, rows: NDArray[Any]
+) -> None:
+    distances = np.sort(cdist(rows, one_layer.anchors_), axis=1)
+    assert one_layer.width_.item() == pytest.approx(distances[:, 3].mean(), rel=1e-6)
 
 
-def test_thresholds_are_balanced_and_least_in_the_graphs_cut(two: AGH, some: NDArray[Any]) -> None:
-    L = np.eye(N) - adjacency(mixtures(two, some))
-    z = two.project(some).astype(float)
-    for y, v, (above, below) in zip(z[:, :12].T, z[:, 12:].T, two.thresholds_.T, strict=True):
+def test_the_first_layer_of_two_equals_one_layer(
+    one_layer: AGH, two_layers: AGH, rows: NDArray[Any]
+) -> None:
+    np.testing.assert_array_equal(two_layers.project(rows)[:, :12], one_layer.project(rows))
+    assert one_layer.thresholds_.shape == (2, 0)
+    assert two_layers.thresholds_.shape == (2, 12)
+
+
+def test_the_thresholds_are_balanced_and_minimise_the_cut_of_the_graph(
+    two_layers: AGH, rows: NDArray[Any]
+) -> None:
+    L = np.eye(N) - adjacency(mixtures(two_layers, rows))
+    z = two_layers.project(rows).astype(float)
+    for y, v, (above, below) in zip(
+        z[:, :12].T, z[:, 12:].T, two_layers.thresholds_.T, strict=True
+    ):
         up = y > 0
         np.testing.assert_allclose(v, np.where(up, y - above, below - y), atol=1e-5)
         assert v.mean() == pytest.approx(0, abs=1e-5)
 
         def cut(b: float, y: Any = y, up: Any = up) -> float:
-            """vᵀ L v for b⁺ = b, b⁻ what the balance makes it."""
+            """Return vᵀ L v for b⁺ = b and the b⁻ that balances it."""
             c = (b * up.sum() - np.abs(y).sum()) / (~up).sum()
             v = np.where(up, y - b, c - y)
             return float(v @ L @ v)
@@ -113,18 +126,18 @@ def test_thresholds_are_balanced_and_least_in_the_graphs_cut(two: AGH, some: NDA
 
 
 def test_an_odd_number_of_bits_leaves_the_last_eigenvector_one(
-    two: AGH, some: NDArray[Any]
+    two_layers: AGH, rows: NDArray[Any]
 ) -> None:
-    odd = AGH(n_bits=23, layers=2, n_anchors=40, n_nearest=4).fit(some)
-    np.testing.assert_array_equal(odd.project(some), two.project(some)[:, :23])
+    odd = AGH(n_bits=23, layers=2, n_anchors=40, n_nearest=4).fit(rows)
+    np.testing.assert_array_equal(odd.project(rows), two_layers.project(rows)[:, :23])
 
 
-def test_labels_are_ignored(some: NDArray[Any], two: AGH) -> None:
+def test_labels_are_ignored(rows: NDArray[Any], two_layers: AGH) -> None:
     y = np.arange(N) % 7
-    assert AGH(24, n_anchors=40, n_nearest=4).fit(some, y).fingerprint == two.fingerprint
+    assert AGH(24, n_anchors=40, n_nearest=4).fit(rows, y).fingerprint == two_layers.fingerprint
 
 
-def test_no_dense_matrix_of_all_rows_and_anchors_is_needed(some: NDArray[Any]) -> None:
+def test_no_dense_matrix_of_all_rows_and_anchors_is_needed(rows: NDArray[Any]) -> None:
     import tracemalloc
 
     many = np.random.default_rng(0).normal(size=(30_000, 8)).astype(np.float32)
@@ -135,17 +148,10 @@ def test_no_dense_matrix_of_all_rows_and_anchors_is_needed(some: NDArray[Any]) -
     assert peak < 30_000 * 300 * 8
 
 
-def precision(hasher: Hasher, X: NDArray[Any], y: NDArray[np.int64]) -> float:
-    """Mean average precision, each fifth descriptor asking for its like among the others."""
-    asks = np.arange(len(X)) % 5 == 0
-    hasher.fit(X[~asks])
-    codes = hasher.encode(X)
-    return mean_average_precision(codes[asks], y[asks], codes[~asks], y[~asks])
-
-
 @pytest.mark.parametrize("n_bits", [24, 48])
 def test_it_beats_lsh_on_the_digits(n_bits: int, X: NDArray[Any], y: NDArray[np.int64]) -> None:
-    lsh, agh = (precision(make_hasher(m, n_bits=n_bits), X, y) for m in ("lsh", "agh"))
+    parts = split(y, Protocol(), 0)
+    lsh, agh = (ranking_quality(method, n_bits, X, y, parts) for method in ("lsh", "agh"))
     assert agh > lsh + 0.2
 
 
@@ -156,7 +162,7 @@ def clusters(*sizes: int) -> NDArray[np.float64]:
     )
 
 
-def test_parts_that_the_graph_does_not_join_get_codes_of_their_own() -> None:
+def test_parts_that_the_graph_does_not_join_get_different_codes() -> None:
     X = clusters(60, 90, 150)
     part = np.repeat([0, 1, 2], [60, 90, 150])
     for layers in (1, 2):
@@ -167,7 +173,7 @@ def test_parts_that_the_graph_does_not_join_get_codes_of_their_own() -> None:
         assert len(np.unique(np.concatenate(codes), axis=0)) == 3
 
 
-def test_multiple_eigenvalues_do_not_leave_the_basis_to_rounding() -> None:
+def test_rounding_does_not_decide_the_basis_of_a_multiple_eigenvalue() -> None:
     rng = np.random.default_rng(0)
     Q = np.linalg.qr(rng.normal(size=(30, 30)))[0]
     values = np.repeat([3.0, 2.0, 1.0], [4, 1, 25])
@@ -182,7 +188,7 @@ def test_multiple_eigenvalues_do_not_leave_the_basis_to_rounding() -> None:
         np.testing.assert_allclose(U * v @ U.T, Q * values @ Q.T, atol=1e-12)
 
 
-def test_coarse_rounds_little_and_forgets_noise() -> None:
+def test_coarse_rounds_little_and_removes_noise() -> None:
     rng = np.random.default_rng(0)
     W = rng.normal(size=(50, 7)) * 10.0 ** np.arange(-3, 4)
     W[3] = 1e-17
@@ -195,12 +201,12 @@ def test_coarse_rounds_little_and_forgets_noise() -> None:
     assert not coarse(np.zeros((3, 2))).any()
 
 
-def test_far_away_descriptors_have_codes(two: AGH, some: NDArray[Any]) -> None:
-    far = two.project(some[:5] * np.float32(1e6))
+def test_far_away_descriptors_have_codes(two_layers: AGH, rows: NDArray[Any]) -> None:
+    far = two_layers.project(rows[:5] * np.float32(1e6))
     assert np.isfinite(far).all()
-    # Far away the nearest anchor is all of the mixture.
-    assert (np.abs(far[:, :12][:, None] - two.weights_).max(axis=2).min(axis=1) < 1e-3).all()
-    assert np.isfinite(two.project(np.full((1, 384), 3e38, np.float32))).all()
+    # Far away the mixture consists of the nearest anchor alone.
+    assert (np.abs(far[:, :12][:, None] - two_layers.weights_).max(axis=2).min(axis=1) < 1e-3).all()
+    assert np.isfinite(two_layers.project(np.full((1, 384), 3e38, np.float32))).all()
 
 
 def test_fewer_rows_than_anchors_are_all_anchors(X: NDArray[Any]) -> None:
@@ -215,19 +221,19 @@ def test_repeated_rows_are_one_anchor(X: NDArray[Any]) -> None:
     assert len(np.unique(hasher.anchors_, axis=0)) == len(hasher.anchors_)
 
 
-def test_constant_dimensions_do_not_matter(some: NDArray[Any], two: AGH) -> None:
-    wider = np.concatenate([some, np.full((N, 3), 0.5, np.float32)], axis=1)
+def test_constant_dimensions_do_not_matter(rows: NDArray[Any], two_layers: AGH) -> None:
+    wider = np.concatenate([rows, np.full((N, 3), 0.5, np.float32)], axis=1)
     hasher = AGH(24, n_anchors=40, n_nearest=4).fit(wider)
-    np.testing.assert_array_equal(hasher.encode(wider), two.encode(some))
+    np.testing.assert_array_equal(hasher.encode(wider), two_layers.encode(rows))
 
 
 @pytest.mark.parametrize("n", [1, 9])
-def test_descriptors_all_the_same_are_refused(n: int) -> None:
+def test_equal_descriptors_are_refused(n: int) -> None:
     with pytest.raises(InvalidInput, match="at most 0 bits from 1 anchors"):
         AGH(n_bits=2).fit(np.full((n, 3), 0.1))
 
 
-def test_two_different_rows_give_a_bit() -> None:
+def test_two_different_rows_give_one_bit() -> None:
     X = np.array([[0.0, 0], [0, 0], [1, 0], [1, 0]])
     bits = AGH(n_bits=1).fit(X).transform(X)[:, 0]
     assert bits[0] == bits[1] == -bits[2] == -bits[3]
@@ -275,15 +281,19 @@ def test_parameters_are_checked(params: dict[str, Any], message: str, X: NDArray
     ],
 )
 def test_arrays_that_do_not_fit_together_are_refused(
-    name: str, array: NDArray[Any], some: NDArray[Any], tmp_path: Any
+    name: str, array: NDArray[Any], rows: NDArray[Any], tmp_path: Any
 ) -> None:
-    hasher = AGH(n_bits=24, n_anchors=40, n_nearest=4).fit(some)
+    hasher = AGH(n_bits=24, n_anchors=40, n_nearest=4).fit(rows)
     setattr(hasher, name, array)
     hasher.save(tmp_path / "bad")
     with pytest.raises(ValueError, match=f"{name} must"):
         load_hasher(tmp_path / "bad")
 
 
-def test_one_layer_is_saved_without_thresholds(one: AGH, some: NDArray[Any], tmp_path: Any) -> None:
-    one.save(tmp_path / "one")
-    np.testing.assert_array_equal(load_hasher(tmp_path / "one").encode(some), one.encode(some))
+def test_one_layer_is_saved_without_thresholds(
+    one_layer: AGH, rows: NDArray[Any], tmp_path: Any
+) -> None:
+    one_layer.save(tmp_path / "one")
+    np.testing.assert_array_equal(
+        load_hasher(tmp_path / "one").encode(rows), one_layer.encode(rows)
+    )

@@ -12,9 +12,10 @@ from scipy.stats import ortho_group
 from sklearn.base import clone
 from threadpoolctl import threadpool_limits
 
-from hashing import Hasher, InvalidInput, make_hasher
-from hashing.methods.itq import ITQ, cca, minimise, orthogonal, pca, scatter
-from tests.average_precision import mean_average_precision
+from app.benchmark.splits import Protocol, split
+from hashing import InvalidInput, make_hasher
+from hashing.methods.itq import ITQ, cca, minimise_loss, orthogonal, pca, scatter
+from tests.hashing.ranking import ranking_quality
 
 
 def loss(V: NDArray[Any], R: NDArray[Any]) -> float:
@@ -23,20 +24,22 @@ def loss(V: NDArray[Any], R: NDArray[Any]) -> float:
 
 
 def principal(X: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Centred descriptors and their k first principal directions, by another way than ITQ's."""
+    """Return centred descriptors and their k first principal directions, not computed by ITQ."""
     centred = X.astype(float) - X.mean(axis=0, dtype=float)
     return centred, np.linalg.svd(centred, full_matrices=False)[2][:k].T
 
 
 def test_mean_and_covariance_are_those_of_numpy(X: NDArray[Any]) -> None:
-    many = np.tile(X[:1000], (5, 1))[:4500]  # more than a block
+    many = np.tile(X[:1000], (5, 1))[:4500]  # more than one block
     mean, covariance = scatter(many)
     np.testing.assert_allclose(mean, many.mean(axis=0, dtype=float), rtol=1e-12)
     expected = np.cov(many.T.astype(float), bias=True)
     np.testing.assert_allclose(covariance, expected, rtol=1e-9, atol=1e-15)
 
 
-def test_principal_directions_are_those_of_a_singular_value_decomposition(X: NDArray[Any]) -> None:
+def test_principal_directions_are_those_of_the_singular_value_decomposition(
+    X: NDArray[Any],
+) -> None:
     centred, expected = principal(X, 24)
     W = pca(scatter(X)[1], 24)[:, ::-1]
     signs = np.sign((W * expected).sum(axis=0))
@@ -56,16 +59,16 @@ def test_no_round_raises_the_loss_and_every_rotation_is_orthogonal(X: NDArray[An
     centred, W = principal(X, 16)
     V = centred @ W
     R = ortho_group.rvs(16, random_state=0)
-    steps = [R := minimise(V, R, 1) if i else R for i in range(20)]
+    steps = [R := minimise_loss(V, R, 1) if i else R for i in range(20)]
     losses = [loss(V, R) for R in steps]
     assert all(after <= before * (1 + 1e-12) for before, after in pairwise(losses))
     assert losses[1] < losses[0]
     for R in steps:
         np.testing.assert_allclose(R @ R.T, np.eye(16), atol=1e-12)
-    np.testing.assert_allclose(minimise(V, steps[0], 19), steps[-1], atol=1e-12)
+    np.testing.assert_allclose(minimise_loss(V, steps[0], 19), steps[-1], atol=1e-12)
 
 
-def test_a_turn_solves_the_procrustes_problem() -> None:
+def test_a_round_solves_the_procrustes_problem() -> None:
     rng = np.random.default_rng(0)
     A = rng.normal(size=(5, 5))
     best = (orthogonal(A) * A).sum()
@@ -89,8 +92,8 @@ def test_it_finds_the_rotation_of_rotated_signs() -> None:
     signs = rng.choice([-1.0, 1.0], (4000, 6))
     Q = ortho_group.rvs(6, random_state=1)
     V = (signs + rng.normal(0, 0.05, signs.shape)) @ Q.T
-    # Turns find the nearest minimum, not the least: this one from not too far away.
-    R = minimise(V, orthogonal(Q + rng.normal(0, 0.2, Q.shape)), 10)
+    # The rounds find a local minimum, so they start not too far from this one.
+    R = minimise_loss(V, orthogonal(Q + rng.normal(0, 0.2, Q.shape)), 10)
     np.testing.assert_allclose(R, Q, atol=0.01)
 
 
@@ -98,7 +101,7 @@ def test_signs_and_basis_of_the_directions_do_not_matter(X: NDArray[Any]) -> Non
     hasher = ITQ(n_bits=8)
     centred, W = principal(X, 8)
     turned = W @ ortho_group.rvs(8, random_state=2)
-    a, b = (D @ minimise(centred @ D, hasher._start(D), 20) for D in (W, turned))
+    a, b = (D @ minimise_loss(centred @ D, hasher._initial_rotation(D), 20) for D in (W, turned))
     np.testing.assert_allclose(a, b, atol=1e-9)
 
 
@@ -121,7 +124,9 @@ def test_canonical_directions_solve_their_eigenproblem(
     np.testing.assert_allclose(W.T @ regular @ W, np.diag(squares), atol=1e-9)
 
 
-def test_supervised_learns_from_labelled_rows_alone(X: NDArray[Any], y: NDArray[np.int64]) -> None:
+def test_supervised_directions_come_from_labelled_rows_alone(
+    X: NDArray[Any], y: NDArray[np.int64]
+) -> None:
     seen = np.arange(len(X)) % 3 == 0
     hasher = ITQ(n_bits=32, supervised=True).fit(X, np.where(seen, y, -1))
     known, new = hasher.transform(X[seen]).astype(float), hasher.transform(X[~seen]).astype(float)
@@ -135,11 +140,11 @@ def test_supervised_learns_from_labelled_rows_alone(X: NDArray[Any], y: NDArray[
 def test_supervised_fit_is_the_same_on_one_thread_and_on_two(
     X: NDArray[Any], y: NDArray[np.int64]
 ) -> None:
-    prints = set()
+    fingerprints = set()
     for threads in (1, 2):
         with threadpool_limits(threads):
-            prints.add(ITQ(n_bits=20, supervised=True).fit(X, y).fingerprint)
-    assert len(prints) == 1
+            fingerprints.add(ITQ(n_bits=20, supervised=True).fit(X, y).fingerprint)
+    assert len(fingerprints) == 1
 
 
 @pytest.mark.parametrize("supervised", [False, True])
@@ -156,9 +161,7 @@ def test_more_bits_than_directions_have_orthonormal_rows(
     assert loss(V, R) < min(loss(V, Q[:6]) for Q in ortho_group.rvs(40, size=20, random_state=0))
 
 
-def test_ridge_makes_units_of_all_dimensions_together_irrelevant(
-    X: NDArray[Any], y: NDArray[np.int64]
-) -> None:
+def test_the_unit_of_the_descriptors_does_not_matter(X: NDArray[Any], y: NDArray[np.int64]) -> None:
     for params in ({}, {"supervised": True}):
         hasher = make_hasher("itq", n_bits=20, **params)
         small, large = (clone(hasher).fit(X * unit, y) for unit in (2.0**-20, 2.0**20))
@@ -172,21 +175,14 @@ def test_a_dimension_of_another_unit_is_not_rounded_away(
     hasher = ITQ(n_bits=9, supervised=True, rounds=0).fit(X * units, y)
     W = cca(X * units, y, 9, 0.1)
     x = (X - X.mean(axis=0, dtype=float)) * units
-    exact = x @ W @ hasher._start(W)
+    exact = x @ W @ hasher._initial_rotation(W)
     np.testing.assert_allclose(hasher.project(X * units), exact, atol=1e-3 * np.abs(exact).max())
-
-
-def precision(hasher: Hasher, X: NDArray[Any], y: NDArray[np.int64]) -> float:
-    """Mean average precision, each fifth descriptor asking for its like among the others."""
-    asks = np.arange(len(X)) % 5 == 0
-    hasher.fit(X[~asks])
-    codes = hasher.encode(X)
-    return mean_average_precision(codes[asks], y[asks], codes[~asks], y[~asks])
 
 
 @pytest.mark.parametrize("n_bits", [24, 48])
 def test_it_beats_lsh_on_the_digits(n_bits: int, X: NDArray[Any], y: NDArray[np.int64]) -> None:
-    lsh, itq = (precision(make_hasher(m, n_bits=n_bits), X, y) for m in ("lsh", "itq"))
+    parts = split(y, Protocol(), 0)
+    lsh, itq = (ranking_quality(method, n_bits, X, y, parts) for method in ("lsh", "itq"))
     assert itq > lsh + 0.1
 
 
@@ -202,16 +198,16 @@ def test_constant_dimensions_add_nothing(X: NDArray[Any], y: NDArray[np.int64]) 
         assert share.max() < 0.8
 
 
-def test_few_and_repeated_rows_have_few_directions(X: NDArray[Any]) -> None:
+def test_few_or_repeated_rows_have_few_directions(X: NDArray[Any]) -> None:
     repeated = np.repeat(X[:4], 5, axis=0)
-    for some in (X[:4], repeated):
-        hasher = ITQ(n_bits=32).fit(some)
+    for rows in (X[:4], repeated):
+        hasher = ITQ(n_bits=32).fit(rows)
         assert np.linalg.matrix_rank(hasher.weights_, tol=1e-3) == 3
         bits = hasher.transform(X[:4])
         assert (bits[:, None] != bits[None]).sum(axis=2)[np.triu_indices(4, 1)].min() > 5
 
 
-def test_descriptors_all_the_same_are_refused() -> None:
+def test_equal_descriptors_are_refused() -> None:
     for n in (1, 7):
         with pytest.raises(InvalidInput, match="all of them are the same"):
             ITQ(n_bits=4).fit(np.full((n, 3), 0.1))

@@ -1,4 +1,4 @@
-"""The mathematics of ksh."""
+"""The mathematics of KSH: its residual, its spectral start, and its refinement."""
 
 from __future__ import annotations
 
@@ -12,14 +12,22 @@ from scipy.spatial.distance import cdist
 from threadpoolctl import threadpool_limits
 
 from hashing import InvalidInput, make_hasher
-from hashing.methods.ksh import Residual, cost, first_eigenvector, learn, refine, signs, whiten
+from hashing.methods.ksh import (
+    Residual,
+    cost,
+    first_eigenvector,
+    learn_weights,
+    refine,
+    signs,
+    whiten,
+)
 
 N_BITS = 12
 
 
 @pytest.fixture(scope="module")
 def K(X: NDArray[Any]) -> NDArray[np.float64]:
-    """Centred features of the first 300 digits at 40 anchors."""
+    """Return centred features of the first 300 digits at 40 anchors."""
     squared = cdist(X[:300], X[-40:], "sqeuclidean")
     K: NDArray[np.float64] = np.exp(-squared / (2 * squared.mean()))
     K -= K.mean(axis=0)
@@ -39,7 +47,7 @@ def pairwise_labels(classes: NDArray[np.intp]) -> NDArray[np.float64]:
 def residual_after(
     bits: NDArray[np.float64], classes: NDArray[np.intp], n_bits: int
 ) -> tuple[Residual, NDArray[np.float64]]:
-    """Without a matrix, and as one."""
+    """Return the residual after these bits, as an object and as a matrix."""
     residual = Residual(classes, n_bits)
     for bit in bits:
         residual.subtract(bit)
@@ -47,16 +55,18 @@ def residual_after(
 
 
 @pytest.fixture(scope="module")
-def some(K: NDArray[np.float64], classes: NDArray[np.intp]) -> tuple[Residual, NDArray[np.float64]]:
-    """The residual after three bits of twelve."""
+def residual_and_matrix(
+    K: NDArray[np.float64], classes: NDArray[np.intp]
+) -> tuple[Residual, NDArray[np.float64]]:
+    """Return the residual after three bits of twelve, as an object and as a matrix."""
     bits = signs(np.random.default_rng(0).normal(size=(3, len(K))))
     return residual_after(bits, classes, N_BITS)
 
 
-def test_the_residual_is_the_matrix(
-    some: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
+def test_the_residual_behaves_like_the_matrix(
+    residual_and_matrix: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
 ) -> None:
-    residual, R = some
+    residual, R = residual_and_matrix
     np.testing.assert_allclose(residual.times(K[:, 0]), R @ K[:, 0], atol=1e-9)
     np.testing.assert_allclose(residual.within(K), K.T @ R @ K, atol=1e-9)
     bit = signs(K[:, 1])
@@ -64,9 +74,9 @@ def test_the_residual_is_the_matrix(
 
 
 def test_the_spectral_start_solves_its_eigenproblem(
-    some: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
+    residual_and_matrix: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
 ) -> None:
-    residual, R = some
+    residual, R = residual_and_matrix
     T = whiten(K)
     a = T @ first_eigenvector(residual.within(K @ T))
     left, right = K.T @ R @ K, K.T @ K
@@ -75,7 +85,7 @@ def test_the_spectral_start_solves_its_eigenproblem(
     assert a @ right @ a == pytest.approx(1)
 
 
-def test_whitening_leaves_out_what_repeats(K: NDArray[np.float64]) -> None:
+def test_whitening_leaves_out_repeated_features(K: NDArray[np.float64]) -> None:
     repeated = np.column_stack([K, K[:, :7], np.zeros(len(K))])
     T = whiten(repeated)
     assert T.shape == (48, 40)
@@ -91,9 +101,9 @@ def test_the_sign_of_an_eigenvector_is_fixed() -> None:
 
 
 def test_the_gradient_agrees_with_finite_differences(
-    some: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
+    residual_and_matrix: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
 ) -> None:
-    residual, R = some
+    residual, R = residual_and_matrix
     rng = np.random.default_rng(1)
     a = rng.normal(size=40)
 
@@ -109,10 +119,10 @@ def test_the_gradient_agrees_with_finite_differences(
         assert slope @ K @ direction == pytest.approx(difference, rel=1e-5)
 
 
-def test_refining_lowers_the_smooth_cost_towards_a_flat_point(
-    some: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
+def test_refining_lowers_the_smooth_cost_towards_a_stationary_point(
+    residual_and_matrix: tuple[Residual, NDArray[np.float64]], K: NDArray[np.float64]
 ) -> None:
-    residual, _ = some
+    residual, _ = residual_and_matrix
     T = whiten(K)
     start = T @ first_eigenvector(residual.within(K @ T)) * np.sqrt(len(K))
     costs = [cost(residual, K @ refine(K, residual, start, steps))[0] for steps in (0, 5, 50, 500)]
@@ -126,8 +136,8 @@ def test_refining_lowers_the_smooth_cost_towards_a_flat_point(
     assert steepness(refine(K, residual, start, 500)) < 0.05 * steepness(start)
 
 
-def test_refining_ends_where_nothing_is_left_to_gain(K: NDArray[np.float64]) -> None:
-    """One row a class, twice: two equal bits explain S wholly, and R is zero."""
+def test_refining_ends_if_the_residual_is_zero(K: NDArray[np.float64]) -> None:
+    """With one row per class, two equal bits explain S completely, and R is zero."""
     residual = Residual(np.array([0, 1]), 2)
     for _ in range(2):
         residual.subtract(np.array([1.0, -1]))
@@ -140,7 +150,7 @@ def test_a_refined_bit_is_no_worse_than_its_start(
     K: NDArray[np.float64], classes: NDArray[np.intp]
 ) -> None:
     T = whiten(K)
-    bits = signs(K @ learn(K, classes, N_BITS, 100)).T
+    bits = signs(K @ learn_weights(K, classes, N_BITS, 100)).T
     gains = []
     for i in range(N_BITS):
         residual, R = residual_after(bits[:i], classes, N_BITS)
@@ -151,28 +161,26 @@ def test_a_refined_bit_is_no_worse_than_its_start(
 
 
 def test_the_objective_falls_with_every_bit(X: NDArray[Any], y: NDArray[Any]) -> None:
-    """‖Σ h hᵀ - r S‖² over the codes of the labelled rows, as `transform` gives them."""
+    """The objective is ‖Σ h hᵀ - r S‖² over the codes of the labelled rows from `transform`."""
     hidden = np.where(np.arange(len(y)) < 300, y, -1)
     H = make_hasher("ksh", n_bits=N_BITS, n_anchors=100).fit(X, hidden).transform(X[:300])
     target = N_BITS * pairwise_labels(np.asarray(y[:300], np.intp))
     outer = np.cumsum([np.outer(h, h) for h in H.T.astype(float)], axis=0)
     objective = np.append((target**2).sum(), ((outer - target) ** 2).sum(axis=(1, 2)))
     assert (np.diff(objective) < 0).all()
-    # Ten codes cannot all be opposite: the mean product of two is -1/9 or more, not -1, which
-    # leaves a share of 0.9 (8/9)² or more.
+    # Ten codes cannot all be opposite: the mean product of two is at least -1/9 and not -1, so a
+    # share of at least 0.9 (8/9)² is left.
     assert 0.71 < objective[-1] / objective[0] < 0.78
 
 
-def test_it_is_the_same_on_any_number_of_threads_with_every_step(
-    X: NDArray[Any], y: NDArray[Any]
-) -> None:
-    prints = set()
+def test_all_steps_give_the_same_on_any_number_of_threads(X: NDArray[Any], y: NDArray[Any]) -> None:
+    fingerprints = set()
     for threads in (1, 2):
         with threadpool_limits(threads):
-            prints.add(make_hasher("ksh", n_bits=3).fit(X[:600], y[:600]).fingerprint)
-    assert len(prints) == 1
+            fingerprints.add(make_hasher("ksh", n_bits=3).fit(X[:600], y[:600]).fingerprint)
+    assert len(fingerprints) == 1
 
 
-def test_steps_are_checked(X: NDArray[Any], y: NDArray[Any]) -> None:
+def test_the_number_of_steps_is_checked(X: NDArray[Any], y: NDArray[Any]) -> None:
     with pytest.raises(InvalidInput, match="max_steps must be from 0 to 100000, got -1"):
         make_hasher("ksh", max_steps=-1).fit(X, y)

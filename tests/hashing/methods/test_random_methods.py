@@ -70,7 +70,7 @@ def test_entries_have_the_stated_variance(method: str) -> None:
 
 
 @pytest.mark.parametrize("method", ["lsh", "random-net-1", "random-net-2"])
-def test_scaling_makes_units_irrelevant(method: str, X: NDArray[Any]) -> None:
+def test_with_scaling_units_do_not_matter(method: str, X: NDArray[Any]) -> None:
     units = np.random.default_rng(0).uniform(0.1, 10, 384)
     a = make_hasher(method, n_bits=32, scale=True).fit(X)
     b = make_hasher(method, n_bits=32, scale=True).fit(X * units)
@@ -78,7 +78,7 @@ def test_scaling_makes_units_irrelevant(method: str, X: NDArray[Any]) -> None:
 
 
 @pytest.mark.parametrize("method", ["lsh", "random-net-1", "random-net-2"])
-def test_constant_dimensions_add_nothing(method: str, X: NDArray[Any]) -> None:
+def test_constant_dimensions_do_no_harm(method: str, X: NDArray[Any]) -> None:
     constant = X.copy()
     constant[:, 5] = 0.1
     hasher = make_hasher(method, n_bits=32, scale=True).fit(constant)
@@ -108,7 +108,7 @@ def test_a_constant_dimension_of_small_integers_is_constant() -> None:
         (-1, True, "b must be a number"),
     ],
 )
-def test_interval_of_truncated_linear_is_checked(
+def test_the_interval_of_truncated_linear_is_checked(
     a: Any, b: Any, message: str, X: NDArray[Any]
 ) -> None:
     with pytest.raises(InvalidInput, match=message):

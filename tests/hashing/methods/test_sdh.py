@@ -1,4 +1,4 @@
-"""The mathematics of sdh."""
+"""The mathematics of SDH: its regressions, its discrete steps, and its objective."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ import pytest
 from numpy.typing import NDArray
 
 from hashing import InvalidInput, make_hasher
-from hashing.methods.sdh import improve_bits, regression
+from hashing.methods.sdh import improve_bits, ridge_regression
 from hashing.parts.kernel_features import class_sums
 
 Array = NDArray[np.float64]
 
 
-def codes(rng: np.random.Generator, *shape: int) -> Array:
+def random_codes(rng: np.random.Generator, *shape: int) -> Array:
     return rng.choice([-1.0, 1.0], shape)
 
 
@@ -24,7 +24,7 @@ def codes(rng: np.random.Generator, *shape: int) -> Array:
 def test_the_regression_is_optimal(penalty: float) -> None:
     rng = np.random.default_rng(0)
     A, T = rng.normal(size=(50, 7)), rng.normal(size=(50, 3))
-    M = regression(A, penalty)(A.T @ T)
+    M = ridge_regression(A, penalty)(A.T @ T)
     np.testing.assert_allclose(A.T @ (A @ M - T) + penalty * M, 0, atol=1e-10)
 
     def objective(M: Array) -> float:
@@ -34,28 +34,28 @@ def test_the_regression_is_optimal(penalty: float) -> None:
         assert objective(M + 1e-3 * rng.normal(size=M.shape)) > objective(M)
 
 
-def test_more_features_than_rows_are_regressed_too() -> None:
+def test_the_regression_works_with_more_features_than_rows() -> None:
     rng = np.random.default_rng(0)
     A, T = rng.normal(size=(5, 40)), rng.normal(size=(5, 2))
-    M = regression(A, 1e-2)(A.T @ T)
+    M = ridge_regression(A, 1e-2)(A.T @ T)
     np.testing.assert_allclose(A.T @ (A @ M - T) + 1e-2 * M, 0, atol=1e-10)
 
 
 def test_the_target_of_the_class_regression_is_one_hot() -> None:
     rng = np.random.default_rng(0)
-    B, classes = codes(rng, 30, 6), rng.integers(0, 4, 30)
+    B, classes = random_codes(rng, 30, 6), rng.integers(0, 4, 30)
     np.testing.assert_array_equal(class_sums(B, classes).T, B.T @ np.eye(4)[classes])
 
 
-def test_every_bit_of_a_sweep_is_the_best_for_the_others() -> None:
-    """A bit of a row alone, its other bits fixed: no other sign is better, when it is done."""
+def test_after_the_sweeps_every_bit_is_the_best_for_the_others() -> None:
+    """For a single bit of a row, with its other bits fixed, the other sign is no better."""
     rng = np.random.default_rng(0)
     n, r, c, nu = 40, 6, 4, 0.3
-    B, W, F = codes(rng, n, r), rng.normal(size=(r, c)), rng.normal(size=(n, r))
+    B, W, F = random_codes(rng, n, r), rng.normal(size=(r, c)), rng.normal(size=(n, r))
     Y = np.eye(c)[rng.integers(0, c, n)]
 
     def objective(B: Array) -> Array:
-        """Of each row."""
+        """Return the objective of each row."""
         terms: Array = ((Y - B @ W) ** 2).sum(axis=1) + nu * ((B - F) ** 2).sum(axis=1)
         return terms
 
@@ -71,27 +71,27 @@ def test_every_bit_of_a_sweep_is_the_best_for_the_others() -> None:
 
 
 def test_one_bit_alone_is_minimised_exactly() -> None:
-    """With one bit the first step is the whole sub-problem: brute force over all columns."""
+    """With one bit, the first step solves the whole sub-problem, as brute force confirms."""
     rng = np.random.default_rng(1)
     n, c, nu = 8, 3, 0.5
     W, F = rng.normal(size=(1, c)), rng.normal(size=(n, 1))
     Y = np.eye(c)[rng.integers(0, c, n)]
-    B = codes(rng, n, 1)
+    B = random_codes(rng, n, 1)
     B = improve_bits(B, W, Y @ W.T + nu * F)
 
     def objective(column: Array) -> float:
         return float(((Y - column @ W) ** 2).sum() + nu * ((column - F) ** 2).sum())
 
-    every = [np.array(signs)[:, None] for signs in product([-1.0, 1.0], repeat=n)]
-    best = min(every, key=objective)
+    columns = [np.array(signs)[:, None] for signs in product([-1.0, 1.0], repeat=n)]
+    best = min(columns, key=objective)
     np.testing.assert_array_equal(B, best)
 
 
-def test_updates_go_bit_after_bit_with_the_bits_before_them_updated() -> None:
-    """Against the update of the paper, z = sign(q - B'ᵀ W' v), written out."""
+def test_each_update_uses_the_updated_bits_before_it() -> None:
+    """The reference is the update of the paper, z = sign(q - B'ᵀ W' v), written out."""
     rng = np.random.default_rng(2)
     n, r, c = 30, 5, 4
-    B, W, Q = codes(rng, n, r), rng.normal(size=(r, c)), rng.normal(size=(n, r))
+    B, W, Q = random_codes(rng, n, r), rng.normal(size=(r, c)), rng.normal(size=(n, r))
     expected = B.copy()
     for _ in range(10):
         for k in range(r):
@@ -100,22 +100,22 @@ def test_updates_go_bit_after_bit_with_the_bits_before_them_updated() -> None:
     np.testing.assert_array_equal(improve_bits(B, W, Q), expected)
 
 
-def test_a_bit_that_both_signs_suit_stays() -> None:
+def test_a_bit_stays_if_both_signs_are_equally_good() -> None:
     B = np.array([[1.0], [-1], [0]])
     np.testing.assert_array_equal(improve_bits(B, np.zeros((1, 2)), np.zeros((3, 1))), B)
 
 
 @pytest.mark.parametrize("nu", [1e-5, 1e-2, 1.0])
 def test_the_objective_never_rises(nu: float, X: NDArray[Any], y: NDArray[Any]) -> None:
-    """With the steps as `fit` takes them, each measured."""
+    """The steps are those of `fit`, each followed by a measurement."""
     rng = np.random.default_rng(0)
     lam, ridge, n, r = 1.0, 1e-2, 300, 16
     K = np.asarray(X[:n] @ X[-80:].T, np.float64)
     K -= K.mean(axis=0)
     classes = np.asarray(y[:n], np.intp)
     Y = np.eye(10)[classes]
-    B, W = codes(rng, n, r), np.zeros((r, 10))
-    predict = regression(K, ridge)
+    B, W = random_codes(rng, n, r), np.zeros((r, 10))
+    predict = ridge_regression(K, ridge)
     P, b = predict(K.T @ B), B.mean(axis=0)
 
     def objective() -> float:
@@ -124,7 +124,7 @@ def test_the_objective_never_rises(nu: float, X: NDArray[Any], y: NDArray[Any]) 
 
     values = [objective()]
     for done in range(4):
-        W = regression(B, lam)(class_sums(B, classes).T)
+        W = ridge_regression(B, lam)(class_sums(B, classes).T)
         values.append(objective())
         B = improve_bits(B if done else np.zeros((n, r)), W, W.T[classes] + nu * (K @ P + b))
         assert set(np.unique(B)) == {-1, 1}
@@ -134,28 +134,28 @@ def test_the_objective_never_rises(nu: float, X: NDArray[Any], y: NDArray[Any]) 
     assert (np.diff(values) <= 1e-9 * values[0]).all()
     assert values[-1] < 0.9 * values[1]
 
-    start = codes(np.random.default_rng(0), n, r)
+    start = random_codes(np.random.default_rng(0), n, r)
     hasher: Any = make_hasher("sdh", n_bits=r, nu=nu, lam=lam, ridge=ridge, rounds=4)
-    fitted = hasher._alternate(start, K, classes)
+    fitted = hasher._minimise(start, K, classes)
     np.testing.assert_allclose(fitted[0], P)
     np.testing.assert_allclose(fitted[1], b)
 
 
-def test_bits_that_are_not_needed_are_not_left_random() -> None:
-    """Two classes at 48 bits: set from none, the rows of a class get one code; else they do not."""
+def test_bits_that_the_classes_do_not_need_do_not_stay_random() -> None:
+    """With two classes at 48 bits, the rows of a class get one code if bits are set from none."""
     rng = np.random.default_rng(0)
-    B, classes = codes(rng, 200, 48), rng.integers(0, 2, 200)
-    W = regression(B, 1.0)(class_sums(B, classes).T)
+    B, classes = random_codes(rng, 200, 48), rng.integers(0, 2, 200)
+    W = ridge_regression(B, 1.0)(class_sums(B, classes).T)
     from_none = improve_bits(np.zeros_like(B), W, W.T[classes])
     assert len(np.unique(from_none, axis=0)) == 2
     assert len(np.unique(improve_bits(B, W, W.T[classes]), axis=0)) > 100
 
 
-def test_codes_tell_the_classes(X: NDArray[Any], y: NDArray[Any]) -> None:
-    """As the objective has it: a linear map from the codes of rows not seen gives their class."""
-    hidden = np.where(np.arange(len(y)) < 600, y, -1)
-    bits = make_hasher("sdh", n_bits=24).fit(X, hidden).transform(X).astype(float)
-    W = regression(bits[:600], 1.0)(bits[:600].T @ np.eye(10)[y[:600]])
+def test_codes_determine_the_classes(X: NDArray[Any], y: NDArray[Any]) -> None:
+    """As in the objective, a linear map from the codes of unseen rows gives their class."""
+    partly = np.where(np.arange(len(y)) < 600, y, -1)
+    bits = make_hasher("sdh", n_bits=24).fit(X, partly).transform(X).astype(float)
+    W = ridge_regression(bits[:600], 1.0)(bits[:600].T @ np.eye(10)[y[:600]])
     assert ((bits[600:] @ W).argmax(axis=1) == y[600:]).mean() > 0.9
 
 
@@ -177,6 +177,6 @@ def test_parameters_are_checked(
         make_hasher("sdh", **params).fit(X, y)
 
 
-def test_without_weight_on_the_features_it_still_fits(X: NDArray[Any], y: NDArray[Any]) -> None:
+def test_it_fits_without_weight_on_the_features(X: NDArray[Any], y: NDArray[Any]) -> None:
     z = make_hasher("sdh", n_bits=8, nu=0, n_anchors=50).fit(X[:200], y[:200]).project(X)
     assert np.isfinite(z).all()

@@ -1,4 +1,4 @@
-"""What ksh and sdh share: features, labelled rows, and inputs that hold too little."""
+"""The common part of ksh and sdh: features, labelled rows, and degenerate inputs."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.datasets.dataset import Dataset
 from hashing import InvalidInput, make_hasher
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.kernel_features import class_sums
-from tests.average_precision import mean_average_precision
+from tests.hashing.ranking import ranking_quality
 
 METHODS = ["ksh", "sdh"]
 
@@ -25,13 +25,13 @@ def method(request: pytest.FixtureRequest) -> Any:
     return request.param
 
 
-def few(y: NDArray[Any], n: int = 300) -> NDArray[Any]:
-    """The labels of the first n rows only."""
+def first_labels(y: NDArray[Any], n: int = 300) -> NDArray[Any]:
+    """Return the labels of the first n rows, and -1 for the others."""
     return np.where(np.arange(len(y)) < n, y, -1)
 
 
 def test_projections_are_the_formula(method: str, X: NDArray[Any], y: NDArray[Any]) -> None:
-    hasher: Any = make_hasher(method, n_bits=12, n_anchors=40).fit(X, few(y))
+    hasher: Any = make_hasher(method, n_bits=12, n_anchors=40).fit(X, first_labels(y))
     anchors = hasher.anchors_
     assert (cdist(anchors, X).min(axis=1) == 0).all()
     squared = cdist(X, anchors, "sqeuclidean")
@@ -41,53 +41,48 @@ def test_projections_are_the_formula(method: str, X: NDArray[Any], y: NDArray[An
 
 
 def test_projections_of_ksh_are_centred_over_all_rows(X: NDArray[Any], y: NDArray[Any]) -> None:
-    z = make_hasher("ksh", n_bits=12, n_anchors=40).fit(X, few(y)).project(X)
+    z = make_hasher("ksh", n_bits=12, n_anchors=40).fit(X, first_labels(y)).project(X)
     np.testing.assert_allclose(z.mean(axis=0), 0, atol=1e-4 * np.abs(z).max())
 
 
 def test_it_beats_lsh_with_few_labels(method: str, digits: Dataset) -> None:
     parts = split(digits.labels, Protocol(queries_per_class=20, labels_per_class=20), seed=1)
-    queries, database = digits.descriptors[parts.queries], digits.descriptors[parts.database]
-    labels = digits.labels[parts.queries], digits.labels[parts.database]
     assert (parts.y >= 0).sum() == 200
-
-    def quality(name: str) -> float:
-        hasher = make_hasher(name, n_bits=24).fit(database, parts.y)
-        codes = hasher.encode(queries), hasher.encode(database)
-        return mean_average_precision(codes[0], labels[0], codes[1], labels[1])
-
-    assert quality(method) > quality("lsh") + 0.25
+    learned, lsh = (
+        ranking_quality(name, 24, digits.descriptors, digits.labels, parts)
+        for name in (method, "lsh")
+    )
+    assert learned > lsh + 0.25
 
 
-def test_unlabelled_rows_shape_only_the_kernel(
+def test_the_numbers_of_the_classes_do_not_matter(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
-    """Their order and their labels do not enter, once anchors are all rows."""
     X, y = X[:80], y[:80]
-    hidden = few(y, 60)
+    hidden = first_labels(y, 60)
     one = make_hasher(method, n_bits=8).fit(X, hidden)
     other = make_hasher(method, n_bits=8).fit(X, np.where(hidden >= 0, hidden * 7 + 3, -1))
     assert (one.transform(X) == other.transform(X)).all()
 
 
-def test_all_labelled_is_fine(method: str, X: NDArray[Any], y: NDArray[Any]) -> None:
+def test_all_rows_may_have_labels(method: str, X: NDArray[Any], y: NDArray[Any]) -> None:
     bits = make_hasher(method, n_bits=16, n_anchors=100).fit_transform(X[:200], y[:200])
     same = y[:200, None] == y[:200]
     agreement = bits.astype(float) @ bits.T / 16
     assert agreement[same].mean() > agreement[~same].mean() + 0.5
 
 
-def test_more_labels_than_it_may_use_are_drawn(
+def test_a_limit_on_labelled_rows_draws_some_of_them(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     params = {"n_bits": 4, "n_anchors": 30}
     limited: Any = make_hasher(method, max_labelled=50, **params)
-    rows, classes = limited._draw_labelled(few(y), np.random.default_rng(0))
+    rows, classes = limited._draw_labelled(first_labels(y), np.random.default_rng(0))
     assert len(np.unique(rows)) == 50
     assert rows.max() < 300
     np.testing.assert_array_equal(np.unique(y[rows])[classes], y[rows])
-    unlimited = make_hasher(method, **params).fit(X, few(y))
-    assert limited.fit(X, few(y)).fingerprint != unlimited.fingerprint
+    unlimited = make_hasher(method, **params).fit(X, first_labels(y))
+    assert limited.fit(X, first_labels(y)).fingerprint != unlimited.fingerprint
     assert (limited.transform(X) != unlimited.transform(X)).any()
     one_left = np.where(np.arange(len(y)) == 0, 1, 0)
     with pytest.raises(InvalidInput, match="two classes are needed, got 1"):
@@ -116,15 +111,17 @@ def test_equal_descriptors_are_refused(method: str, value: float) -> None:
         make_hasher(method).fit(np.full((8, 5), value), [0, 1] * 4)
 
 
-def test_constant_columns_change_nothing(method: str, X: NDArray[Any], y: NDArray[Any]) -> None:
+def test_a_constant_dimension_changes_hardly_a_bit(
+    method: str, X: NDArray[Any], y: NDArray[Any]
+) -> None:
     wide = np.column_stack([X[:300], np.full(300, 0.25)])
     bits = make_hasher(method, n_bits=16, n_anchors=50).fit_transform(X[:300], y[:300])
     wide_bits = make_hasher(method, n_bits=16, n_anchors=50).fit_transform(wide, y[:300])
     assert (bits != wide_bits).mean() < 1e-2
 
 
-def test_repeated_rows_are_told_apart_by_class(method: str) -> None:
-    """Every anchor many times over: the Gram matrix of the features has rank two."""
+def test_repeated_rows_are_separated_by_class(method: str) -> None:
+    """Every anchor is there many times: the Gram matrix of the features has rank two."""
     X = np.repeat([[0.0, 0, 1], [5, 0, 0], [0, 5, 0]], 40, axis=0)
     y = np.repeat([3, 8, 8], 40)
     bits = make_hasher(method, n_bits=40).fit_transform(X, y)
@@ -147,16 +144,16 @@ def test_two_rows_and_more_bits_than_anchors(method: str) -> None:
     bits = hasher.transform([[0.0, 1], [2, 0], [0.1, 1], [1.9, 0]])
     assert (bits[0] == bits[2]).all()
     assert (bits[1] == bits[3]).all()
-    # One bit tells the two, and `sdh` asks for no more.
+    # One bit separates the two rows, and `sdh` needs no more.
     assert (bits[0] != bits[1]).mean() > (0.9 if method == "ksh" else 0.3)
 
 
-def test_classes_of_one_row_each(method: str, X: NDArray[Any]) -> None:
+def test_classes_of_one_row_each_get_different_codes(method: str, X: NDArray[Any]) -> None:
     bits = make_hasher(method, n_bits=32).fit_transform(X[:12], np.arange(12))
     assert len(np.unique(bits, axis=0)) == 12
 
 
-def test_integers_and_large_values_are_taken(method: str) -> None:
+def test_integers_and_large_values_are_accepted(method: str) -> None:
     X = np.random.default_rng(0).integers(0, 255, (60, 9), np.uint8)
     y = np.arange(60) % 3
     bits = make_hasher(method, n_bits=8).fit(X, y).transform(X)
@@ -186,12 +183,12 @@ def test_parameters_are_checked(
         make_hasher(method, **{name: value}).fit(X, y)
 
 
-def test_class_sums() -> None:
+def test_class_sums_add_the_rows_of_each_class() -> None:
     F = np.array([[1.0, 2], [10, 20], [100, 200]])
     np.testing.assert_array_equal(class_sums(F, np.array([1, 0, 1])), [[10, 20], [101, 202]])
 
 
-def test_the_last_fit_out_lifts_the_limit_on_threads() -> None:
+def test_the_last_fit_to_end_lifts_the_limit_on_threads() -> None:
     def threads() -> set[int]:
         return {pool["num_threads"] for pool in threadpool_info() if pool["user_api"] == "blas"}
 

@@ -1,3 +1,5 @@
+"""Pairs drawn from labels, and anchors: sampled rows, k-means, distances, similarities."""
+
 from __future__ import annotations
 
 from itertools import pairwise, permutations
@@ -20,14 +22,14 @@ def test_pairs_are_uniform_over_all_pairs_of_their_kind() -> None:
     n = 100_000
     kinds = sample_pairs(Y, n, np.random.default_rng(0))
     for drawn, same in zip(kinds, (True, False), strict=True):
-        possible = [
+        expected = [
             (i, j)
             for i, j in permutations(range(len(Y)), 2)
             if Y[i] >= 0 and Y[j] >= 0 and (Y[i] == Y[j]) == same
         ]
         found, counts = np.unique(drawn, axis=0, return_counts=True)
-        assert [tuple(pair) for pair in found.tolist()] == sorted(possible)
-        share = 1 / len(possible)
+        assert [tuple(pair) for pair in found.tolist()] == sorted(expected)
+        share = 1 / len(expected)
         assert np.all(np.abs(counts / n - share) < 5 * np.sqrt(share / n))
 
 
@@ -40,7 +42,7 @@ def test_too_few_labels_are_refused(y: list[int], message: str) -> None:
         sample_pairs(np.array(y), 3, np.random.default_rng(0))
 
 
-def test_distances_and_similarities_are_those_of_scipy(X: NDArray[Any]) -> None:
+def test_distances_and_similarities_agree_with_scipy(X: NDArray[Any]) -> None:
     anchors = sample(X, 30, np.random.default_rng(0))
     expected = cdist(X[:100], anchors, "sqeuclidean")
     for dtype, tolerance in ((np.float32, 1e-5), (np.float64, 1e-9)):

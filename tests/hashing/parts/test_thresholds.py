@@ -1,3 +1,5 @@
+"""Cuts of features, and the pairs they separate."""
+
 from __future__ import annotations
 
 import numpy as np
@@ -5,7 +7,7 @@ import numpy as np
 from hashing.parts.thresholds import Cuts
 
 
-def test_a_cut_weighs_the_pairs_it_separates_as_counted_one_by_one() -> None:
+def test_the_weight_of_a_cut_is_that_of_the_pairs_it_separates() -> None:
     rng = np.random.default_rng(0)
     values = rng.integers(0, 6, (15, 4)).astype(np.float32)  # many ties
     values[:, 3] = 2.5  # cannot be cut
@@ -24,11 +26,11 @@ def test_a_cut_weighs_the_pairs_it_separates_as_counted_one_by_one() -> None:
         np.testing.assert_array_equal(thresholds, (distinct[:-1] + distinct[1:]) / 2)
         for threshold, total in zip(thresholds, separated[feature, places], strict=True):
             above = values[:, feature] > threshold
-            apart = [above[i] != above[j] for i, j in pairs]
-            np.testing.assert_allclose(total, weights[apart].sum(), atol=1e-12)
+            separated_pairs = [above[i] != above[j] for i, j in pairs]
+            np.testing.assert_allclose(total, weights[separated_pairs].sum(), atol=1e-12)
 
 
-def test_adjacent_numbers_are_cut_apart() -> None:
+def test_adjacent_numbers_can_be_separated() -> None:
     low = np.float32(1 / 3)
     for _ in range(4):
         high = np.nextafter(low, np.float32(1))
