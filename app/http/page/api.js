@@ -1,8 +1,8 @@
-// The service, as this page calls it.
+// Calls to the service.
 
 const KEY = "bitcell-key";
 
-/** What the service refused, in its own words. */
+/** An answer that is not a success. The message is the service's own. */
 export class Refused extends Error {
   constructor(status, detail) {
     super(detail);
@@ -31,22 +31,22 @@ async function send(path, { method = "GET", json, file, signal } = {}) {
   }
   if (!answer.ok) {
     const problem = await answer.json().catch(() => ({}));
-    throw new Refused(answer.status, problem.detail || `The service answered ${answer.status}.`);
+    throw new Refused(answer.status, problem.detail || `The service answered with status ${answer.status}.`);
   }
   return answer;
 }
 
-/** The JSON that a call answers with. */
+/** Return the JSON of an answer. */
 export async function call(path, options) {
   return (await send(path, options)).json();
 }
 
-/** The body of an answer, as a file. */
+/** Return the body of an answer as a file. */
 export async function download(path) {
   return (await send(path)).blob();
 }
 
-/** A job at each of its changes. EventSource could not send a key. */
+/** Yield a job at each of its changes. EventSource cannot be used: it cannot send a key. */
 export async function* follow(job, signal) {
   const answer = await send(`/v1/jobs/${encodeURIComponent(job)}/events`, { signal });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();

@@ -1,9 +1,10 @@
-// Codes as cells: a one is filled, a zero is hollow, one that differs is crossed.
+// Draw codes as cells: filled for 1, hollow for 0, crossed if the bit differs from the query.
 
 import { count, h, s } from "./html.js";
 
 const CELL = 10;
-const MOST = 1024; // cells that are drawn; of longer codes the rest is said in words
+const MAX_CELLS = 1024;
+const MAX_LISTED = 64; // differing bits that the label of a drawing lists
 
 export function unpack(hex, nBits) {
   const bits = [];
@@ -24,36 +25,40 @@ const square = (x, y, inset) => {
 };
 const cross = (x, y) => `M${x + 2.6} ${y + 2.6}l4.8 4.8m0-4.8l-4.8 4.8`;
 
-/** A code; with another one, the bits that differ from it are marked. */
-export function cells(code, nBits, other = null) {
-  const differ = new Set(other === null ? [] : differing(code, other, nBits));
-  const shown = Math.min(nBits, MOST);
+/** Draw a code, and mark the bits that differ from `query` if it is given. */
+export function cells(code, nBits, query = null) {
+  const differ = query === null ? [] : differing(code, query, nBits);
+  const drawn = Math.min(nBits, MAX_CELLS);
   const row = nBits <= 256 ? 32 : 64;
-  const paths = { one: "", zero: "", "one other": "", "zero other": "", cross: "", "cross on": "" };
-  unpack(code, shown).forEach((bit, at) => {
-    const [x, y] = [(at % row) * CELL, Math.floor(at / row) * CELL];
-    const other = differ.has(at);
-    paths[(bit ? "one" : "zero") + (other ? " other" : "")] += square(x, y, bit ? 0.8 : 1.4);
-    if (other) paths[bit ? "cross on" : "cross"] += cross(x, y);
-  });
-  const width = Math.min(shown, row) * CELL;
-  const height = Math.ceil(shown / row) * CELL;
-  const list = [...differ];
-  const label =
-    other === null
-      ? `Code of ${count(nBits, "bit")}: ${code}`
-      : `${list.length} of ${count(nBits, "bit")} differ` +
-        (list.length ? `: ${list.slice(0, 64).join(", ")}${list.length > 64 ? " and more" : ""}` : "");
+  const width = Math.min(drawn, row) * CELL;
+  const height = Math.ceil(drawn / row) * CELL;
+  const label = query === null ? `Code of ${count(nBits, "bit")}: ${code}` : differences(differ, nBits);
   const drawing = s(
     "svg",
     { class: "bits", viewBox: `0 0 ${width} ${height}`, role: "img", "aria-label": label },
-    Object.entries(paths)
+    Object.entries(paths(unpack(code, drawn), row, new Set(differ)))
       .filter(([, d]) => d)
       .map(([kind, d]) => s("path", { class: kind, d })),
   );
   drawing.style.maxWidth = `${(width * 1.2) / 16}rem`;
-  if (shown === nBits) return drawing;
-  return h("div", {}, drawing, h("p", { class: "note" }, `The first ${shown} of ${nBits} bits.`));
+  if (drawn === nBits) return drawing;
+  return h("div", {}, drawing, h("p", { class: "note" }, `Only the first ${drawn} of ${nBits} bits are drawn.`));
+}
+
+function differences(differ, nBits) {
+  const listed = differ.slice(0, MAX_LISTED).join(", ") + (differ.length > MAX_LISTED ? " and more" : "");
+  return `${differ.length} of ${count(nBits, "bit")} differ${differ.length ? `: ${listed}` : ""}`;
+}
+
+/** The SVG paths of all cells, by CSS class. */
+function paths(bits, row, differ) {
+  const found = { one: "", zero: "", "one other": "", "zero other": "", cross: "", "cross on": "" };
+  bits.forEach((bit, at) => {
+    const [x, y] = [(at % row) * CELL, Math.floor(at / row) * CELL];
+    found[(bit ? "one" : "zero") + (differ.has(at) ? " other" : "")] += square(x, y, bit ? 0.8 : 1.4);
+    if (differ.has(at)) found[bit ? "cross on" : "cross"] += cross(x, y);
+  });
+  return found;
 }
 
 export function legend() {
@@ -67,8 +72,8 @@ export function legend() {
   return h(
     "p",
     { class: "note legend" },
-    h("span", {}, sample("one"), " a one"),
-    h("span", {}, sample("zero"), " a zero"),
+    h("span", {}, sample("one"), " one"),
+    h("span", {}, sample("zero"), " zero"),
     h("span", {}, sample("one other", "cross on"), sample("zero other", "cross"), " differs from the query"),
   );
 }

@@ -1,4 +1,4 @@
-// Elements: text goes in as text, so nothing that comes from the service is ever run.
+// Create elements. Text is inserted as text, so nothing that the service sends is ever run.
 
 const SVG = "http://www.w3.org/2000/svg";
 
@@ -12,26 +12,28 @@ function fill(element, attributes, children) {
   return element;
 }
 
+/** Create an HTML element. */
 export const h = (tag, attributes = {}, ...children) =>
   fill(document.createElement(tag), attributes, children);
 
+/** Create an SVG element. */
 export const s = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
 
-export const count = (n, one, many = `${one}s`) =>
-  `${n.toLocaleString("en")} ${n === 1 ? one : many}`;
+export const count = (n, singular, plural = `${singular}s`) =>
+  `${n.toLocaleString("en")} ${n === 1 ? singular : plural}`;
 
-/** Focus a heading, and scroll to it where it is not in the upper half of the window. */
-export function goTo(title) {
-  title.focus({ preventScroll: true });
-  const { top } = title.getBoundingClientRect();
-  if (top < 0 || top > innerHeight / 2) title.scrollIntoView();
+/** Focus a heading, and scroll to it unless it is in the upper half of the window. */
+export function goTo(heading) {
+  heading.focus({ preventScroll: true });
+  const { top } = heading.getBoundingClientRect();
+  if (top < 0 || top > innerHeight / 2) heading.scrollIntoView();
 }
 
-/** Something went wrong, in words. */
+/** Create the message of an error. */
 export const problem = (error) => h("p", { class: "problem", role: "alert" }, error.message);
 
-/** Tell those who do not see the page change. */
+/** Announce a change of the page to screen readers. */
 export function say(text) {
   document.getElementById("status").textContent = text;
 }

@@ -190,12 +190,12 @@ WATCH = """() => {
 def test_a_benchmark_is_started_watched_and_read(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/#/benchmark")
     page.evaluate(WATCH)
-    page.get_by_label("Bits").fill("8, 16")
+    page.get_by_label("Code lengths").fill("8, 16")
     page.get_by_label("random-net-2").uncheck()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("table tbody tr")).to_have_count(3, timeout=30_000)
     seen = page.evaluate("window.seen")
-    assert any(most == 3 and "of 3 done; now " in text for text, most in seen)
+    assert any(most == 3 and "of 3 steps done. Now: " in text for text, most in seen)
     (job,) = json.loads(serving.get("/v1/benchmarks"))
     result = json.loads(serving.get(f"/v1/benchmarks/{job['id']}"))["result"]["results"]
     rows = [row.split("\t") for row in page.locator("tbody tr").all_inner_texts()]
@@ -208,9 +208,9 @@ def test_a_benchmark_is_started_watched_and_read(page: Page, serving: Process) -
     assert points is not None
     assert len(points.split()) == 2
     expect(page.locator("[data-job]")).to_have_text("done")
-    expect(page.get_by_label("Bits")).to_have_value("8, 16")
+    expect(page.get_by_label("Code lengths")).to_have_value("8, 16")
     expect(page.get_by_label("random-net-2")).not_to_be_checked()
-    page.get_by_label("Bits").fill("9999")
+    page.get_by_label("Code lengths").fill("9999")
     page.get_by_role("button", name="Start").click()
     expect(page.locator("form .problem")).to_contain_text("bits must be from 1 to 4096")
     for method in ("raw", "lsh"):
@@ -218,7 +218,7 @@ def test_a_benchmark_is_started_watched_and_read(page: Page, serving: Process) -
     page.get_by_role("button", name="Start").click()
     expect(page.locator("form .problem")).to_have_text("Choose at least one method.")
     with page.expect_navigation():
-        page.get_by_role("link", name="The whole report").click()
+        page.get_by_role("link", name="Full report").click()
     expect(page.locator("h1")).to_have_text("Binary codes on digits")
 
 
@@ -228,7 +228,9 @@ def test_a_collection_shows_how_its_bits_are_used(page: Page, serving: Process) 
     found = json.loads(serving.get("/v1/collections/demo/statistics"))
     mean, codes = found["bits"]["mean_correlation"], found["buckets"]["codes"]
     expect(page.locator("figure").nth(1)).to_contain_text(f"|r| is {mean:.3f}")
-    expect(page.locator("figure").nth(2)).to_contain_text(f"1,797 items have {codes:,} codes")
+    expect(page.locator("figure").nth(2)).to_contain_text(
+        f"1,797 items have {codes:,} different codes"
+    )
     bars = page.locator(".bar").get_attribute("d") or ""
     assert bars.count("M") == 128
     cells = "all => all.map(one => one.getAttribute('d')).join('').split('M').length - 1"
@@ -252,7 +254,7 @@ def test_it_can_be_used_by_keyboard_alone(page: Page, serving: Process) -> None:
         raise AssertionError(f"{wanted} was not reached")
 
     page.keyboard.press("Tab")
-    assert "To the content" in focus(page)
+    assert "Skip to content" in focus(page)
     for stop in ('"#/collection"', 'id="collections"', 'id="file"', 'id="id"', "digit-0003"):
         tab_to(stop)
     page.keyboard.press("Enter")
@@ -274,10 +276,12 @@ def test_a_key_is_asked_for_and_what_is_wrong_is_said(page: Page, tmp_path: Path
     process = Process(tmp_path, BITCELL_DEMO="false")
     try:
         page.goto(process.url)
-        expect(page.locator("#access-reason")).to_contain_text("only to those who have an API key")
-        field = page.get_by_label("API key")
+        expect(page.locator("#access-reason")).to_contain_text(
+            "answers only requests with an API key"
+        )
+        field = page.get_by_label("API key", exact=True)
         expect(field).to_be_focused()
-        for key, said in (("wrong", "refused: it is wrong"), (secret, "")):
+        for key, said in (("wrong", "refused this key: it is wrong"), (secret, "")):
             field.fill(key)
             page.keyboard.press("Enter")
             if said:
@@ -288,7 +292,7 @@ def test_a_key_is_asked_for_and_what_is_wrong_is_said(page: Page, tmp_path: Path
         expect(page.locator("form .problem")).to_have_text("the key 'page' may only read")
         assert page.evaluate("Object.values(sessionStorage)") == [secret]
         assert page.evaluate("localStorage.length") == 0
-        page.get_by_role("button", name="Forget the key").click()
+        page.get_by_role("button", name="Forget key").click()
         expect(field).to_be_visible()
         assert page.evaluate("sessionStorage.length") == 0
     finally:
@@ -304,7 +308,7 @@ def test_other_collections_and_empty_ones(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/#/neighbours/points")
     expect(page.locator(".empty")).to_contain_text("This collection is empty")
     page.get_by_role("link", name="Collection", exact=True).click()
-    expect(page.locator(".empty")).to_contain_text("It is empty")
+    expect(page.locator(".empty")).to_contain_text("This collection is empty")
     items = [{"id": one, "descriptor": [1, 2, 3]} for one in ("<b>x</b>", "a/b c", "%")]
     request = urllib.request.Request(
         f"{serving.url}/v1/collections/points/items",
@@ -318,9 +322,7 @@ def test_other_collections_and_empty_ones(page: Page, serving: Process) -> None:
         page.get_by_role("link", name=str(item["id"]), exact=True).click()
         assert [found for _, found in shown(page)] == [0, 0]
         expect(page.locator("#answer-title")).to_have_text(f"Nearest to {item['id']}")
-    expect(page.locator(".ask")).to_contain_text(
-        "Images can ask in collections of GIST descriptors"
-    )
+    expect(page.locator(".ask")).to_contain_text("Search by image needs a collection of GIST")
     page.goto(f"{serving.url}/#/neighbours/points/nobody")
     expect(page.locator(".problem")).to_contain_text("there is no item 'nobody'")
     page.goto(f"{serving.url}/#/collection/none")
