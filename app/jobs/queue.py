@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -23,6 +23,9 @@ from index import Database
 
 MAX_STARTS = 3
 """A job that ran this many times when the service was killed may be the cause: it is not rerun."""
+
+STOP_SECONDS = 1.0
+"""How long `Jobs.close` waits for threads. They notice a stop at the next batch."""
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -70,6 +73,7 @@ class Jobs:
         # One core is left for queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
         self._workers = ThreadPoolExecutor(workers, "job")
+        self._runs: set[Future[None]] = set()
         self._lock = Lock()
         self._open: dict[str, OpenJob] = {}
         self._listeners: dict[object, Callable[[], object]] = {}
@@ -154,20 +158,30 @@ class Jobs:
         self.stopping = True
         self._notify()
 
-    def close(self) -> None:
-        """Stop all jobs; the next start of the service runs them again."""
+    def close(self, seconds: float = STOP_SECONDS) -> bool:
+        """Stop all jobs; the next start of the service runs them again.
+
+        Return whether their threads ended within `seconds`.
+        """
         with self._lock:
             self._closed = True
             for entry in self._open.values():
                 if entry.process is not None:
                     entry.process.kill()
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        unfinished = wait(list(self._runs), seconds).not_done
+        if unfinished:
+            log.warning("the service stops although jobs are still running", jobs=len(unfinished))
         with self._lock:
             self._write_kept_ends()
+        return not unfinished
 
     def _enqueue(self, entry: OpenJob) -> None:
         self._open[entry.id] = entry
-        self._workers.submit(self._run, entry).add_done_callback(_log_failure)
+        run = self._workers.submit(self._run, entry)
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+        run.add_done_callback(_log_failure)
 
     def _run(self, entry: OpenJob) -> None:
         """Run a job from its preparation to its end, in a thread of `_workers`."""

@@ -109,17 +109,18 @@ class Service:
     def close(self) -> None:
         """Stop all work and close the database; a second call does nothing.
 
-        Afterwards `all_ended` says whether all threads of the pools have ended. Python waits for
-        one that has not when the process exits.
+        Afterwards `all_ended` says whether all threads of the pools and of jobs have ended. Python
+        waits for one that has not when the process exits.
         """
         if self._closed:
             return
         self._closed = True
         images_ended = self.image_pool.close(IMAGE_STOP_SECONDS)
-        self.all_ended = self.query_pool.close(QUERY_STOP_SECONDS) and images_ended
-        if not self.all_ended:
+        queries_ended = self.query_pool.close(QUERY_STOP_SECONDS)
+        if not (images_ended and queries_ended):
             log.warning("the service stops although queries are still running")
-        self.jobs.close()
+        jobs_ended = self.jobs.close()
+        self.all_ended = images_ended and queries_ended and jobs_ended
         self._store.close()
         self.keys.close()
         self.database.close()
