@@ -67,7 +67,7 @@ def _check_access(settings: Settings, service: Service) -> None:
             raise OSError(
                 f"{settings.host} can be reached by others, and there is no API key: create one "
                 "with `bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
-                "something else keeps strangers out"
+                "something else controls access"
             )
     elif not is_loopback(settings.host) or service.keys.any():
         log.warning("no key is required: everyone who reaches the service may read and write")

@@ -1,4 +1,4 @@
-"""Everything in one data directory, open: the service without HTTP."""
+"""The service without HTTP: everything that works on one data directory."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ class Service:
     jobs, keys, metrics, database, settings
         What several of them use.
     query_pool : Pool
-        Threads that answer queries, so that the event loop does not.
+        Threads that answer queries, so that the event loop stays free.
     image_pool : Pool
         One thread that decodes image files, because one file may take much memory.
     """
@@ -109,8 +109,8 @@ class Service:
     def close(self) -> None:
         """Stop all work and close the database; a second call does nothing.
 
-        Afterwards `all_ended` says whether all threads of the pools and of jobs have ended. Python
-        waits for one that has not when the process exits.
+        Afterwards `all_ended` says whether all threads of the pools and of jobs have ended. If one
+        has not, Python waits for it when the process exits.
         """
         if self._closed:
             return
