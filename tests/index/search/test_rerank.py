@@ -72,14 +72,11 @@ def test_a_query_without_neighbours_can_be_reranked(store: Store) -> None:
     near = SearchOptions(3, rerank=5, radius=0)
     queries = np.concatenate([X[:1], -X[:1]])
     codes = np.concatenate([np.packbits(X[:1] > 0, axis=1), far])
-    for values, by in (
-        ({"descriptors": queries}, "descriptors"),
-        ({"projections": queries}, "bits"),
-    ):
-        found = collection.search(codes, replace(near, rerank_by=by), **values)
-        assert [len(one.neighbours) for one in found] == [1, 0]
-        found = collection.search(codes, replace(none, rerank_by=by), **values)
-        assert [len(one.neighbours) for one in found] == [0, 0]
+    for options, n_found in ((near, [1, 0]), (none, [0, 0])):
+        found = collection.search(codes, options, descriptors=queries)
+        assert [len(one.neighbours) for one in found] == n_found
+        found = collection.search(codes, replace(options, rerank_by="bits"), projections=queries)
+        assert [len(one.neighbours) for one in found] == n_found
     empty = store.create("empty", 16, keep_descriptors=True)
     for one in empty.search(codes, SearchOptions(3, rerank=5), descriptors=queries):
         assert one.neighbours == []
