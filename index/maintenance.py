@@ -41,7 +41,7 @@ class Maintenance:
         # Names of the tasks that wait, and the number of those that wait or run.
         self._waiting: set[str] = set()
         self._open_tasks = 0
-        # Hidden collections whose items could not be deleted, as on a full disk.
+        # Collections whose items could not be deleted, as on a full disk.
         self._undeleted: dict[int, Database] = {}
         self._changed = Condition()
         self._closed = Event()
@@ -59,13 +59,15 @@ class Maintenance:
             self.delete(database, key)
 
     def delete(self, database: Database, key: int) -> None:
-        """Delete the items of a hidden collection, a few at a time so that writes wait little."""
+        """Hide a collection and delete its items, a few at a time so that writes wait little."""
         self._add(f"delete {key}", partial(self._delete_some, database, key, _ROWS_AT_FIRST))
 
     def _delete_some(self, database: Database, key: int, limit: int) -> None:
         start = monotonic()
         try:
             with database.transaction() as connection:
+                # Before any of its items is deleted: a crash must not leave a part of them visible.
+                catalog.hide(connection, key)
                 more = catalog.delete_some(connection, key, limit)
         except BaseException:
             with self._changed:

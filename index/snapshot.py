@@ -32,6 +32,8 @@ _HEAD = struct.Struct("<QI")
 # Items per block.
 _CHUNK = 4096
 _MAX_BITS = 1 << 20
+# What parsing JSON and using its values raises where they are not what was written.
+_UNREADABLE = (ValueError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -109,7 +111,7 @@ def read(store: Store, path: Path, name: str) -> Collection:
                 # Earlier versions took text with lone surrogates, which may come back.
                 texts = as_texts(payloads, len(ids), allow_surrogates=True)
                 made._upsert(ids, codes, labels, texts, descriptors)
-    return store.get(name)
+    return made
 
 
 def describe(path: Path) -> Description:
@@ -133,7 +135,7 @@ def _description(blocks: Iterator[bytes], path: Path) -> Description:
         )
     except BadSnapshot:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
+    except (*_UNREADABLE, AttributeError, KeyError, StopIteration) as error:
         raise _damaged(path, f"its description cannot be read: {error!r}") from None
 
 
@@ -178,7 +180,7 @@ def _items(data: bytes, n_bits: int, path: Path) -> tuple[Any, ...]:
             payloads,
             kept,
         )
-    except (ValueError, TypeError, struct.error) as error:
+    except (*_UNREADABLE, struct.error) as error:
         raise _damaged(path, f"a block cannot be read: {error}") from None
 
 

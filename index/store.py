@@ -35,6 +35,8 @@ class Store:
         self._database = database
         # Held while names are given or taken.
         self._lock = Lock()
+        # Names of collections that are being made, which nobody else can take.
+        self._being_made: set[str] = set()
         with database.transaction() as connection:
             if database.version == 1:
                 migrate.add_columns(connection)
@@ -123,6 +125,8 @@ class Store:
     def _check_free(self, name: str) -> None:
         if name in self._collections:
             raise AlreadyExists(f"there is a collection {name!r} already")
+        if name in self._being_made:
+            raise AlreadyExists(f"a collection {name!r} is already being made")
 
     def get(self, name: str) -> Collection:
         """Return the collection of this name; raise NotFound if there is none."""
@@ -151,23 +155,22 @@ class Store:
         """
         with self._lock:
             state = self.get(name)._state
-            self._remove(state)
 
-    def _remove(self, state: State) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            catalog.hide(connection, state.key)
+            def work(connection: sqlite3.Connection) -> None:
+                catalog.hide(connection, state.key)
 
-        def publish() -> None:
-            published = self._collections.get(state.name)
-            if published is not None and published._state is state:
-                self._collections = {
-                    name: c for name, c in self._collections.items() if name != state.name
-                }
-            state.removed = NotFound(f"there is no collection {state.name!r}")
+            def publish() -> None:
+                self._collections = {n: c for n, c in self._collections.items() if n != name}
+                state.removed = NotFound(f"there is no collection {name!r}")
 
-        # Alone: a write in the same transaction would be acknowledged and gone.
-        with self._database.exclusive():
-            self._database.write(work, publish, lambda: None)
+            # Alone: a write in the same transaction would be acknowledged and gone.
+            with self._database.exclusive():
+                self._database.write(work, publish, lambda: None)
+        self._maintenance.delete(self._database, state.key)
+
+    def _discard(self, state: State) -> None:
+        """Remove a collection that was not finished. A full disk does not make this fail."""
+        state.removed = NotFound(f"there is no collection {state.name!r}")
         self._maintenance.delete(self._database, state.key)
 
     @contextmanager
@@ -178,19 +181,23 @@ class Store:
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
+            self._being_made.add(name)
+        try:
             state = self._insert(
                 name, n_bits, encoder, fingerprint, keep_descriptors, unfinished=True
             )
-        try:
-            yield state
+            try:
+                yield state
+                with self._lock:
+                    with self._database.transaction() as connection:
+                        catalog.rename(connection, state.key, name)
+                    self._publish(state)
+            except BaseException:
+                self._discard(state)
+                raise
+        finally:
             with self._lock:
-                self._check_free(name)
-                with self._database.transaction() as connection:
-                    catalog.rename(connection, state.key, name)
-                self._publish(state)
-        except BaseException:
-            self._remove(state)
-            raise
+                self._being_made.discard(name)
 
     def reencode(
         self,
@@ -234,7 +241,7 @@ class Store:
                     copy_changes(old, new, encode)
                     return self._switch(old, new)
             except BaseException:
-                self._remove(new)
+                self._discard(new)
                 raise
         finally:
             old.stop_tracking()

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx2
 
+from bitcell_client.decode import parse_json
 from bitcell_client.results import Job
 
 
@@ -44,7 +44,7 @@ class ServiceError(BitcellError):
 
     def __init__(self, response: httpx2.Response) -> None:
         try:
-            problem = json.loads(response.content)
+            problem = parse_json(response.content)
         except ValueError:
             problem = None
         self.problem: dict[str, Any] = problem if isinstance(problem, dict) else {}
