@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
@@ -52,24 +53,25 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.data_dir / "bitcell.db")
-        try:
-            self._open()
-        except BaseException:
-            self.database.close()
-            raise
         self.query_pool = Pool(QUERY_THREADS, "query")
         self.image_pool = Pool(1, "image")
         self.all_ended = True
+        # What is open is closed in reverse order: by `close`, or at once if the rest cannot be
+        # opened.
+        with ExitStack() as opened:
+            self.database = Database(settings.data_dir / "bitcell.db")
+            opened.callback(self.database.close)
+            self.keys = Keys(settings.data_dir)
+            opened.callback(self.keys.close)
+            encoder_store, store = EncoderStore(self.database), Store(self.database)
+            opened.callback(store.close)
+            self._connect(settings, store, encoder_store)
+            opened.callback(self.jobs.close)
+            self.jobs.resume()
+            self._opened = opened.pop_all()
         self._closed = False
-        self.jobs.resume()
 
-    def _open(self) -> None:
-        settings = self.settings
-        encoder_store = EncoderStore(self.database)
-        store = Store(self.database)
-        self._store = store
-        self.keys = Keys(settings.data_dir)
+    def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()
         export = partial(kept_descriptors.export, store)
         kinds = {
@@ -119,7 +121,4 @@ class Service:
         self.all_ended = self.query_pool.close(QUERY_STOP_SECONDS) and images_ended
         if not self.all_ended:
             log.warning("the service stops although queries are still running")
-        self.jobs.close()
-        self._store.close()
-        self.keys.close()
-        self.database.close()
+        self._opened.close()
