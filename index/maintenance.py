@@ -17,7 +17,7 @@ from index.state import State
 from index.storage import catalog
 from index.storage.database import Database
 
-# The largest share of one core's time that the work takes.
+# The share of one core's time that the work takes, once no task waits.
 _SHARE = 0.25
 # Seconds that `close` waits for the work to stop. The service has ten to stop in all.
 _PATIENCE = 1.0
@@ -34,7 +34,7 @@ class _Stopping(Exception):
 
 
 class Maintenance:
-    """One thread that works on the collections of a database, within a share of the time."""
+    """One thread that maintains the collections of a database, and pauses after its work."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[str, Callable[[], None]] | None] = SimpleQueue()
@@ -111,7 +111,7 @@ class Maintenance:
             raise _Stopping
 
     def run(self, name: str, task: Callable[[], None]) -> None:
-        """Run a task, and then pause for the share of the time that is left to others."""
+        """Run a task; if no other task waits, then pause for the other share of the time."""
         start = monotonic()
         with self._changed:
             self._waiting.discard(name)
@@ -133,7 +133,7 @@ class Maintenance:
 
 
 def maintain(state: State, checkpoint: Callable[[], None] = lambda: None) -> None:
-    """Keep searches and start fast: join parts of the record, rebuild the tables if it is time."""
+    """Keep searches and starts fast: join parts of the record, rebuild the tables when due."""
     while _join_parts(state):
         checkpoint()
     if state.removed is None and state.rows.is_segment_due:

@@ -26,7 +26,7 @@ _MAX_PASSES = 20
 def copy_all(old: State, new: State, encode: Encode, progress: Progress) -> None:
     """Copy all items of `old` and then, while it takes writes, what changes meanwhile.
 
-    `old` must track its changes. Few of them are left for `copy_changes`.
+    `old` must track its changes. Only a few changes remain, for a last call of `copy_changes`.
     """
     view, rows = old.live()
     for first in range(0, len(rows), _CHUNK):
@@ -38,7 +38,7 @@ def copy_all(old: State, new: State, encode: Encode, progress: Progress) -> None
 
 
 def copy_changes(old: State, new: State, encode: Encode) -> int:
-    """Repeat in `new` the writes to `old` since the last call; return the number of their ids."""
+    """Repeat in `new` all writes to `old` since the last call; return how many ids changed."""
     changed = old.take_changes()
     for first in range(0, len(changed), _CHUNK):
         ids = changed[first : first + _CHUNK]

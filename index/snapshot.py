@@ -46,7 +46,7 @@ class Description:
 
 
 def write(collection: Collection, file: BinaryIO) -> int:
-    """Write the items of this moment to a file; return how many there are."""
+    """Write the current items to a file; return how many there are."""
     file.write(MAGIC)
     checksum = 0
 
@@ -82,12 +82,12 @@ def write(collection: Collection, file: BinaryIO) -> int:
 
 
 def read(store: Store, path: Path, name: str) -> Collection:
-    """Make a new collection of the items in a file. If that fails, nothing is left of it.
+    """Make a new collection from the items in a file. If that fails, no part of it is kept.
 
     Raises
     ------
     BadSnapshot
-        The file is no snapshot, is damaged or is of a newer version.
+        The file is not a snapshot, is damaged, or is of a newer version.
     AlreadyExists
         There is a collection of this name.
     InvalidItems

@@ -1,4 +1,4 @@
-"""What a collection is inside the index: its rows in memory and its record on disk."""
+"""The inside of a collection: its rows in memory and its record on disk."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class State:
     dimension : int, optional
         The dimension of the descriptors that are kept; None before the first.
     removed : NotFound, optional
-        Set once the collection has been dropped or re-encoded: calls raise such an error then.
+        Set once the collection has been dropped or re-encoded; calls then raise an error like it.
     """
 
     def __init__(self, database: Database, row: Row, wake: Callable[[State], None]) -> None:
@@ -169,7 +169,7 @@ class State:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Raise `removed` unless all that the block reads from the record is still there.
+        """Raise `removed` if what the block reads from the record may have been deleted.
 
         The record of a removed collection is deleted only after `removed` has been set, so that
         checking it after reading is enough.

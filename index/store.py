@@ -83,7 +83,7 @@ class Store:
         n_bits : int
             Code length.
         encoder, fingerprint : str
-            What makes the codes. The index stores them and does not interpret them.
+            Name and fingerprint of what makes the codes. The index stores them as they are.
         keep_descriptors : bool
             Whether items come with their descriptors, for reranking and re-encoding.
 
@@ -174,7 +174,7 @@ class Store:
     def _making(
         self, name: str, n_bits: int, *, encoder: str, fingerprint: str, keep_descriptors: bool
     ) -> Iterator[State]:
-        """Make a collection that nobody sees before the block ends, or ever if it raises."""
+        """Make a collection that is visible only after the block, and never if the block raises."""
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
@@ -202,11 +202,12 @@ class Store:
         fingerprint: str = "",
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> Collection:
-        """Encode all items again, from the descriptors that are kept, and switch to the new codes.
+        """Encode all items again, from their kept descriptors, and switch to the new codes.
 
-        Until the switch the collection serves and takes writes, which are encoded again too. An
-        error or a crash changes nothing. After the switch every call of the old `Collection`
-        raises `Replaced`: get the new one and encode the queries with the new encoder.
+        Until the switch the collection answers searches with its old codes and accepts writes,
+        which are encoded again too. An error or a crash leaves the collection as it was. After the
+        switch every call of the old `Collection` raises `Replaced`: get the new one and encode
+        the queries with the new encoder.
 
         Parameters
         ----------

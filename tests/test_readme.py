@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.http.test_serving import Process
+from tests.app.service_process import Process
 
 ROOT = Path(__file__).resolve().parent.parent
 README = (ROOT / "README.md").read_text()

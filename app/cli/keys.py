@@ -20,7 +20,7 @@ keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
 def create_key(
     name: Annotated[str, typer.Argument(help="A name that tells you whose key it is.")],
     write: Annotated[
-        bool, typer.Option("--write", help="Allow changes too; without it the key only reads.")
+        bool, typer.Option("--write", help="Allow changes too; otherwise the key can only read.")
     ] = False,
 ) -> None:
     """Create an API key and print it once: only its hash is stored."""

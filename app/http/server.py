@@ -20,8 +20,8 @@ from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
 
-# With the drain before it (1 s by default) and `Service.close` after it (2.5 s and what the jobs
-# take), this stays within the ten seconds that container runtimes allow.
+# With the drain before it (1 s by default) and `Service.close` after it (1.5 s for queries and 1 s
+# for jobs), this stays within the ten seconds that container runtimes allow.
 GRACE_SECONDS = 6
 BACKLOG = 2048
 _INTERRUPTED = 130
@@ -53,7 +53,7 @@ def serve(settings: Settings) -> None:
         _Server(config, app.state, service, settings.drain_seconds).run([listening])
     finally:
         # After SIGTERM, uvicorn ends the process by that signal. After Ctrl-C it returns here, and
-        # Python would wait without a limit for the threads of queries that have not ended.
+        # Python would wait without a limit for the threads of queries and jobs that have not ended.
         if not service.all_ended:
             logging.shutdown()
             os._exit(_INTERRUPTED)
@@ -67,7 +67,7 @@ def _check_access(settings: Settings, service: Service) -> None:
             raise OSError(
                 f"{settings.host} can be reached by others, and there is no API key: create one "
                 "with `bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
-                "something else keeps strangers out"
+                "something else controls access"
             )
     elif not is_loopback(settings.host) or service.keys.any():
         log.warning("no key is required: everyone who reaches the service may read and write")

@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -22,7 +22,10 @@ from app.jobs.record import JobFields, JobRecord
 from index import Database
 
 MAX_STARTS = 3
-"""A job that ran this many times when the service was killed may be the cause: it is not rerun."""
+"""If the service was killed this often while a job ran, the job may be the cause: it fails."""
+
+STOP_SECONDS = 1.0
+"""How long `Jobs.close` waits for threads. They notice a stop at the next batch."""
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -30,15 +33,15 @@ log = structlog.stdlib.get_logger("bitcell")
 
 
 class _Stopped(Exception):
-    """The job was cancelled, or the service stops."""
+    """The job has been cancelled, or the service is stopping."""
 
 
 class Jobs:
     """Jobs by id. Each runs in a process of its own, or as its `Kind` says. Thread-safe.
 
     States: `queued`, `running`, then `done` with a result, `failed` with an error, or `cancelled`.
-    A job that has not ended when the service stops is run again at the next start. A job that ran
-    three times when the service was killed fails.
+    A job that has not ended when the service stops is run again at the next start. A job fails if
+    the service was killed three times while it ran.
 
     Parameters
     ----------
@@ -70,6 +73,7 @@ class Jobs:
         # One core is left for queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
         self._workers = ThreadPoolExecutor(workers, "job")
+        self._runs: set[Future[None]] = set()
         self._lock = Lock()
         self._open: dict[str, OpenJob] = {}
         self._listeners: dict[object, Callable[[], object]] = {}
@@ -80,7 +84,7 @@ class Jobs:
         """Called with kind, state and running time in seconds when a job has ended."""
 
     def resume(self) -> None:
-        """Queue the jobs that an earlier run of the service left. Call it once, after all else."""
+        """Queue the jobs that an earlier run left unfinished. Call it once, after all else."""
         with self._lock:
             for job, kind, request in self._record.requeue(MAX_STARTS):
                 log.info("job resumed", job=job, kind=kind)
@@ -125,7 +129,7 @@ class Jobs:
         return self._record.output(job)
 
     def remove(self, job: str) -> None:
-        """Cancel a job that is queued or runs; delete one that has ended."""
+        """Cancel a job that is queued or running; delete one that has ended."""
         with self._lock:
             entry = self._open.get(job)
             if entry is None:
@@ -140,7 +144,7 @@ class Jobs:
                     entry.process.kill()
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call `listener`, from any thread, at every change of a job; return how to end that."""
+        """Call `listener`, in any thread, at every change of a job; return what ends this."""
         key = object()
         self._listeners[key] = listener
 
@@ -154,20 +158,30 @@ class Jobs:
         self.stopping = True
         self._notify()
 
-    def close(self) -> None:
-        """Stop all jobs; the next start of the service runs them again."""
+    def close(self, seconds: float = STOP_SECONDS) -> bool:
+        """Stop all jobs; the next start of the service runs them again.
+
+        Return whether their threads ended within `seconds`.
+        """
         with self._lock:
             self._closed = True
             for entry in self._open.values():
                 if entry.process is not None:
                     entry.process.kill()
-        self._workers.shutdown(wait=True, cancel_futures=True)
+        self._workers.shutdown(wait=False, cancel_futures=True)
+        unfinished = wait(list(self._runs), seconds).not_done
+        if unfinished:
+            log.warning("the service stops although jobs are still running", jobs=len(unfinished))
         with self._lock:
             self._write_kept_ends()
+        return not unfinished
 
     def _enqueue(self, entry: OpenJob) -> None:
         self._open[entry.id] = entry
-        self._workers.submit(self._run, entry).add_done_callback(_log_failure)
+        run = self._workers.submit(self._run, entry)
+        self._runs.add(run)
+        run.add_done_callback(self._runs.discard)
+        run.add_done_callback(_log_failure)
 
     def _run(self, entry: OpenJob) -> None:
         """Run a job from its preparation to its end, in a thread of `_workers`."""

@@ -96,7 +96,8 @@ class Keys:
     def any(self) -> bool:
         """Return whether there are any keys.
 
-        Every request asks. Query the database only after its change counter has moved.
+        Every request calls this, so it queries the database only after its counter of changes has
+        moved.
         """
         counter = os.pread(self._file, 4, _CHANGE_COUNTER)
         if counter != self._seen_counter:

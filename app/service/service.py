@@ -1,4 +1,4 @@
-"""Everything in one data directory, open: the service without HTTP."""
+"""The service without HTTP: everything that works on one data directory."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ class Service:
     jobs, keys, metrics, database, settings
         What several of them use.
     query_pool : Pool
-        Threads that answer queries, so that the event loop does not.
+        Threads that answer queries, so that the event loop stays free.
     image_pool : Pool
         One thread that decodes image files, because one file may take much memory.
     """
@@ -56,8 +56,7 @@ class Service:
         self.query_pool = Pool(QUERY_THREADS, "query")
         self.image_pool = Pool(1, "image")
         self.all_ended = True
-        # What is open is closed in reverse order: by `close`, or at once if the rest cannot be
-        # opened.
+        # `close` closes these in reverse order, and so does an error before all of them are open.
         with ExitStack() as opened:
             self.database = Database(settings.data_dir / "bitcell.db")
             opened.callback(self.database.close)
@@ -66,7 +65,6 @@ class Service:
             encoder_store, store = EncoderStore(self.database), Store(self.database)
             opened.callback(store.close)
             self._connect(settings, store, encoder_store)
-            opened.callback(self.jobs.close)
             self.jobs.resume()
             self._opened = opened.pop_all()
         self._closed = False
@@ -111,14 +109,16 @@ class Service:
     def close(self) -> None:
         """Stop all work and close the database; a second call does nothing.
 
-        Afterwards `all_ended` says whether all threads of the pools have ended. Python waits for
-        one that has not when the process exits.
+        Afterwards `all_ended` says whether all threads of the pools and of jobs have ended. If one
+        has not, Python waits for it when the process exits.
         """
         if self._closed:
             return
         self._closed = True
         images_ended = self.image_pool.close(IMAGE_STOP_SECONDS)
-        self.all_ended = self.query_pool.close(QUERY_STOP_SECONDS) and images_ended
-        if not self.all_ended:
+        queries_ended = self.query_pool.close(QUERY_STOP_SECONDS)
+        if not (images_ended and queries_ended):
             log.warning("the service stops although queries are still running")
+        jobs_ended = self.jobs.close()
+        self.all_ended = images_ended and queries_ended and jobs_ended
         self._opened.close()

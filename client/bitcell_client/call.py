@@ -60,7 +60,7 @@ class Call(Generic[P, T]):
     method, path : str
         The HTTP method, and the path with placeholders such as `{name}`.
     safe : bool
-        Whether the call may be sent again when it is not known if the first one went through.
+        Whether the call may be sent again when it is not known whether the service received it.
     describe : callable
         Takes the arguments of the method and returns the `Request`.
     """

@@ -11,7 +11,7 @@ from bitcell_client.results import Job
 
 
 class BitcellError(Exception):
-    """Any error of the client, and an answer that is not one of Bitcell."""
+    """Any error of the client; raised itself if an answer does not come from Bitcell."""
 
 
 class Unreachable(BitcellError):
@@ -79,11 +79,11 @@ class TooLarge(ServiceError):
 
 
 class TooMany(ServiceError):
-    """429: too many requests are waiting."""
+    """429: too many jobs are waiting or running."""
 
 
 class Unavailable(ServiceError):
-    """503: the service is overloaded or stopping."""
+    """503: the service is overloaded, stopping or not ready."""
 
 
 _BY_STATUS: dict[int, type[ServiceError]] = {

@@ -28,7 +28,7 @@ from bitcell_client import (
     Unreachable,
 )
 from hashing import HASHERS, make_hasher
-from tests.app.http.test_serving import Process
+from tests.app.service_process import Process
 from tests.client.described import CALLS
 
 RNG = np.random.default_rng(0)

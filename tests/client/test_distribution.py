@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 
 import bitcell_client
-from tests.app.http.test_serving import Process
+from tests.app.service_process import Process
 from tests.test_imports import imported_by
 
 ROOT = Path(__file__).resolve().parents[2]

@@ -20,7 +20,7 @@ from app.service.keys import READ, WRITE, Keys
 from hashing import make_hasher
 from index import Collection, Database, Store
 from tests.app.cli.test_main import bitcell
-from tests.app.http.test_serving import Process
+from tests.app.service_process import Process
 
 Run = Callable[[str], str]
 

@@ -19,6 +19,7 @@ from app.main import create_app
 from app.service.keys import READ, WRITE, Keys
 from app.service.settings import Settings
 from tests.app.conftest import NPY, npy
+from tests.app.problems import assert_problem
 
 Client = Callable[..., TestClient]
 
@@ -50,13 +51,6 @@ def make_key(client: TestClient, scope: str) -> str:
     return keys.create("test", scope)[1]
 
 
-def refused(answer: Any, status: int, message: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    assert message in answer.json()["detail"]
-    assert (answer.headers.get("www-authenticate") == "Bearer") == (status == 401)
-
-
 NEW = {"name": "e", "method": "lsh", "n_bits": 8, "dimension": 4}
 
 
@@ -73,7 +67,9 @@ def test_without_a_key_and_with_a_wrong_one(serve: Client) -> None:
         {"Authorization": f"Basic {good}"},
         {"X-API-Key": good},
     ):
-        refused(client.get("/v1/encoders", headers=headers), 401, "Authorization: Bearer KEY")
+        assert_problem(
+            client.get("/v1/encoders", headers=headers), 401, "Authorization: Bearer KEY"
+        )
     assert client.get("/v1/encoders", headers=bearer(good)).status_code == 200
     assert client.get("/metrics").status_code == 401
     assert client.get("/v1/nothing").status_code == 401
@@ -84,7 +80,7 @@ def test_without_a_key_and_with_a_wrong_one(serve: Client) -> None:
 def test_a_read_key_reads_and_does_not_write(serve: Client) -> None:
     client = serve(require_keys=True)
     read, write = bearer(make_key(client, READ)), bearer(make_key(client, WRITE))
-    refused(client.post("/v1/encoders", json=NEW, headers=read), 403, "may only read")
+    assert_problem(client.post("/v1/encoders", json=NEW, headers=read), 403, "may only read")
     assert client.post("/v1/encoders", json=NEW, headers=write).status_code == 201
     new = {"name": "c", "encoder": "e"}
     assert client.post("/v1/collections", json=new, headers=write).status_code == 201
@@ -97,7 +93,7 @@ def test_a_read_key_reads_and_does_not_write(serve: Client) -> None:
         ("d/restore", {"snapshot": "c.snapshot"}),
     ):
         answer = client.post(f"/v1/collections/{url}", json=asked, headers=read)
-        refused(answer, 403, "may only read")
+        assert_problem(answer, 403, "may only read")
 
 
 def test_every_call_that_is_not_known_to_read_takes_a_write_key(serve: Client) -> None:
@@ -144,7 +140,7 @@ def test_unless_it_is_set_that_none_is(serve: Client) -> None:
 @pytest.mark.parametrize("host", ["evil.example", "localhost.evil.example", "a b", "[::1", "::1"])
 def test_a_name_that_was_rebound_to_us_is_refused(host: str, serve: Client) -> None:
     client = serve(allowed_hosts="")
-    refused(client.get("/v1/encoders", headers={"Host": host}), 400, "BITCELL_ALLOWED_HOSTS")
+    assert_problem(client.get("/v1/encoders", headers={"Host": host}), 400, "BITCELL_ALLOWED_HOSTS")
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:80", "127.0.0.1:8000", "[::1]:8000"])
@@ -168,7 +164,7 @@ def test_a_page_of_another_origin_may_not_write(origin: str, serve: Client) -> N
     client = serve()
     headers = {"Origin": origin, "Host": "localhost:8000", "Content-Type": "text/plain"}
     answer = client.post("/v1/encoders", json=NEW, headers=headers)
-    refused(answer, 403, "may not write")
+    assert_problem(answer, 403, "may not write")
     assert client.get("/v1/encoders", headers={"Host": "localhost:8000"}).json() == []
     # Nothing allows such a page to read what a GET gives.
     reading = client.get("/v1/encoders", headers=headers)

@@ -12,21 +12,12 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tests.app.conftest import NPY, npy
+from tests.app.problems import assert_problem
 
 ITEM = {"id": "x", "descriptor": [1.0, 2.0, 3.0, 4.0]}
 ENCODER = {"name": "x", "method": "lsh", "n_bits": 8, "dimension": 4}
 IDS = np.array(["x", "y"])
 X = np.ones((2, 4))
-
-
-def check(answer: Any, status: int, message: str) -> None:
-    assert answer.status_code == status, answer.text
-    assert answer.headers["content-type"] == "application/problem+json"
-    problem = answer.json()
-    assert problem["status"] == status
-    assert problem["title"]
-    assert message in problem["detail"]
-    assert len(answer.content) < 4000
 
 
 @pytest.fixture(autouse=True)
@@ -69,7 +60,7 @@ def unchanged(small: TestClient, contents: Callable[[], Any]) -> Iterator[None]:
 def test_items(small: TestClient, status: int, message: str, change: Any) -> None:
     body = json.dumps(change)
     answer = small.put("/v1/collections/c/items", content=body, headers={"Content-Type": "application/json"})  # fmt: skip
-    check(answer, status, message)
+    assert_problem(answer, status, message)
 
 
 @pytest.mark.parametrize(
@@ -102,7 +93,7 @@ def test_items(small: TestClient, status: int, message: str, change: Any) -> Non
 def test_queries(small: TestClient, status: int, message: str, query: Any) -> None:
     body = json.dumps(query)
     answer = small.post("/v1/collections/c/query", content=body, headers={"Content-Type": "application/json"})  # fmt: skip
-    check(answer, status, message)
+    assert_problem(answer, status, message)
 
 
 @pytest.mark.parametrize(
@@ -141,7 +132,7 @@ def test_queries(small: TestClient, status: int, message: str, query: Any) -> No
 def test_encoders(small: TestClient, message: str, change: Any) -> None:
     body = json.dumps(ENCODER | change)
     answer = small.post("/v1/encoders", content=body, headers={"Content-Type": "application/json"})
-    check(answer, 422, message)
+    assert_problem(answer, 422, message)
 
 
 @pytest.mark.parametrize(
@@ -179,7 +170,7 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
     ],
 )  # fmt: skip
 def test_npy_items(small: TestClient, status: int, message: str, body: bytes) -> None:
-    check(small.put("/v1/collections/c/items", content=body, headers=NPY), status, message)
+    assert_problem(small.put("/v1/collections/c/items", content=body, headers=NPY), status, message)
 
 
 @pytest.mark.parametrize("url", ["/v1/collections/c/query", "/v1/encoders/e/encode"])
@@ -195,19 +186,21 @@ def test_npy_items(small: TestClient, status: int, message: str, body: bytes) ->
     ],
 )
 def test_npy_matrices(small: TestClient, url: str, status: int, message: str, body: bytes) -> None:
-    check(small.post(url, content=body, headers=NPY), status, message)
+    assert_problem(small.post(url, content=body, headers=NPY), status, message)
 
 
 @pytest.mark.parametrize("k", ["0", "-1", "x", "1.5", "1000000"])
 def test_k_beside_npy(small: TestClient, k: str) -> None:
     answer = small.post(f"/v1/collections/c/query?k={k}", content=npy(X), headers=NPY)
-    check(answer, 422, "k")
+    assert_problem(answer, 422, "k")
 
 
 def test_parameters_of_the_url_that_are_not_read(small: TestClient) -> None:
     url = "/v1/collections/c/query"
-    check(small.post(f"{url}?kk=3", content=npy(X), headers=NPY), 422, "unknown URL parameters: kk")
-    check(small.post(f"{url}?k=3", json={"ids": ["a"]}), 422, "not in the URL")
+    assert_problem(
+        small.post(f"{url}?kk=3", content=npy(X), headers=NPY), 422, "unknown URL parameters: kk"
+    )
+    assert_problem(small.post(f"{url}?k=3", json={"ids": ["a"]}), 422, "not in the URL")
 
 
 @pytest.mark.parametrize(
@@ -224,7 +217,7 @@ def test_a_method_that_is_not_allowed_names_those_that_are(
     small: TestClient, method: str, path: str, allowed: str
 ) -> None:
     answer = small.request(method, path, json={"items": [ITEM]})
-    check(answer, 405, f"Method not allowed; use {allowed}.")
+    assert_problem(answer, 405, f"Method not allowed; use {allowed}.")
     assert answer.headers["allow"] == allowed
 
 
@@ -243,30 +236,44 @@ def test_a_method_that_is_not_allowed_names_those_that_are(
     ],
 )
 def test_unknown_names(small: TestClient, method: str, url: str, message: str) -> None:
-    check(small.request(method, url), 404, message)
+    assert_problem(small.request(method, url), 404, message)
 
 
 @pytest.mark.parametrize("url", ["query", "items/delete"])
 def test_unknown_collections(small: TestClient, url: str) -> None:
-    check(small.post(f"/v1/collections/nobody/{url}", json={"ids": ["a"]}), 404, "'nobody'")
+    assert_problem(
+        small.post(f"/v1/collections/nobody/{url}", json={"ids": ["a"]}), 404, "'nobody'"
+    )
 
 
 def test_unknown_collection_of_items(small: TestClient) -> None:
-    check(small.put("/v1/collections/nobody/items", json={"items": [ITEM]}), 404, "'nobody'")
+    assert_problem(
+        small.put("/v1/collections/nobody/items", json={"items": [ITEM]}), 404, "'nobody'"
+    )
 
 
 def test_unknown_encoders(small: TestClient) -> None:
-    check(small.post("/v1/encoders/nobody/encode", json={"descriptors": [[1]]}), 404, "'nobody'")
-    check(small.post("/v1/collections", json={"name": "n", "encoder": "nobody"}), 404, "'nobody'")
+    assert_problem(
+        small.post("/v1/encoders/nobody/encode", json={"descriptors": [[1]]}), 404, "'nobody'"
+    )
+    assert_problem(
+        small.post("/v1/collections", json={"name": "n", "encoder": "nobody"}), 404, "'nobody'"
+    )
 
 
 def test_names_that_are_taken(small: TestClient) -> None:
-    check(small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "already an encoder 'e'")
-    check(small.post("/v1/collections", json={"name": "c", "encoder": "e"}), 409, "'c' already")
+    assert_problem(
+        small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "already an encoder 'e'"
+    )
+    assert_problem(
+        small.post("/v1/collections", json={"name": "c", "encoder": "e"}), 409, "'c' already"
+    )
 
 
 def test_a_collection_with_an_impossible_name(small: TestClient) -> None:
-    check(small.post("/v1/collections", json={"name": "../x", "encoder": "e"}), 422, "a name has")
+    assert_problem(
+        small.post("/v1/collections", json={"name": "../x", "encoder": "e"}), 422, "a name has"
+    )
 
 
 @pytest.mark.parametrize(
@@ -285,34 +292,40 @@ def test_a_collection_with_an_impossible_name(small: TestClient) -> None:
 )
 def test_malformed_json(small: TestClient, url: str, body: bytes, message: str) -> None:
     headers = {"Content-Type": "application/json"}
-    check(small.post(url, content=body, headers=headers), 422, message)
+    assert_problem(small.post(url, content=body, headers=headers), 422, message)
 
 
 def test_a_million_errors_are_one(small: TestClient) -> None:
     for body in ({"ids": [1] * 300_000}, {"descriptors": [[None] * 100_000]}):
         answer = small.post("/v1/collections/c/query", json=body)
         assert len(answer.json()["errors"]) == 1
-        check(answer, 422, "should be a valid")
+        assert_problem(answer, 422, "should be a valid")
 
 
 def test_an_encoder_beyond_the_limit(small: TestClient) -> None:
     new = {"name": "x", "method": "random-net-2", "n_bits": 4096, "dimension": 16384}
     answer = small.post("/v1/encoders", json=new | {"params": {"hidden": 8192}})
-    check(answer, 413, "at most 16,777,216 learned values; this one would have 167,784,448")
+    assert_problem(
+        answer, 413, "at most 16,777,216 learned values; this one would have 167,784,448"
+    )
 
 
 def test_other_content_types(small: TestClient) -> None:
-    check(small.post("/v1/collections/c/items/delete", content=b'{"ids": ["a"]}'), 415, "got ''")
+    assert_problem(
+        small.post("/v1/collections/c/items/delete", content=b'{"ids": ["a"]}'), 415, "got ''"
+    )
     for url in ("/v1/collections/c/query", "/v1/encoders/e/encode", "/v1/encoders"):
         answer = small.post(url, content=b"a,b", headers={"Content-Type": "text/csv"})
-        check(answer, 415, "got 'text/csv'")
-    check(small.post("/v1/encoders", content=npy(X), headers=NPY), 415, "expected Content-Type")
+        assert_problem(answer, 415, "got 'text/csv'")
+    assert_problem(
+        small.post("/v1/encoders", content=npy(X), headers=NPY), 415, "expected Content-Type"
+    )
 
 
 def test_a_body_over_the_limit(small: TestClient) -> None:
     body = b" " * (1 << 20) + b"{}"
     for url in ("/v1/collections/c/query", "/v1/collections", "/v1/nothing"):
-        check(small.post(url, content=body), 413, "at most 1048576 bytes")
+        assert_problem(small.post(url, content=body), 413, "at most 1048576 bytes")
 
 
 @pytest.mark.parametrize("url", ["/v1/collections/c/query", "/v1/collections"])
@@ -322,7 +335,7 @@ def test_a_body_over_the_limit_that_does_not_say_so(small: TestClient, url: str)
             yield b" " * (1 << 17)
 
     headers = {"Content-Type": "application/json"}
-    check(small.post(url, content=pieces(), headers=headers), 413, "at most 1048576 bytes")
+    assert_problem(small.post(url, content=pieces(), headers=headers), 413, "at most 1048576 bytes")
 
 
 def test_more_results_than_the_limit(small: TestClient) -> None:
@@ -331,7 +344,7 @@ def test_more_results_than_the_limit(small: TestClient) -> None:
     assert small.put("/v1/collections/c/items", content=body, headers=NPY).status_code == 200
     url = "/v1/collections/c/query?k=500"
     answer = small.post(url, content=npy(np.ones((401, 4))), headers=NPY)
-    check(answer, 413, "at most 200000 neighbours")
+    assert_problem(answer, 413, "at most 200000 neighbours")
     small.post("/v1/collections/c/items/delete", json={"ids": ids.tolist()})
 
 
@@ -350,7 +363,7 @@ def test_more_results_than_the_limit(small: TestClient) -> None:
 )
 def test_benchmarks(small: TestClient, status: int, message: str, change: Any) -> None:
     asked = {"dataset": "digits", "methods": ["lsh"]} | change
-    check(small.post("/v1/benchmarks", json=asked), status, message)
+    assert_problem(small.post("/v1/benchmarks", json=asked), status, message)
 
 
 def test_an_error_of_ours_shows_no_trace(
@@ -362,5 +375,5 @@ def test_an_error_of_ours_shows_no_trace(
     with monkeypatch.context() as patched:
         patched.setattr("app.service.collections.searches.Searches.search", fail)
         answer = small.post("/v1/collections/c/query", json={"ids": ["a"]})
-    check(answer, 500, "its log says why")
+    assert_problem(answer, 500, "its log says why")
     assert "secret" not in answer.text

@@ -9,7 +9,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.service.settings import Settings
-from tests.app.http.test_bad_input import check
+from tests.app.problems import assert_problem
 
 URL = "/v1/collections/c"
 
@@ -25,9 +25,11 @@ def test_damaged_data_is_a_fault_of_the_service(small: TestClient) -> None:
     # Nobody has noticed yet.
     assert small.get("/readyz").status_code == 200
     for _ in range(2):
-        check(small.get(f"{URL}/items/a"), 500, "bitcell.db is damaged: the payload of item 0")
+        assert_problem(
+            small.get(f"{URL}/items/a"), 500, "bitcell.db is damaged: the payload of item 0"
+        )
         ready = small.get("/readyz")
-        check(ready, 503, "bitcell.db is damaged: the payload of item 0")
+        assert_problem(ready, 503, "bitcell.db is damaged: the payload of item 0")
         assert ready.headers["retry-after"]
     # What is not damaged is still answered.
     assert small.get(f"{URL}/items/b").status_code == 200
@@ -39,7 +41,7 @@ def test_a_damaged_snapshot_is_a_fault_of_the_client(small: TestClient, settings
     path = settings.data_dir / "snapshots" / file
     for data in (path.read_bytes()[:-20], b"no snapshot at all"):
         path.write_bytes(data)
-        check(small.post("/v1/collections/d/restore", json={"snapshot": file}), 422, file)
+        assert_problem(small.post("/v1/collections/d/restore", json={"snapshot": file}), 422, file)
         assert small.get("/readyz").status_code == 200
     assert small.get("/v1/collections/d").status_code == 404
 
@@ -57,5 +59,7 @@ def test_a_disk_that_cannot_be_read_is_a_fault_of_the_service(
 
     with monkeypatch.context() as patch:
         patch.setattr("index.storage.record.Record.payloads", fail)
-        check(small.get(f"{URL}/items/a"), 500, "could not be read or written: disk I/O error")
+        assert_problem(
+            small.get(f"{URL}/items/a"), 500, "could not be read or written: disk I/O error"
+        )
     assert small.get(f"{URL}/items/a").status_code == 200

@@ -12,7 +12,7 @@ from structlog.testing import capture_logs
 
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
-from tests.app.jobs import job_works
+from tests.app.jobs import work_functions
 from tests.app.jobs.waiting import end_of, until
 
 
@@ -25,7 +25,7 @@ def jobs_of(client: TestClient) -> Jobs:
 def endless(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> str:
     """A job that runs until it is cancelled."""
     jobs = jobs_of(client)
-    monkeypatch.setitem(jobs._kinds, "endless", Kind(job_works.never_end))
+    monkeypatch.setitem(jobs._kinds, "endless", Kind(work_functions.never_end))
     job = jobs.add("endless", {})
     until(jobs, job, lambda shown: shown["state"] == "running")
     return job
@@ -86,7 +86,7 @@ def test_a_stream_ends_when_its_job_is_removed(
     assert "request failed" not in [line["event"] for line in logs]
 
 
-def test_the_stream_of_an_unknown_job_is_not_found(client: TestClient) -> None:
+def test_the_events_of_an_unknown_job_are_not_found(client: TestClient) -> None:
     answer = client.get("/v1/jobs/none/events")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"

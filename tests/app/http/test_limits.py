@@ -22,8 +22,8 @@ from fastapi.testclient import TestClient
 from app.main import create_app
 from app.service.settings import Settings
 from tests.app.conftest import NPY, npy
-from tests.app.http.test_access import refused
-from tests.app.http.test_serving import Process
+from tests.app.problems import assert_problem
+from tests.app.service_process import Process
 
 MIB = 1 << 20
 
@@ -232,10 +232,12 @@ def test_a_batch_beyond_the_limit(strict: TestClient) -> None:
     ids = np.array(list("abcd"))
     message = "at most 3 descriptors or items (BITCELL_MAX_BATCH); this one has 4"
     url = "/v1/collections/c"
-    refused(strict.put(f"{url}/items", content=npy(four, ids), headers=NPY), 413, message)
-    refused(strict.post(f"{url}/query", content=npy(four), headers=NPY), 413, message)
-    refused(strict.post(f"{url}/query", json={"ids": list("abcd")}), 413, message)
-    refused(strict.post("/v1/encoders/e/encode", content=npy(four), headers=NPY), 413, message)
+    assert_problem(strict.put(f"{url}/items", content=npy(four, ids), headers=NPY), 413, message)
+    assert_problem(strict.post(f"{url}/query", content=npy(four), headers=NPY), 413, message)
+    assert_problem(strict.post(f"{url}/query", json={"ids": list("abcd")}), 413, message)
+    assert_problem(
+        strict.post("/v1/encoders/e/encode", content=npy(four), headers=NPY), 413, message
+    )
     assert strict.get(url).json()["items"] == 0
     three = npy(four[:3])
     assert strict.post(f"{url}/query", content=three, headers=NPY).status_code == 200
@@ -253,6 +255,6 @@ def test_more_requests_at_a_time_than_the_limit(
 
     monkeypatch.setattr("app.service.service.Store.list", meanwhile)
     assert strict.get("/v1/collections").status_code == 200
-    refused(answers[0], 503, "BITCELL_MAX_CONCURRENT")
+    assert_problem(answers[0], 503, "BITCELL_MAX_CONCURRENT")
     assert answers[0].headers["retry-after"] == "1"
     assert answers[1].status_code == 200

@@ -23,7 +23,7 @@ from app.http.middleware.access import PAGE_FILES
 from app.http.routes.home import POLICY
 from app.service.keys import READ, Keys
 from tests.app.http.test_access import Client, serve  # noqa: F401
-from tests.app.http.test_serving import Process
+from tests.app.service_process import Process
 
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"

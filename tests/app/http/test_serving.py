@@ -11,50 +11,17 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from urllib.request import urlopen
 
 import numpy as np
 import pytest
 
 from bench.load import load
 from bench.service import ServiceProcess, npy
+from tests.app.service_process import Process
 
 # Floors hold on a quiet machine; here they are loose enough for one that is not.
 READY_SECONDS = 10.0
 MEMORY_MB = 250
-HERE = {"BITCELL_DRAIN_SECONDS": "0"}
-
-
-class Process:
-    """`bitcell serve` on a free port, with the address it printed; `code` runs before it."""
-
-    def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
-        self.started = time.perf_counter()
-        code += "\nfrom app.cli.main import main; main()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0"],
-            env=os.environ | HERE | {"BITCELL_DATA_DIR": str(data_dir)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        self.log = ""
-        self.url = ""
-        for line in self.process.stderr or ():
-            self.log += line
-            if found := re.search(r"Bitcell is at (http://[^\s\"]+)", line):
-                self.url = found[1]
-                break
-
-    def get(self, path: str) -> str:
-        with urlopen(self.url + path, timeout=30) as answer:
-            return str(answer.read().decode())
-
-    def stop(self, how: signal.Signals = signal.SIGTERM) -> str:
-        if self.process.poll() is None:
-            self.process.send_signal(how)
-        self.log += self.process.communicate(timeout=30)[1]
-        return self.log
 
 
 @pytest.fixture(scope="module")

@@ -10,33 +10,24 @@ import time
 import uuid
 from pathlib import Path
 from threading import Barrier, Thread
-from typing import Any
 from urllib.error import HTTPError
-from urllib.request import Request, urlopen
+from urllib.request import urlopen
 
 import httpx2
 import numpy as np
 import pytest
 
 from tests.app.conftest import NPY, npy
-from tests.app.http.test_serving import Process
+from tests.app.service_process import Process
 
 CLIENTS = 8
 NEW_ENCODER = {"name": "e", "method": "lsh", "n_bits": 48, "dimension": 64}
 
 
-def call(process: Process, method: str, path: str, body: Any = None) -> Any:
-    data = None if body is None else json.dumps(body).encode()
-    headers = {"Content-Type": "application/json"}
-    request = Request(process.url + path, data, headers, method=method)
-    with urlopen(request, timeout=30) as answer:
-        return json.loads(answer.read() or b"null")
-
-
 def test_told_to_stop_it_answers_what_is_in_flight(tmp_path: Path) -> None:
     process = Process(tmp_path, BITCELL_DEMO="false", BITCELL_DRAIN_SECONDS="1")
-    call(process, "POST", "/v1/encoders", NEW_ENCODER)
-    call(process, "POST", "/v1/collections", {"name": "c", "encoder": "e"})
+    process.call("POST", "/v1/encoders", NEW_ENCODER)
+    process.call("POST", "/v1/collections", {"name": "c", "encoder": "e"})
     X = np.random.default_rng(0).normal(size=(2000, 64)).astype(np.float32)
     ids = np.array([f"i{i}" for i in range(len(X))])
     with httpx2.Client(base_url=process.url) as client:
@@ -119,8 +110,8 @@ def test_a_query_that_does_not_end_does_not_hold_the_stop(
     tmp_path: Path, how: signal.Signals, status: int
 ) -> None:
     process = Process(tmp_path, ENDLESS_QUERIES, BITCELL_DEMO="false")
-    call(process, "POST", "/v1/encoders", NEW_ENCODER)
-    call(process, "POST", "/v1/collections", {"name": "c", "encoder": "e"})
+    process.call("POST", "/v1/encoders", NEW_ENCODER)
+    process.call("POST", "/v1/collections", {"name": "c", "encoder": "e"})
     query = json.dumps({"descriptors": [[0] * 64]}).encode()
     host, port = process.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port))) as connection:
@@ -142,7 +133,7 @@ def test_a_connection_that_is_just_made_is_still_answered(tmp_path: Path) -> Non
     process = Process(tmp_path, BITCELL_DEMO="false")
     host, port = process.url.removeprefix("http://").split(":")
     with socket.create_connection((host, int(port)), timeout=30) as connection:
-        call(process, "GET", "/healthz")  # By now the connection has been accepted.
+        process.call("GET", "/healthz")  # By now the connection has been accepted.
         process.process.send_signal(signal.SIGTERM)
         wait_for_stopping(process)
         connection.sendall(b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n")
@@ -173,17 +164,6 @@ def big(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def follow(process: Process, job: str, until: str) -> dict[str, Any]:
-    """The job when it first is in that state, by its events."""
-    with urlopen(f"{process.url}/v1/jobs/{job}/events", timeout=60) as events:
-        for line in events:
-            if line.startswith(b"data: "):
-                shown: dict[str, Any] = json.loads(line.removeprefix(b"data: "))
-                if shown["state"] == until and (until != "running" or shown["progress"]["now"]):
-                    return shown
-    raise AssertionError(shown)
-
-
 def children(pid: int) -> list[int]:
     return [
         int(child)
@@ -206,13 +186,13 @@ def test_jobs_that_ran_are_run_again(how: signal.Signals, big: Path) -> None:
     params = {"n_anchors": 100, "max_steps": 100}
     new = {"name": "t", "method": "ksh", "n_bits": 16, "params": params}
     new["training"] = {"dataset": "big"}
-    benchmark = call(process, "POST", "/v1/benchmarks", lasting)["id"]
-    training = call(process, "POST", "/v1/encoders", new)["id"]
-    waiting = call(
-        process, "POST", "/v1/encoders", new | {"name": "u", "method": "itq", "params": {}}
+    benchmark = process.call("POST", "/v1/benchmarks", lasting)["id"]
+    training = process.call("POST", "/v1/encoders", new)["id"]
+    waiting = process.call(
+        "POST", "/v1/encoders", new | {"name": "u", "method": "itq", "params": {}}
     )["id"]
-    follow(process, benchmark, "running")
-    follow(process, training, "running")
+    process.follow(benchmark, "running")
+    process.follow(training, "running")
     workers = children(process.process.pid)
     assert len(workers) >= 2
     process.stop(how)
@@ -223,13 +203,13 @@ def test_jobs_that_ran_are_run_again(how: signal.Signals, big: Path) -> None:
         os.sched_yield()
     process = Process(big, BITCELL_DEMO="false")
     try:
-        states = {job["id"]: job["state"] for job in call(process, "GET", "/v1/jobs")}
+        states = {job["id"]: job["state"] for job in process.call("GET", "/v1/jobs")}
         assert set(states) == {benchmark, training, waiting}
         assert set(states.values()) <= {"queued", "running"}
-        call(process, "DELETE", f"/v1/jobs/{benchmark}")
-        assert follow(process, training, "done")["result"]["name"] == "t"
-        assert follow(process, waiting, "done")["result"]["name"] == "u"
-        encoders = call(process, "GET", "/v1/encoders")
+        process.call("DELETE", f"/v1/jobs/{benchmark}")
+        assert process.follow(training, "done")["result"]["name"] == "t"
+        assert process.follow(waiting, "done")["result"]["name"] == "u"
+        encoders = process.call("GET", "/v1/encoders")
         assert [encoder["name"] for encoder in encoders] == ["t", "u"]
     finally:
         process.stop()

@@ -24,10 +24,9 @@ from app.service.settings import Settings
 from hashing import Hasher, make_hasher
 from index import AlreadyExists, Collection, Database, Replaced, Store
 from tests.app.conftest import NPY, npy
-from tests.app.http.test_serving import Process
-from tests.app.http.test_stopping import call, follow
 from tests.app.jobs.test_benchmark_jobs import untimed
 from tests.app.jobs.waiting import end_of, ended
+from tests.app.service_process import Process
 
 URL = "/v1/collections/c"
 
@@ -246,15 +245,13 @@ def test_killed_in_the_middle_the_old_version_is_whole(tmp_path: Path) -> None:
     process = Process(tmp_path, BITCELL_DEMO="false")
     X, _, _ = data(40_000)
     for new in (new_encoder("e", 12), new_encoder("f", 20)):
-        call(process, "POST", "/v1/encoders", new)
-    call(
-        process, "POST", "/v1/collections", {"name": "c", "encoder": "e", "keep_descriptors": True}
-    )
+        process.call("POST", "/v1/encoders", new)
+    process.call("POST", "/v1/collections", {"name": "c", "encoder": "e", "keep_descriptors": True})
     ids = np.array([f"i{i:05}" for i in range(len(X))])
     with httpx2.Client(base_url=process.url, timeout=60) as client:
         assert client.put(f"{URL}/items", content=npy(X, ids), headers=NPY).status_code == 200
-    job = call(process, "POST", f"{URL}/reencode", {"encoder": "f"})["id"]
-    shown = follow(process, job, "running")
+    job = process.call("POST", f"{URL}/reencode", {"encoder": "f"})["id"]
+    shown = process.follow(job, "running")
     process.stop(signal.SIGKILL)
     assert shown["result"] is None
     # Read as it lies, before anything takes the job up again.
@@ -268,8 +265,8 @@ def test_killed_in_the_middle_the_old_version_is_whole(tmp_path: Path) -> None:
     database.close()
     process = Process(tmp_path, BITCELL_DEMO="false")
     try:
-        assert follow(process, job, "done")["result"]["items"] == len(X)
-        assert call(process, "GET", URL)["encoder"] == "f"
+        assert process.follow(job, "done")["result"]["items"] == len(X)
+        assert process.call("GET", URL)["encoder"] == "f"
     finally:
         process.stop()
 
@@ -305,7 +302,7 @@ def test_a_job_can_be_cancelled_while_its_collection_is_copied(
     assert kept.get(f"/v1/jobs/{job}").json()["state"] == "cancelled"
 
 
-def test_a_service_that_stops_does_not_wait_for_a_copy(
+def test_a_service_that_stops_ends_a_copy(
     settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     copy = EndlessCopy(monkeypatch)
@@ -318,6 +315,7 @@ def test_a_service_that_stops_does_not_wait_for_a_copy(
     assert copy.begun.wait(30)
     start = time.monotonic()
     service.close()
+    assert service.all_ended
     assert time.monotonic() - start < 3
     monkeypatch.undo()
     service = Service(settings)

@@ -11,9 +11,7 @@ from structlog.testing import capture_logs
 
 from app.jobs.queue import Jobs
 from index import Database, NotFound
-from tests.app.jobs.test_jobs import database as database
-from tests.app.jobs.test_jobs import runs
-from tests.app.jobs.test_jobs import start as start
+from tests.app.jobs.test_queue import is_running
 from tests.app.jobs.waiting import end_of, until
 
 
@@ -40,21 +38,21 @@ def test_a_job_whose_end_cannot_be_written_fails_and_frees_its_place(
 ) -> None:
     jobs = start(workers=1, limit=1)
     with ends_refused(database), capture_logs() as logs:
-        first = jobs.add("step", {})
+        first = jobs.add("short", {})
         shown = end_of(jobs, first)
         assert shown["state"] == "failed"
         assert shown["error"] == ("the job was done, but its result could not be written: no room")
         assert shown["ended"] >= shown["started"]
         assert jobs.newest()[0]["state"] == "failed"
-        assert jobs.counts() == [("step", "failed", 1)]
+        assert jobs.counts() == [("short", "failed", 1)]
         second = jobs.add("endless", {})
-        until(jobs, second, runs)
+        until(jobs, second, is_running)
         jobs.remove(second)
         assert end_of(jobs, second)["state"] == "cancelled"
     assert Counter(line["event"] for line in logs)["end of job not written"] == 2
     assert {state_on_disk(database, job) for job in (first, second)} == {"running"}
     # The next job that ends takes the others with it.
-    assert end_of(jobs, jobs.add("step", {}))["state"] == "done"
+    assert end_of(jobs, jobs.add("short", {}))["state"] == "done"
     assert state_on_disk(database, first) == "failed"
     assert state_on_disk(database, second) == "cancelled"
     jobs.remove(first)
@@ -69,7 +67,7 @@ def test_an_end_kept_in_memory_is_written_when_the_service_stops(
     with ends_refused(database):
         job = jobs.add("refuse", {})
         assert end_of(jobs, job)["error"] == "there is a reason"
-    jobs.close()
+    assert jobs.close(30)
     jobs = start()
     assert (jobs.get(job)["state"], jobs.get(job)["error"]) == ("failed", "there is a reason")
 
@@ -78,8 +76,8 @@ def test_a_queued_job_is_not_cancelled_if_that_cannot_be_written(
     start: Callable[..., Jobs], database: Database
 ) -> None:
     jobs = start(workers=1)
-    until(jobs, jobs.add("endless", {}), runs)
-    queued = jobs.add("step", {})
+    until(jobs, jobs.add("endless", {}), is_running)
+    queued = jobs.add("short", {})
     with ends_refused(database), pytest.raises(Exception, match="no room"):
         jobs.remove(queued)
     assert jobs.get(queued)["state"] == "queued"

@@ -20,7 +20,7 @@ from app.errors import TooLarge
 from app.service.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
 from hashing import InvalidInput
 from hashing.gist import Gist
-from tests.app.http.test_bad_input import check
+from tests.app.problems import assert_problem
 
 PNG = {"Content-Type": "image/png"}
 
@@ -93,11 +93,11 @@ def test_a_query_by_image_equals_one_by_descriptor(pictures: TestClient) -> None
     assert by_image.json() == by_descriptor.json()
     assert by_image.json()["results"][0][0] == {"id": "7", "distance": 0}
     wrong = pictures.post(f"{url}?filter=x", content=file, headers=PNG)
-    check(wrong, 422, "unknown URL parameters: filter")
+    assert_problem(wrong, 422, "unknown URL parameters: filter")
     other = pictures.post("/v1/collections/c/query", content=file, headers=PNG)
-    check(other, 422, "dimension 4, got 384")
+    assert_problem(other, 422, "dimension 4, got 384")
     gone = pictures.post("/v1/collections/none/query", content=b"", headers=PNG)
-    check(gone, 404, "no collection 'none'")
+    assert_problem(gone, 404, "no collection 'none'")
 
 
 def png_of(width: int, height: int, rows: int) -> bytes:
@@ -146,7 +146,7 @@ def test_refusing_a_file_costs_little(
     )  # Load everything that decoding needs.
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
     for url in ("/v1/gist", "/v1/collections/p/query"):
-        check(pictures.post(url, content=file, headers=PNG), status, message)
+        assert_problem(pictures.post(url, content=file, headers=PNG), status, message)
     assert time.perf_counter() - start < 5
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert more < 500 * 1024  # KiB; 100,000 x 100,000 pixels would need 10,000 times as much.
@@ -177,10 +177,14 @@ def test_scans_are_counted_in_jpegs_only(kind: str) -> None:
 
 
 def test_other_bodies_are_refused(client: TestClient) -> None:
-    check(client.post("/v1/gist", content=b"x"), 415, "expected Content-Type application/json or")
-    check(client.post("/v1/gist", json={"images": []}), 422, "at least 1 item")
-    check(client.post("/v1/gist", json={"images": [1]}), 422, "images.0: Input should be")
-    check(client.post("/v1/gist", json={"images": ["AAAA"]}), 422, "image 0 cannot be read")
+    assert_problem(
+        client.post("/v1/gist", content=b"x"), 415, "expected Content-Type application/json or"
+    )
+    assert_problem(client.post("/v1/gist", json={"images": []}), 422, "at least 1 item")
+    assert_problem(client.post("/v1/gist", json={"images": [1]}), 422, "images.0: Input should be")
+    assert_problem(
+        client.post("/v1/gist", json={"images": ["AAAA"]}), 422, "image 0 cannot be read"
+    )
 
 
 @pytest.mark.parametrize("kind", FORMATS)

@@ -13,7 +13,7 @@ from app.service.collections import statistics
 from bitcodes import to_words
 from hashing import HASHERS
 from tests.app.conftest import NPY, npy
-from tests.app.http.test_bad_input import check
+from tests.app.problems import assert_problem
 
 
 def codes_of(n: int, n_bits: int, distinct: int) -> Any:
@@ -87,7 +87,7 @@ def test_long_codes_take_bounded_work(small: TestClient, monkeypatch: pytest.Mon
     assert small.get(url).json()["bits"]["looked"] == 2
     monkeypatch.setattr(statistics, "_MAX_WAIT_SECONDS", 0.01)
     with statistics._ONE_AT_A_TIME:
-        check(small.get(url), 503, "statistics of other collections")
+        assert_problem(small.get(url), 503, "statistics of other collections")
     words = np.random.default_rng(0).integers(0, 2**63, (3, 64)).astype(np.uint64)
     assert np.shape(statistics.bits(words, 4096)["heat_map"]) == (64, 64)
 
@@ -102,7 +102,7 @@ def test_an_empty_and_a_missing_collection(client: TestClient) -> None:
     one = client.get("/v1/collections/c/statistics").json()
     assert one["buckets"]["sizes"] == [{"least": 1, "most": 1, "codes": 1, "items": 1}]
     assert (one["bits"]["constant"], one["bits"]["most_correlated"]) == (1, [])
-    check(client.get("/v1/collections/none/statistics"), 404, "no collection 'none'")
+    assert_problem(client.get("/v1/collections/none/statistics"), 404, "no collection 'none'")
 
 
 def test_items_are_listed_in_pages(small: TestClient) -> None:
@@ -114,8 +114,8 @@ def test_items_are_listed_in_pages(small: TestClient) -> None:
         assert small.get(f"{url}/{item['id']}").json() == item
     pages = [small.get(f"{url}?limit=2&offset={at}").json()["items"] for at in (0, 2, 4)]
     assert pages == [whole["items"][:2], whole["items"][2:], []]
-    check(small.get(f"{url}?limit=0"), 422, "greater than or equal to 1")
-    check(small.get("/v1/collections/none/items"), 404, "no collection 'none'")
+    assert_problem(small.get(f"{url}?limit=0"), 422, "greater than or equal to 1")
+    assert_problem(small.get("/v1/collections/none/items"), 404, "no collection 'none'")
 
 
 def test_a_query_returns_codes_on_request(small: TestClient) -> None:

@@ -1,4 +1,4 @@
-"""What the processes of jobs do in tests."""
+"""What the jobs of tests do in their processes."""
 
 from __future__ import annotations
 
@@ -11,14 +11,12 @@ import threadpoolctl
 
 from app.jobs.kind import Outcome, Progress, Task
 
-STOPS = (signal.SIGINT, signal.SIGTERM)
 
-
-def look_around(task: Task, progress: Progress) -> Outcome:
-    """What such a process is like."""
+def describe_process(task: Task, progress: Progress) -> Outcome:
+    """Return the properties of the process, and the material reversed."""
     import numpy as np
 
-    np.ones((2, 2)) @ np.ones((2, 2))
+    np.ones((2, 2)) @ np.ones((2, 2))  # Load BLAS.
     heavy = {"fastapi", "faiss", "torch", "structlog"} & set(sys.modules)
     return Outcome(
         {
@@ -26,7 +24,8 @@ def look_around(task: Task, progress: Progress) -> Outcome:
             "blas": [pool["num_threads"] for pool in threadpoolctl.threadpool_info()],
             "heavy": sorted(heavy),
             "ignored": [
-                signal.getsignal(s) == signal.SIG_IGN for s in (signal.SIGINT, signal.SIGTERM)
+                signal.getsignal(number) == signal.SIG_IGN
+                for number in (signal.SIGINT, signal.SIGTERM)
             ],
             "request": task.request,
         },
@@ -40,7 +39,7 @@ def never_end(task: Task, progress: Progress) -> Outcome:
     raise AssertionError
 
 
-def step(task: Task, progress: Progress) -> Outcome:
+def three_steps(task: Task, progress: Progress) -> Outcome:
     for i in range(3):
         progress(i, 3, f"step {i}")
     return Outcome({})
@@ -54,11 +53,11 @@ def die(task: Task, progress: Progress) -> Outcome:
     os._exit(7)
 
 
-def read_its_file(task: Task, progress: Progress) -> Outcome:
-    return Outcome({}, (task.material or b"") + (task.folder / "for-it").read_bytes())
+def read_prepared_file(task: Task, progress: Progress) -> Outcome:
+    return Outcome({}, (task.material or b"") + (task.folder / "prepared").read_bytes())
 
 
-def step_on(task: Task, progress: Progress) -> Outcome:
+def report_until_stopped(task: Task, progress: Progress) -> Outcome:
     while True:
         progress(1, 2, str(os.getpid()))
         os.sched_yield()

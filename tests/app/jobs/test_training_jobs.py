@@ -1,0 +1,138 @@
+"""Trainings as jobs, over HTTP."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.jobs.kind import Task
+from app.jobs.training import pack, work
+from app.main import create_app
+from app.service.settings import Settings
+from hashing import make_hasher
+from tests.app.jobs.waiting import ended
+
+
+def train(client: TestClient, **change: Any) -> Any:
+    new = {"name": "t", "method": "itq", "n_bits": 8, "training": {"dataset": "digits"}}
+    return client.post("/v1/encoders", json=new | change)
+
+
+def test_a_training_job_makes_an_encoder(client: TestClient) -> None:
+    accepted = train(client)
+    assert accepted.status_code == 202
+    job = accepted.json()["id"]
+    assert accepted.headers["location"] == accepted.json()["url"] == f"/v1/jobs/{job}"
+    twice = train(client)
+    assert twice.status_code == 409
+    assert "is being trained already" in twice.json()["detail"]
+    assert client.put("/v1/encoders/t", content=b"").status_code == 409
+    shown = ended(client, job)
+    assert shown["state"] == "done", shown
+    encoder = client.get("/v1/encoders/t").json()
+    assert shown["result"] == {"name": "t", "fingerprint": encoder["fingerprint"]}
+    assert encoder["dimension"] == 384
+    (listed,) = client.get("/v1/jobs").json()
+    assert listed == client.get(f"/v1/jobs/{job}").json() | {"result": None}
+    assert client.get(f"/v1/benchmarks/{job}").status_code == 404
+    assert client.delete(f"/v1/jobs/{job}").status_code == 204
+    assert client.get("/v1/jobs").json() == []
+
+
+def test_a_training_gets_the_mirror_of_its_dataset(
+    tmp_path: Path, X: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    datasets = tmp_path / "datasets"
+    datasets.mkdir()
+    mirror = np.arange(X.shape[1])[::-1]
+    np.savez(datasets / "m.npz", descriptors=X[:9], labels=np.arange(9) % 3, mirror=mirror)
+    used: dict[str, Any] = {}
+
+    def make(method: str, **parameters: Any) -> Any:
+        used.update(parameters)
+        return make_hasher("lsh", n_bits=8)
+
+    monkeypatch.setattr("app.jobs.training.make_hasher", make)
+    request = {"name": "t", "method": "net-2", "n_bits": 8, "params": {"noise": 1.0}}
+    task = Task(tmp_path, tmp_path, request | {"training": {"dataset": "m"}}, None)
+    work(task, lambda done, of, now: None)
+    assert used == {"n_bits": 8, "noise": 1.0, "mirror": mirror.tolist()}
+
+
+def test_a_training_is_done_if_its_encoder_was_stored_before_a_crash(
+    client: TestClient, X: Any, y: Any
+) -> None:
+    training = {"descriptors": X[:50].tolist()}
+    ended(client, train(client, training=training).json()["id"])
+    service = client.app.state.service  # type: ignore[attr-defined]
+    request = service.jobs.newest()[0]["request"]
+    material = pack(X[:50].astype(float), None)
+    again = service.jobs.add("training", request, material)
+    assert ended(client, again)["state"] == "done"
+    other = service.jobs.add("training", request | {"n_bits": 9}, material)
+    assert "already an encoder 't'" in ended(client, other)["error"]
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "change"),
+    [
+        (422, "ksh learns from labels", {"method": "ksh", "training": {"descriptors": [[1, 2]]}}),
+        (422, "expected one of descriptors, dataset and collection", {"training": {}}),
+        (422, "labels go with descriptors", {"training": {"dataset": "digits", "labels": [1]}}),
+        (422, "row 0, column 1 is 1e+30", {"training": {"descriptors": [[1, 1e30]]}}),
+        (422, "expected 1 labels", {"training": {"descriptors": [[1, 2]], "labels": [1, 2]}}),
+        (404, "no dataset '../x.npz'", {"training": {"dataset": "../x.npz"}}),
+        (404, "no dataset '/etc/x.npz'", {"training": {"dataset": "/etc/x.npz"}}),
+        (404, "no collection 'nobody'", {"training": {"collection": "nobody"}}),
+        (422, "no parameter 'depth'", {"params": {"depth": 3}}),
+        (422, "n_bits must be from 1", {"n_bits": 0}),
+        (422, "either training or dimension", {"dimension": 4}),
+    ],
+)
+def test_an_invalid_training_is_refused_at_once(
+    status: int, message: str, change: Any, client: TestClient
+) -> None:
+    answer = train(client, **change)
+    assert answer.status_code == status, answer.text
+    assert message in answer.json()["detail"]
+    assert client.get("/v1/jobs").json() == []
+
+
+def test_a_net_is_refused_at_once_without_torch(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    answer = train(client, method="net-1", training={"descriptors": [[1, 2]], "labels": [0]})
+    assert answer.status_code == 422
+    assert "torch, which is not installed" in answer.json()["detail"]
+
+
+def test_a_full_queue_answers_429(settings: Settings) -> None:
+    one_job = settings.model_copy(update={"max_jobs": 1})
+    with TestClient(create_app(one_job)) as client:
+        first = train(client).json()["id"]
+        full = train(client, name="u")
+        assert full.status_code == 429
+        assert full.headers["retry-after"] == "10"
+        assert "BITCELL_MAX_JOBS" in full.json()["detail"]
+        client.delete(f"/v1/jobs/{first}")
+
+
+def test_a_training_runs_again_after_a_restart(settings: Settings) -> None:
+    X = np.random.default_rng(0).normal(size=(300, 20))
+    training = {"descriptors": X.tolist(), "labels": (X[:, 0] > 0).astype(int).tolist()}
+    with TestClient(create_app(settings)) as client:
+        job = train(client, method="sdh", training=training).json()["id"]
+    with TestClient(create_app(settings)) as client:
+        assert ended(client, job)["state"] == "done"
+        assert client.get("/v1/encoders/t").json()["method"] == "sdh"
+
+
+def test_unknown_jobs_are_not_found(client: TestClient) -> None:
+    for path in ("/v1/jobs/none", "/v1/jobs/none/events"):
+        assert client.get(path).status_code == 404
+    assert client.delete("/v1/jobs/none").status_code == 404
