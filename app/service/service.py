@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
@@ -52,24 +53,23 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.data_dir / "bitcell.db")
-        try:
-            self._open()
-        except BaseException:
-            self.database.close()
-            raise
         self.query_pool = Pool(QUERY_THREADS, "query")
         self.image_pool = Pool(1, "image")
         self.all_ended = True
+        # `close` closes these in reverse order, and so does an error before all of them are open.
+        with ExitStack() as opened:
+            self.database = Database(settings.data_dir / "bitcell.db")
+            opened.callback(self.database.close)
+            self.keys = Keys(settings.data_dir)
+            opened.callback(self.keys.close)
+            encoder_store, store = EncoderStore(self.database), Store(self.database)
+            opened.callback(store.close)
+            self._connect(settings, store, encoder_store)
+            self.jobs.resume()
+            self._opened = opened.pop_all()
         self._closed = False
-        self.jobs.resume()
 
-    def _open(self) -> None:
-        settings = self.settings
-        encoder_store = EncoderStore(self.database)
-        store = Store(self.database)
-        self._store = store
-        self.keys = Keys(settings.data_dir)
+    def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()
         export = partial(kept_descriptors.export, store)
         kinds = {
@@ -121,6 +121,4 @@ class Service:
             log.warning("the service stops although queries are still running")
         jobs_ended = self.jobs.close()
         self.all_ended = images_ended and queries_ended and jobs_ended
-        self._store.close()
-        self.keys.close()
-        self.database.close()
+        self._opened.close()
