@@ -157,8 +157,8 @@ class Hasher(Estimator, ABC):
         Raises
         ------
         InvalidInput
-            A parameter is out of its range, or the arrays are not such as `fit` with these
-            parameters gives. Nothing is allocated for sizes that the arrays do not have.
+            A parameter is out of its range, or `fit` with these parameters cannot give such
+            arrays. Nothing is allocated for sizes that the arrays do not have.
         """
         self.check_parameters()
         shapes = self.learned_shapes(n_features)
@@ -186,7 +186,7 @@ class Hasher(Estimator, ABC):
     def learned_values(self, n_features: int) -> int:
         """Return how many numbers `fit` learns from descriptors of a dimension.
 
-        It is an upper bound where the data decides, as for the number of anchors.
+        It is an upper bound if the data decides a size, such as the number of anchors.
         """
         return count_values(self.learned_shapes(n_features))
 

@@ -1,8 +1,8 @@
 """The format of encoder files: safetensors with a JSON header, and nothing that could be run.
 
 The safetensors metadata has one entry, `bitcell`: a JSON object with `format`, `method`, `params`
-and `n_features`. The tensors are the learned arrays, all float32. This module knows the format
-alone; `hashing.registry` makes a hasher of it.
+and `n_features`. The tensors are the learned arrays, all float32. This module knows only
+the format; `hashing.registry` makes a hasher from it.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ MAX_FEATURES = 2**31
 
 
 class BadEncoder(ValueError):
-    """Bytes or a file that hold no valid encoder; the message says why."""
+    """The bytes or the file are not a valid encoder; the message says why."""
 
 
 @dataclass(frozen=True)

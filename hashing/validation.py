@@ -12,7 +12,7 @@ from hashing.arrays import row_blocks
 
 
 class InvalidInput(ValueError):
-    """Descriptors, labels or parameters that cannot be used; the message says what they are."""
+    """Descriptors, labels or parameters cannot be used; the message says why."""
 
 
 def check_int(name: str, value: object, low: int, high: int) -> None:

@@ -25,7 +25,7 @@ class Collection:
     """Items with string ids, searched by the Hamming distance of their codes.
 
     Made by `Store`. Safe for threads: a search sees each batch of writes as a whole or not at all,
-    and waits for none. A write that has returned is on disk.
+    and waits for no write. A write that has returned is on disk.
 
     After `Store.drop`, every call that needs the items raises NotFound; after `Store.reencode` it
     raises `Replaced`.
@@ -49,12 +49,12 @@ class Collection:
 
     @property
     def encoder(self) -> str:
-        """What makes the codes, as given to `Store.create`."""
+        """Name of the encoder that makes the codes, as given to `Store.create`."""
         return self._state.encoder
 
     @property
     def fingerprint(self) -> str:
-        """The fingerprint of what makes the codes, as given to `Store.create`."""
+        """Fingerprint of the encoder that makes the codes, as given to `Store.create`."""
         return self._state.fingerprint
 
     @property
@@ -187,7 +187,7 @@ class Collection:
             return state.descriptors(*state.find(ids))
 
     def descriptor_batches(self) -> Iterator[DescriptorBatch]:
-        """Yield the ids, labels and descriptors of all items of this moment, some at a time.
+        """Yield ids, labels and descriptors of all current items, some items at a time.
 
         Raises
         ------

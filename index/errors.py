@@ -1,4 +1,4 @@
-"""The errors that the index raises. Each message says what was expected and what came."""
+"""The errors that the index raises. Each message says what was expected and what was received."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class InvalidItems(IndexProblem, ValueError):
 
 
 class BadSnapshot(IndexProblem, ValueError):
-    """A snapshot file is damaged, is of a newer version, or is no snapshot."""
+    """A snapshot file is damaged, is of a newer version, or is not a snapshot."""
 
 
 class Unreadable(IndexProblem, OSError):
@@ -40,11 +40,11 @@ class Damaged(Unreadable):
 
 
 class DiskError(IndexProblem, OSError):
-    """The system failed to read or write the database file, for another reason than its size."""
+    """The system failed to read or write the database file, though the disk is not full."""
 
 
 class Full(IndexProblem, OSError):
-    """The disk has no room; nothing of the write was kept."""
+    """The disk has no room; the write changed nothing."""
 
 
 class Closed(IndexProblem):

@@ -17,14 +17,14 @@ from index.state import State
 from index.storage import catalog
 from index.storage.database import Database
 
-# The largest share of one core's time that the work takes.
+# The share of one core's time that the work takes, once no task waits.
 _SHARE = 0.25
 # Seconds that `close` waits for the work to stop. The service has ten to stop in all.
 _PATIENCE = 1.0
-# A transaction that deletes items of a dropped collection should take about so many seconds,
-# since writes wait for it; and so many rows are deleted at first.
-_DELETING_SECONDS = 0.02
+# Writes wait for each transaction that deletes items of a dropped collection. The number of rows
+# starts here, and is then adapted so that a transaction takes about this many seconds.
 _ROWS_AT_FIRST = 256
+_DELETING_SECONDS = 0.02
 
 log = logging.getLogger("bitcell")
 
@@ -34,16 +34,18 @@ class _Stopping(Exception):
 
 
 class Maintenance:
-    """One thread that works on the collections of a database, within a share of the time."""
+    """One thread that maintains the collections of a database, and pauses after its work."""
 
     def __init__(self) -> None:
         self._queue: SimpleQueue[tuple[str, Callable[[], None]] | None] = SimpleQueue()
         # Names of the tasks that wait, and the number of those that wait or run.
         self._waiting: set[str] = set()
         self._open_tasks = 0
+        # Collections whose items could not be deleted, as on a full disk.
+        self._undeleted: dict[int, Database] = {}
         self._changed = Condition()
         self._closed = Event()
-        # The thread holds no reference to this object, so that one that is not closed can go.
+        # The thread holds only a weak reference, so that an object that is not closed can be freed.
         self._thread = Thread(target=_run, args=(ref(self), self._queue), daemon=True)
         self._thread.name = "maintenance"
         self._thread.start()
@@ -51,15 +53,26 @@ class Maintenance:
     def wake(self, state: State) -> None:
         """Maintain a collection soon."""
         self._add(f"maintain {state.key}", partial(maintain, state, self.checkpoint))
+        with self._changed:
+            undeleted, self._undeleted = self._undeleted, {}
+        for key, database in undeleted.items():
+            self.delete(database, key)
 
     def delete(self, database: Database, key: int) -> None:
-        """Delete the items of a hidden collection, a few at a time so that writes wait little."""
+        """Hide a collection and delete its items, a few at a time so that writes wait little."""
         self._add(f"delete {key}", partial(self._delete_some, database, key, _ROWS_AT_FIRST))
 
     def _delete_some(self, database: Database, key: int, limit: int) -> None:
         start = monotonic()
-        with database.transaction() as connection:
-            more = catalog.delete_some(connection, key, limit)
+        try:
+            with database.transaction() as connection:
+                # Before any of its items is deleted: a crash must not leave a part of them visible.
+                catalog.hide(connection, key)
+                more = catalog.delete_some(connection, key, limit)
+        except BaseException:
+            with self._changed:
+                self._undeleted[key] = database
+            raise
         seconds = monotonic() - start
         if more:
             # Locks are not fair: without a pause, writers would hardly get their turn.
@@ -82,10 +95,9 @@ class Maintenance:
             self._changed.wait_for(lambda: not self._open_tasks or self._closed.is_set())
 
     def close(self) -> None:
-        """Stop, but do not wait longer than a second; a second call does nothing.
+        """Stop, and wait at most a second for that; a second call does nothing.
 
-        What is left to do is done after the next start. Work that has not stopped by then changes
-        nothing more: the database is closed under it.
+        The next start does what is left to do.
         """
         self._closed.set()
         self._queue.put(None)
@@ -101,7 +113,7 @@ class Maintenance:
             raise _Stopping
 
     def run(self, name: str, task: Callable[[], None]) -> None:
-        """Run a task, and then leave the rest of the time to others."""
+        """Run a task; if no other task waits, then pause for the other share of the time."""
         start = monotonic()
         with self._changed:
             self._waiting.discard(name)
@@ -123,7 +135,7 @@ class Maintenance:
 
 
 def maintain(state: State, checkpoint: Callable[[], None] = lambda: None) -> None:
-    """Keep searches and start fast: join parts of the record, rebuild the tables if it is time."""
+    """Keep searches and starts fast: join parts of the record, rebuild the tables when due."""
     while _join_parts(state):
         checkpoint()
     if state.removed is None and state.rows.is_segment_due:

@@ -17,16 +17,16 @@ Progress = Callable[[int, int], None]
 
 # Items per write.
 _CHUNK = 4096
-# So few changes are left for the last pass, during which writes wait.
+# Writes wait during the last pass, which therefore starts once a pass has had no more changes than
+# this. If items change faster than they are re-encoded, it starts after this many passes.
 _FEW_CHANGES = 500
-# If items change faster than they are re-encoded, the last pass begins after this many others.
 _MAX_PASSES = 20
 
 
 def copy_all(old: State, new: State, encode: Encode, progress: Progress) -> None:
     """Copy all items of `old` and then, while it takes writes, what changes meanwhile.
 
-    `old` must track its changes. Few of them are left for `copy_changes`.
+    `old` must track its changes. Only a few changes remain, for a last call of `copy_changes`.
     """
     view, rows = old.live()
     for first in range(0, len(rows), _CHUNK):
@@ -38,7 +38,7 @@ def copy_all(old: State, new: State, encode: Encode, progress: Progress) -> None
 
 
 def copy_changes(old: State, new: State, encode: Encode) -> int:
-    """Repeat in `new` the writes to `old` since the last call; return the number of their ids."""
+    """Repeat in `new` all writes to `old` since the last call; return how many ids changed."""
     changed = old.take_changes()
     for first in range(0, len(changed), _CHUNK):
         ids = changed[first : first + _CHUNK]

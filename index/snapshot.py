@@ -32,6 +32,8 @@ _HEAD = struct.Struct("<QI")
 # Items per block.
 _CHUNK = 4096
 _MAX_BITS = 1 << 20
+# What parsing JSON and using its values raises where they are not what was written.
+_UNREADABLE = (ValueError, TypeError, RecursionError)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class Description:
 
 
 def write(collection: Collection, file: BinaryIO) -> int:
-    """Write the items of this moment to a file; return how many there are."""
+    """Write the current items to a file; return how many there are."""
     file.write(MAGIC)
     checksum = 0
 
@@ -82,12 +84,12 @@ def write(collection: Collection, file: BinaryIO) -> int:
 
 
 def read(store: Store, path: Path, name: str) -> Collection:
-    """Make a new collection of the items in a file. If that fails, nothing is left of it.
+    """Make a new collection from the items in a file. If that fails, no part of it is kept.
 
     Raises
     ------
     BadSnapshot
-        The file is no snapshot, is damaged or is of a newer version.
+        The file is not a snapshot, is damaged, or is of a newer version.
     AlreadyExists
         There is a collection of this name.
     InvalidItems
@@ -109,7 +111,7 @@ def read(store: Store, path: Path, name: str) -> Collection:
                 # Earlier versions took text with lone surrogates, which may come back.
                 texts = as_texts(payloads, len(ids), allow_surrogates=True)
                 made._upsert(ids, codes, labels, texts, descriptors)
-    return store.get(name)
+    return made
 
 
 def describe(path: Path) -> Description:
@@ -133,7 +135,7 @@ def _description(blocks: Iterator[bytes], path: Path) -> Description:
         )
     except BadSnapshot:
         raise
-    except (AttributeError, KeyError, TypeError, ValueError, StopIteration) as error:
+    except (*_UNREADABLE, AttributeError, KeyError, StopIteration) as error:
         raise _damaged(path, f"its description cannot be read: {error!r}") from None
 
 
@@ -178,7 +180,7 @@ def _items(data: bytes, n_bits: int, path: Path) -> tuple[Any, ...]:
             payloads,
             kept,
         )
-    except (ValueError, TypeError, struct.error) as error:
+    except (*_UNREADABLE, struct.error) as error:
         raise _damaged(path, f"a block cannot be read: {error}") from None
 
 

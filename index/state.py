@@ -1,4 +1,4 @@
-"""What a collection is inside the index: its rows in memory and its record on disk."""
+"""The inside of a collection: its rows in memory and its record on disk."""
 
 from __future__ import annotations
 
@@ -25,19 +25,19 @@ T = TypeVar("T")
 
 
 class State:
-    """A collection without the checks of arguments and the forms of answers.
+    """A collection as the modules of the index see it; `Collection` is its public side.
 
-    Safe for threads. `Collection` is its public side; snapshots, re-encoding and maintenance work
-    on the state itself.
+    Snapshots, re-encoding and maintenance work on the state itself. It does not check arguments.
+    Safe for threads.
 
     Attributes
     ----------
     key, name, n_bits, encoder, fingerprint, keep_descriptors
         As in the table of collections.
     dimension : int, optional
-        Of the descriptors that are kept; None before the first.
+        The dimension of the descriptors that are kept; None before the first.
     removed : NotFound, optional
-        Raised by every further call once the collection has been dropped or re-encoded.
+        Set once the collection has been dropped or re-encoded; calls then raise an error like it.
     """
 
     def __init__(self, database: Database, row: Row, wake: Callable[[State], None]) -> None:
@@ -129,13 +129,13 @@ class State:
         return result
 
     def live(self) -> tuple[View, NDArray[np.int64]]:
-        """Return a view of the items that are there now, and its rows that hold them."""
+        """Return a view of the current items, and its live rows."""
         self.check_present()
         view = self.rows.view()
         return view, view.live_rows()
 
     def find(self, ids: Sequence[str]) -> tuple[View, NDArray[np.int64]]:
-        """Return a view of the items that are there now, and the row of each of `ids` in it.
+        """Return a view of the current items, and the row of each of `ids` in it.
 
         Raises
         ------
@@ -169,7 +169,7 @@ class State:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """Raise `removed` unless all that the block reads from the record is still there.
+        """Raise `removed` if what the block reads from the record may have been deleted.
 
         The record of a removed collection is deleted only after `removed` has been set, so that
         checking it after reading is enough.

@@ -35,7 +35,8 @@ class Store:
         self._database = database
         # Held while names are given or taken.
         self._lock = Lock()
-        self._maintenance = Maintenance()
+        # Names of collections that are being made, which nobody else can take.
+        self._being_made: set[str] = set()
         with database.transaction() as connection:
             if database.version == 1:
                 migrate.add_columns(connection)
@@ -43,10 +44,15 @@ class Store:
                 connection.execute(statement)
             if database.version == 1:
                 migrate.move_items(database, connection)
-            unfinished = catalog.hidden(connection)
+            unfinished = catalog.hide_unfinished(connection)
             rows = catalog.visible(connection)
-        # Replaced as a whole, so that it can be read without a lock.
-        self._collections = {row.name: Collection(self._open(row)) for row in rows}
+        self._maintenance = Maintenance()
+        try:
+            # Replaced as a whole, so that it can be read without a lock; but only with `_lock`.
+            self._collections = {row.name: Collection(self._open(row)) for row in rows}
+        except BaseException:
+            self._maintenance.close()
+            raise
         for key in unfinished:
             self._maintenance.delete(database, key)
 
@@ -79,7 +85,7 @@ class Store:
         n_bits : int
             Code length.
         encoder, fingerprint : str
-            What makes the codes. The index stores them and does not interpret them.
+            Name and fingerprint of what makes the codes. The index stores them as they are.
         keep_descriptors : bool
             Whether items come with their descriptors, for reranking and re-encoding.
 
@@ -119,6 +125,8 @@ class Store:
     def _check_free(self, name: str) -> None:
         if name in self._collections:
             raise AlreadyExists(f"there is a collection {name!r} already")
+        if name in self._being_made:
+            raise AlreadyExists(f"a collection {name!r} is already being made")
 
     def get(self, name: str) -> Collection:
         """Return the collection of this name; raise NotFound if there is none."""
@@ -147,43 +155,49 @@ class Store:
         """
         with self._lock:
             state = self.get(name)._state
-            self._remove(state)
 
-    def _remove(self, state: State) -> None:
-        def work(connection: sqlite3.Connection) -> None:
-            catalog.hide(connection, state.key)
+            def work(connection: sqlite3.Connection) -> None:
+                catalog.hide(connection, state.key)
 
-        def publish() -> None:
-            left = {name: c for name, c in self._collections.items() if c._state is not state}
-            self._collections = left
-            state.removed = NotFound(f"there is no collection {state.name!r}")
+            def publish() -> None:
+                self._collections = {n: c for n, c in self._collections.items() if n != name}
+                state.removed = NotFound(f"there is no collection {name!r}")
 
-        # Alone: a write in the same transaction would be acknowledged and gone.
-        with self._database.exclusive():
-            self._database.write(work, publish, lambda: None)
+            # Alone: a write in the same transaction would be acknowledged and gone.
+            with self._database.exclusive():
+                self._database.write(work, publish, lambda: None)
+        self._maintenance.delete(self._database, state.key)
+
+    def _discard(self, state: State) -> None:
+        """Remove a collection that was not finished. A full disk does not make this fail."""
+        state.removed = NotFound(f"there is no collection {state.name!r}")
         self._maintenance.delete(self._database, state.key)
 
     @contextmanager
     def _making(
         self, name: str, n_bits: int, *, encoder: str, fingerprint: str, keep_descriptors: bool
     ) -> Iterator[State]:
-        """Make a collection that nobody sees before the block ends, or ever if it raises."""
+        """Make a collection that is visible only after the block, and never if the block raises."""
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
+            self._being_made.add(name)
+        try:
             state = self._insert(
                 name, n_bits, encoder, fingerprint, keep_descriptors, unfinished=True
             )
-        try:
-            yield state
+            try:
+                yield state
+                with self._lock:
+                    with self._database.transaction() as connection:
+                        catalog.rename(connection, state.key, name)
+                    self._publish(state)
+            except BaseException:
+                self._discard(state)
+                raise
+        finally:
             with self._lock:
-                self._check_free(name)
-                with self._database.transaction() as connection:
-                    catalog.rename(connection, state.key, name)
-                self._publish(state)
-        except BaseException:
-            self._remove(state)
-            raise
+                self._being_made.discard(name)
 
     def reencode(
         self,
@@ -195,11 +209,12 @@ class Store:
         fingerprint: str = "",
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> Collection:
-        """Encode all items again, from the descriptors that are kept, and switch to the new codes.
+        """Encode all items again, from their kept descriptors, and switch to the new codes.
 
-        Until the switch the collection serves and takes writes, which are encoded again too. An
-        error or a crash changes nothing. After the switch every call of the old `Collection`
-        raises `Replaced`: get the new one and encode the queries with the new encoder.
+        Until the switch the collection answers searches with its old codes and accepts writes,
+        which are encoded again too. An error or a crash leaves the collection as it was. After the
+        switch every call of the old `Collection` raises `Replaced`: get the new one and encode
+        the queries with the new encoder.
 
         Parameters
         ----------
@@ -226,7 +241,7 @@ class Store:
                     copy_changes(old, new, encode)
                     return self._switch(old, new)
             except BaseException:
-                self._remove(new)
+                self._discard(new)
                 raise
         finally:
             old.stop_tracking()

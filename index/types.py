@@ -109,14 +109,14 @@ class CodeSample(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Certificate:
-    """Why an answer is exact: of the search, before a page is cut or neighbours are reranked.
+    """What a search compared. It is about the search, before a page is cut or reranked.
 
     Attributes
     ----------
     exact : bool
-        No item that the filter allows is nearer than the items found, unless it is among them.
+        Every item that the filter allows is among those found, or at least as far away as they are.
     radius : int
-        Every code within this distance of the query that the filter allows was compared.
+        Every code within this distance of the query was compared, if the filter allows it.
     looked : int
         Number of codes that were compared.
     tie : int

@@ -47,8 +47,7 @@ class Task:
         self.labels = dataset.labels[split.database]
         self.neighbours = nearest(self.queries, self.database, NEIGHBOURS)
         self.harmonic = harmonic_numbers(len(self.database))
-        # The queries on the sheet: the first of each class.
-        self.sheet_queries = np.unique(self.query_labels, return_index=True)[1][:SHEET]
+        self.sheet_queries = sheet_queries(self.query_labels)
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,11 @@ def measure(row: Row, task: Task) -> Measured:
 def curve_ranks(n: int) -> NDArray[np.int64]:
     """Return the ranks at which the curve is measured: from 1 to n, denser at the front."""
     return np.unique(np.geomspace(1, n, 60).astype(np.int64))
+
+
+def sheet_queries(query_labels: NDArray[np.int64]) -> Positions:
+    """Return the positions, among the queries, of those on the sheet: the first of each class."""
+    return np.unique(query_labels, return_index=True)[1][:SHEET]
 
 
 def _measure_codes(method: str, n_bits: int, task: Task) -> Measured:

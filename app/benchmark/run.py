@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from app.benchmark.averages import bootstrap_interval, mean
-from app.benchmark.measure import SHEET, Figures, Measured, Task, curve_ranks, measure
+from app.benchmark.measure import Figures, Measured, Task, curve_ranks, measure, sheet_queries
 from app.benchmark.rows import Row
 from app.benchmark.splits import Protocol, Split, describe, split
 from app.datasets.dataset import Dataset
@@ -134,9 +134,9 @@ def _means(figures: list[Figures]) -> Figures:
 
 def _sheet(dataset: Dataset, parts: Split, measured: dict[Row, list[Measured]]) -> dict[str, Any]:
     """Positions in the dataset of queries and their neighbours, whose images a report can show."""
-    first = np.unique(dataset.labels[parts.queries], return_index=True)[1][:SHEET]
+    on_sheet = sheet_queries(dataset.labels[parts.queries])
     return {
-        "queries": parts.queries[first].tolist(),
+        "queries": parts.queries[on_sheet].tolist(),
         "rows": [
             {
                 "method": row.method,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,9 @@ from app.cli.options import (
     load_settings,
     split,
 )
+
+if TYPE_CHECKING:
+    from app.datasets.dataset import Dataset
 
 
 def benchmark(
@@ -45,13 +48,12 @@ def benchmark(
     ] = None,
 ) -> None:
     """Measure methods at several code lengths: precision, recall, times."""
-    import json
-
     from app.benchmark.rows import rows
+    from app.benchmark.run import run
     from app.benchmark.splits import Protocol
-    from app.cli.benchmark_output import print_result, run_with_progress
+    from app.cli.benchmark_output import print_result
+    from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
-    from hashing.atomic_file import atomic_write
 
     table = rows(split(methods), integers("--bits", bits))
     checked_protocol = Protocol(protocol, queries, labels)
@@ -63,8 +65,20 @@ def benchmark(
     loaded = load_dataset(dataset, load_settings().data_dir, images=report is not None)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
-    result = run_with_progress(loaded, table, checked_protocol, all_seeds)
+    with progress_bar(len(table) * len(all_seeds)) as update:
+        result = run(loaded, table, checked_protocol, all_seeds, update)
+    # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
+    _write_files(result, loaded, json_file, report)
     print_result(result)
+
+
+def _write_files(
+    result: dict[str, Any], dataset: Dataset, json_file: Path | None, report: Path | None
+) -> None:
+    import json
+
+    from hashing.atomic_file import atomic_write
+
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())
@@ -72,4 +86,4 @@ def benchmark(
         from app.benchmark.report.render import render
 
         with atomic_write(report) as file:
-            file.write(render(result, loaded).encode())
+            file.write(render(result, dataset).encode())

@@ -1,51 +1,14 @@
-"""A benchmark in a terminal: a progress bar while it runs, a table of the result."""
+"""The result of a benchmark as a table in the terminal."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
-
-from app.benchmark.rows import Row
-from app.benchmark.run import run
-from app.benchmark.splits import Protocol
-from app.datasets.dataset import Dataset
 
 # Narrower than this, Rich would fold figures into unreadable columns: the terminal wraps lines.
 _MIN_WIDTH = 130
-
-
-@contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[int, int, str], None]]:
-    """Show a bar on stderr, which disappears at the end; yield the function that updates it."""
-    columns = (
-        # Names of datasets and methods may hold brackets, which are not Rich's markup.
-        TextColumn("{task.description}", markup=False),
-        BarColumn(),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(),
-    )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=total)
-
-        def update(done: int, total: int, description: str) -> None:
-            progress.update(task, completed=done, total=total, description=description)
-
-        yield update
-
-
-def run_with_progress(
-    dataset: Dataset, rows: list[Row], protocol: Protocol, seeds: list[int]
-) -> dict[str, Any]:
-    """Run a benchmark with a progress bar on stderr."""
-    with progress_bar(len(rows) * len(seeds)) as update:
-        return run(dataset, rows, protocol, seeds, update)
-
-
 # Heading, key in a result's row, factor, decimals.
 _COLUMNS = (
     ("mAP %", "map", 100, 2),

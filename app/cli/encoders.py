@@ -25,7 +25,7 @@ def train(
     mirror: MirrorOption = None,
 ) -> None:
     """Fit an encoder on a dataset and write it to a file."""
-    from app.cli.benchmark_output import progress_bar
+    from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
     from hashing import make_hasher
     from hashing.progress import followed

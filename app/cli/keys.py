@@ -20,7 +20,7 @@ keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
 def create_key(
     name: Annotated[str, typer.Argument(help="A name that tells you whose key it is.")],
     write: Annotated[
-        bool, typer.Option("--write", help="Allow changes too; without it the key only reads.")
+        bool, typer.Option("--write", help="Allow changes too; otherwise the key can only read.")
     ] = False,
 ) -> None:
     """Create an API key and print it once: only its hash is stored."""
@@ -58,16 +58,11 @@ def revoke_key(
 @contextmanager
 def _open(*, create: bool = False) -> Iterator[Keys]:
     """Open the keys of the data directory; ValueError if there is no file and `create` is false."""
-    import sqlite3
-
     from app.service.keys import Keys
 
     data_dir = load_settings().data_dir
     path = data_dir / "keys.db"
     if not create and not path.is_file():
         raise ValueError(f"there is no {path}: no key was created there; is BITCELL_DATA_DIR set?")
-    try:
-        with closing(Keys(data_dir)) as opened:
-            yield opened
-    except sqlite3.Error as error:
-        raise ValueError(f"cannot read or write {path}: {error}") from None
+    with closing(Keys(data_dir)) as opened:
+        yield opened

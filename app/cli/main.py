@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from app.cli import benchmark, datasets, encoders, images, keys, serve, snapshots
+from app.cli import benchmark, datasets, encoders, keys, serve, snapshots
 
 cli = typer.Typer(
     help="Turn descriptors into short binary codes and find exact neighbours by Hamming distance.",
@@ -16,7 +16,7 @@ cli = typer.Typer(
 )
 for command in (
     serve.serve,
-    images.gist,
+    datasets.gist,
     snapshots.snapshot,
     snapshots.restore,
     encoders.train,

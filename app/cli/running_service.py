@@ -1,4 +1,4 @@
-"""A running service that owns a data directory, as the command line asks it for snapshots."""
+"""The calls of the command line to a running service that owns the data directory."""
 
 from __future__ import annotations
 
@@ -74,8 +74,8 @@ def running_service(settings: Settings, url: str | None) -> Iterator[RunningServ
        accepted. A service with another data directory refuses it.
     4. Only then is a key that may write created; it is revoked when the command ends.
 
-    This is no proof against an attacker who listens at the URL and passes everything on to the
-    real service. Hence no key is sent over plain http beyond loopback unless the operator has
+    This does not protect against an attacker who listens at the URL and passes everything on to
+    the real service. Hence no key is sent over plain http beyond loopback unless the operator has
     given the address (`url`), and never through a proxy.
 
     Raises

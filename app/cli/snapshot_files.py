@@ -17,8 +17,6 @@ from index import AlreadyExists, Database, InUse, NotFound, Store, snapshot
 
 def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
     """Write a collection to a file and return how many items it has."""
-    if not (settings.data_dir / "bitcell.db").is_file():
-        raise ValueError(f"{settings.data_dir} holds no data: is BITCELL_DATA_DIR set?")
     try:
         with _open(settings) as (store, _):
             collection = store.get(name)

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import sys
 from collections.abc import Mapping
 from functools import lru_cache
 from tokenize import TokenError
@@ -25,7 +26,7 @@ DESCRIPTORS = {"descriptors": "fiu"}
 ITEMS = {"descriptors": "fiu", "ids": "U", "labels": "iu"}
 MAX_HEADER = 1024
 MAX_DIMENSIONS = 8
-MAX_VALUES = 1 << 48
+MAX_BYTES = 1 << 48
 # dtype kinds that an array may be made of: numbers, booleans and strings.
 _PLAIN_KINDS = "biufcU"
 _KIND_NAMES = {"fiu": "numbers", "U": "strings", "iu": "integers"}
@@ -136,7 +137,7 @@ def _parse_header(head: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[in
     if (
         not lengths_are_plain
         or len(shape) > MAX_DIMENSIONS
-        or math.prod(length for length in shape if length) >= MAX_VALUES
+        or math.prod(length for length in shape if length) * dtype.itemsize >= MAX_BYTES
     ):
         raise BadNpy(f"the npy of {name} has an impossible shape: {shape!s:.80}")
     return dtype, fortran, shape
@@ -155,10 +156,12 @@ def strings(array: NDArray[Any]) -> list[str]:
     """Return an (n,) array of strings as a list."""
     if array.ndim != 1:
         raise InvalidInput(f"ids must have shape (n,), got {array.shape}")
-    try:
-        texts: list[str] = array.tolist()
-    except ValueError as error:
-        raise BadNpy(f"an id is not Unicode: {error}") from None
+    # Checked here, because numpy raises SystemError on numbers that are no code points.
+    code_points = array.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
+    largest = int(code_points.max(initial=0))
+    if largest > sys.maxunicode:
+        raise BadNpy(f"an id is not Unicode: it holds {largest:#x}, which is no code point")
+    texts: list[str] = array.tolist()
     return texts
 
 

@@ -19,6 +19,7 @@ from app.http.middleware.access import is_loopback, keys_are_required
 from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
+from index import InUse
 
 # With the drain before it (1 s by default) and `Service.close` after it (1.5 s for queries and 1 s
 # for jobs), this stays within the ten seconds that container runtimes allow.
@@ -34,7 +35,7 @@ def serve(settings: Settings) -> None:
     log_setup.configure(settings)
     # Both come first, so that what is wrong is reported in one line.
     listening = _listen(settings.host, settings.port)
-    service = Service(settings)
+    service = _open(settings)
     _check_access(settings, service)
     app = create_app(settings, service)
     config = uvicorn.Config(
@@ -59,6 +60,15 @@ def serve(settings: Settings) -> None:
             os._exit(_INTERRUPTED)
 
 
+def _open(settings: Settings) -> Service:
+    try:
+        return Service(settings)
+    except InUse as error:
+        raise OSError(
+            f"{error}: stop it, or set BITCELL_DATA_DIR to another directory for this service"
+        ) from None
+
+
 def _check_access(settings: Settings, service: Service) -> None:
     """Raise OSError if keys are required and there are none; warn if none are required."""
     if keys_are_required(settings, service.keys):
@@ -67,7 +77,7 @@ def _check_access(settings: Settings, service: Service) -> None:
             raise OSError(
                 f"{settings.host} can be reached by others, and there is no API key: create one "
                 "with `bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
-                "something else keeps strangers out"
+                "something else controls access"
             )
     elif not is_loopback(settings.host) or service.keys.any():
         log.warning("no key is required: everyone who reaches the service may read and write")

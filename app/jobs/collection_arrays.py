@@ -28,7 +28,7 @@ def write_arrays(batches: Iterable[Batch], size: int, folder: Path, progress: Pr
         Number of items, for `progress`.
     folder : Path
     progress : callable
-        Called before each batch; what it raises ends the writing.
+        Called before each batch; if it raises, the writing ends.
     """
     written = 0
     with ExitStack() as stack:

@@ -1,4 +1,7 @@
-"""The process of one job, seen from both sides. It loads neither FastAPI nor Faiss."""
+"""The process of a job: its handle in the service, and what runs in it.
+
+It loads neither FastAPI nor Faiss.
+"""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from app.jobs.record import JobFields, JobRecord
 from index import Database
 
 MAX_STARTS = 3
-"""A job that ran this many times when the service was killed may be the cause: it is not rerun."""
+"""If the service was killed this often while a job ran, the job may be the cause: it fails."""
 
 STOP_SECONDS = 1.0
 """How long `Jobs.close` waits for threads. They notice a stop at the next batch."""
@@ -33,15 +33,15 @@ log = structlog.stdlib.get_logger("bitcell")
 
 
 class _Stopped(Exception):
-    """The job was cancelled, or the service stops."""
+    """The job has been cancelled, or the service is stopping."""
 
 
 class Jobs:
     """Jobs by id. Each runs in a process of its own, or as its `Kind` says. Thread-safe.
 
     States: `queued`, `running`, then `done` with a result, `failed` with an error, or `cancelled`.
-    A job that has not ended when the service stops is run again at the next start. A job that ran
-    three times when the service was killed fails.
+    A job that has not ended when the service stops is run again at the next start. A job fails if
+    the service was killed three times while it ran.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class Jobs:
         """Called with kind, state and running time in seconds when a job has ended."""
 
     def resume(self) -> None:
-        """Queue the jobs that an earlier run of the service left. Call it once, after all else."""
+        """Queue the jobs that an earlier run left unfinished. Call it once, after all else."""
         with self._lock:
             for job, kind, request in self._record.requeue(MAX_STARTS):
                 log.info("job resumed", job=job, kind=kind)
@@ -129,7 +129,7 @@ class Jobs:
         return self._record.output(job)
 
     def remove(self, job: str) -> None:
-        """Cancel a job that is queued or runs; delete one that has ended."""
+        """Cancel a job that is queued or running; delete one that has ended."""
         with self._lock:
             entry = self._open.get(job)
             if entry is None:
@@ -144,7 +144,7 @@ class Jobs:
                     entry.process.kill()
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
-        """Call `listener`, from any thread, at every change of a job; return how to end that."""
+        """Call `listener`, in any thread, at every change of a job; return what ends this."""
         key = object()
         self._listeners[key] = listener
 

@@ -59,7 +59,7 @@ class JobRecord:
         )
 
     def put_back(self, job: str) -> None:
-        """Queue a running job again; it was stopped in good order, so this start is not counted."""
+        """Queue a running job again. The service stopped it normally: this start is not counted."""
         self._write(
             "UPDATE jobs SET state = 'queued', starts = starts - 1, started = NULL WHERE id = ?",
             (job,),
@@ -79,8 +79,9 @@ class JobRecord:
     def keep_end(self, job: str, state: str, error: str | None) -> None:
         """Keep in memory how a job ended, because it could not be written.
 
-        From now on the job is shown like this. `write_kept_ends` writes it. If the service stops
-        before that, the table still says that the job runs, and the next start runs it again.
+        From now on the job is shown as ended. `write_kept_ends` writes the end to the table.
+        If the service stops before that, the table still says that the job runs, and the next start
+        runs it again.
         """
         self._unwritten[job] = {"state": state, "ended": time.time(), "error": error}
 

@@ -20,9 +20,9 @@ log = structlog.stdlib.get_logger("bitcell")
 def make_demo(service: Service) -> None:
     """Create the collection `demo` at the first start in a data directory.
 
-    It holds 1,797 scanned digits as GIST descriptors, encoded by `lsh`, which measures best on
-    them of the methods without training. The demo is created once: after it has been dropped, it
-    does not come back.
+    It holds 1,797 scanned digits as GIST descriptors, encoded by `lsh`. Of the methods without
+    training, that one ranks them best. The demo is created once: after it has been dropped, it
+    is not created again.
     """
     with service.database.transaction() as connection:
         connection.execute(_SCHEMA)

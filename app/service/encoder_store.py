@@ -1,4 +1,4 @@
-"""The encoders of a service: kept in the database, and in memory ready for use."""
+"""The encoders of a service, stored in the database and loaded in memory."""
 
 from __future__ import annotations
 

@@ -22,6 +22,6 @@ class Pool(ThreadPoolExecutor):
         return future
 
     def close(self, seconds: float) -> bool:
-        """Cancel what waits, and wait up to `seconds` for what runs; return whether all ended."""
+        """Cancel queued calls, wait up to `seconds` for running ones; return whether all ended."""
         self.shutdown(wait=False, cancel_futures=True)
         return not wait(list(self._unfinished), seconds).not_done

@@ -1,7 +1,8 @@
-"""Everything in one data directory, open: the service without HTTP."""
+"""The service without HTTP: everything that works on one data directory."""
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from functools import partial
 
 import numpy as np
@@ -45,31 +46,30 @@ class Service:
     jobs, keys, metrics, database, settings
         What several of them use.
     query_pool : Pool
-        Threads that answer queries, so that the event loop does not.
+        Threads that answer queries, so that the event loop stays free.
     image_pool : Pool
         One thread that decodes image files, because one file may take much memory.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
-        self.database = Database(settings.data_dir / "bitcell.db")
-        try:
-            self._open()
-        except BaseException:
-            self.database.close()
-            raise
         self.query_pool = Pool(QUERY_THREADS, "query")
         self.image_pool = Pool(1, "image")
         self.all_ended = True
+        # `close` closes these in reverse order, and so does an error before all of them are open.
+        with ExitStack() as opened:
+            self.database = Database(settings.data_dir / "bitcell.db")
+            opened.callback(self.database.close)
+            self.keys = Keys(settings.data_dir)
+            opened.callback(self.keys.close)
+            encoder_store, store = EncoderStore(self.database), Store(self.database)
+            opened.callback(store.close)
+            self._connect(settings, store, encoder_store)
+            self.jobs.resume()
+            self._opened = opened.pop_all()
         self._closed = False
-        self.jobs.resume()
 
-    def _open(self) -> None:
-        settings = self.settings
-        encoder_store = EncoderStore(self.database)
-        store = Store(self.database)
-        self._store = store
-        self.keys = Keys(settings.data_dir)
+    def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()
         export = partial(kept_descriptors.export, store)
         kinds = {
@@ -109,8 +109,8 @@ class Service:
     def close(self) -> None:
         """Stop all work and close the database; a second call does nothing.
 
-        Afterwards `all_ended` says whether all threads of the pools and of jobs have ended. Python
-        waits for one that has not when the process exits.
+        Afterwards `all_ended` says whether all threads of the pools and of jobs have ended. If one
+        has not, Python waits for it when the process exits.
         """
         if self._closed:
             return
@@ -121,6 +121,4 @@ class Service:
             log.warning("the service stops although queries are still running")
         jobs_ended = self.jobs.close()
         self.all_ended = images_ended and queries_ended and jobs_ended
-        self._store.close()
-        self.keys.close()
-        self.database.close()
+        self._opened.close()

@@ -50,6 +50,6 @@ def known_variables() -> list[str]:
 
 
 def unknown_variables(environment: Mapping[str, str] = os.environ) -> list[str]:
-    """Return the variables with our prefix that are no setting: most likely misspelled."""
+    """Return variables with our prefix that are not settings: they are probably misspelt."""
     known = known_variables()
     return sorted(v for v in environment if v.upper().startswith(PREFIX) and v.upper() not in known)

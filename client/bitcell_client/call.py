@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sized
+from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from types import MethodType
@@ -19,6 +19,7 @@ from bitcell_client.decode import from_json
 
 NPY = "application/x-npy"
 T = TypeVar("T")
+D = TypeVar("D", bound=np.generic)
 P = ParamSpec("P")
 
 
@@ -60,7 +61,7 @@ class Call(Generic[P, T]):
     method, path : str
         The HTTP method, and the path with placeholders such as `{name}`.
     safe : bool
-        Whether the call may be sent again when it is not known if the first one went through.
+        Whether the call may be sent again when it is not known whether the service received it.
     describe : callable
         Takes the arguments of the method and returns the `Request`.
     """
@@ -129,11 +130,25 @@ def answer_as(kind: type[T]) -> Callable[[httpx2.Response], T]:
     return lambda response: from_json(kind, response.content)
 
 
-def read_matrix(response: httpx2.Response) -> NDArray[Any]:
-    """Read an answer in npy."""
-    file = io.BytesIO(response.content)
-    matrix: NDArray[Any] = np.lib.format.read_array(file, allow_pickle=False)
-    return matrix
+def matrix_as(dtype: type[D]) -> Callable[[httpx2.Response], NDArray[D]]:
+    """Return a function that reads an answer in npy as a matrix of a type.
+
+    It raises ValueError for anything else, and allocates nothing for a size that is only claimed.
+    """
+
+    def read(response: httpx2.Response) -> NDArray[D]:
+        file = io.BytesIO(response.content)
+        if (version := np.lib.format.read_magic(file)) != (1, 0):
+            raise ValueError(f"expected npy of version 1.0, got {version}")
+        shape, is_fortran, actual = np.lib.format.read_array_header_1_0(file)
+        if actual != np.dtype(dtype) or len(shape) != 2 or min(shape) < 0:
+            raise ValueError(
+                f"expected a matrix of {np.dtype(dtype)}, got {actual} of shape {shape}"
+            )
+        data = np.frombuffer(file.read(), actual)
+        return data.reshape(shape, order="F" if is_fortran else "C").copy()
+
+    return read
 
 
 def read_text(response: httpx2.Response) -> str:
@@ -162,6 +177,25 @@ def as_matrix(descriptors: ArrayLike) -> NDArray[Any]:
     if X.ndim != 2:
         raise ValueError(f"descriptors must have shape (n, d), got {X.shape}")
     return X
+
+
+def as_integers(labels: ArrayLike) -> NDArray[np.int64]:
+    """Return labels as int64; ValueError unless they are integers: nothing is converted."""
+    array = np.asarray(labels)
+    if array.size and array.dtype.kind not in "iu":
+        raise ValueError(f"labels must be integers, -1 for none; got {array.dtype}")
+    if array.size and int(array.max()) >= 2**63:
+        raise ValueError(f"labels must be below 2**63, got {array.max()}")
+    return array.astype(np.int64)
+
+
+def as_strings(ids: Sequence[str]) -> NDArray[np.str_]:
+    """Return ids as an array; ValueError where numpy would change one."""
+    array = np.array(ids, str)
+    for item_id, kept in zip(ids, array.tolist(), strict=True):
+        if item_id != kept:
+            raise ValueError(f"ids must be strings that do not end with NUL, got {item_id!r:.80}")
+    return array
 
 
 def check_lengths(X: Sized, ids: Sized, labels: Sized | None, payloads: Sized | None) -> None:

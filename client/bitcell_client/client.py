@@ -31,11 +31,13 @@ class Client(Connection, BlockingSender):
     timeout : float
         Seconds to wait for a connection, and for the next bytes of an answer.
     retries : int
-        How often a call is sent again: after 429, 502, 503 and 504, and when a connection breaks.
-        Not after a timeout, since the service may still be working on it. Only calls that read
-        are sent again, and `upsert`, which has the same effect twice (it may restore items that
-        others have deleted in between); any other call only if no connection was made. Pauses
-        double from 0.1 s; `Retry-After` is respected up to 30 s.
+        How often a call is sent again at most. Calls that only read, and `upsert`, are sent again
+        after 429, 502, 503 and 504 and when a connection breaks; any other call only if no
+        connection was made, and `events` never. A repeated `upsert` has the same effect as one,
+        but may restore items that others have deleted in between. A call that timed out while it
+        waited for an answer is not sent again, since the service may still be working on it.
+        Pauses double from 0.1 s and are at least as long as `Retry-After` asks for; if it asks
+        for more than 30 s, the call is not sent again.
     **more
         Further arguments of httpx2's client: `transport`, `verify`, …
     """

@@ -55,7 +55,7 @@ class Connection(Calls, ABC):
             if not call.safe or outcome.status_code not in _RETRIED_STATUSES:
                 return None
             retry_after = outcome.headers.get("Retry-After", "")
-            at_least = float(retry_after) if retry_after.isdigit() else 0.0
+            at_least = float(retry_after) if retry_after.isdecimal() else 0.0
         else:
             if not _may_send_again(call, outcome):
                 return None

@@ -49,7 +49,19 @@ def from_json(kind: type[T], text: bytes | str) -> T:
         (`UnexpectedJson`).
     """
     read: Callable[[Any], T] = _reader(cast(Any, kind))
-    return read(json.loads(text))
+    return read(parse_json(text))
+
+
+def parse_json(text: bytes | str) -> Any:
+    """Parse JSON; ValueError for anything else, and where it is nested too deeply."""
+    try:
+        return json.loads(text, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise ValueError("expected JSON, got JSON that is nested too deeply") from None
+
+
+def _refuse_constant(name: str) -> Any:
+    raise ValueError(f"expected JSON, got {name}, which it does not have")
 
 
 @cache

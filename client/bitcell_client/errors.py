@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from typing import Any
 
 import httpx2
 
+from bitcell_client.decode import parse_json
 from bitcell_client.results import Job
 
 
 class BitcellError(Exception):
-    """Any error of the client, and an answer that is not one of Bitcell."""
+    """Any error of the client; raised itself if an answer does not come from Bitcell."""
 
 
 class Unreachable(BitcellError):
@@ -44,7 +44,7 @@ class ServiceError(BitcellError):
 
     def __init__(self, response: httpx2.Response) -> None:
         try:
-            problem = json.loads(response.content)
+            problem = parse_json(response.content)
         except ValueError:
             problem = None
         self.problem: dict[str, Any] = problem if isinstance(problem, dict) else {}
@@ -79,11 +79,11 @@ class TooLarge(ServiceError):
 
 
 class TooMany(ServiceError):
-    """429: too many requests are waiting."""
+    """429: too many jobs are waiting or running."""
 
 
 class Unavailable(ServiceError):
-    """503: the service is overloaded or stopping."""
+    """503: the service is overloaded, stopping or not ready."""
 
 
 _BY_STATUS: dict[int, type[ServiceError]] = {

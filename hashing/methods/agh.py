@@ -61,8 +61,8 @@ class AGH(Hasher):
     Raises
     ------
     InvalidInput
-        By `fit`: more bits than the anchors found, or the eigenvalues of their graph above 0,
-        allow; distances beyond float32.
+        By `fit`: more bits than the number of anchors found, or of eigenvalues of their graph
+        above 0, allows; distances too large for float32.
 
     References
     ----------

@@ -1,4 +1,4 @@
-"""Iterative quantization: principal directions, rotated so that signs lose least."""
+"""Iterative quantization: principal directions, rotated so that signs lose little."""
 
 from __future__ import annotations
 

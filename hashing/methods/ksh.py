@@ -43,7 +43,7 @@ class KSH(KernelHasher):
         Number of labelled rows l to learn from, drawn at random if there are more. Time grows
         with l · m · n_bits · `max_steps`.
     max_steps : int
-        Most gradient steps per bit; 0 keeps the spectral start.
+        Largest number of gradient steps per bit; with 0 the spectral start is kept.
     random_state : int
         Seed of the anchors and of the drawn rows.
 

@@ -43,13 +43,13 @@ class SDH(KernelHasher):
     lam : float
         λ, the penalty on the map from codes to classes.
     nu : float
-        ν, the weight of codes being predictable. The default is so small that it decides little
-        but which code a class gets: the rows of a class end with one code, or few, and P is then
-        learned for these.
+        ν, the weight of codes being predictable. The default is so small that it hardly decides
+        more than which code a class gets: the rows of a class end with one code, or a few, and
+        P is then learned for these.
     ridge : float
         ρ, the penalty on the map from features to codes.
     rounds : int
-        Most rounds; fitting ends earlier if a round changes no bit.
+        Largest number of rounds; fitting ends earlier if a round changes no bit.
     random_state : int
         Seed of the anchors, of the drawn rows, and of the initial codes.
 
@@ -66,10 +66,10 @@ class SDH(KernelHasher):
     code (`SDH.m`, `demo_SDH.m`).
 
     Deviations: P is a ridge regression, as in the released code; the paper has ρ = 0. b has no
-    penalty. B is random at first, but only to give a first W: the first round sets its bits from
-    none, and later rounds start from the current B. The released code sets them from none in every
-    round, and its objective may rise. If B were kept from the start, bits that the classes do not
-    need would stay random, and P would learn them. A bit for which both signs are equally good
+    penalty. B is random at first, but only to give a first W: the first round sets all bits
+    afresh, and later rounds start from the current B. The released code sets all bits afresh in
+    every round, so its objective may rise. If B were kept from the start, bits that the classes do
+    not need would stay random, and P would learn them. A bit for which both signs are equally good
     stays as it is. σ² is the mean squared distance to the anchors, as in `ksh`; the released code
     has σ = 0.4, for descriptors of unit length. Rows without a label are only candidates for
     anchors; the method has no other use for them.

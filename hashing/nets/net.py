@@ -80,8 +80,12 @@ class _Net(Hasher):
         _check_mirror(self.mirror)
 
     def _check_learned(self, n_features: int) -> None:
+        super()._check_learned(n_features)
+        self._check_mirror_of(n_features)
         if not 0 <= self.power_.item() <= 1:
             raise InvalidInput(f"power_ must be from 0 to 1, got {self.power_.item()}")
+        if self.power is not None and self.power_.item() != np.float32(self.power):
+            raise InvalidInput(f"power_ must be the power {self.power}, got {self.power_.item()}")
 
     def _train(
         self, X: NDArray[Any], y: NDArray[np.int64] | None, *, two_layers: bool
@@ -97,11 +101,7 @@ class _Net(Hasher):
         """
         labels = cast("NDArray[np.int64]", y)  # `needs_labels`: `fit` has refused None.
         labelled(labels)
-        if self.mirror is not None and len(self.mirror) != X.shape[1]:
-            raise InvalidInput(
-                f"mirror must name each of the {X.shape[1]} dimensions once, "
-                f"got {len(self.mirror)} of them"
-            )
+        self._check_mirror_of(X.shape[1])
         training = _import_training(self.method)
         power = self.power or (0.5 if X.min() >= 0 else 1.0)
         self.power_ = np.array([power], np.float32)
@@ -126,6 +126,13 @@ class _Net(Hasher):
         folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
         layers[0] = folded, bias + offset
         return layers, shift
+
+    def _check_mirror_of(self, n_features: int) -> None:
+        if self.mirror is not None and len(self.mirror) != n_features:
+            raise InvalidInput(
+                f"mirror must name each of the {n_features} dimensions once, "
+                f"got {len(self.mirror)} of them"
+            )
 
     def _standardised(
         self, X: NDArray[Any]

@@ -37,7 +37,7 @@ NAMES = (TRUNCATED, *ACTIVATIONS)
 
 
 def activation(name: str, a: float = -1.0, b: float = 1.0) -> Callable[[Matrix], Matrix]:
-    """Return the function ρ of a name; it overwrites its argument and returns it.
+    """Return the function ρ with this name; it overwrites its argument and returns it.
 
     Parameters
     ----------
@@ -49,7 +49,7 @@ def activation(name: str, a: float = -1.0, b: float = 1.0) -> Callable[[Matrix],
     Raises
     ------
     InvalidInput
-        Another name, or an interval in which the bit would be constant around zero.
+        There is no such name, or the interval would make the bit constant around zero.
     """
     check_number("a", a)
     check_number("b", b)

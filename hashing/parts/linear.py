@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from hashing.arrays import Matrix, finite
 from hashing.base import Hasher
 from hashing.shapes import Shape
+from hashing.validation import InvalidInput
 
 MAX_HIDDEN = 8192
 
@@ -46,6 +47,11 @@ class LinearHasher(Hasher):
         self.weights_ = weights.astype(np.float32)
         self.bias_ = bias.astype(np.float32)
         self.offset_ = np.array([np.linalg.norm(centre)], np.float32)
+
+    def _check_learned(self, n_features: int) -> None:
+        super()._check_learned(n_features)
+        if self.offset_.item() < 0:
+            raise InvalidInput(f"offset_ must be 0 or more, got {self.offset_.item()}")
 
     def _cancellation_scale(self) -> float:
         return float(self.offset_[0] * np.linalg.norm(self.weights_, axis=0).max())

@@ -1,9 +1,9 @@
 """Fields of payloads as columns, so that a filter parses no payload twice.
 
-A column holds the value of one field for every row of a view, as its place among the distinct
-values in order. A condition is looked up among the distinct values, not item by item. The payload
-of a serial number never changes: the values for one segment are carried over to the next, and only
-payloads written since are read.
+A column holds the value of one field for every row of a view, as its place in the sorted list of
+distinct values. A condition is looked up among the distinct values, not item by item. The payload
+of a serial number never changes, so a new segment takes over the values of the old one, and only
+payloads written since then are read.
 """
 
 from __future__ import annotations

@@ -29,12 +29,13 @@ class Filter:
     """A condition on items, parsed from JSON.
 
     A filter is an object whose fields must all match. The key of a field is `label`, or the name of
-    a field of the payload, with dots before the names of nested fields. Its value is a value that
-    the field must equal, `{"in": [values]}`, or bounds, some of `gt`, `gte`, `lt` and `lte`.
+    a field of the payload, with dots before the names of nested fields. It has one of
+    three forms: a value that the field must equal; `{"in": [values]}`; or bounds, which are one
+    or more of `gt`, `gte`, `lt` and `lte`.
     `{"and": [filters]}`, `{"or": [filters]}` and `{"not": filter}` combine filters.
 
-    Numbers never equal strings or booleans. A missing field meets no condition, so that `not` of
-    any condition on it holds.
+    Numbers never equal strings or booleans. A missing field meets no condition, so `not` of
+    any condition on it is met.
 
     Parameters
     ----------
@@ -44,7 +45,7 @@ class Filter:
     Raises
     ------
     InvalidItems
-        This is no filter, or one with more than 64 conditions, 8 levels or 1,000 values.
+        The condition is not a filter, or has more than 64 conditions, 8 levels or 1,000 values.
     """
 
     def __init__(self, condition: Any) -> None:

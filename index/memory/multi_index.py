@@ -7,9 +7,9 @@ a + 1 tables, or within s - 1 in one of the others (section 3.2). So one step, w
 values at distance s in one table, covers one more bit of distance.
 
 Deviations: a table is indexed by the `width` most balanced bits of its substring, not by all of
-them. What the lookups then meet still includes all that the proof needs, and the tables stay small
-for long codes. A code that is met in several tables counts at its first step, which its substrings
-tell, so that no list of the codes met before is needed.
+them. The lookups then still meet every code that the proof needs, and the tables stay small
+for long codes. A code that is met in several tables counts only at its first step. Its substrings
+tell which step that is, so that no list of the codes met before is needed.
 """
 
 from __future__ import annotations

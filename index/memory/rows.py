@@ -1,9 +1,10 @@
 """The items of a collection in memory: a segment, a tail of newer rows, and a list of dead rows.
 
 Nothing that a reader can see is ever changed. Writes append rows to the tail and row numbers to the
-list of dead rows. A view is the lengths of both at one moment, so it costs nothing to take, waits
-for no writer, and shows batches of writes as a whole. From time to time a new segment is built
-while the old one serves; when it replaces the old one, it takes over what was written meanwhile.
+list of dead rows. A view holds the lengths of both at one moment, so it costs nothing to take,
+waits for no writer, and shows each batch of writes as a whole. From time to time a new segment is
+built while the old one serves; when it replaces the old one, it takes over what was written
+meanwhile.
 """
 
 from __future__ import annotations

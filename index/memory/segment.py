@@ -1,4 +1,4 @@
-"""Items at rest: arrays in the order of their ids, never changed, with tables over their codes."""
+"""A segment: items as arrays that never change, in the order of ids, with tables of codes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reranking: sort the nearest by Hamming distance by a finer distance."""
+"""Reranking: sort the items that are nearest by Hamming distance by a finer distance."""
 
 from __future__ import annotations
 

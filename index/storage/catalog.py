@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import sqlite3
 from typing import NamedTuple
+from uuid import uuid4
 
 from index.errors import AlreadyExists
 
@@ -37,7 +38,7 @@ def visible(connection: sqlite3.Connection) -> list[Row]:
     return [row for row in map(Row._make, rows) if "/" not in row.name]
 
 
-def hidden(connection: sqlite3.Connection) -> list[int]:
+def hide_unfinished(connection: sqlite3.Connection) -> list[int]:
     """Hide what a crash left unfinished, and return the keys of all hidden collections."""
     connection.execute(
         "UPDATE collections SET name = '/' || key || ? WHERE name LIKE '%/%'", (_HIDDEN,)
@@ -56,12 +57,15 @@ def insert(
     *,
     unfinished: bool,
 ) -> Row:
-    """Insert a collection. An unfinished one is hidden until `rename`."""
+    """Insert a collection. An unfinished one is hidden until `rename`.
+
+    Its hidden name is a new one each time, so that the rest of a failed attempt is in nobody's way.
+    """
     cursor = connection.execute(
         "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors) "
         "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
-            name + _HIDDEN if unfinished else name,
+            f"{name}/{uuid4().hex}{_HIDDEN}" if unfinished else name,
             n_bits,
             encoder,
             fingerprint,
@@ -69,7 +73,7 @@ def insert(
         ),
     )
     if not cursor.rowcount:
-        raise AlreadyExists(f"a collection {name!r} is already being made")
+        raise AlreadyExists(f"there is a collection {name!r} already")
     return Row(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep_descriptors))
 
 
@@ -79,7 +83,7 @@ def rename(connection: sqlite3.Connection, key: int, name: str) -> None:
 
 
 def hide(connection: sqlite3.Connection, key: int) -> None:
-    """Drop a collection: free its name, and leave its items to `delete_some`."""
+    """Drop a collection: free its name, and leave its items to `delete_some`. May be repeated."""
     rename(connection, key, f"/{key}{_HIDDEN}")
 
 

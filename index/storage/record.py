@@ -196,6 +196,8 @@ class Record:
 
     def descriptors(self, serials: Sequence[int]) -> NDArray[np.float16]:
         """Return the descriptors of items in the order of `serials`; KeyError if one is missing."""
+        if not serials:
+            return np.empty((0, self.dimension() or 0), np.float16)
         vectors = {
             serial: data
             for serial, data, checksum in self._select("descriptors", "vector", serials)

@@ -141,6 +141,92 @@ def test_an_answer_of_something_else_is_an_error_of_the_client(content: bytes) -
                 call()
 
 
+def npy(array: np.ndarray) -> bytes:
+    file = io.BytesIO()
+    np.save(file, array)
+    return file.getvalue()
+
+
+def npy_header(shape: str) -> bytes:
+    text = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}}}\n".encode()
+    return b"\x93NUMPY\x01\x00" + len(text).to_bytes(2, "little") + text
+
+
+CODES = np.arange(6, dtype=np.uint8).reshape(2, 3)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        npy(CODES.astype(float)),
+        npy(CODES.astype(np.int8)),
+        npy(CODES[0]),
+        npy(CODES[None]),
+        npy(np.array([["a"]])),
+        npy(CODES) + b"more",
+        npy(CODES)[:-1],
+        npy_header("(10000000000000, 1000)"),
+        npy_header("(-1, 3)") + bytes(6),
+    ],
+)
+def test_only_a_matrix_of_the_right_type_is_codes(content: bytes) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=content))
+    with (
+        Client("http://x", transport=transport) as client,
+        pytest.raises(BitcellError, match="expected an answer of Bitcell, got b"),
+    ):
+        client.encode("e", X)
+
+
+@pytest.mark.parametrize("codes", [CODES, CODES.T, CODES[:0]])
+def test_codes_are_read_as_they_were_written(codes: np.ndarray) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(200, content=npy(codes)))
+    with Client("http://x", transport=transport) as client:
+        read = client.encode("e", X)
+    np.testing.assert_array_equal(read, codes)
+    assert read.dtype == np.dtype(np.uint8)
+    assert read.flags.writeable
+
+
+@pytest.mark.parametrize("status", [200, 500])
+@pytest.mark.parametrize("content", [b"[" * 100_000, b"[NaN]", b"[-Infinity]"])
+def test_what_is_no_json_is_an_error_of_the_client(status: int, content: bytes) -> None:
+    transport = httpx2.MockTransport(lambda _: httpx2.Response(status, content=content))
+    with (
+        Client("http://x", transport=transport) as client,
+        pytest.raises(BitcellError, match=r"expected JSON|500 Internal Server Error"),
+    ):
+        client.collections()
+
+
+@pytest.mark.parametrize(
+    ("changed", "message"),
+    [
+        ({"labels": [0.5] * 7}, "labels must be integers, -1 for none; got float64"),
+        ({"labels": [True] * 7}, "labels must be integers"),
+        ({"labels": ["5"] * 7}, "labels must be integers"),
+        ({"labels": [None, *range(6)]}, "labels must be integers"),
+        ({"labels": np.full(7, 2**63, np.uint64)}, r"labels must be below 2\*\*63"),
+        ({"ids": [*IDS[:6], "a\0"]}, r"ids must be strings that do not end with NUL, got 'a\\x00'"),
+        ({"ids": list(range(7))}, "ids must be strings"),
+    ],
+)
+def test_labels_and_ids_are_sent_as_given_or_not_at_all(
+    changed: dict[str, Any], message: str
+) -> None:
+    service = Scripted()
+    with pytest.raises(ValueError, match=message):
+        service.call(
+            lambda client: client.upsert(**{"name": "c", "ids": IDS, "descriptors": X} | changed)
+        )
+
+
+def test_a_pause_that_is_no_number_is_ignored(pauses: list[float]) -> None:
+    service = Scripted((503, {b"Retry-After": b"\xb2"}, {}), (200, {}, []))
+    assert service.call(lambda client: client.collections()) == []
+    assert len(pauses) == 1
+
+
 def test_a_field_that_is_missing_is_named() -> None:
     service = Scripted((200, {}, [{"name": "e", "method": "lsh", "n_bits": 8}]))
     with pytest.raises(BitcellError, match=r"\[0\]: expected a field 'dimension' of Encoder; it"):

@@ -69,6 +69,9 @@ def contradictions(file: EncoderFile) -> list[EncoderFile]:
         changed += [with_params(file, hidden=hidden) for hidden in (1, 8192)]
     if file.method == "agh":
         changed.append(with_params(file, layers=1))
+    if file.method in {"net-1", "net-2"}:
+        changed.append(with_params(file, mirror=list(range(N_FEATURES - 1))))
+        changed.append(with_params(file, power=0.25))
     return changed
 
 
@@ -131,6 +134,7 @@ NO_FIT_GIVES = [
     ("features_", [0, 1, 2, 3, 4, N_FEATURES], "whole numbers from 0 to 19; .* 0 to 20"),
     ("features_", [0, 1, 2, 3, 4, -1], "whole numbers from 0 to 19; .* -1 to 4"),
     ("features_", [0, 1, 2, 3, 4, 0.5], "whole numbers from 0 to 19"),
+    ("offset_", [-1.0], "offset_ must be 0 or more, got -1"),
     ("bias_", [np.inf] * N_BITS, "bias_ holds values that are not finite"),
 ]
 

@@ -11,7 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import Collection, Database, NotFound, Replaced, SearchOptions, Store
+from index import (
+    AlreadyExists,
+    Collection,
+    Database,
+    Full,
+    NotFound,
+    Replaced,
+    SearchOptions,
+    Store,
+    snapshot,
+)
 from index.maintenance import Maintenance
 from index.storage import catalog
 from tests.index.conftest import opened
@@ -174,6 +184,28 @@ def test_a_search_that_a_drop_overtakes_is_refused(
         collection.search(CODES[:1], SearchOptions(3))
 
 
+def test_a_deletion_that_fails_is_tried_again(
+    store: Store, database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A full disk can stop a deletion, too."""
+    fill(store, "c", "old")
+    store.settle()
+    with monkeypatch.context() as patch:
+
+        def fail(*_: Any) -> bool:
+            raise Full("no room")
+
+        patch.setattr(catalog, "delete_some", fail)
+        store.drop("c")
+        store.settle()
+    assert len(rows_of(database)["parts"]) == 1
+    other = store.create("other", 8)
+    store.settle()
+    assert rows_of(database) == {
+        table: {other._state.key} if table == "collections" else set() for table in TABLES
+    }
+
+
 def test_a_name_is_free_right_after_the_drop(store: Store, database: Database) -> None:
     for mark in ("first", "second", "third"):
         assert is_whole(fill(store, "c", mark), mark)
@@ -181,3 +213,86 @@ def test_a_name_is_free_right_after_the_drop(store: Store, database: Database) -
     assert store.list() == []
     store.settle()
     assert rows_of(database) == {table: set() for table in TABLES}
+
+
+def broken_snapshot(store: Store, folder: Path) -> Path:
+    """Write a snapshot of collection `c` that ends too early."""
+    path = folder / "c.snapshot"
+    with path.open("wb") as file:
+        snapshot.write(store.get("c"), file)
+    path.write_bytes(path.read_bytes()[:-1])
+    return path
+
+
+@pytest.mark.parametrize("what", ["reencode", "restore"])
+def test_an_attempt_that_fails_on_a_full_disk_can_be_repeated(
+    what: str, store: Store, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is left of it cannot be removed then, but must not take the name."""
+    fill(store, "c", "old")
+    path = broken_snapshot(store, tmp_path)
+
+    def fail(*_: Any) -> None:
+        raise Full("no room")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "hide", fail)
+        if what == "reencode":
+            with pytest.raises(Full, match="from the encoder"):
+                store.reencode("c", lambda _: fail_with("from the encoder"), 8)
+        else:
+            with pytest.raises(ValueError, match="ends too early"):
+                snapshot.read(store, path, "back")
+        store.settle()
+    assert len(rows_of(database)["collections"]) == 2
+    if what == "reencode":
+        reencode(store)
+        assert store.get("c").encoder == "new"
+    else:
+        with path.open("wb") as file:
+            snapshot.write(store.get("c"), file)
+        assert is_whole(snapshot.read(store, path, "back"), "old")
+    store.settle()
+    keys = {collection._state.key for collection in store.list()}
+    assert set().union(*rows_of(database).values()) == keys
+
+
+def fail_with(message: str) -> Any:
+    raise Full(message)
+
+
+def test_a_crash_in_the_removal_of_an_unfinished_collection_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "crash.db"
+    with monkeypatch.context() as patch:
+        patch.setattr(Maintenance, "delete", lambda *_: None)
+        with opened(path) as (database, store):
+            fill(store, "c", "old")
+            for _ in range(2):
+                with pytest.raises(Full):
+                    store.reencode("c", lambda _: fail_with("no room"), 8)
+            assert len(rows_of(database)["collections"]) == 3
+    with opened(path) as (database, store):
+        store.settle()
+        (collection,) = store.list()
+        assert is_whole(collection, "old")
+        assert rows_of(database)["collections"] == {collection._state.key}
+
+
+def test_the_name_of_a_collection_that_is_being_made_is_taken(store: Store) -> None:
+    making: dict[str, Any] = {"encoder": "", "fingerprint": "", "keep_descriptors": False}
+    with store._making("c", 8, **making):
+        assert store.list() == []
+        with pytest.raises(AlreadyExists, match="'c' is already being made"):
+            store.create("c", 8)
+        with (
+            pytest.raises(AlreadyExists, match="'c' is already being made"),
+            store._making("c", 8, **making),
+        ):
+            pass
+    assert [collection.name for collection in store.list()] == ["c"]
+    store.drop("c")
+    with pytest.raises(Full), store._making("c", 8, **making):
+        raise Full("no room")
+    store.create("c", 8)

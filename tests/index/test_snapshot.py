@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import json
+import struct
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any
+from zlib import crc32
 
 import numpy as np
 import pytest
@@ -108,5 +111,23 @@ def test_one_flipped_bit_anywhere_is_refused(store: Store, tmp_path: Path) -> No
             snapshot.read(store, path, "back")
     path.write_bytes(data + b"x")
     with pytest.raises(BadSnapshot, match="more data follows"):
+        snapshot.read(store, path, "back")
+    assert [c.name for c in store.list()] == ["c"]
+
+
+@pytest.mark.parametrize("block", [0, 1])
+def test_json_that_is_nested_too_deeply_is_refused(
+    block: int, store: Store, tmp_path: Path
+) -> None:
+    about = {"n_bits": 8, "encoder": "", "fingerprint": "", "keep_descriptors": False}
+    deep = b"[" * 100_000
+    items = struct.pack("<Q", len(deep)) + deep + 3 * struct.pack("<Q", 0)
+    data, checksum = snapshot.MAGIC, 0
+    for content in (deep if block == 0 else json.dumps(about).encode(), items, b""):
+        checksum = crc32(content, checksum)
+        data += struct.pack("<QI", len(content), checksum) + content
+    path = tmp_path / "deep.snapshot"
+    path.write_bytes(data)
+    with pytest.raises(BadSnapshot, match=r"deep\.snapshot is damaged"):
         snapshot.read(store, path, "back")
     assert [c.name for c in store.list()] == ["c"]

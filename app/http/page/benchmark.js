@@ -176,7 +176,7 @@ function table(rows) {
   for (const row of rows) {
     if (row.error === undefined && row.n_bits !== null) best.set(row.n_bits, Math.max(best.get(row.n_bits) ?? 0, row.map));
   }
-  const cells = (row) => row.error !== undefined ? h("td", { colspan: COLUMNS.length, class: "wrong" }, row.error) :
+  const cells = (row) => row.error !== undefined ? h("td", { colspan: COLUMNS.length, class: "wrong" }, h("div", {}, row.error)) :
     COLUMNS.map(([name, format]) => {
       const isBest = name === "mAP %" && row.map === best.get(row.n_bits);
       return h("td", { class: isBest ? "best" : null }, isBest ? `★ ${format(row)}` : format(row));

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -35,6 +36,8 @@ class Collections:
         self._encoders = encoders
         self._jobs = jobs
         self._metrics = metrics
+        # Held while a collection is checked and then given to a re-encoding.
+        self._reencoding = Lock()
 
     def create(self, name: str, encoder: str, keep_descriptors: bool = False) -> Collection:
         """Create an empty collection for the codes of an encoder."""
@@ -104,7 +107,7 @@ class Collections:
 
     def reencode(self, name: str, encoder: str) -> str:
         """Queue the re-encoding of a collection from its kept descriptors; return the job's id."""
-        with self._encoders.pinned(encoder) as used:
+        with self._reencoding, self._encoders.pinned(encoder) as used:
             dimension, _ = kept_descriptors(self.get(name))
             if dimension != used.hasher.n_features_in_:
                 raise InvalidInput(

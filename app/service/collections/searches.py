@@ -113,7 +113,7 @@ class Searches:
     def _within_radius(
         self, collection: Collection, queries: Queries, options: SearchOptions
     ) -> list[Found]:
-        """Search within a radius, and count what is found rather than what could be.
+        """Search within a radius, and count the neighbours found rather than the most possible.
 
         The number of neighbours is known only after the search. Search in batches that cannot
         exceed the limit by themselves, and stop at the first batch that exceeds it together with

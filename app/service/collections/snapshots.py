@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from datetime import UTC, datetime
 from pathlib import Path
@@ -9,9 +10,10 @@ from pathlib import Path
 from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
 from hashing.atomic_file import atomic_write
-from index import Collection, NotFound, Store, snapshot
+from index import Collection, Full, NotFound, Store, snapshot
 
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
+# At most as long as file systems allow: `is_file` raises OSError on longer names.
+_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
 
 
 class Snapshots:
@@ -23,16 +25,24 @@ class Snapshots:
         self._encoders = encoders
 
     def write(self, name: str) -> tuple[str, int]:
-        """Write a collection to a new file; return the file's name and the number of items."""
+        """Write a collection to a new file; return the file's name and the number of items.
+
+        Raise Full if the disk has no room; there is no file then.
+        """
         self._store.get(name)
-        self._folder.mkdir(exist_ok=True)
         file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
 
         def write(collection: Collection) -> int:
             with atomic_write(self._folder / file) as target:
                 return snapshot.write(collection, target)
 
-        return file, self._store.use(name, write)
+        try:
+            self._folder.mkdir(exist_ok=True)
+            return file, self._store.use(name, write)
+        except OSError as error:
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                raise Full("the disk is full; no snapshot was written") from error
+            raise
 
     def restore(self, name: str, file: str) -> Collection:
         """Create a collection from a file that `write` wrote.

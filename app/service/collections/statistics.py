@@ -43,7 +43,7 @@ def statistics(collection: Collection) -> dict[str, Any]:
 def _statistics(collection: Collection) -> dict[str, Any]:
     codes, n_items = collection.sample_codes(MAX_SORTED)
     words = to_words(codes)
-    # A part of a random sample is a smaller one.
+    # The first part of a random sample is a smaller random sample.
     n_looked = min(MAX_ITEMS, MAX_ITEMS_TIMES_BITS_SQUARED // collection.n_bits**2)
     return {
         "items": n_items,

@@ -18,7 +18,7 @@ from bitcell_client.call import (
     as_matrix,
     as_npy,
     call,
-    read_matrix,
+    matrix_as,
     read_nothing,
     without_none,
 )
@@ -95,7 +95,9 @@ class EncoderCalls:
     def encode(self, name: str, descriptors: ArrayLike) -> Request[NDArray[np.uint8]]:
         """Return packed codes, uint8 (n, ceil(n_bits / 8)), of descriptors (n, d)."""
         content = as_npy(as_matrix(descriptors))
-        return Request(read_matrix, {"name": name}, content=content, headers={"Content-Type": NPY})
+        return Request(
+            matrix_as(np.uint8), {"name": name}, content=content, headers={"Content-Type": NPY}
+        )
 
     @call("GET", "/v1/methods")
     def methods(self) -> Request[list[Method]]:
@@ -106,7 +108,7 @@ class EncoderCalls:
     def gist(self, images: Sequence[bytes]) -> Request[NDArray[np.float32]]:
         """Return GIST descriptors, float32 (n, 384), of image files given as bytes."""
         files = [base64.b64encode(image).decode() for image in images]
-        return Request(read_matrix, json={"images": files}, headers={"Accept": NPY})
+        return Request(matrix_as(np.float32), json={"images": files}, headers={"Accept": NPY})
 
 
 def _read_encoder_or_job(response: httpx2.Response) -> Encoder | Accepted:

@@ -5,15 +5,16 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from bitcell_client.call import (
     NPY,
     Request,
     answer_as,
+    as_integers,
     as_matrix,
     as_npy,
+    as_strings,
     call,
     check_lengths,
     read_nothing,
@@ -51,11 +52,11 @@ class ItemCalls:
             JSON objects.
         """
         X = as_matrix(descriptors)
-        integers = None if labels is None else np.asarray(labels, np.int64)
+        integers = None if labels is None else as_integers(labels)
         check_lengths(X, ids, integers, payloads)
         read, path = answer_as(Upserted), {"name": name}
         if payloads is None:
-            arrays = [X, np.array(ids, str), *([] if integers is None else [integers])]
+            arrays = [X, as_strings(ids), *([] if integers is None else [integers])]
             return Request(read, path, content=as_npy(*arrays), headers={"Content-Type": NPY})
         items = [
             {"id": id_, "descriptor": x, "payload": None if payload is None else dict(payload)}

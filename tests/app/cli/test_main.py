@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import re
 import sys
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.benchmark.report.render import render
-from app.cli.benchmark_output import progress_bar
 from app.cli.main import main
+from app.cli.progress import progress_bar
 from app.datasets.catalog import load_dataset
 from hashing import load_hasher, make_hasher
 from hashing.gist import Gist
@@ -63,6 +64,19 @@ def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "data:image/png" in expected
 
 
+def test_benchmark_writes_its_files_though_its_output_is_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def closed(result: object) -> None:
+        raise BrokenPipeError
+
+    monkeypatch.setattr("app.cli.benchmark_output.print_result", closed)
+    line = "benchmark --dataset digits --methods lsh --bits 12 --json o.json --report o.html"
+    assert bitcell(monkeypatch, line) == 2
+    assert json.loads(Path("o.json").read_text())["results"][0]["method"] == "lsh"
+    assert Path("o.html").read_text("utf-8").endswith("</html>")
+
+
 def test_names_and_messages_are_printed_as_they_are(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], folder: Path
 ) -> None:
@@ -84,6 +98,21 @@ def test_a_path_with_brackets_is_printed_as_it_is(
     Image.new("RGB", (32, 32), (9, 9, 9)).save("a.png")
     assert bitcell(monkeypatch, "gist a.png --out a[red]b.npz") == 0
     assert "a[red]b.npz: 1 descriptors" in capsys.readouterr().out
+
+
+def test_the_progress_bar_is_gone_before_an_error_is_printed(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")  # Rich draws a bar in terminals only.
+    Path("text.txt").write_text("no image")
+    assert bitcell(monkeypatch, "gist text.txt --out x.npz") == 2
+    bar, message, rest = capsys.readouterr().err.partition("bitcell: text.txt cannot be read")
+    assert message
+    hide_cursor, show_cursor = "\x1b[?25l", "\x1b[?25h"
+    assert bar.count(hide_cursor) == bar.count(show_cursor) == 1
+    assert show_cursor not in rest
+    gc.collect()
+    assert capsys.readouterr().err == ""
 
 
 def test_the_progress_bar_prints_names_as_they_are(

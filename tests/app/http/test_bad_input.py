@@ -157,6 +157,7 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
         (400, "the labels must be npy of integers", npy(X, IDS, np.ones(2))),
         (400, "bytes are left over after descriptors, ids, labels", npy(X, IDS, np.ones(2, int), X)),
         (400, "which takes 8e+12 bytes; there are", npy(X, IDS).replace(b"(2, 4), }" + b" " * 8, b"(1000000000000,)}")),
+        (400, "an id is not Unicode: it holds 0xffffffff", npy(X, IDS)[:-4] + b"\xff" * 4),
         (422, "shape (n, d) with n and d > 0", npy(X[:0], IDS[:0])),
         (422, "shape (n, d) with n and d > 0", npy(X[0], IDS)),
         (422, "ids must have shape (n,)", npy(X, IDS[:, None])),

@@ -85,10 +85,7 @@ def test_the_limit_of_learned_values_holds_for_uploads(
     with TestClient(create_app(roomy), raise_server_exceptions=False) as client:
         answer = client.put("/v1/encoders/mine", content=file)
     assert answer.status_code == 413
-    assert (
-        "at most 16,777,216 learned values; this one would have 16,778,241"
-        in answer.json()["detail"]
-    )
+    assert "learned values; this one would have 16,778,241" in answer.json()["detail"]
 
 
 def test_the_limit_of_learned_values_holds_before_training(small: TestClient) -> None:

@@ -198,7 +198,7 @@ def test_snapshots_are_restored_under_another_name(small: TestClient, settings: 
     assert answers[0] == answers[1]
     again = small.post("/v1/collections/d/restore", json={"snapshot": made["snapshot"]})
     assert again.status_code == 409
-    for name in ("nothing", "../bitcell.db", "..", ""):
+    for name in ("nothing", "../bitcell.db", "..", "", "a" * 256, "a" * 5000):
         gone = small.post("/v1/collections/x/restore", json={"snapshot": name})
         assert gone.status_code == 404
     path = settings.data_dir / "snapshots" / made["snapshot"]

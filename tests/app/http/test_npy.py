@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from numpy.typing import NDArray
 
-from app.http.npy import DESCRIPTORS, ITEMS, BadNpy, read_arrays
+from app.http.npy import DESCRIPTORS, ITEMS, BadNpy, read_arrays, strings
 from tests.app.conftest import npy
 
 
@@ -51,20 +52,36 @@ def test_one_wrong_byte_is_read_or_refused(place: int, value: int) -> None:
 
 
 @pytest.mark.parametrize(
-    "shape",
+    ("dtype", "shape"),
     [
-        "(2**62, 4)",
-        "(" + "9" * 301 + ",)",
-        "(-1, 8)",
-        "(True, 8)",
-        "(" + "99999999999999," * 8 + ")",
+        ("<f8", "(2**62, 4)"),
+        ("<f8", "(" + "9" * 301 + ",)"),
+        ("<f8", "(-1, 8)"),
+        ("<f8", "(True, 8)"),
+        ("<f8", "(" + "99999999999999," * 8 + ")"),
+        # No values, but numpy multiplies the other lengths and the size of a value all the same.
+        ("<U536870911", "(0, 140737488355328)"),
     ],
 )
-def test_a_false_shape_is_refused_without_reserving_memory(shape: str) -> None:
-    header = f"{{'descr': '<f8', 'fortran_order': False, 'shape': {shape}, }}".ljust(501) + "\n"
+def test_a_false_shape_is_refused_without_reserving_memory(dtype: str, shape: str) -> None:
+    header = f"{{'descr': '{dtype}', 'fortran_order': False, 'shape': {shape}, }}".ljust(501) + "\n"
     body = b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header.encode() + bytes(64)
     with pytest.raises(BadNpy):
-        read_arrays(body, DESCRIPTORS)
+        read_arrays(body, {"values": "fU"})
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_ids_are_code_points(order: str) -> None:
+    def ids(*points: int) -> NDArray[np.str_]:
+        data = np.array(points, order + "u4").tobytes()
+        (array,) = read_arrays(npy(np.frombuffer(data, order + "U2")), {"ids": "U"})
+        return array
+
+    assert strings(ids(0x61, 0x10FFFF, 0x62, 0)) == ["a\U0010ffff", "b"]
+    assert strings(ids()) == []
+    for wrong in (0x110000, 0x7FFFFFFF, 0xFFFFFFFF):
+        with pytest.raises(BadNpy, match="not Unicode"):
+            strings(ids(0x61, wrong))
 
 
 def test_no_copy_is_made() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import time
 from pathlib import Path
-from threading import Event
+from threading import Event, Thread
 from typing import Any
 
 import httpx2
@@ -18,10 +18,11 @@ from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.dataset import Dataset
+from app.jobs.queue import Jobs
 from app.service.service import Service
 from app.service.settings import Settings
 from hashing import Hasher, make_hasher
-from index import Collection, Database, Replaced, Store
+from index import AlreadyExists, Collection, Database, Replaced, Store
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.test_benchmark_jobs import without_times
 from tests.app.jobs.waiting import end_of, ended
@@ -171,6 +172,37 @@ def test_a_collection_can_be_used_while_it_is_reencoded(
             == f.encode(X[row : row + 1]).tobytes().hex()
         )
     assert filled.get(f"{URL}/items/{ids[1]}").status_code == 404
+
+
+def test_a_collection_has_one_reencoding_at_a_time(
+    filled: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A second request that arrives while the first is being checked waits for it."""
+    service, add = service_of(filled), Jobs.add
+    held = HeldEncoder(monkeypatch, service.encoders.get("f").hasher)
+    refusals: list[Exception] = []
+
+    def reencode() -> None:
+        try:
+            service.collections.reencode("c", "f")
+        except AlreadyExists as error:
+            refusals.append(error)
+
+    second = Thread(target=reencode)
+
+    def add_late(self: Jobs, kind: str, *args: Any) -> str:
+        if second.ident is None:
+            second.start()
+            second.join(0.5)
+        return add(self, kind, *args)
+
+    monkeypatch.setattr(Jobs, "add", add_late)
+    job = service.collections.reencode("c", "f")
+    second.join(30)
+    held.go_on.set()
+    assert [str(error) for error in refusals] == ["collection 'c' is being re-encoded already"]
+    assert ended(filled, job)["state"] == "done"
+    assert [shown["id"] for shown in filled.get("/v1/jobs").json()] == [job]
 
 
 def test_a_query_during_the_change_of_codes_is_answered(

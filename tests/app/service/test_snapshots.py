@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 from threading import Event, Thread
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
@@ -11,8 +12,9 @@ from fastapi.testclient import TestClient
 
 from app.service.encoder_store import EncoderStore
 from app.service.service import Service
+from app.service.settings import Settings
 from hashing import make_hasher
-from index import snapshot
+from index import Collection, snapshot
 
 COLLECTION = "/v1/collections/c"
 
@@ -70,6 +72,20 @@ def test_an_encoder_cannot_be_dropped_while_a_snapshot_is_restored(
     assert refused.status_code == 409
     query = {"descriptors": [[1, 2, 3, 4]]}
     assert small.post("/v1/collections/d/query", json=query).status_code == 200
+
+
+def test_a_snapshot_for_which_the_disk_has_no_room_leaves_no_file(
+    small: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(collection: Collection, target: BinaryIO) -> int:
+        target.write(b"the beginning")
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(snapshot, "write", fail)
+    refused = small.post(f"{COLLECTION}/snapshots")
+    assert refused.status_code == 507
+    assert "no snapshot was written" in refused.json()["detail"]
+    assert list((settings.data_dir / "snapshots").iterdir()) == []
 
 
 def test_no_encoder_is_dropped_between_check_and_use(small: TestClient) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
-from index import InvalidItems, SearchOptions, Store
+from index import Filter, InvalidItems, SearchOptions, Store
 from tests.index.items import CODES, IDS, make_keeping
 
 
@@ -61,3 +63,22 @@ def test_a_batch_has_descriptors_exactly_where_they_are_kept(store: Store) -> No
     ):
         with pytest.raises(InvalidItems, match=message):
             target.upsert(["a"], CODES[:1], None, None, X_)
+
+
+def test_a_query_without_neighbours_can_be_reranked(store: Store) -> None:
+    collection, X = make_keeping(store)
+    far = np.packbits(X[:1] <= 0, axis=1)
+    none = SearchOptions(3, rerank=5, where=Filter({"label": 1000}))
+    near = SearchOptions(3, rerank=5, radius=0)
+    queries = np.concatenate([X[:1], -X[:1]])
+    codes = np.concatenate([np.packbits(X[:1] > 0, axis=1), far])
+    for options, n_found in ((near, [1, 0]), (none, [0, 0])):
+        found = collection.search(codes, options, descriptors=queries)
+        assert [len(one.neighbours) for one in found] == n_found
+        found = collection.search(codes, replace(options, rerank_by="bits"), projections=queries)
+        assert [len(one.neighbours) for one in found] == n_found
+    empty = store.create("empty", 16, keep_descriptors=True)
+    for one in empty.search(codes, SearchOptions(3, rerank=5), descriptors=queries):
+        assert one.neighbours == []
+    assert collection.descriptors([]).shape == (0, 16)
+    assert empty.descriptors([]).shape == (0, 0)
