@@ -105,6 +105,6 @@ $("collections").addEventListener("change", () => {
   location.hash = `#/${address().name}/${encodeURIComponent($("collections").value)}`;
 });
 addEventListener("hashchange", show);
-// A file that is dropped beside its target must not replace the page.
+// A file that is dropped outside its target must not replace the page.
 for (const kind of ["dragover", "drop"]) addEventListener(kind, (event) => event.preventDefault());
 show();

@@ -104,10 +104,10 @@ def test_an_encoder_fitted_over_http_encodes_like_the_library(
     training = {"descriptors": X.tolist(), "labels": y.tolist()}
     new = {"name": "mine", "method": method, "n_bits": 20, "training": training}
     params = quick(method) | {"random_state": 3}
-    made = client.post("/v1/encoders", json=new | {"params": params})
-    assert made.status_code == (201 if HASHERS[method].data_free else 202)
-    if made.status_code == 202:
-        assert ended(client, made.json()["id"])["state"] == "done"
+    created = client.post("/v1/encoders", json=new | {"params": params})
+    assert created.status_code == (201 if HASHERS[method].data_free else 202)
+    if created.status_code == 202:
+        assert ended(client, created.json()["id"])["state"] == "done"
     hasher = make_hasher(method, n_bits=20, **params).fit(X, y)
     shown = client.get("/v1/encoders/mine").json()
     assert shown["fingerprint"] == hasher.fingerprint
@@ -169,8 +169,8 @@ def test_an_accepted_encoder_does_not_prevent_the_next_start(
 ) -> None:
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         new = {"name": "e", "method": "lsh", "n_bits": 8} | change
-        made = client.post("/v1/encoders", json=new)
-        assert made.status_code in (201, 422), made.text
+        created = client.post("/v1/encoders", json=new)
+        assert created.status_code in (201, 422), created.text
         before = client.get("/v1/encoders").json()
     with TestClient(create_app(settings)) as client:
         assert client.get("/v1/encoders").json() == before

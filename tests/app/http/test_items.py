@@ -39,8 +39,8 @@ def test_query_results_equal_a_popcount_oracle(
     db, queries = codes(X[:400].astype(np.float16)), X[395:420]
     label_of = dict(zip(ids.tolist(), labels.tolist(), strict=True))
     for k, radius in ((1, None), (10, None), (400, None), (500, None), (30, n_bits // 4)):
-        asked = {"descriptors": queries.tolist(), "k": k, "radius": radius}
-        results = client.post(f"{URL}/query", json=asked).json()["results"]
+        query_body = {"descriptors": queries.tolist(), "k": k, "radius": radius}
+        results = client.post(f"{URL}/query", json=query_body).json()["results"]
         for query, near in zip(codes(queries), results, strict=True):
             ranked = sorted(
                 ((query ^ code).bit_count(), i) for code, i in zip(db, ids.tolist(), strict=True)
@@ -188,24 +188,24 @@ def test_kept_descriptors_allow_reranking_and_reencoding(client: TestClient) -> 
 
 
 def test_snapshots_are_restored_under_another_name(small: TestClient, settings: Settings) -> None:
-    made = small.post(f"{URL}/snapshots").json()
-    assert made["items"] == 3
-    restored = small.post("/v1/collections/d/restore", json={"snapshot": made["snapshot"]})
+    snapshot = small.post(f"{URL}/snapshots").json()
+    assert snapshot["items"] == 3
+    restored = small.post("/v1/collections/d/restore", json={"snapshot": snapshot["snapshot"]})
     assert restored.status_code == 201
     query = {"descriptors": [[1, 2, 3, 4]]}
     url = "/v1/collections/{}/query"
     answers = [small.post(url.format(name), json=query).json()["results"] for name in "cd"]
     assert answers[0] == answers[1]
-    again = small.post("/v1/collections/d/restore", json={"snapshot": made["snapshot"]})
+    again = small.post("/v1/collections/d/restore", json={"snapshot": snapshot["snapshot"]})
     assert again.status_code == 409
     for name in ("nothing", "../bitcell.db", "..", "", "a" * 256, "a" * 5000):
-        gone = small.post("/v1/collections/x/restore", json={"snapshot": name})
-        assert gone.status_code == 404
-    path = settings.data_dir / "snapshots" / made["snapshot"]
+        missing = small.post("/v1/collections/x/restore", json={"snapshot": name})
+        assert missing.status_code == 404
+    path = settings.data_dir / "snapshots" / snapshot["snapshot"]
     data = bytearray(path.read_bytes())
     data[-30] ^= 1
     path.write_bytes(data)
-    bad = small.post("/v1/collections/x/restore", json={"snapshot": made["snapshot"]})
+    bad = small.post("/v1/collections/x/restore", json={"snapshot": snapshot["snapshot"]})
     assert bad.status_code == 422
     assert "is damaged" in bad.json()["detail"]
     assert small.get("/v1/collections/x").status_code == 404
