@@ -17,7 +17,7 @@ MAX_MODULES = 13
 LAYERS = [
     ["bitcodes"],
     ["hashing", "index"],
-    ["app.errors"],
+    ["app.errors", "app.pools"],
     ["app.datasets"],
     ["app.benchmark"],
     ["app.jobs"],

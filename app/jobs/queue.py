@@ -6,7 +6,7 @@ import os
 import shutil
 import uuid
 from collections.abc import Callable, Mapping
-from concurrent.futures import Future, ThreadPoolExecutor, wait
+from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from threading import Lock
@@ -19,6 +19,7 @@ from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.open_job import OpenJob
 from app.jobs.process import JobFailed, JobProcess
 from app.jobs.record import JobFields, JobRecord
+from app.pools import Pool
 from index import Database
 
 MAX_STARTS = 3
@@ -72,8 +73,7 @@ class Jobs:
         self._limit = limit
         # One core is left for queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
-        self._workers = ThreadPoolExecutor(workers, "job")
-        self._runs: set[Future[None]] = set()
+        self._workers = Pool(workers, "job")
         self._lock = Lock()
         self._open: dict[str, OpenJob] = {}
         self._listeners: dict[object, Callable[[], object]] = {}
@@ -168,20 +168,16 @@ class Jobs:
             for entry in self._open.values():
                 if entry.process is not None:
                     entry.process.kill()
-        self._workers.shutdown(wait=False, cancel_futures=True)
-        unfinished = wait(list(self._runs), seconds).not_done
-        if unfinished:
-            log.warning("the service stops although jobs are still running", jobs=len(unfinished))
+        ended = self._workers.close(seconds)
+        if not ended:
+            log.warning("the service stops although jobs are still running")
         with self._lock:
             self._write_kept_ends()
-        return not unfinished
+        return ended
 
     def _enqueue(self, entry: OpenJob) -> None:
         self._open[entry.id] = entry
-        run = self._workers.submit(self._run, entry)
-        self._runs.add(run)
-        run.add_done_callback(self._runs.discard)
-        run.add_done_callback(_log_failure)
+        self._workers.submit(self._run, entry).add_done_callback(_log_failure)
 
     def _run(self, entry: OpenJob) -> None:
         """Run a job from its preparation to its end, in a thread of `_workers`."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.jobs import benchmark, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
+from app.pools import Pool
 from app.service import encoders
 from app.service.benchmarks import Benchmarks
 from app.service.checks import check_batch
@@ -22,7 +23,6 @@ from app.service.collections.snapshots import Snapshots
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
 from app.service.keys import Keys
-from app.service.pools import Pool
 from app.service.prometheus import Holdings, Metrics
 from app.service.settings import Settings
 from index import Database, Store

@@ -16,7 +16,7 @@ from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import InvalidInput
 from hashing.validation import as_descriptors
-from index import Collection, Found, SearchOptions, Store
+from index import Collection, Found, NotFound, SearchOptions, Store
 
 DEFAULT_K = 10
 MAX_REACH = 100_000
@@ -101,7 +101,7 @@ class Searches:
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
         # answers: they are in another order.
         if options.offset == 0 and options.rerank is None:
-            self._metrics.count_answers(name, [one.neighbours for one in found])
+            self._count(name, found)
         return found
 
     def check_dimension(self, name: str, dimension: int) -> None:
@@ -129,6 +129,13 @@ class Searches:
             if total > limit:
                 raise self._too_many(f"more than {limit}")
         return found
+
+    def _count(self, name: str, found: list[Found]) -> None:
+        self._metrics.count_answers(name, [one.neighbours for one in found])
+        try:
+            self._store.get(name)
+        except NotFound:  # Dropped during the search, perhaps before this count.
+            self._metrics.remove_collection(name)
 
     def _too_many(self, wanted: str) -> TooLarge:
         return TooLarge(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -10,6 +11,7 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service.settings import Settings
+from index import Collection
 from tests.app.conftest import NPY, npy
 
 QUERY = "/v1/collections/c/query"
@@ -61,3 +63,18 @@ def test_a_query_without_a_radius_is_charged_for_k(limited: TestClient) -> None:
     body = {"descriptors": X.tolist(), "k": 3}
     assert limited.post(QUERY, json=body).status_code == 413
     assert limited.post(QUERY, json=body | {"k": 2}).status_code == 200
+
+
+def test_a_collection_dropped_during_a_search_leaves_no_metrics(
+    limited: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    search = Collection.search
+
+    def search_and_drop(self: Collection, *args: Any, **options: Any) -> Any:
+        found = search(self, *args, **options)
+        assert limited.delete("/v1/collections/c").status_code == 204
+        return found
+
+    monkeypatch.setattr(Collection, "search", search_and_drop)
+    assert limited.post(QUERY, json={"ids": ["i00"], "k": 1}).status_code == 200
+    assert 'collection="c"' not in limited.get("/metrics").text

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from threading import Event
 
-from app.service.pools import Pool
+from app.pools import Pool
 
 
 def test_closing_waits_for_running_work() -> None:
