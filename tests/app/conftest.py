@@ -33,15 +33,45 @@ def _plain_log() -> None:
     structlog.configure(processors=[structlog.contextvars.merge_contextvars, plain])
 
 
-@pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings_in(folder: Path) -> Settings:
+    """Return the settings of a small service with its data in a folder."""
     return Settings(
-        data_dir=tmp_path / "data",
+        data_dir=folder / "data",
         demo=False,
         max_body=1 << 20,
         max_k=500,
         allowed_hosts="testserver,localhost",
     )
+
+
+def fill(client: TestClient) -> None:
+    """Create an encoder `e` of dimension 4 and a collection `c` of 3 items."""
+    new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 4}
+    assert client.post("/v1/encoders", json=new).status_code == 201
+    assert client.post("/v1/collections", json={"name": "c", "encoder": "e"}).status_code == 201
+    items = [
+        {"id": "a", "descriptor": [1, 2, 3, 4], "label": 7, "payload": {"n": None}},
+        {"id": "b", "descriptor": [-1, 2, -3, 4.5]},
+        {"id": "c/d e", "descriptor": [1, 2, 3, 4], "label": -1, "payload": {}},
+    ]
+    answer = client.put("/v1/collections/c/items", json={"items": items})
+    assert answer.json() == {"upserted": 3, "items": 3}
+
+
+def contents_of(client: TestClient) -> Any:
+    """Return everything that a service stores, to compare before and after."""
+    found: list[Any] = [client.get("/v1/encoders").json()]
+    for collection in client.get("/v1/collections").json():
+        query = {"descriptors": [[0.0] * 4], "k": 100}
+        answer = client.post(f"/v1/collections/{collection['name']}/query", json=query)
+        # Leave out the certificates: building tables changes the number of codes compared.
+        found += [collection, answer.json()["results"]]
+    return found
+
+
+@pytest.fixture
+def settings(tmp_path: Path) -> Settings:
+    return settings_in(tmp_path)
 
 
 @pytest.fixture
@@ -53,30 +83,11 @@ def client(settings: Settings) -> Iterator[TestClient]:
 @pytest.fixture
 def small(client: TestClient) -> TestClient:
     """A client of a service with an encoder `e` of dimension 4 and a collection `c` of 3 items."""
-    new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 4}
-    assert client.post("/v1/encoders", json=new).status_code == 201
-    assert client.post("/v1/collections", json={"name": "c", "encoder": "e"}).status_code == 201
-    items = [
-        {"id": "a", "descriptor": [1, 2, 3, 4], "label": 7, "payload": {"n": None}},
-        {"id": "b", "descriptor": [-1, 2, -3, 4.5]},
-        {"id": "c/d e", "descriptor": [1, 2, 3, 4], "label": -1, "payload": {}},
-    ]
-    answer = client.put("/v1/collections/c/items", json={"items": items})
-    assert answer.json() == {"upserted": 3, "items": 3}
+    fill(client)
     return client
 
 
 @pytest.fixture
 def contents(client: TestClient) -> Callable[[], Any]:
     """A function that returns everything the service stores, to compare before and after."""
-
-    def look() -> Any:
-        found: list[Any] = [client.get("/v1/encoders").json()]
-        for collection in client.get("/v1/collections").json():
-            query = {"descriptors": [[0.0] * 4], "k": 100}
-            near = client.post(f"/v1/collections/{collection['name']}/query", json=query)
-            # Leave out the certificates: building tables changes the number of codes compared.
-            found += [collection, near.json()["results"]]
-        return found
-
-    return look
+    return lambda: contents_of(client)

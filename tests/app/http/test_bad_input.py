@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import pickle
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from tests.app.conftest import NPY, npy
+from app.main import create_app
+from tests.app.conftest import NPY, contents_of, fill, npy, settings_in
 from tests.app.problems import assert_problem
 
 ITEM = {"id": "x", "descriptor": [1.0, 2.0, 3.0, 4.0]}
@@ -20,11 +21,20 @@ IDS = np.array(["x", "y"])
 X = np.ones((2, 4))
 
 
+@pytest.fixture(scope="module")
+def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client of one small service for all tests: none of them changes it."""
+    settings = settings_in(tmp_path_factory.mktemp("bad_input"))
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        fill(client)
+        yield client
+
+
 @pytest.fixture(autouse=True)
-def unchanged(small: TestClient, contents: Callable[[], Any]) -> Iterator[None]:
-    before = contents()
+def unchanged(small: TestClient) -> Iterator[None]:
+    before = contents_of(small)
     yield
-    assert contents() == before
+    assert contents_of(small) == before
 
 
 @pytest.mark.parametrize(

@@ -96,7 +96,9 @@ def test_the_limit_of_learned_values_holds_before_training(small: TestClient) ->
     assert "this one would have 164,000,017" in answer.json()["detail"]
 
 
-@pytest.mark.parametrize("method", HASHERS)
+# One method for each way: at once with one and two layers, and by a job without labels, with labels
+# and with torch. The process of a job takes seconds to start.
+@pytest.mark.parametrize("method", ["lsh", "random-net-2", "itq", "ksh", "net-1"])
 def test_an_encoder_fitted_over_http_encodes_like_the_library(
     method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
 ) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.cli.main import main
 from bench.load import load
 from bench.service import ServiceProcess, npy
 from tests.app.service_process import Process
@@ -125,14 +126,26 @@ def test_an_impossible_data_directory_is_reported(tmp_path: Path) -> None:
         ("BITCELL_MAX_K", "0", "BITCELL_MAX_K: Input should be greater than or equal to 1"),
         ("BITCELL_LOG_LEVEL", "loud", "BITCELL_LOG_LEVEL: Input should be 'debug', 'info'"),
         ("BITCELL_MAX_BODY", "lots", "BITCELL_MAX_BODY: could not parse value"),
-        ("BITCELL_PROT", "80", "BITCELL_PROT: there is no such setting"),
     ],
 )
 def test_settings_are_checked_at_start(
-    variable: str, value: str, message: str, tmp_path: Path
+    variable: str,
+    value: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process = Process(tmp_path, **{variable: value})
+    monkeypatch.setenv(variable, value)
+    monkeypatch.setattr("sys.argv", ["bitcell", "serve"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_a_misspelled_setting_is_refused_in_one_line(tmp_path: Path) -> None:
+    process = Process(tmp_path, BITCELL_PROT="80")
     log = process.stop()
-    assert message in log
+    assert "BITCELL_PROT: there is no such setting" in log
     assert "Traceback" not in log
     assert process.process.returncode == 2

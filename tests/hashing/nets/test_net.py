@@ -43,7 +43,7 @@ def blobs() -> tuple[NDArray[Any], NDArray[Any]]:
     return centres[y, rng.integers(0, 4, 1600)] + rng.normal(0, 0.6, (1600, 30)), y
 
 
-@pytest.mark.parametrize("rows", ["all", "labelled"])
+@pytest.mark.parametrize("rows", [pytest.param("all", marks=pytest.mark.slow), "labelled"])
 @pytest.mark.parametrize("data", ["digits", "blobs"])
 def test_nets_rank_better_than_lsh_and_ksh(data: str, rows: str, digits: Dataset) -> None:
     X, labels = (digits.descriptors, digits.labels) if data == "digits" else blobs()
