@@ -10,8 +10,8 @@ import pytest
 QUICK: dict[str, dict[str, Any]] = {
     "ksh": {"max_steps": 20, "n_anchors": 100},
     "ssh": {"n_pairs": 2000},
-    "net-1": {"steps": 60, "teacher_steps": 30, "hidden": 32},
-    "net-2": {"steps": 60, "teacher_steps": 30, "hidden": 32},
+    "net-1": {"steps": 30, "teacher_steps": 15, "hidden": 32},
+    "net-2": {"steps": 30, "teacher_steps": 15, "hidden": 32},
 }
 NEED_TORCH = {"net-1", "net-2"}
 

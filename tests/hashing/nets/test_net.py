@@ -44,7 +44,7 @@ def blobs() -> tuple[NDArray[Any], NDArray[Any]]:
 
 
 @pytest.mark.parametrize("rows", [pytest.param("all", marks=pytest.mark.slow), "labelled"])
-@pytest.mark.parametrize("data", ["digits", "blobs"])
+@pytest.mark.parametrize("data", [pytest.param("digits", marks=pytest.mark.slow), "blobs"])
 def test_nets_rank_better_than_lsh_and_ksh(data: str, rows: str, digits: Dataset) -> None:
     X, labels = (digits.descriptors, digits.labels) if data == "digits" else blobs()
     parts = split(labels, FEW_LABELS, 1)
@@ -91,7 +91,7 @@ def test_numpy_projects_as_the_net_that_torch_trained(
     np.testing.assert_allclose(fitted.project(X), expected, atol=1e-2 * expected.std())
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["net-1", pytest.param("net-2", marks=pytest.mark.slow)])
 def test_mirror_makes_the_codes_of_mirror_images_similar(method: str) -> None:
     # Random descriptors, which have nothing in common with their mirror images.
     rng = np.random.default_rng(0)
@@ -173,7 +173,7 @@ def test_relu_does_not_hide_an_infinity(X: NDArray[Any], y: NDArray[Any]) -> Non
             fitted._project(bad)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["net-1", pytest.param("net-2", marks=pytest.mark.slow)])
 def test_the_state_of_torch_is_restored_and_does_not_matter(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
