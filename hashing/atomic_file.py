@@ -20,7 +20,8 @@ def atomic_write(path: Path, folder: Path | None = None) -> Iterator[BinaryIO]:
     ----------
     path : Path
     folder : Path, optional
-        Where the file is written until then, on the same file system; by default beside `path`.
+        Where to put the file until it is complete: by default the folder of `path`. It must be on
+        the same file system.
     """
     partial = (folder or path.parent) / f"{path.name}.{os.getpid()}.partial"
     try:

@@ -252,7 +252,7 @@ class Collection:
         projections: ArrayLike | None,
     ) -> Scored:
         state = self._state
-        by = options.rerank_by or ("descriptors" if state.keep_descriptors else "bits")
+        by = options.rerank_distance(state.keep_descriptors)
         if by == "descriptors":
             state.check_keeps_descriptors()
             if descriptors is None:

@@ -76,6 +76,10 @@ class SearchOptions:
         """Number of nearest neighbours to find before the page is cut."""
         return self.rerank or self.page.stop
 
+    def rerank_distance(self, keep_descriptors: bool) -> RerankBy:
+        """Return `rerank_by`, or its default for a collection that does or does not keep them."""
+        return self.rerank_by or ("descriptors" if keep_descriptors else "bits")
+
     @property
     def page(self) -> slice:
         """The neighbours to return, of those that were found."""

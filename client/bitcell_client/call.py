@@ -27,8 +27,8 @@ P = ParamSpec("P")
 class Request(Generic[T]):
     """What a call sends, and the function that reads its answer.
 
-    `read` raises ValueError where the answer is not what it expects. `path` fills the placeholders
-    of the call's path.
+    `read` raises ValueError if the answer does not have the expected form. `path` has a value for
+    each placeholder in the call's path.
     """
 
     read: Callable[[httpx2.Response], T]
@@ -59,7 +59,7 @@ class Call(Generic[P, T]):
     Parameters
     ----------
     method, path : str
-        The HTTP method, and the path with placeholders such as `{name}`.
+        The HTTP method, and a path such as `/v1/encoders/{name}`, with placeholders in braces.
     safe : bool
         Whether the call may be sent again when it is not known whether the service received it.
     describe : callable

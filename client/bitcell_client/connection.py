@@ -88,9 +88,9 @@ def build_request(
 
 
 def fill_path(template: str, values: Mapping[str, str]) -> str:
-    """Return a path with its placeholders filled; ValueError for "", "." and "..".
+    """Return a path with its placeholders filled; raise ValueError for "", "." and "..".
 
-    Those would change which path it is: `DELETE …/c/items/..` is `DELETE …/c`.
+    Those values would name another path: `DELETE …/c/items/..` is `DELETE …/c`.
     """
     for name, value in values.items():
         if value in ("", ".", ".."):

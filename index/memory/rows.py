@@ -24,8 +24,8 @@ from index.memory.segment import Segment
 from index.memory.view import SegmentMask, View
 
 # A new segment is due when the tail, or the list of dead rows, has more rows than the larger of
-# these: a number, and one in `_TAIL_SHARE` rows of the segment. The tail is scanned by every search
-# beside the tables.
+# these: a number, and one in `_TAIL_SHARE` rows of the segment. Every search scans the tail in
+# addition to using the tables.
 _SMALLEST_TAIL = 4096
 _TAIL_SHARE = 32
 

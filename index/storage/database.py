@@ -49,7 +49,7 @@ class Database:
     The write-ahead log is synced at every commit: what `transaction` or `write` has committed
     survives a crash of the process or the machine. Writes that wait for one another are committed
     together. Reads use connections of their own and wait for no write. A lock on the file
-    `<name>.lock` beside it keeps other processes out.
+    `<name>.lock`, in the same folder, keeps other processes out.
 
     Every method raises `Closed` after `close`, `Damaged` where SQLite finds the file damaged, and
     `DiskError` where the system cannot read or write it.

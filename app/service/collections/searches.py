@@ -62,9 +62,10 @@ class Searches:
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
         options = SearchOptions(k, radius, **more)
-        reach = max(options.offset + k, options.rerank or 0)
-        if reach > MAX_REACH:
-            raise InvalidInput(f"offset + k, and rerank, are at most {MAX_REACH}, got {reach}")
+        if options.depth > MAX_REACH:
+            raise InvalidInput(
+                f"offset + k, and rerank, are at most {MAX_REACH}, got {options.depth}"
+            )
         return options
 
     def search(
@@ -150,8 +151,7 @@ class Searches:
         if options.rerank is None:
             return collection.search(codes, options)
         descriptors = self._rerank_descriptors(collection, queries)
-        by = options.rerank_by or ("descriptors" if collection.keep_descriptors else "bits")
-        if by == "descriptors":
+        if options.rerank_distance(collection.keep_descriptors) == "descriptors":
             return collection.search(codes, options, descriptors=descriptors)
         projections = self._encoders.hasher_of(collection).project(descriptors)
         return collection.search(codes, options, projections=projections)
