@@ -41,6 +41,7 @@ class LimitedService(Process):
     """A service whose memory is limited, with a collection `honest` for the well-behaved client."""
 
     def __init__(self, data_dir: Path, **environment: str) -> None:
+        self.data_dir = data_dir
         super().__init__(data_dir, _LIMIT_MEMORY, **{"BITCELL_DEMO": "false"} | environment)
         assert self.url, self.log
         self.oracle = _Oracle(self)
