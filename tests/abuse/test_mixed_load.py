@@ -57,11 +57,10 @@ def _payload(i: int) -> dict[str, Any]:
     return {"i": i, "even": i % 2 == 0}
 
 
-def _matches(condition: Any) -> np.ndarray:
-    i = np.arange(N_ITEMS)
+def _matches(condition: Any) -> list[int]:
     if condition == {"label": 1}:
-        return i % N_LABELS == 1
-    return i % 2 == 0 if condition == {"even": True} else i >= 0
+        return [i for i in range(N_ITEMS) if i % N_LABELS == 1]
+    return list(range(0, N_ITEMS, 2 if condition == {"even": True} else 1))
 
 
 class _Oracle:
@@ -94,11 +93,12 @@ def _distances(connection: _Connection, encoder: str) -> np.ndarray:
         body = {"descriptors": descriptors.tolist()}
         _, answer = connection.call("POST", f"/v1/encoders/{encoder}/encode", body, 200)
         codes.append(np.array([list(bytes.fromhex(code)) for code in answer["codes"]], np.uint8))
-    return np.bitwise_count(codes[0][:, None] ^ codes[1][None]).sum(2, dtype=np.int64)
+    differing: np.ndarray = np.bitwise_count(codes[0][:, None] ^ codes[1][None])
+    return differing.sum(axis=2, dtype=np.int64)
 
 
-def _nearest(distances: np.ndarray, matches: np.ndarray) -> list[tuple[int, str]]:
-    return sorted((int(distances[i]), f"{i:04d}") for i in np.flatnonzero(matches))[:K]
+def _nearest(distances: np.ndarray, items: list[int]) -> list[tuple[int, str]]:
+    return sorted((int(distances[i]), f"{i:04d}") for i in items)[:K]
 
 
 def _prepare(connection: _Connection) -> None:
