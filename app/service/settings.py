@@ -30,6 +30,7 @@ class Settings(BaseSettings):
     max_body: ByteSize = Field(ByteSize(64 << 20), ge=1 << 10)
     max_k: int = Field(10_000, ge=1)
     max_results: int = Field(200_000, ge=1)
+    max_answer: ByteSize = Field(ByteSize(64 << 20), ge=1 << 20)
     job_workers: int = Field(2, ge=1, le=64)
     max_jobs: int = Field(16, ge=1)
     max_batch: int = Field(100_000, ge=1)

@@ -44,7 +44,14 @@ def search(
         Largest distance.
     mask : (rows,) bool, optional
         Rows of the view that may be found. It may allow dead rows, which are never found.
+
+    Equal queries are searched once.
     """
+    if len(queries) > 1:
+        distinct, place = np.unique(queries, axis=0, return_inverse=True)
+        if len(distinct) < len(queries):
+            answers = search(view, distinct, k, radius, mask)
+            return [answers[at] for at in place.ravel().tolist()]
     n_bits = view.segment.n_bits
     searching = _Search(view, k, n_bits if radius is None else min(radius, n_bits), mask)
     prepared = searching.tables(len(queries))

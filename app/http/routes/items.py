@@ -5,15 +5,13 @@ from __future__ import annotations
 import asyncio
 from contextvars import copy_context
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
-from pydantic_core import to_json
 
-from app.http import npy, schemas
+from app.http import answers, npy, schemas
 from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
@@ -21,7 +19,7 @@ from app.service.service import Service
 from hashing import InvalidInput
 from hashing.gist import Gist
 from hashing.validation import as_labels
-from index import Filter, Item, Neighbour, SearchOptions
+from index import Filter, SearchOptions
 
 IMAGE_DIMENSION = Gist().dimension
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
@@ -90,13 +88,13 @@ def list_items(
 ) -> Response:
     """List items, oldest first. The order is stable while nothing is written."""
     items, n = service.collections.items(name, offset, limit)
-    return Response(to_json({"items": [_item(item) for item in items], "of": n}), media_type=JSON)
+    return Response(answers.of_items(items, n), media_type=JSON)
 
 
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """Show one item."""
-    return JSONResponse(_item(service.collections.item(name, item_id)))
+    return Response(answers.of_item(service.collections.item(name, item_id)), media_type=JSON)
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
@@ -137,13 +135,7 @@ def _query(
             raise InvalidInput("expected either descriptors or ids of items")
         options = _options(service, query, None if query.filter is None else Filter(query.filter))
         found = service.searches.search(name, options, descriptors=query.descriptors, ids=query.ids)
-    answer: dict[str, Any] = {
-        "results": [[_neighbour(near) for near in one.neighbours] for one in found],
-        "certificates": [one.certificate for one in found],
-    }
-    if options.codes:
-        answer["codes"] = [one.code.hex() for one in found if one.code is not None]
-    return to_json(answer)
+    return answers.of_query(found, codes=options.codes)
 
 
 def _options(
@@ -165,23 +157,3 @@ def _parse_parameters(parameters: dict[str, str]) -> schemas.QueryInUrl:
     if unknown := parameters.keys() - set(schemas.QueryInUrl.model_fields):
         raise InvalidInput(f"unknown URL parameters: {', '.join(sorted(unknown))}")
     return parse_url(schemas.QueryInUrl, parameters)
-
-
-def _item(item: Item) -> dict[str, Any]:
-    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def _neighbour(near: Neighbour) -> dict[str, Any]:
-    # Answers with ten thousand neighbours are common; a dict comprehension takes three times as
-    # long.
-    shown: dict[str, Any] = {"id": near.id, "distance": near.distance}
-    if near.label is not None:
-        shown["label"] = near.label
-    if near.payload is not None:
-        shown["payload"] = near.payload
-    if near.score is not None:
-        shown["score"] = near.score
-    if near.code is not None:
-        shown["code"] = near.code.hex()
-    return shown
