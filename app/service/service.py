@@ -49,12 +49,15 @@ class Service:
         Threads that answer queries, so that the event loop stays free.
     image_pool : Pool
         One thread that decodes image files, because one file may take much memory.
+    statistics_pool : Pool
+        One thread that computes statistics, so that many requests for them delay nothing else.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.query_pool = Pool(QUERY_THREADS, "query")
         self.image_pool = Pool(1, "image")
+        self.statistics_pool = Pool(1, "statistics")
         self.all_ended = True
         # `close` closes these in reverse order, and so does an error before all of them are open.
         with ExitStack() as opened:
@@ -123,6 +126,7 @@ class Service:
         self._closed = True
         images_ended = self.image_pool.close(IMAGE_STOP_SECONDS)
         queries_ended = self.query_pool.close(QUERY_STOP_SECONDS)
+        queries_ended &= self.statistics_pool.close(0)
         if not (images_ended and queries_ended):
             log.warning("the service stops although queries are still running")
         jobs_ended = self.jobs.close()
