@@ -11,9 +11,13 @@ from pydantic import BaseModel, ValidationError
 
 from app.http import npy
 from app.http.problems import UnsupportedMedia
+from hashing import InvalidInput
 
 JSON = "application/json"
 IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
+MAX_ERRORS = 1000
+"""Largest number of errors that are taken apart: unknown fields, since all else stops at the first.
+Each takes a kilobyte, and a body can have millions."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -52,6 +56,10 @@ class Raw:
         try:
             return model.model_validate_json(self.data)
         except ValidationError as error:
+            if (count := error.error_count()) > MAX_ERRORS:
+                raise InvalidInput(
+                    f"expected the fields of this call, got {count} wrong or unknown ones"
+                ) from None
             raise RequestValidationError(error.errors()) from None
 
 
