@@ -94,7 +94,7 @@ def test_a_snapshot_is_written_and_restored_without_a_service(data: Path, run: R
 def test_the_default_name_is_that_in_the_snapshot(data: Path, run: Run, refused: Run) -> None:
     run("snapshot c c.snapshot")
     before = contents(data)
-    assert "there is a collection 'c' already" in refused("restore c.snapshot")
+    assert "there is already a collection 'c'" in refused("restore c.snapshot")
     database = Database(data / "bitcell.db")
     store = Store(database)
     store.drop("c")
@@ -155,7 +155,7 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     at = f"--url {served.url}"
     assert run(f"snapshot c c.snapshot {at}") == "c.snapshot: 300 items of c"
     assert run(f"restore c.snapshot --name d {at}") == "d: 300 items"
-    assert "there is a collection 'c' already" in refused(f"restore c.snapshot {at}")
+    assert "there is already a collection 'c'" in refused(f"restore c.snapshot {at}")
     assert "there is no collection 'x'" in refused(f"snapshot x x.snapshot {at}")
     assert "no service answers at http://127.0.0.1:9:" in refused(
         "snapshot c c.snapshot --url http://127.0.0.1:9"
