@@ -93,8 +93,8 @@ def _distances(connection: _Connection, encoder: str) -> np.ndarray:
         body = {"descriptors": descriptors.tolist()}
         _, answer = connection.call("POST", f"/v1/encoders/{encoder}/encode", body, 200)
         codes.append(np.array([list(bytes.fromhex(code)) for code in answer["codes"]], np.uint8))
-    differing: np.ndarray = np.bitwise_count(codes[0][:, None] ^ codes[1][None])
-    return differing.sum(axis=2, dtype=np.int64)
+    distances: np.ndarray = np.bitwise_count(codes[0][:, None] ^ codes[1][None]).sum(2, np.int64)
+    return distances
 
 
 def _nearest(distances: np.ndarray, items: list[int]) -> list[tuple[int, str]]:
