@@ -88,7 +88,7 @@ def test_a_training_that_ends_meanwhile_has_taken_its_name(
     request = {"name": "t", "method": "itq", "n_bits": 8, "params": {}}
     request |= {"training": {"descriptors": 50}}
     material = pack(X[:50].astype(float), None)
-    open_requests, first = service.jobs.open_requests, []
+    open_requests, first = service.jobs.open_requests, list[str]()
 
     def look(kind: str) -> Any:
         """Another training begins after the first look, and ends before the second one."""
