@@ -279,7 +279,7 @@ def test_a_crash_while_a_key_is_revoked_leaves_all_keys(tmp_path: Path, keys: Ke
         connection.commit()
     made = keys.list()
     before = (tmp_path / "keys.db").read_bytes()
-    command = [sys.executable, "-c", KILLED, tmp_path / "keys.db", made[5].id]
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "keys.db"), made[5].id]
     assert subprocess.run(command, check=False).returncode == -signal.SIGKILL
     assert (tmp_path / "keys.db").read_bytes() != before
     # The next reader takes the half revocation back.
