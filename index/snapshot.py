@@ -27,9 +27,7 @@ from index.errors import InvalidItems
 from index.memory.view import View
 from index.state import State
 from index.storage.snapshot_format import (
-    MAGIC as MAGIC,
-)
-from index.storage.snapshot_format import (
+    MAGIC,
     MAX_ITEMS,
     BlockWriter,
     Description,
@@ -40,6 +38,8 @@ from index.storage.snapshot_format import (
 )
 from index.store import Store
 from index.validation import check_stored
+
+__all__ = ["MAGIC", "Description", "describe", "read", "write"]
 
 # Items that are read before the size of a block is looked at, and when the block is then complete.
 _STEP = 512

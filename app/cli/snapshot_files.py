@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.cli.running_service import running_service
+from app.service.collections.snapshots import read_checked
 from app.service.encoder_store import EncoderStore
 from app.service.settings import Settings
 from hashing.atomic_file import atomic_write
@@ -45,7 +46,7 @@ def load(settings: Settings, url: str | None, file: Path, name: str | None) -> t
                 encoder.fingerprint for encoder in encoders.list() if encoder.name == about.encoder
             }
             _check_encoder(about, fingerprints)
-            return name, len(snapshot.read(store, file, name))
+            return name, len(read_checked(store, encoders, file, name))
     except InUse:
         return name, _load_through_service(settings, url, file, name, about)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -34,6 +35,7 @@ _MAX_DESCRIPTION = 1 << 16
 _MAX_ID_TEXT = 12 * MAX_ID + 4
 # Characters that are parsed at a time, several times the most that a payload has.
 _PART = 1 << 20
+_SPACE = re.compile(r"\s*")
 _DECODER = json.JSONDecoder()
 # What parsing JSON and using its values raises where they are not what was written.
 _UNREADABLE = (ValueError, TypeError, LookupError, RecursionError, struct.error)
@@ -158,6 +160,8 @@ def _columns(data: bytes) -> Sequence[bytes]:
     for _ in range(_COLUMNS):
         (length,) = _LENGTH.unpack_from(data, at)
         at += _LENGTH.size
+        if length > len(data) - at:
+            raise ValueError(f"a column of {length} bytes begins at {at} of {len(data)}")
         columns.append(data[at : at + length])
         at += length
     if at != len(data):
@@ -175,7 +179,8 @@ def _ids_and_payloads(text: str) -> tuple[list[Any], list[str | None]]:
     ids = parser.value(MAX_ITEMS * _MAX_ID_TEXT)
     if not isinstance(ids, list) or len(ids) > MAX_ITEMS:
         raise TypeError(f"expected a list of at most {MAX_ITEMS} ids")
-    parser.skip(",[")
+    parser.skip(",")
+    parser.skip("[")
     texts: list[str | None] = []
     for place in range(len(ids)):
         if place:
@@ -185,13 +190,14 @@ def _ids_and_payloads(text: str) -> tuple[list[Any], list[str | None]]:
         texts.append(
             None if payload is None else as_text(payload, f"item {place}", allow_surrogates=True)
         )
-    parser.skip("]]")
+    parser.skip("]")
+    parser.skip("]")
     parser.end()
     return ids, texts
 
 
 class _Parser:
-    """Parses JSON without space from the front, one value at a time, each of a limited size."""
+    """Parses JSON from the front, one value at a time, each of a limited size."""
 
     def __init__(self, text: str) -> None:
         self._text = text
@@ -211,13 +217,16 @@ class _Parser:
             self._cut(_PART)
         return value
 
-    def skip(self, marks: str) -> None:
-        """Skip marks; raise ValueError if something else comes."""
-        if not self._part.startswith(marks, self._at):
+    def skip(self, mark: str) -> None:
+        """Skip a mark and the space after it; raise ValueError if something else comes."""
+        if self._at == len(self._part):
             self._cut(_PART)
-            if not self._part.startswith(marks):
-                raise ValueError(f"expected {marks!r}, got {self._part[:20]!r}")
-        self._at += len(marks)
+        if not self._part.startswith(mark, self._at):
+            got = self._part[self._at : self._at + 20]
+            raise ValueError(f"expected {mark!r}, got {got!r}")
+        self._at += 1
+        if space := _SPACE.match(self._part, self._at):
+            self._at = space.end()
 
     def end(self) -> None:
         """Raise ValueError if more follows."""
