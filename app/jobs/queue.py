@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -15,6 +14,7 @@ from typing import Any
 import structlog
 
 from app.errors import Conflict, TooMany
+from app.jobs.folders import JobFolders
 from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.open_job import OpenJob
 from app.jobs.process import JobFailed, JobProcess
@@ -67,9 +67,8 @@ class Jobs:
         self._record = JobRecord(database)
         self._data_dir = data_dir
         self._kinds = dict(kinds)
-        self._folder = data_dir / "jobs"
-        # A service that was killed leaves the folders of its jobs behind.
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folders = JobFolders(data_dir)
+        self._folders.remove_leftovers(self._record)
         self._limit = limit
         # One core is left for queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
@@ -207,18 +206,14 @@ class Jobs:
     def _work(self, entry: OpenJob) -> Outcome:
         """Return what a job produced; raise _Stopped, JobFailed, or what its kind raises."""
         self._check_wanted(entry)
-        kind, folder = self._kinds[entry.kind], self._folder / entry.id
-        report = self._reporter(entry)
-        task = Task(self._data_dir, folder, entry.request, self._record.material(entry.id))
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
+        kind, report = self._kinds[entry.kind], self._reporter(entry)
+        with self._folders.of(entry.id) as folder:
+            task = Task(self._data_dir, folder, entry.request, self._record.material(entry.id))
             kind.prepare(entry.request, folder, report)
             if kind.inside:
                 outcome = self._work_inside(entry, kind, task, report)
             else:
                 outcome = self._work_in_process(entry, kind, task)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return kind.finish(entry.request, outcome)
 
     def _work_inside(self, entry: OpenJob, kind: Kind, task: Task, report: Progress) -> Outcome:
