@@ -58,11 +58,13 @@ def revoke_key(
 @contextmanager
 def _open(*, create: bool = False) -> Iterator[Keys]:
     """Open the keys of the data directory; ValueError if there is no file and `create` is false."""
+    from app.service.data_dir import open_private
     from app.service.keys import Keys
 
     data_dir = load_settings().data_dir
     path = data_dir / "keys.db"
     if not create and not path.is_file():
         raise ValueError(f"there is no {path}: no key was created there; is BITCELL_DATA_DIR set?")
+    open_private(data_dir)
     with closing(Keys(data_dir)) as opened:
         yield opened

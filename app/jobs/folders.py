@@ -56,10 +56,13 @@ class JobFolders:
             for folder in self._folder.iterdir():
                 if _JOB.fullmatch(folder.name):
                     _remove(folder)
-        if self._old.is_dir():
-            for folder in self._old.iterdir():
-                if _JOB.fullmatch(folder.name) and record.has(folder.name):
-                    _remove(folder)
+        try:
+            if self._old.is_dir():
+                for folder in self._old.iterdir():
+                    if _JOB.fullmatch(folder.name) and record.has(folder.name):
+                        _remove(folder)
+        except PermissionError as error:  # It is somebody else's.
+            log.warning("folder of an earlier version not searched", error=str(error))
 
     def _make(self) -> None:
         self._folder.mkdir(exist_ok=True)

@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 
 from app.errors import Conflict
+from app.service.data_dir import SNAPSHOTS
 from app.service.encoder_store import Encoder, EncoderStore
 from hashing.atomic_file import atomic_write
 from index import BadSnapshot, Collection, Full, NotFound, Store, snapshot
@@ -21,7 +22,7 @@ class Snapshots:
     """The snapshot files of a service."""
 
     def __init__(self, data_dir: Path, store: Store, encoders: EncoderStore) -> None:
-        self._folder = data_dir / "snapshots"
+        self._folder = data_dir / SNAPSHOTS
         self._store = store
         self._encoders = encoders
 
