@@ -13,7 +13,7 @@ from typing import Any
 
 import structlog
 
-from app.errors import Conflict, TooMany
+from app.errors import Conflict, TooMany, is_full, shortage
 from app.jobs.folders import JobFolders
 from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.open_job import OpenJob
@@ -27,6 +27,9 @@ MAX_STARTS = 3
 
 STOP_SECONDS = 1.0
 """How long `Jobs.close` waits for threads. They notice a stop at the next batch."""
+
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0)
+"""How long a job waits after each try that fails because the system is short of something."""
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -42,7 +45,8 @@ class Jobs:
 
     States: `queued`, `running`, then `done` with a result, `failed` with an error, or `cancelled`.
     A job that has not ended when the service stops is run again at the next start. A job fails if
-    the service was killed three times while it ran.
+    the service was killed three times while it ran. If the system is short of file descriptors,
+    memory or processes, a job waits and is tried again.
 
     Parameters
     ----------
@@ -137,8 +141,10 @@ class Jobs:
             elif entry.started is None:
                 self._record.end(job, "cancelled")
                 self._close_entry(entry, "cancelled")
+                entry.interrupted.set()
             else:
                 entry.cancelled = True
+                entry.interrupted.set()
                 if entry.process is not None:
                     entry.process.kill()
 
@@ -165,6 +171,7 @@ class Jobs:
         with self._lock:
             self._closed = True
             for entry in self._open.values():
+                entry.interrupted.set()
                 if entry.process is not None:
                     entry.process.kill()
         ended = self._workers.close(seconds)
@@ -182,13 +189,15 @@ class Jobs:
         """Run a job from its preparation to its end, in a thread of `_workers`."""
         outcome, error = None, None
         try:
-            outcome = self._work(entry)
+            outcome = self._work_patiently(entry)
         except _Stopped:
             pass
         except JobFailed as failure:
             error = str(failure)
         except Exception as failure:
             error = str(failure) or type(failure).__name__
+            if is_full(failure):
+                error = f"the disk is full: {error}"
             log.warning("job failed", job=entry.id, kind=entry.kind, exc_info=failure)
         with self._lock:
             entry.process = None
@@ -202,6 +211,23 @@ class Jobs:
                 self._end(entry, "failed", error=error)
             elif entry.started is not None:
                 self._put_back(entry)
+
+    def _work_patiently(self, entry: OpenJob) -> Outcome:
+        """Work on a job; if the system is short of files, memory or processes, try again later."""
+        for seconds in RETRY_SECONDS:
+            try:
+                return self._work(entry)
+            except (OSError, MemoryError, RuntimeError) as error:
+                if (what := shortage(error)) is None:
+                    raise
+                log.warning("job waits", job=entry.id, short=what, seconds=seconds, exc_info=error)
+            with self._lock:
+                if entry.started is not None:
+                    self._put_back(entry)
+                entry.postpone(f"waiting: the service is short of {what}")
+            self._notify()
+            entry.interrupted.wait(seconds)
+        return self._work(entry)
 
     def _work(self, entry: OpenJob) -> Outcome:
         """Return what a job produced; raise _Stopped, JobFailed, or what its kind raises."""

@@ -67,7 +67,8 @@ def test_a_cleaner_that_comes_before_the_lock_breaks_nothing(
 ) -> None:
     from hashing import atomic_file
 
-    lock, cleaned = atomic_file._lock, []
+    lock = atomic_file._lock
+    cleaned: list[bool] = []
 
     def clean_and_lock(descriptor: int) -> bool:
         if not cleaned:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import errno
 import re
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from app.errors import Conflict
+from app.errors import Conflict, is_full
 from app.service.data_dir import SNAPSHOTS
 from app.service.encoder_store import Encoder, EncoderStore
 from hashing.atomic_file import atomic_write
@@ -42,7 +41,7 @@ class Snapshots:
             self._folder.mkdir(exist_ok=True)
             return file, self._store.use(name, write)
         except OSError as error:
-            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            if is_full(error):
                 raise Full("the disk is full; no snapshot was written") from error
             raise
 
