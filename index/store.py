@@ -13,14 +13,14 @@ from numpy.typing import NDArray
 
 from bitcodes import Codes
 from index.collection import Collection
-from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
+from index.errors import AlreadyExists, NotFound, Replaced
 from index.maintenance import Maintenance
 from index.reencoding import copy_all, copy_changes
 from index.state import State
 from index.storage import catalog, migrate
 from index.storage.database import Database
 from index.storage.schema import SCHEMA
-from index.validation import check_name
+from index.validation import check_bits, check_name
 
 T = TypeVar("T")
 
@@ -265,5 +265,4 @@ class Store:
 
 def _check_new(name: str, n_bits: int) -> None:
     check_name(name)
-    if n_bits < 1:
-        raise InvalidItems(f"n_bits must be at least 1, got {n_bits}")
+    check_bits(n_bits)

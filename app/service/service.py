@@ -20,6 +20,7 @@ from app.service.collections import kept_descriptors, reencoding
 from app.service.collections.collections import Collections
 from app.service.collections.searches import Searches
 from app.service.collections.snapshots import Snapshots
+from app.service.data_dir import open_private, remove_partial_files
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
 from app.service.keys import Keys
@@ -57,9 +58,11 @@ class Service:
         self.image_pool = Pool(1, "image")
         self.all_ended = True
         # `close` closes these in reverse order, and so does an error before all of them are open.
+        open_private(settings.data_dir)
         with ExitStack() as opened:
             self.database = Database(settings.data_dir / "bitcell.db")
             opened.callback(self.database.close)
+            remove_partial_files(settings.data_dir)
             self.keys = Keys(settings.data_dir)
             opened.callback(self.keys.close)
             self._prepare_keys()

@@ -9,12 +9,10 @@ from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
-from pydantic_core import to_json
 
 from app.http import npy, schemas
-from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
+from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes, to_json
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
 from app.service.service import Service
@@ -96,7 +94,7 @@ def list_items(
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """Show one item."""
-    return JSONResponse(_item(service.collections.item(name, item_id)))
+    return Response(to_json(_item(service.collections.item(name, item_id))), media_type=JSON)
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
