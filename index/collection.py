@@ -205,7 +205,7 @@ class Collection:
             )
 
     def is_ready(self, where: Filter) -> bool:
-        """Return whether a search with a filter has to read few payloads for it, or none."""
+        """Return whether a filter takes little time: it has to read few payloads, or none."""
         return where.is_ready(self._state.rows.view(), self._state.columns)
 
     def search(

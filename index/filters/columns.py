@@ -21,8 +21,10 @@ from index.storage.record import Record
 
 # Payloads per read, of up to 64 KiB each.
 _CHUNK = 250
-# A query that lacks the values of no more rows than these needs not wait for its turn to read them.
-FEW_ROWS = 1000
+# A query need not wait for its turn to read no more payloads than this, and to carry over no more
+# values than that: both take some tens of milliseconds.
+_FEW_PAYLOADS = 1000
+_FEW_VALUES = 1 << 20
 
 Checkpoint = Callable[[], None]
 """Called between the steps of long work. It may raise to give up."""
@@ -50,9 +52,13 @@ class Columns:
         self._cache.close(self._record.key)
 
     def are_ready(self, fields: Iterable[str], view: View) -> bool:
-        """Return whether `find` has to read few payloads, or none."""
-        columns = self._kept(fields).values()
-        return all(column and column.n_unread(view) <= FEW_ROWS for column in columns)
+        """Return whether `find` has little to do, or nothing."""
+        n_stale = 0
+        for column in self._kept(fields).values():
+            if column is None or column.n_unread(view) > _FEW_PAYLOADS:
+                return False
+            n_stale += not column.is_of(view)
+        return n_stale * view.n_rows <= _FEW_VALUES
 
     def find(
         self, fields: Iterable[str], view: View, checkpoint: Checkpoint
@@ -168,7 +174,7 @@ class Columns:
         new = {}
         for field, column in columns.items():
             checkpoint()
-            old = Block.join(column.blocks)
+            old = Block.join(column.blocks) if len(column.blocks) > 1 else column.blocks[0]
             old_places = old.places[places[id(column.serials), len(column)][~unread]]
             both = Block.join([Block(old.values, old_places), growing[field].finish()])
             merged = np.empty(len(serials), both.places.dtype)

@@ -84,7 +84,7 @@ class Filter:
         self._predicate = self._parse(condition, 1)
 
     def is_ready(self, view: View, columns: Columns) -> bool:
-        """Return whether `mask` has to read few payloads, or none."""
+        """Return whether `mask` takes little time: it has to read few payloads, or none."""
         return columns.are_ready(self._fields, view)
 
     def mask(self, view: View, columns: Columns, checkpoint: Checkpoint = lambda: None) -> Mask:
