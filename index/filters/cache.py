@@ -81,6 +81,7 @@ def holding(lock: Lock, checkpoint: Callable[[], None]) -> Iterator[None]:
     while not lock.acquire(timeout=_WAIT_SECONDS):
         checkpoint()
     try:
+        checkpoint()
         yield
     finally:
         lock.release()

@@ -134,20 +134,17 @@ def test_a_query_that_is_given_up_leaves_what_it_has_read(counted: Counted) -> N
     def checkpoint() -> None:
         nonlocal steps
         steps += 1
-        if steps == 4:
+        if steps == 5:
             raise GivenUp
 
     with pytest.raises(GivenUp):
         counted.find({"f0": 0, "i": {"lt": 500}}, checkpoint=checkpoint)
     assert counted.n_read() == 400
-    # f1 is new, so that one pass reads all rows for it.
+    assert counted.find({"f0": 0}) == list(range(0, N, 5))
+    assert counted.n_read() == N - 400
+    # f1 is new, so that one pass reads all rows for it, and those that are left for i.
     assert counted.find({"f0": 0, "f1": 1, "i": {"lt": 500}}) == list(range(0, 500, 5))
     assert counted.n_read() == N
-    with pytest.raises(GivenUp):
-        counted.find({"f3": 3}, checkpoint=fail)
-    assert counted.n_read() == 100
-    assert counted.find({"f3": 3}) == list(range(0, N, 5))
-    assert counted.n_read() == N - 100
 
 
 def fail() -> None:
@@ -263,4 +260,3 @@ def test_a_growing_block_equals_one_of_all_rows() -> None:
         ordered = list(block.values.in_order())
         values = [ordered[place] for place in block.places]
         assert values == [as_value(value) for value in found]
-    assert (whole.places == joined.places).all()
