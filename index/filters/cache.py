@@ -22,8 +22,8 @@ class ColumnCache:
     Parameters
     ----------
     max_bytes : int
-        Largest memory of all columns together. Those of one query may take as much again while
-        they are read.
+        Largest memory of all columns together. Those of one query may take about as much again
+        while they are read.
     """
 
     def __init__(self, max_bytes: int) -> None:
@@ -64,7 +64,7 @@ class ColumnCache:
         with self._lock:
             if name in self._columns:
                 self._drop(name)
-            if key not in self._open:
+            if key not in self._open or nbytes > self.max_bytes:
                 return
             self._columns[name] = column
             self.nbytes += nbytes

@@ -237,6 +237,10 @@ class Column:
 
     def __len__(self) -> int:
         """Return the number of rows."""
+        return self._n_rows
+
+    @cached_property
+    def _n_rows(self) -> int:
         return sum(map(len, self.blocks))
 
     @cached_property

@@ -73,7 +73,11 @@ class Columns:
         NoRoom
         """
         kept = self._kept(fields)
-        found = {field: column for field, column in kept.items() if column and column.covers(view)}
+        found = {
+            field: column
+            for field, column in kept.items()
+            if column is not None and column.covers(view)
+        }
         if len(found) == len(kept):
             return found
         lock = self._updating if self.are_ready(kept, view) else self._cache.reading
@@ -138,7 +142,7 @@ class Columns:
                 for field, column in columns.items()
             }
 
-        for start, payloads in self._payloads(view.serials()[first:]):
+        for start, payloads in self._payloads(view.serials(np.arange(first, view.n_rows))):
             for field, block in growing.items():
                 block.add(_values(field, payloads[max(0, surplus[field] - start) :]))
             _check_room(growing, room)

@@ -96,9 +96,9 @@ class Filter:
             found = columns.find(self._fields, view, checkpoint)
         except NoRoom:
             log.warning(
-                "the fields of a filter do not fit into the memory for columns, so that every "
-                "query with it reads all payloads: %s",
-                ", ".join(self._fields)[:200],
+                "the %s fields of a filter do not fit into the memory for columns, so that every "
+                "query with it reads all payloads",
+                len(self._fields),
             )
             parts = [
                 self._predicate(_Rows(view, places, blocks, checkpoint))

@@ -29,6 +29,7 @@ _MAX_PROBES = 1 << 17
 # Queries per block, which bounds the memory.
 _BLOCK = 512
 _SCAN_BLOCK = 64
+_BLOCKS_AT_ONCE = 2 * flat_scan.THREADS
 
 
 def search(
@@ -64,7 +65,12 @@ def search(
         return by_tables(queries)
     n_blocks = flat_scan.THREADS * -(-len(queries) // (flat_scan.THREADS * _BLOCK))
     blocks = np.array_split(queries, n_blocks)
-    return [answer for block in _POOL.map(by_tables, blocks) for answer in block]
+    answers: list[Answer] = []
+    # Only some blocks wait for a thread at a time, so that other searches do not wait for all.
+    for first in range(0, n_blocks, _BLOCKS_AT_ONCE):
+        for block in _POOL.map(by_tables, blocks[first : first + _BLOCKS_AT_ONCE]):
+            answers += block
+    return answers
 
 
 class _Search:

@@ -191,7 +191,7 @@ def test_a_search_that_a_drop_overtakes_is_refused(
         collection.search(CODES[:1], SearchOptions(3))
 
 
-def fill_fields(store: Store) -> Iterator[Callable[[], list[Found]]]:
+def fill_fields(store: Store) -> Iterator[Callable[..., list[Found]]]:
     """Make a collection; yield searches with filters that all items match, each on a new field."""
     collection = store.create("c", 8, keep_descriptors=True)
     payloads = [{f"f{i}": 1 for i in range(30)}] * len(IDS)
@@ -248,14 +248,22 @@ def test_a_filter_that_a_removal_overtakes_while_it_reads_is_refused(
         waiting.set()
         assert proceed.wait(20)
 
-    steps = iter([lambda: None, lambda: (remove(store), store.settle())])
+    steps = 0
+
+    def remove_at_second_step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            remove(store)
+            store.settle()
+
     with ThreadPoolExecutor(1) as pool:
         with store._columns.reading:
             # It waits for its turn to read.
-            waits = pool.submit(waiting_search, checkpoint=wait)
+            waits = pool.submit(partial(waiting_search, checkpoint=wait))
             assert waiting.wait(20)
         with pytest.raises(error):
-            search(checkpoint=lambda: next(steps, lambda: None)())
+            search(checkpoint=remove_at_second_step)
         proceed.set()
         with pytest.raises(error):
             waits.result(20)

@@ -96,6 +96,7 @@ def test_slow_queries_have_their_own_threads(
 
     monkeypatch.setattr(Searches, "search", noted)
     query: dict[str, Any] = {"ids": ["a"], "k": 1}
+    more: dict[str, Any]
     for more in ({}, {"filter": {"label": 7}}, {"filter": {"n": None}}, {"filter": {"n": 1}}):
         assert small.post(QUERY, json=query | more).status_code == 200
     # Once the field is in memory, the filter is quick.

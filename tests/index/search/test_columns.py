@@ -206,7 +206,7 @@ def test_a_filter_that_exceeds_the_bytes_is_answered_without_columns(
     assert counted.find({"f0": 0, "mod.three": {"gt": 0}}) == [
         i for i in range(0, N, 5) if i % 3 > 0
     ]
-    assert "do not fit" in caplog.text
+    assert "the 2 fields of a filter do not fit" in caplog.text
     assert counted.find({"or": [{"label": 4}, {"i": {"in": [0, 7]}}]}) == [0, 7, 900]
     assert counted.find({"label": 4}) == [900]
     assert counted.store._columns.nbytes == 0
