@@ -63,7 +63,10 @@ def _renderers(settings: Settings) -> list[Any]:
     if settings.log_format == "text" or (settings.log_format == "auto" and on_terminal):
         # The exception is text already.
         plain = structlog.dev.plain_traceback
-        return [_escape, structlog.dev.ConsoleRenderer(on_terminal, exception_formatter=plain)]
+        return [
+            _escape,
+            structlog.dev.ConsoleRenderer(colors=on_terminal, exception_formatter=plain),
+        ]
     return [structlog.processors.JSONRenderer()]
 
 
