@@ -37,7 +37,7 @@ class Server:
         self.writers: list[asyncio.StreamWriter] = []
 
     async def app(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the path: `/large` at length, `/slow` when the gate opens, `/parts` always."""
+        """Answer with the path; `/slow` when the gate opens, `/parts` until the client goes."""
         path = scope["path"]
         self.paths.append(path)
         if path == "/body":
