@@ -62,12 +62,20 @@ class Service:
             opened.callback(self.database.close)
             self.keys = Keys(settings.data_dir)
             opened.callback(self.keys.close)
+            self._prepare_keys()
             encoder_store, store = EncoderStore(self.database), Store(self.database)
             opened.callback(store.close)
             self._connect(settings, store, encoder_store)
             self.jobs.resume()
             self._opened = opened.pop_all()
         self._closed = False
+
+    def _prepare_keys(self) -> None:
+        try:
+            self.keys.prepare()
+        except OSError as error:
+            # The service can start all the same, for instance on a full disk.
+            log.warning("keys could not be prepared for a full disk", error=str(error))
 
     def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()
