@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,7 @@ import uvicorn
 from app.http import log_setup
 from app.http.connection import Protocol
 from app.http.middleware.access import is_loopback, keys_are_required
+from app.http.open_connections import OpenConnections, possible_connections
 from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
@@ -35,6 +37,7 @@ log = structlog.stdlib.get_logger("bitcell")
 def serve(settings: Settings) -> None:
     """Serve until told to stop; raise OSError with advice if the service cannot start."""
     log_setup.configure(settings)
+    connections = OpenConnections(possible_connections(settings.max_connections))
     # Both come first, so that what is wrong is reported in one line.
     listening = _listen(settings.host, settings.port)
     service = _open(settings)
@@ -42,7 +45,7 @@ def serve(settings: Settings) -> None:
     app = create_app(settings, service)
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=partial(Protocol, connections, settings.answer_timeout),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         log_level="warning",
@@ -107,6 +110,7 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(log_setup.log_loop_failure)
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]

@@ -37,8 +37,11 @@ class Settings(BaseSettings):
     max_batch: int = Field(100_000, ge=1)
     max_pixels: int = Field(40_000_000, ge=1)
     max_concurrent: int = Field(256, ge=1)
+    max_connections: int = Field(1000, ge=1)
+    max_streams: int = Field(64, ge=1)
     max_bodies: ByteSize = Field(ByteSize(256 << 20), ge=1 << 10)
     body_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
+    answer_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     require_keys: bool | None = None
     allowed_hosts: str = ""
     drain_seconds: float = Field(1.0, ge=0, le=60, allow_inf_nan=False)

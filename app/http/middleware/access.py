@@ -38,6 +38,11 @@ def writes(method: str, path: str) -> bool:
     return method not in SAFE_METHODS and not READING_CALLS.fullmatch(path)
 
 
+def is_open(path: str) -> bool:
+    """Return whether a path never needs a key."""
+    return path in OPEN_PATHS or PAGE_FILES.fullmatch(path) is not None
+
+
 def keys_are_required(settings: Settings, keys: Keys) -> bool:
     """Return whether requests need a key.
 
@@ -68,6 +73,8 @@ class Access:
             headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
             await problem(status, detail, headers)(scope, receive, send)
             return
+        # A long answer asks again: its key may have been revoked meanwhile.
+        scope["bitcell.is_allowed"] = lambda: self._refusal(scope) is None
         await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
@@ -106,7 +113,7 @@ def _check_origin(scope: Scope, headers: Headers) -> Refusal | None:
 
 def _check_key(scope: Scope, headers: Headers, keys: Keys) -> Refusal | None:
     """Refuse requests without a key, and writes with a read key; note the key for the log."""
-    if scope["path"] in OPEN_PATHS or PAGE_FILES.fullmatch(scope["path"]):
+    if is_open(scope["path"]):
         return None
     key = _key(keys, headers.get("authorization", ""))
     if key is None:
