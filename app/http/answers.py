@@ -6,12 +6,15 @@ to write them again, would take several times the time and many times the memory
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from json.encoder import encode_basestring
 
 from pydantic_core import to_json
 
 from index import Found, Item, Neighbour
+
+_SURROGATE = b"\\ud"
 
 
 def of_item(item: Item) -> bytes:
@@ -51,7 +54,16 @@ def _neighbour(near: Neighbour) -> bytes:
 
 
 def _payload(of: Item | Neighbour) -> tuple[bytes, ...]:
-    return () if of.payload_json is None else (b',"payload":', of.payload_json)
+    text = of.payload_json
+    if text is None:
+        return ()
+    return b',"payload":', _without_lone_surrogates(text) if _SURROGATE in text else text
+
+
+def _without_lone_surrogates(text: bytes) -> bytes:
+    """Replace lone surrogates, which earlier versions stored, by U+FFFD: they are no Unicode."""
+    whole = json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":"))
+    return whole.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def _with_commas(elements: Iterable[bytes]) -> Iterator[bytes]:

@@ -19,26 +19,28 @@ POLICY = (
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
 _SWAGGER = files("fastapi_offline").joinpath("static")
-_FILES = {file.name: file for file in files("app.http").joinpath("page").iterdir()} | {
+_SOURCES = {file.name: file for file in files("app.http").joinpath("page").iterdir()} | {
     "swagger.js": _SWAGGER.joinpath("swagger-ui-bundle.js"),
     "swagger.css": _SWAGGER.joinpath("swagger-ui.css"),
 }
+# Read once: a request must not fail because no file can be opened.
+_FILES = {name: file.read_bytes() for name, file in _SOURCES.items()}
 
 
 @router.get("/")
-def home(request: Request) -> Response:
+async def home(request: Request) -> Response:
     """Return the page that shows neighbours, collections and benchmarks."""
     return _page(request, "index.html", {"Content-Security-Policy": POLICY})
 
 
 @router.get("/docs")
-def docs(request: Request) -> Response:
+async def docs(request: Request) -> Response:
     """Return the page that shows the OpenAPI document, with Swagger UI."""
     return _page(request, "docs.html", {"Content-Security-Policy": POLICY})
 
 
 @router.get("/page/{name}")
-def part(request: Request, name: str) -> Response:
+async def part(request: Request, name: str) -> Response:
     """Return a script or a style sheet of a page."""
     if name not in _FILES:
         raise HTTPException(404)
@@ -51,15 +53,10 @@ def _page(request: Request, name: str, headers: dict[str, str]) -> Response:
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers = headers | {"Content-Encoding": "gzip"}
         return Response(_compressed(name), headers=headers, media_type=kind)
-    return Response(_content(name), headers=headers, media_type=kind)
-
-
-@cache
-def _content(name: str) -> bytes:
-    return _FILES[name].read_bytes()
+    return Response(_FILES[name], headers=headers, media_type=kind)
 
 
 @cache
 def _compressed(name: str) -> bytes:
     """Compress a file once: the largest takes 20 ms, and nobody needs a key for it."""
-    return gzip.compress(_content(name))
+    return gzip.compress(_FILES[name])

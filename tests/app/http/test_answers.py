@@ -121,7 +121,7 @@ def test_equal_queries_are_searched_once(
     assert answer["certificates"] == [alone[name]["certificates"][0] for name in ids]
 
 
-@pytest.mark.parametrize("payload", [None, b"{}", b'{"a":"\xc3\xbc"}', b'{"a":"\\ud800"}'])
+@pytest.mark.parametrize("payload", [None, b"{}", b'{"a":"\xc3\xbc"}', b'{"a":"\\ud83e\\udd17"}'])
 @pytest.mark.parametrize("label", [None, 0, 2**63 - 1])
 def test_answers_equal_those_of_the_json_module(payload: bytes | None, label: int | None) -> None:
     item_id = 'a "b" \\ ü \N{HUGGING FACE} /'
@@ -147,3 +147,9 @@ def test_answers_equal_those_of_the_json_module(payload: bytes | None, label: in
     }
     assert "codes" not in json.loads(answers.of_query(found, codes=False))
     assert json.loads(answers.of_items([], 0)) == {"items": [], "of": 0}
+
+
+def test_lone_surrogates_of_earlier_versions_are_replaced() -> None:
+    payload = rb'{"a":"\ud800","b":"\\ud800 \ud83e\udd17"}'
+    shown = json.loads(answers.of_item(Item("a", b"", None, payload)))
+    assert shown["payload"] == {"a": "\ufffd", "b": "\\ud800 \N{HUGGING FACE}"}
