@@ -66,9 +66,12 @@ def revoke_key(
 @contextmanager
 def _open(*, create: bool = False) -> Iterator[Keys]:
     """Open the keys of the data directory; ValueError if there is no file and `create` is false."""
+    from app.service.data_dir import open_private
     from app.service.keys import FILE, Keys
 
     data_dir = load_settings().data_dir
+    if create or data_dir.is_dir():
+        open_private(data_dir)
     with closing(Keys(data_dir)) as opened:
         if not create and not (data_dir / FILE).is_file():
             missing = f"there is no {data_dir / FILE}"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+import pydantic_core
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
 from starlette.datastructures import Headers
 
 from app.http import npy
@@ -79,6 +82,19 @@ def json_memory(part: bytes) -> int:
     # The first test for a backslash is the faster one.
     is_wide = not part.isascii() or (b"\\" in part and b"\\u" in part)
     return len(part) * (WIDE_BYTES if is_wide else 1) + MARK_BYTES * marks
+
+
+def to_json(value: Any) -> bytes:
+    """Return an answer as JSON.
+
+    Earlier versions stored payloads with lone surrogates or very many levels, which pydantic
+    refuses. The surrogates become U+FFFD, because they are no Unicode.
+    """
+    try:
+        return pydantic_core.to_json(value)
+    except PydanticSerializationError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=asdict)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def npy_response(array: Any) -> Response:

@@ -26,6 +26,8 @@ from index import InUse
 # With the drain before it (1 s by default) and `Service.close` after it (1.5 s for queries and 1 s
 # for jobs), this stays within the ten seconds that container runtimes allow.
 GRACE_SECONDS = 6
+# The last of them are for the answers of queries that are stopped.
+LAST_SECONDS = 1
 BACKLOG = 2048
 _INTERRUPTED = 130
 
@@ -57,8 +59,8 @@ def serve(settings: Settings) -> None:
         _Server(config, app.state, service, settings.drain_seconds).run([listening])
     finally:
         # After SIGTERM, uvicorn ends the process by that signal. After Ctrl-C it returns here, and
-        # Python would wait without a limit for the threads of queries and jobs that have not ended.
-        if not service.all_ended:
+        # Python would wait without a limit for threads that have not ended.
+        if app.state.stopping:
             logging.shutdown()
             os._exit(_INTERRUPTED)
 
@@ -113,6 +115,12 @@ class _Server(uvicorn.Server):
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             log.info(f"Bitcell is at http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and let the requests in progress end in time."""
+        stop, loop = self._service.searches.stop, asyncio.get_running_loop()
+        loop.call_later(max(0, GRACE_SECONDS - LAST_SECONDS), stop)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop being ready, then drain. Ctrl-C and a second signal skip the drain."""

@@ -29,6 +29,8 @@ class Settings(BaseSettings):
     demo: bool = True
     max_body: ByteSize = Field(ByteSize(64 << 20), ge=1 << 10)
     max_k: int = Field(10_000, ge=1)
+    query_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
+    max_columns: ByteSize = Field(ByteSize(256 << 20), ge=1 << 20)
     max_results: int = Field(200_000, ge=1)
     job_workers: int = Field(2, ge=1, le=64)
     max_jobs: int = Field(16, ge=1)
