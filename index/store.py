@@ -136,7 +136,7 @@ class Store:
 
     def _check_free(self, name: str) -> None:
         if name in self._collections:
-            raise AlreadyExists(f"there is a collection {name!r} already")
+            raise AlreadyExists(f"there is already a collection {name!r}")
         if name in self._being_made:
             raise AlreadyExists(f"a collection {name!r} is already being made")
 

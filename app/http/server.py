@@ -77,12 +77,20 @@ def _check_access(settings: Settings, service: Service) -> None:
         if not service.keys.any():
             service.close()
             raise OSError(
-                f"{settings.host} can be reached by others, and there is no API key: create one "
-                "with `bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
+                f"{_why_keys_are_required(settings)}, and there is no API key: create one with "
+                "`bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
                 "something else controls access"
             )
-    elif not is_loopback(settings.host) or service.keys.any():
+    elif not is_loopback(settings.host) or service.keys.required:
         log.warning("no key is required: everyone who reaches the service may read and write")
+
+
+def _why_keys_are_required(settings: Settings) -> str:
+    if settings.require_keys:
+        return "BITCELL_REQUIRE_KEYS is true"
+    if not is_loopback(settings.host):
+        return f"{settings.host} can be reached by others"
+    return f"{settings.data_dir} has had API keys, so the service requires one"
 
 
 class _Server(uvicorn.Server):

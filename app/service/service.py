@@ -67,6 +67,7 @@ class Service:
             opened.callback(self.database.close)
             self.keys = Keys(settings.data_dir)
             opened.callback(self.keys.close)
+            self._prepare_keys()
             encoder_store = EncoderStore(self.database)
             store = Store(self.database, max_columns=settings.max_columns)
             opened.callback(store.close)
@@ -74,6 +75,13 @@ class Service:
             self.jobs.resume()
             self._opened = opened.pop_all()
         self._closed = False
+
+    def _prepare_keys(self) -> None:
+        try:
+            self.keys.prepare()
+        except OSError as error:
+            # The service can start all the same, for instance on a full disk.
+            log.warning("keys could not be prepared for a full disk", error=str(error))
 
     def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()

@@ -41,12 +41,12 @@ def writes(method: str, path: str) -> bool:
 def keys_are_required(settings: Settings, keys: Keys) -> bool:
     """Return whether requests need a key.
 
-    By default they do if the service listens on another address than loopback, or if there is a
-    key.
+    By default they do if the service listens on another address than loopback, or if a key was
+    ever created in its data directory.
     """
     if settings.require_keys is not None:
         return settings.require_keys
-    return not is_loopback(settings.host) or keys.any()
+    return not is_loopback(settings.host) or keys.required
 
 
 class Access:
@@ -73,7 +73,7 @@ class Access:
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         keys: Keys = scope["app"].state.service.keys
-        need_key = keys.any() if self._require_keys is None else self._require_keys
+        need_key = keys.required if self._require_keys is None else self._require_keys
         return (
             self._check_host(headers, need_key)
             or _check_origin(scope, headers)
