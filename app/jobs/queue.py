@@ -220,7 +220,7 @@ class Jobs:
             except (OSError, MemoryError, RuntimeError) as error:
                 if (what := shortage(error)) is None:
                     raise
-                log.warning("job waits", job=entry.id, short=what, seconds=seconds, exc_info=error)
+                log.warning("job waits", job=entry.id, short=what, error=str(error))
             with self._lock:
                 if entry.started is not None:
                     self._put_back(entry)
