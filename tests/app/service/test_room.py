@@ -107,9 +107,7 @@ def test_a_small_disk_has_a_small_reserve(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1000, 900, 100))
     room.check_room(settings)
     room.check_room(settings, 50)
-    with pytest.raises(
-        Full, match=r"100 bytes are free .* 50 must be after 51 more bytes"
-    ):
+    with pytest.raises(Full, match=r"100 bytes are free .* 50 must be after 51 more bytes"):
         room.check_room(settings, 51)
 
 
