@@ -103,7 +103,12 @@ class Jobs:
                     "(BITCELL_MAX_JOBS)"
                 )
             self._record.add(job, kind, request, material)
-            self._enqueue(OpenJob(job, kind, request))
+            try:
+                self._enqueue(OpenJob(job, kind, request))
+            except RuntimeError:  # There is no thread for it.
+                del self._open[job]
+                self._record.drop(job)
+                raise
             self._write_kept_ends()
         return job
 
