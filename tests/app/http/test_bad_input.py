@@ -278,7 +278,9 @@ def test_taken_names(small: TestClient) -> None:
         small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "already an encoder 'e'"
     )
     assert_problem(
-        small.post("/v1/collections", json={"name": "c", "encoder": "e"}), 409, "'c' already"
+        small.post("/v1/collections", json={"name": "c", "encoder": "e"}),
+        409,
+        "already a collection 'c'",
     )
 
 
