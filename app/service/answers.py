@@ -1,0 +1,71 @@
+"""The sizes of answers, counted before the answers are put together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from threading import Lock
+
+from app.errors import TooLarge, Unready
+from app.service.settings import Settings
+
+
+class Answers:
+    """The answers that a service is putting together. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.max_answer = int(settings.max_answer)
+        self._max_bytes = max(int(settings.max_bodies), self.max_answer)
+        self._bytes = 0
+        self._lock = Lock()
+
+    @contextmanager
+    def counted(self, advice: str) -> Iterator[Size]:
+        """Lend the size of one answer, which is put together in the block.
+
+        `advice` says what to ask for instead of an answer that is too large.
+        """
+        size = Size(self, advice)
+        try:
+            yield size
+        finally:
+            size.restart()
+
+    def add(self, n_bytes: int) -> None:
+        """Count bytes of any answer; raise Unready beyond the limit."""
+        with self._lock:
+            self._bytes += n_bytes
+            is_too_much = n_bytes > 0 and self._bytes > self._max_bytes
+        if is_too_much:
+            raise Unready(
+                f"the answers that are being put together exceed {self._max_bytes} bytes "
+                "(BITCELL_MAX_BODIES): try again later"
+            )
+
+
+class Size:
+    """The bytes of one answer, about as they are in JSON."""
+
+    def __init__(self, answers: Answers, advice: str) -> None:
+        self._answers = answers
+        self._advice = advice
+        self._bytes = 0
+
+    def __call__(self, n_bytes: int) -> None:
+        """Count more bytes.
+
+        Raise TooLarge if the answer has more than BITCELL_MAX_ANSWER bytes, and Unready if all
+        answers that are being put together have more than BITCELL_MAX_BODIES.
+        """
+        if self._bytes + n_bytes > self._answers.max_answer:
+            raise TooLarge(
+                f"an answer has at most {self._answers.max_answer} bytes (BITCELL_MAX_ANSWER); "
+                f"this one would have more: {self._advice}"
+            )
+        self._bytes += n_bytes
+        self._answers.add(n_bytes)
+
+    def restart(self) -> None:
+        """Count from zero."""
+        self._answers.add(-self._bytes)
+        self._bytes = 0
