@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from app.service.answers import Size
+from app.service.checks import Size
 from app.service.service import Service
 from app.service.settings import Settings
 from bench.measuring import in_turn

@@ -12,8 +12,7 @@ from app.errors import Conflict, TooLarge
 from app.jobs import training
 from app.jobs.kind import Outcome
 from app.jobs.queue import Jobs
-from app.service.answers import Size
-from app.service.checks import check_batch, check_dataset
+from app.service.checks import Size, check_batch, check_dataset
 from app.service.collections.collections import Collections
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.encoder_store import Encoder, EncoderStore

@@ -14,9 +14,8 @@ from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
 from app.pools import Pool, close_all
 from app.service import encoders
-from app.service.answers import Answers
 from app.service.benchmarks import Benchmarks
-from app.service.checks import check_batch
+from app.service.checks import Answers, check_batch
 from app.service.collections import kept_descriptors, reencoding
 from app.service.collections.collections import Collections
 from app.service.collections.searches import Searches

@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
-from app.service.answers import Size
-from app.service.checks import check_batch
+from app.service.checks import Size, check_batch
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore

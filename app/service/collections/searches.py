@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
-from app.service.answers import Size
-from app.service.checks import check_batch
+from app.service.checks import Size, check_batch
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics

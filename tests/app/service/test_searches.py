@@ -13,7 +13,7 @@ from fastapi.testclient import TestClient
 
 from app.errors import Unready
 from app.main import create_app
-from app.service.answers import Size
+from app.service.checks import Size
 from app.service.collections import searches
 from app.service.collections.searches import Searches
 from app.service.service import SLOW_QUERY_THREADS, Service
