@@ -281,7 +281,8 @@ class Column:
 
     def meeting(self, test: Test) -> Mask:
         """Return a mask of the rows that meet a condition."""
-        return np.concatenate([block.meeting(test) for block in self.blocks])
+        of_blocks = (block.meeting(test) for block in self.blocks)
+        return np.concatenate([np.empty(0, bool), *of_blocks])  # Without rows there is no block.
 
 
 def _newest(serials: NDArray[np.integer], tail: NDArray[np.int64]) -> int:
