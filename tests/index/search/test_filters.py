@@ -230,13 +230,6 @@ def test_numbers_and_text_are_compared_exactly(store: Store) -> None:
             assert [one.id for one in near] == list(expected), condition
 
 
-def test_a_filter_finds_nothing_in_an_empty_collection(store: Store) -> None:
-    empty = store.create("c", 16)
-    for condition in ({"a": 1}, {"not": {"a": 1}}, {"label": 1}):
-        (found,) = empty.search(CODES[:1], SearchOptions(1, where=Filter(condition)))
-        assert found.neighbours == []
-
-
 def test_pages_together_are_the_whole_answer(collection: Collection) -> None:
     whole = [near.id for near in collection.search(CODES[:1], SearchOptions(300))[0].neighbours]
     pages = [
