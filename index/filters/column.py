@@ -281,7 +281,7 @@ class Column:
 
     def meeting(self, test: Test) -> Mask:
         """Return a mask of the rows that meet a condition."""
-        return np.concatenate([block.meeting(test) for block in self.blocks])
+        return np.concatenate([np.empty(0, bool), *(block.meeting(test) for block in self.blocks)])
 
 
 def _newest(serials: NDArray[np.integer], tail: NDArray[np.int64]) -> int:
