@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         version=version("bitcell"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        docs_url=None,
         redoc_url=None,
     )
     _add_routes(app)

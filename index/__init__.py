@@ -16,6 +16,7 @@ from index.errors import (
     InvalidItems,
     NotFound,
     Replaced,
+    TooMuch,
     Unreadable,
 )
 from index.filters.filter import Filter
@@ -57,6 +58,7 @@ __all__ = [
     "RerankBy",
     "SearchOptions",
     "Store",
+    "TooMuch",
     "Unreadable",
     "check_name",
     "snapshot",

@@ -7,13 +7,13 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcodes import Codes, to_words
+from bitcodes import Codes, code_size, to_words
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 from index.memory.view import View
 from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
-from index.search.results import as_found, describe, with_codes
+from index.search.results import Size, as_found, describe
 from index.state import State
 from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
@@ -136,16 +136,25 @@ class Collection:
             view, rows = state.find([item_id])
             return self._items(view, rows)[0]
 
-    def items(self, offset: int, limit: int) -> tuple[list[Item], int]:
-        """Return a page of the items, in the order of their insertion, and the number of all."""
+    def items(
+        self, offset: int, limit: int, max_bytes: int | None = None
+    ) -> tuple[list[Item], int]:
+        """Return a page of the items, in the order of their insertion, and the number of all.
+
+        Raise TooMuch if the page has more than `max_bytes`, about as they are counted in JSON.
+        """
         state = self._state
         view, rows = state.live()
         page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
         with state.reading():
-            return self._items(view, rows[page]), len(rows)
+            return self._items(view, rows[page], max_bytes), len(rows)
 
-    def _items(self, view: View, rows: NDArray[np.int64]) -> list[Item]:
-        described = describe(view, rows, self._state.record)
+    def _items(
+        self, view: View, rows: NDArray[np.int64], max_bytes: int | None = None
+    ) -> list[Item]:
+        size = Size(max_bytes)
+        size.add(2 * code_size(self.n_bits) * len(rows))
+        described = describe(view, rows, self._state.record, size)
         return [
             Item(item_id, code.tobytes(), label, payload)
             for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
@@ -235,6 +244,8 @@ class Collection:
         ------
         InvalidItems
         NotFound
+        TooMuch
+            The result has more than `options.max_bytes`.
         """
         state = self._state
         check_codes(codes, len(codes), state.n_bits)
@@ -250,11 +261,7 @@ class Collection:
                 answers, scores = self._rerank(
                     view, answers, options, descriptors, projections, checkpoint
                 )
-            record = state.record if options.payloads else None
-            found = as_found(view, answers, scores, options.page, record)
-            if options.codes:
-                found = with_codes(view, answers, options.page, codes, found)
-            return found
+            return as_found(view, answers, scores, codes, options, state.record)
 
     def _rerank(
         self,

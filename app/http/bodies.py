@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any, TypeVar
 
-import pydantic_core
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
-from pydantic_core import PydanticSerializationError
 from starlette.datastructures import Headers
 
 from app.http import npy
 from app.http.problems import UnsupportedMedia
+from hashing import InvalidInput
 
 JSON = "application/json"
 MARKS = b"[]{}:,"
@@ -24,6 +22,9 @@ MARK_BYTES = 80
 WIDE_BYTES = 5
 """Memory for a byte of text that is not plain: as a `str` a character may take four bytes."""
 IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
+MAX_ERRORS = 1000
+"""Largest number of errors that are taken apart: unknown fields, since all else stops at the first.
+Each takes a kilobyte, and a body can have millions."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -62,6 +63,10 @@ class Raw:
         try:
             return model.model_validate_json(self.data)
         except ValidationError as error:
+            if (count := error.error_count()) > MAX_ERRORS:
+                raise InvalidInput(
+                    f"expected the fields of this call, got {count} wrong or unknown ones"
+                ) from None
             raise RequestValidationError(error.errors()) from None
 
 
@@ -82,19 +87,6 @@ def json_memory(part: bytes) -> int:
     # The first test for a backslash is the faster one.
     is_wide = not part.isascii() or (b"\\" in part and b"\\u" in part)
     return len(part) * (WIDE_BYTES if is_wide else 1) + MARK_BYTES * marks
-
-
-def to_json(value: Any) -> bytes:
-    """Return an answer as JSON.
-
-    Earlier versions stored payloads with lone surrogates or very many levels, which pydantic
-    refuses. The surrogates become U+FFFD, because they are no Unicode.
-    """
-    try:
-        return pydantic_core.to_json(value)
-    except PydanticSerializationError:
-        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=asdict)
-        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def npy_response(array: Any) -> Response:

@@ -18,6 +18,20 @@ def check_batch(size: int, settings: Settings) -> None:
         )
 
 
+def check_answer(size: int, settings: Settings, advice: str) -> None:
+    """Raise TooLarge if an answer would have more than BITCELL_MAX_ANSWER bytes."""
+    if size > settings.max_answer:
+        raise answer_too_large(settings, advice)
+
+
+def answer_too_large(settings: Settings, advice: str) -> TooLarge:
+    """Return the error for an answer of too many bytes; `advice` says what to ask for instead."""
+    return TooLarge(
+        f"an answer has at most {int(settings.max_answer)} bytes (BITCELL_MAX_ANSWER); this one "
+        f"would have more: {advice}"
+    )
+
+
 def check_dataset(name: str, data_dir: Path) -> None:
     """Raise UnknownDataset unless `name` is the name of a dataset. A path is never one."""
     known = known_datasets(data_dir)

@@ -15,7 +15,7 @@ from app.jobs.queue import Jobs
 from app.pools import Pool, close_all
 from app.service import encoders
 from app.service.benchmarks import Benchmarks
-from app.service.checks import check_batch
+from app.service.checks import check_answer, check_batch
 from app.service.collections import kept_descriptors, reencoding
 from app.service.collections.collections import Collections
 from app.service.collections.searches import Searches
@@ -54,6 +54,8 @@ class Service:
         Threads for queries that may take long, so that the others do not wait for them.
     image_pool : Pool
         One thread that decodes image files, because one file may take much memory.
+    statistics_pool : Pool
+        One thread that computes statistics, so that many requests for them delay nothing else.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -61,6 +63,7 @@ class Service:
         self.query_pool = Pool(QUERY_THREADS, "query")
         self.slow_query_pool = Pool(SLOW_QUERY_THREADS, "slow query")
         self.image_pool = Pool(1, "image")
+        self.statistics_pool = Pool(1, "statistics")
         self.all_ended = True
         # `close` closes these in reverse order, and so does an error before all of them are open.
         open_private(settings.data_dir)
@@ -115,12 +118,18 @@ class Service:
         self.snapshots = Snapshots(settings, store, encoder_store)
         self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
 
-    def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:
-        """Return the GIST descriptors of image files, (n, 384). Call it in `image_pool`."""
+    def describe_images(self, files: list[bytes], number_bytes: int = 0) -> NDArray[np.float32]:
+        """Return the GIST descriptors of image files, (n, 384). Call it in `image_pool`.
+
+        If they are the answer, a number takes `number_bytes` in it. Raise TooLarge if the answer,
+        or what it takes to make it, exceeds a limit.
+        """
         # Imported here, so that a service that receives no image does not load Pillow.
-        from app.service.images import describe
+        from app.service.images import describe, gist
 
         check_batch(len(files), self.settings)
+        size = len(files) * gist().dimension * number_bytes
+        check_answer(size, self.settings, f"send fewer than {len(files)} images in one request")
         return describe(files, self.settings.max_pixels)
 
     def close(self) -> None:
@@ -133,7 +142,7 @@ class Service:
             return
         self._closed = True
         self.searches.stop()
-        pools = (self.image_pool, self.query_pool, self.slow_query_pool)
+        pools = (self.image_pool, self.query_pool, self.slow_query_pool, self.statistics_pool)
         queries_ended = close_all(pools, STOP_SECONDS)
         if not queries_ended:
             log.warning("the service stops although queries are still running")

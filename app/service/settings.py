@@ -32,6 +32,7 @@ class Settings(BaseSettings):
     query_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     max_columns: ByteSize = Field(ByteSize(256 << 20), ge=1 << 20)
     max_results: int = Field(200_000, ge=1)
+    max_answer: ByteSize = Field(ByteSize(64 << 20), ge=1 << 20)
     job_workers: int = Field(2, ge=1, le=64)
     max_jobs: int = Field(16, ge=1)
     max_batch: int = Field(100_000, ge=1)

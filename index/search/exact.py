@@ -53,7 +53,14 @@ def search(
         Rows of the view that may be found. It may allow dead rows, which are never found.
     checkpoint : callable
         Called between the steps of a search, in any thread. It may raise to give up.
+
+    Equal queries are searched once.
     """
+    if len(queries) > 1:
+        distinct, place = np.unique(queries, axis=0, return_inverse=True)
+        if len(distinct) < len(queries):
+            found = search(view, distinct, k, radius, mask, checkpoint)
+            return [found[at] for at in place.ravel().tolist()]
     n_bits = view.segment.n_bits
     radius = n_bits if radius is None else min(radius, n_bits)
     searching = _Search(view, k, radius, mask, checkpoint)

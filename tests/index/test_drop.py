@@ -179,14 +179,14 @@ def test_a_search_that_a_drop_overtakes_is_refused(
 ) -> None:
     collection = fill(store, "c", "old")
     record = collection._state.record
-    read = record.payloads
+    read = record.payload_bytes
 
-    def overtaken(serials: Any) -> dict[int, str]:
+    def overtaken(serials: Any, limit: Any = None) -> dict[int, bytes]:
         store.drop("c")
         store.settle()
-        return read(serials)
+        return read(serials, limit)
 
-    monkeypatch.setattr(record, "payloads", overtaken)
+    monkeypatch.setattr(record, "payload_bytes", overtaken)
     with pytest.raises(NotFound, match="no collection 'c'"):
         collection.search(CODES[:1], SearchOptions(3))
 

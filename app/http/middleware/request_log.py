@@ -27,12 +27,6 @@ _SECURITY = {
     b"cross-origin-resource-policy": b"same-origin",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
-# The scripts of Swagger UI come from a public host.
-_DOCS_POLICY = (
-    b"default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
-    b"script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
-)
 
 log = structlog.stdlib.get_logger("bitcell")
 
@@ -93,8 +87,6 @@ def _add_headers(message: MutableMapping[str, Any], scope: Scope, request_id: st
     headers = _SECURITY | dict(message.get("headers", ()))
     headers[b"cache-control"] = b"no-store"
     headers[b"x-request-id"] = request_id.encode()
-    if scope["path"] == "/docs":
-        headers[b"content-security-policy"] = _DOCS_POLICY
     if scope["app"].state.stopping:
         headers[b"connection"] = b"close"
     message["headers"] = list(headers.items())

@@ -14,6 +14,9 @@ from app.http.bodies import JSON, npy_response, raw_body, takes
 from app.http.problems import UnsupportedMedia
 from app.service.service import Service
 
+# At most, of a number in JSON.
+_NUMBER_BYTES = 24
+
 router = APIRouter(prefix="/v1/gist", tags=["images"])
 
 
@@ -38,7 +41,10 @@ async def describe_images(request: Request) -> Response:
         )
     else:
         files = (await loop.run_in_executor(service.query_pool, body.parse, schemas.Images)).images
-    descriptors = await loop.run_in_executor(service.image_pool, service.describe_images, files)
+    number_bytes = 4 if body.wants_npy else _NUMBER_BYTES
+    descriptors = await loop.run_in_executor(
+        service.image_pool, service.describe_images, files, number_bytes
+    )
     if body.wants_npy:
         return npy_response(descriptors)
     answer = await loop.run_in_executor(service.query_pool, _json, descriptors)

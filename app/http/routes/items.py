@@ -6,14 +6,14 @@ import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
 from numpy.typing import NDArray
 
-from app.http import npy, schemas
-from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes, to_json
+from app.http import answers, npy, schemas
+from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
 from app.service.deadline import Deadline
@@ -21,7 +21,7 @@ from app.service.service import Service
 from hashing import InvalidInput
 from hashing.gist import Gist
 from hashing.validation import as_labels
-from index import Filter, Found, Item, Neighbour, SearchOptions
+from index import Filter, Found, SearchOptions
 
 IMAGE_DIMENSION = Gist().dimension
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
@@ -94,13 +94,13 @@ def list_items(
 ) -> Response:
     """List items, oldest first. The order is stable while nothing is written."""
     items, n = service.collections.items(name, offset, limit)
-    return Response(to_json({"items": [_item(item) for item in items], "of": n}), media_type=JSON)
+    return Response(answers.of_items(items, n), media_type=JSON)
 
 
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """Show one item."""
-    return Response(to_json(_item(service.collections.item(name, item_id))), media_type=JSON)
+    return Response(answers.of_item(service.collections.item(name, item_id)), media_type=JSON)
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
@@ -154,14 +154,7 @@ def _query(
 
 
 def _answer(search: Callable[[], list[Found]], options: SearchOptions) -> bytes:
-    found = search()
-    answer: dict[str, Any] = {
-        "results": [[_neighbour(near) for near in one.neighbours] for one in found],
-        "certificates": [one.certificate for one in found],
-    }
-    if options.codes:
-        answer["codes"] = [one.code.hex() for one in found if one.code is not None]
-    return to_json(answer)
+    return answers.of_query(search(), codes=options.codes)
 
 
 def _options(
@@ -183,23 +176,3 @@ def _parse_parameters(parameters: dict[str, str]) -> schemas.QueryInUrl:
     if unknown := parameters.keys() - set(schemas.QueryInUrl.model_fields):
         raise InvalidInput(f"unknown URL parameters: {', '.join(sorted(unknown))}")
     return parse_url(schemas.QueryInUrl, parameters)
-
-
-def _item(item: Item) -> dict[str, Any]:
-    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def _neighbour(near: Neighbour) -> dict[str, Any]:
-    # Answers with ten thousand neighbours are common; a dict comprehension takes three times as
-    # long.
-    shown: dict[str, Any] = {"id": near.id, "distance": near.distance}
-    if near.label is not None:
-        shown["label"] = near.label
-    if near.payload is not None:
-        shown["payload"] = near.payload
-    if near.score is not None:
-        shown["score"] = near.score
-    if near.code is not None:
-        shown["code"] = near.code.hex()
-    return shown

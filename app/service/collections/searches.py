@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
-from app.service.checks import check_batch
+from app.service.checks import answer_too_large, check_batch
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -19,7 +19,7 @@ from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import InvalidInput
 from hashing.validation import as_descriptors
-from index import Collection, Found, NotFound, SearchOptions, Store
+from index import Collection, Found, NotFound, SearchOptions, Store, TooMuch
 
 DEFAULT_K = 10
 MAX_REACH = 100_000
@@ -86,7 +86,7 @@ class Searches:
             k = DEFAULT_K if radius is None else max_k
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
-        options = SearchOptions(k, radius, **more)
+        options = SearchOptions(k, radius, **more, max_bytes=int(self._settings.max_answer))
         if options.depth > MAX_REACH:
             raise InvalidInput(
                 f"offset + k, and rerank, are at most {MAX_REACH}, got {options.depth}"
@@ -113,7 +113,8 @@ class Searches:
         NotFound
             There is no such collection, or no such item.
         TooLarge
-            The answer would have more than BITCELL_MAX_RESULTS neighbours.
+            The answer would have more than BITCELL_MAX_RESULTS neighbours, or more than
+            BITCELL_MAX_ANSWER bytes.
         Unready
             The search took longer than BITCELL_QUERY_TIMEOUT, or the service stops.
         """
@@ -129,7 +130,13 @@ class Searches:
                 raise self._too_many(f"{len(queries)} times {options.depth}")
             return self._search(collection, queries, options, checkpoint)
 
-        found = self._store.use(name, search)
+        try:
+            found = self._store.use(name, search)
+        except TooMuch:
+            raise answer_too_large(
+                self._settings,
+                "ask for fewer queries or neighbours (k), or leave out payloads or codes",
+            ) from None
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
         # answers: they are in another order.
         if options.offset == 0 and options.rerank is None:

@@ -316,6 +316,15 @@ def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
         assert_problem(answer, 422, "should be a valid")
 
 
+def test_many_unknown_fields_are_only_counted(small: TestClient) -> None:
+    few = {"ids": ["a"]} | {f"x{i}": 1 for i in range(1000)}
+    answer = small.post("/v1/collections/c/query", json=few)
+    assert_problem(answer, 422, "x0: no field of this name; got 1 (and 999 more)")
+    answer = small.post("/v1/collections/c/query", json=few | {"y": 1})
+    assert_problem(answer, 422, "expected the fields of this call, got 1001 wrong or unknown ones")
+    assert "errors" not in answer.json()
+
+
 def test_an_encoder_with_too_many_learned_values(small: TestClient) -> None:
     new = {"name": "x", "method": "random-net-2", "n_bits": 4096, "dimension": 16384}
     answer = small.post("/v1/encoders", json=new | {"params": {"hidden": 8192}})

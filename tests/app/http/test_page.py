@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -46,9 +47,41 @@ def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
         assert client.get(f"/page/{name}").status_code == 404
 
 
+def test_the_api_reference_loads_only_files_of_the_service(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"] == POLICY
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert set(loaded) == {
+        "data:,",
+        "/page/swagger.css",
+        "/page/swagger.js",
+        "/page/docs.js",
+        "/openapi.json",
+    }
+    for path, kind in (
+        ("swagger.js", "javascript"),
+        ("swagger.css", "css"),
+        ("docs.js", "javascr"),
+    ):
+        assert kind in client.get(f"/page/{path}").headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/swagger.js", "/page/page.css"])
+def test_files_of_pages_are_compressed_where_that_is_accepted(
+    client: TestClient, path: str
+) -> None:
+    plain = client.get(path, headers={"Accept-Encoding": "identity"})
+    packed = client.get(path, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == plain.content  # The client unpacks it.
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+
+
 def test_the_page_needs_no_key(serve: Client) -> None:  # noqa: F811
     client = serve(require_keys=True)
-    for path in ("/", "/page/main.js", "/page/page.css"):
+    for path in ("/", "/page/main.js", "/page/page.css", "/docs", "/page/swagger.js"):
         assert client.get(path).status_code == 200
     assert client.get("/page/main.js%2F..").status_code == 401
     for path in ("/page/main.js/../../v1/collections", "/page/..", "/page/main.js\n"):
@@ -103,6 +136,19 @@ def shown(page: Page) -> list[tuple[str, int]]:
     texts = page.locator(".near .distance b").all_inner_texts()
     assert texts == [one["distance"] for one in found]
     return [(one["id"], int(one["distance"])) for one in found]
+
+
+@needs_browser
+def test_the_api_reference_shows_and_makes_calls(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/docs")
+    expect(page.locator(".opblock-summary-path", has_text="/query")).to_be_visible()
+    call = page.locator("#operations-health-healthz_healthz_get")
+    call.locator(".opblock-summary").click()
+    call.get_by_role("button", name="Try it out").click()
+    call.get_by_role("button", name="Execute").click()
+    answer = call.locator(".live-responses-table .response").first
+    expect(answer.locator(".response-col_status")).to_contain_text("200")
+    expect(answer.locator(".microlight").first).to_contain_text("ok")
 
 
 @needs_browser
