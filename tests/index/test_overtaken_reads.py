@@ -80,7 +80,7 @@ class Overtaken:
             self.reads -= 1000
 
     def patch(self, patch: pytest.MonkeyPatch) -> None:
-        for method in ("payloads", "descriptors"):
+        for method in ("payload_bytes", "descriptors"):
             read = getattr(Record, method)
 
             def overtaken(record: Record, *serials: Any, read: Any = read) -> Any:
