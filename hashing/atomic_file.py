@@ -57,9 +57,8 @@ def temporary_file(folder: Path, prefix: str = ".") -> Iterator[BinaryIO]:
         path = folder / f"{prefix}{secrets.token_hex(8)}{_SUFFIX}"
         with path.open("xb") as file:
             try:
-                _lock(file.fileno())
-                # A cleaner may have come between the two lines above.
-                if os.fstat(file.fileno()).st_nlink:
+                # A cleaner that came before the lock deletes the file, or has done so.
+                if _lock(file.fileno()) is not False and os.fstat(file.fileno()).st_nlink:
                     yield file
                     return
             finally:
@@ -85,10 +84,12 @@ def _remove_unless_locked(path: str) -> None:
         os.close(descriptor)
 
 
-def _lock(descriptor: int) -> bool:
-    """Lock a file; return False if that is not possible, or if another process has locked it."""
+def _lock(descriptor: int) -> bool | None:
+    """Lock a file; return False if somebody else has locked it, None if that is not possible."""
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
+    except BlockingIOError:
         return False
+    except OSError:
+        return None
     return True

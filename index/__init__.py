@@ -16,7 +16,6 @@ from index.errors import (
     InvalidItems,
     NotFound,
     Replaced,
-    TooMuch,
     Unreadable,
 )
 from index.filters.filter import Filter
@@ -58,7 +57,6 @@ __all__ = [
     "RerankBy",
     "SearchOptions",
     "Store",
-    "TooMuch",
     "Unreadable",
     "check_name",
     "snapshot",

@@ -13,7 +13,7 @@ from index.filters.filter import Filter
 from index.memory.view import View
 from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
-from index.search.results import Size, as_found, describe
+from index.search.results import Count, as_found, describe
 from index.state import State
 from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
@@ -137,24 +137,24 @@ class Collection:
             return self._items(view, rows)[0]
 
     def items(
-        self, offset: int, limit: int, max_bytes: int | None = None
+        self, offset: int, limit: int, count: Count = lambda n: None
     ) -> tuple[list[Item], int]:
         """Return a page of the items, in the order of their insertion, and the number of all.
 
-        Raise TooMuch if the page has more than `max_bytes`, about as they are counted in JSON.
+        `count` is called with the bytes of parts of the page, about as they are in JSON, before it
+        is put together. It may raise to give up.
         """
         state = self._state
         view, rows = state.live()
         page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
         with state.reading():
-            return self._items(view, rows[page], max_bytes), len(rows)
+            return self._items(view, rows[page], count), len(rows)
 
     def _items(
-        self, view: View, rows: NDArray[np.int64], max_bytes: int | None = None
+        self, view: View, rows: NDArray[np.int64], count: Count = lambda n: None
     ) -> list[Item]:
-        size = Size(max_bytes)
-        size.add(2 * code_size(self.n_bits) * len(rows))
-        described = describe(view, rows, self._state.record, size)
+        count(2 * code_size(self.n_bits) * len(rows))
+        described = describe(view, rows, self._state.record, count)
         return [
             Item(item_id, code.tobytes(), label, payload)
             for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
@@ -225,6 +225,7 @@ class Collection:
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
         checkpoint: Callable[[], None] = lambda: None,
+        count: Count = lambda n: None,
     ) -> list[Found]:
         """Return the nearest items of each query code: exact, with ties in the order of the ids.
 
@@ -239,13 +240,14 @@ class Collection:
             Of the queries, to rerank by bits: what the encoder thresholds at zero.
         checkpoint : callable
             Called again and again during the search, in any thread. It may raise to give up.
+        count : callable
+            Called with the bytes of parts of the result, about as they are in JSON, before it is
+            put together. It may raise to give up.
 
         Raises
         ------
         InvalidItems
         NotFound
-        TooMuch
-            The result has more than `options.max_bytes`.
         """
         state = self._state
         check_codes(codes, len(codes), state.n_bits)
@@ -261,7 +263,7 @@ class Collection:
                 answers, scores = self._rerank(
                     view, answers, options, descriptors, projections, checkpoint
                 )
-            return as_found(view, answers, scores, codes, options, state.record)
+            return as_found(view, answers, scores, codes, options, state.record, count)
 
     def _rerank(
         self,

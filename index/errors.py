@@ -23,10 +23,6 @@ class InvalidItems(IndexProblem, ValueError):
     """Items, codes or options are invalid, or do not fit the collection."""
 
 
-class TooMuch(IndexProblem):
-    """The result has more bytes than the caller allows."""
-
-
 class BadSnapshot(IndexProblem, ValueError):
     """A snapshot file is damaged, is of a newer version, or is not a snapshot."""
 

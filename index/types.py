@@ -41,8 +41,6 @@ class SearchOptions:
         Whether to read the payloads of the neighbours.
     codes : bool
         Whether to return the codes of the queries and of the neighbours.
-    max_bytes : int, optional
-        Raise TooMuch if the result would have more bytes, about as they are counted in JSON.
 
     Raises
     ------
@@ -58,7 +56,6 @@ class SearchOptions:
     rerank_by: RerankBy | None = None
     payloads: bool = True
     codes: bool = False
-    max_bytes: int | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:

@@ -12,7 +12,7 @@ from app.errors import Conflict, TooLarge
 from app.jobs import training
 from app.jobs.kind import Outcome
 from app.jobs.queue import Jobs
-from app.service.checks import check_answer, check_batch, check_dataset
+from app.service.checks import Size, check_batch, check_dataset
 from app.service.collections.collections import Collections
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.encoder_store import Encoder, EncoderStore
@@ -134,22 +134,17 @@ class Encoders:
         self._store.drop(name, check_unused)
 
     def encode(
-        self, name: str, descriptors: ArrayLike, *, as_text: bool = False
+        self, name: str, descriptors: ArrayLike, size: Size, *, as_text: bool = False
     ) -> tuple[Hasher, Codes]:
         """Return the hasher with this name, and its packed codes of descriptors, (n, d).
 
-        Raise TooLarge if the codes take more than BITCELL_MAX_ANSWER bytes: twice as many as text.
+        `size` counts the bytes of the codes: twice as many as text.
         """
         hasher = self.get(name).hasher
         X = as_descriptors(descriptors)
         check_batch(len(X), self._settings)
-        size = code_size(hasher.n_bits)
-        check_answer(
-            len(X) * (2 * size + len('"",') if as_text else size),
-            self._settings,
-            f"encode fewer than {len(X)} descriptors in one request"
-            + (", or ask for npy" if as_text else ""),
-        )
+        n_bytes = code_size(hasher.n_bits)
+        size(len(X) * (2 * n_bytes + len('"",') if as_text else n_bytes))
         return hasher, hasher.encode(X)
 
     def _new_hasher(self, name: str, method: str, n_bits: int, params: dict[str, Any]) -> Hasher:

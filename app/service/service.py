@@ -15,7 +15,7 @@ from app.jobs.queue import Jobs
 from app.pools import Pool, close_all
 from app.service import encoders
 from app.service.benchmarks import Benchmarks
-from app.service.checks import check_answer, check_batch
+from app.service.checks import Answers, check_batch
 from app.service.collections import kept_descriptors, reencoding
 from app.service.collections.collections import Collections
 from app.service.collections.searches import Searches
@@ -46,7 +46,7 @@ class Service:
     ----------
     encoders, collections, searches, snapshots, benchmarks
         What the service does, by subject.
-    jobs, keys, metrics, database, settings
+    answers, jobs, keys, metrics, database, settings
         What several of them use.
     query_pool : Pool
         Threads that answer queries, so that the event loop stays free.
@@ -91,6 +91,7 @@ class Service:
 
     def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()
+        self.answers = Answers(settings)
         export = partial(kept_descriptors.export, store, settings)
         kinds = {
             "benchmark": Kind(benchmark.work, prepare=export),
@@ -118,18 +119,12 @@ class Service:
         self.snapshots = Snapshots(settings, store, encoder_store)
         self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
 
-    def describe_images(self, files: list[bytes], number_bytes: int = 0) -> NDArray[np.float32]:
-        """Return the GIST descriptors of image files, (n, 384). Call it in `image_pool`.
-
-        If they are the answer, a number takes `number_bytes` in it. Raise TooLarge if the answer,
-        or what it takes to make it, exceeds a limit.
-        """
+    def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:
+        """Return the GIST descriptors of image files, (n, 384). Call it in `image_pool`."""
         # Imported here, so that a service that receives no image does not load Pillow.
-        from app.service.images import describe, gist
+        from app.service.images import describe
 
         check_batch(len(files), self.settings)
-        size = len(files) * gist().dimension * number_bytes
-        check_answer(size, self.settings, f"send fewer than {len(files)} images in one request")
         return describe(files, self.settings.max_pixels)
 
     def close(self) -> None:

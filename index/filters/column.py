@@ -6,7 +6,7 @@ A condition is looked up among the distinct values, not item by item.
 from __future__ import annotations
 
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import Enum
 from functools import cached_property
@@ -214,16 +214,17 @@ class Column:
     Attributes
     ----------
     segment : weak reference to a Segment
-        Weak, so that the column does not keep its codes and tables in memory.
+        Weak, so that the column does not keep its codes and tables in memory. If the column is of
+        no view, a function that returns None.
     blocks : tuple of Block
         The values of the rows, in their order.
     serials : (n,)
         Serial numbers of the rows of the segment.
     tail : (t,)
-        Serial numbers of the rows of the tail.
+        Serial numbers of the rows after them.
     """
 
-    segment: ref[Segment]
+    segment: Callable[[], Segment | None]
     blocks: tuple[Block, ...]
     serials: NDArray[np.integer]
     tail: NDArray[np.int64]
@@ -231,9 +232,23 @@ class Column:
     @classmethod
     def of(cls, view: View, blocks: Sequence[Block]) -> Column:
         """Return a column of the first rows of a view."""
-        if len(blocks) > _MAX_BLOCKS:
-            blocks = [blocks[0], Block.join(blocks[1:])]
-        return cls(ref(view.segment), tuple(blocks), view.segment.serials, view.tail_serials)
+        return cls(ref(view.segment), _few(blocks), view.segment.serials, view.tail_serials)
+
+    def longer_tail(self, serials: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Return the tail, as far as its rows are there, with more serial numbers after it."""
+        return np.concatenate([self.tail[: len(self) - len(self.serials)], serials])
+
+    def with_more(self, tail: NDArray[np.int64], block: Block) -> Column:
+        """Return a column of no view, for those of views to be made from.
+
+        It also has the rows of a block. `tail` is the `longer_tail` that has them.
+        """
+        return Column(lambda: None, _few([*self.blocks, block]), self.serials, tail)
+
+    @property
+    def rows_key(self) -> tuple[int, ...]:
+        """What is equal only for columns with the same rows, while both exist."""
+        return id(self.serials), id(self.tail), len(self)
 
     def __len__(self) -> int:
         """Return the number of rows."""
@@ -273,7 +288,7 @@ class Column:
 
     @cached_property
     def _newest(self) -> int:
-        return _newest(self.serials, self.tail[: len(self) - len(self.serials)])
+        return int(self.known_serials().max(initial=-1))
 
     def known_serials(self) -> NDArray[np.int64]:
         """Return the serial numbers of the rows."""
@@ -281,7 +296,15 @@ class Column:
 
     def meeting(self, test: Test) -> Mask:
         """Return a mask of the rows that meet a condition."""
+        # Without rows there are no blocks.
         return np.concatenate([np.empty(0, bool), *(block.meeting(test) for block in self.blocks)])
+
+
+def _few(blocks: Sequence[Block]) -> tuple[Block, ...]:
+    """Return the same rows in at most `_MAX_BLOCKS` blocks."""
+    if len(blocks) > _MAX_BLOCKS:
+        blocks = [blocks[0], Block.join(blocks[1:])]
+    return tuple(blocks)
 
 
 def _newest(serials: NDArray[np.integer], tail: NDArray[np.int64]) -> int:

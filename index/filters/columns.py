@@ -162,27 +162,38 @@ class Columns:
         """
         serials = view.serials()
         # Most columns have the same rows, so that the places of the serial numbers are the same.
-        places: dict[tuple[int, int], NDArray[np.int64]] = {}
-        unread = np.zeros(len(serials), bool)
+        places: dict[tuple[int, ...], NDArray[np.int64]] = {}
+        is_known = np.ones(len(serials), bool)
         for column in columns.values():
-            key = id(column.serials), len(column)
-            if key not in places:
-                places[key] = _places(column.known_serials(), serials)
-                unread |= places[key] < 0
+            if column.rows_key not in places:
+                places[column.rows_key] = _places(column.known_serials(), serials)
+                is_known &= places[column.rows_key] >= 0
+        unread = np.flatnonzero(~is_known)
+        unread = unread[np.argsort(serials[unread])]
         growing = {field: GrowingBlock() for field in columns}
-        for _, payloads in self._payloads(serials[unread]):
+        new: dict[str, Column] = {}
+        n_read = 0
+
+        def check() -> None:
+            try:
+                checkpoint()
+            except BaseException:
+                self._keep(_with_more(columns, serials[unread[:n_read]], growing) | new)
+                raise
+
+        for start, payloads in self._payloads(serials[unread]):
             for field, block in growing.items():
                 block.add(_values(field, payloads))
             _check_room(growing, room)
-            checkpoint()
-        new = {}
+            n_read = start + len(payloads)
+            check()
         for field, column in columns.items():
-            checkpoint()
+            check()
             old = Block.join(column.blocks) if len(column.blocks) > 1 else column.blocks[0]
-            old_places = old.places[places[id(column.serials), len(column)][~unread]]
+            old_places = old.places[places[column.rows_key][is_known]]
             both = Block.join([Block(old.values, old_places), growing[field].finish()])
             merged = np.empty(len(serials), both.places.dtype)
-            merged[~unread], merged[unread] = np.split(both.places, [len(old_places)])
+            merged[is_known], merged[unread] = np.split(both.places, [len(old_places)])
             new[field] = Column.of(view, [Block(both.values, merged)])
         return new
 
@@ -218,6 +229,20 @@ def _places(known: NDArray[np.int64], serials: NDArray[np.int64]) -> NDArray[np.
     place[place == len(known)] = 0
     place = order[place]
     return np.where(known[place] == serials, place, -1)
+
+
+def _with_more(
+    columns: Mapping[str, Column],
+    serials: NDArray[np.int64],
+    growing: Mapping[str, GrowingBlock],
+) -> dict[str, Column]:
+    """Return columns that also have rows with these serial numbers."""
+    # Columns with the same rows before have the same rows afterwards.
+    tails = {column.rows_key: column.longer_tail(serials) for column in columns.values()}
+    return {
+        field: column.with_more(tails[column.rows_key], growing[field].finish())
+        for field, column in columns.items()
+    }
 
 
 def _check_room(growing: Mapping[str, GrowingBlock], room: int) -> None:

@@ -210,11 +210,20 @@ class _Search:
         return answers
 
     def _rows_of(self, hits: Hits) -> Hits:
-        """Return a hit for each row that has the code of a hit."""
-        limit = self.k if self.in_segment is None else None
-        place, row = self.segment.members(hits.row, limit)
-        rows = Hits(hits.query[place], hits.distance[place], row)
-        return rows if self.in_segment is None else _select(rows, self.in_segment[row])
+        """Return a hit for each row that has the code of a hit: for each hit the first k rows."""
+        if self.in_segment is None:
+            place, row = self.segment.members(hits.row, self.k)
+            return Hits(hits.query[place], hits.distance[place], row)
+        # Look up the rows of each code once, however many queries hit it: they may be very many.
+        codes, code = np.unique(hits.row, return_inverse=True)
+        place, row = self.segment.members(codes, None)
+        is_allowed = self.in_segment[row]
+        place, row = place[is_allowed], row[is_allowed]
+        starts = np.searchsorted(place, np.arange(len(codes) + 1))
+        sizes = np.minimum(np.diff(starts), self.k)[code]
+        hit = np.repeat(np.arange(len(code)), sizes)
+        rank = np.arange(len(hit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return Hits(hits.query[hit], hits.distance[hit], row[starts[code[hit]] + rank])
 
     def _tail_hits(self, hits: Hits) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Return rows and distances of hits in the tail, by query."""

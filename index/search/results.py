@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Codes
-from index.errors import TooMuch
 from index.memory.batch import NO_LABEL
 from index.memory.view import View
 from index.storage.record import Record
@@ -20,23 +19,8 @@ _BLOCK = 10_000
 _FIELDS = 64
 
 
-class Size:
-    """The bytes of a result, counted before they are put together."""
-
-    def __init__(self, limit: int | None) -> None:
-        self.limit = limit
-        self.bytes = 0
-
-    @property
-    def left(self) -> int | None:
-        """Bytes that may follow; None for any number."""
-        return None if self.limit is None else self.limit - self.bytes
-
-    def add(self, n_bytes: int) -> None:
-        """Count more bytes; raise TooMuch beyond the limit."""
-        self.bytes += n_bytes
-        if self.limit is not None and self.bytes > self.limit:
-            raise TooMuch(f"expected at most {self.limit} bytes, got {self.bytes} or more")
+Count = Callable[[int], None]
+"""Called with the bytes of parts of a result before they are put together. It may raise."""
 
 
 def as_found(
@@ -46,16 +30,16 @@ def as_found(
     codes: Codes,
     options: SearchOptions,
     record: Record,
+    count: Count,
 ) -> list[Found]:
     """Return a page of each answer; `codes` are those of the queries."""
-    size = Size(options.max_bytes)
     found: list[Found] = []
     for first, last in _blocks(answers, options.page):
         block = answers[first:last]
         rows = np.concatenate([answer.rows[options.page] for answer in block])
         hexadecimal = 2 * codes.shape[1] * options.codes
-        size.add(_FIELDS * len(block) + hexadecimal * (len(block) + len(rows)))
-        items = describe(view, rows, record if options.payloads else None, size)
+        count(_FIELDS * len(block) + hexadecimal * (len(block) + len(rows)))
+        items = describe(view, rows, record if options.payloads else None, count)
         row_codes = iter(view.codes(rows)) if options.codes else None
         for place, answer in enumerate(block, first):
             distances = answer.distances[options.page].tolist()
@@ -91,16 +75,18 @@ def _blocks(answers: list[Answer], page: slice) -> Iterator[tuple[int, int]]:
 
 
 def describe(
-    view: View, rows: NDArray[np.int64], record: Record | None, size: Size
+    view: View, rows: NDArray[np.int64], record: Record | None, count: Count
 ) -> Iterator[tuple[str, int | None, bytes | None]]:
     """Yield id, label and payload of rows; without a record to read them from, no payloads."""
     names = view.names(rows)
-    size.add(_FIELDS * len(names) + len("".join(names).encode()))
+    count(_FIELDS * len(names) + len("".join(names).encode()))
     labels = (None if label == NO_LABEL else label for label in view.labels(rows).tolist())
     payloads: Iterator[bytes | None] = iter([None] * len(rows))
     if record is not None:
         serials = view.serials(rows).tolist()
-        texts = record.payload_bytes(set(serials), size.left)
-        size.add(sum(len(texts[s]) for s in serials if s in texts))
-        payloads = (texts.get(s) for s in serials)
+        texts = record.payload_bytes(set(serials), count)
+        if len(texts) < len(serials):  # An item that occurs again has its payload again.
+            whole = sum(len(texts[serial]) for serial in serials if serial in texts)
+            count(whole - sum(map(len, texts.values())))
+        payloads = (texts.get(serial) for serial in serials)
     return zip(names, labels, payloads, strict=True)

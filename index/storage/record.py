@@ -13,7 +13,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import code_size, word_count
-from index.errors import TooMuch
 from index.memory.batch import Batch
 from index.storage import part_format
 from index.storage.database import Database
@@ -189,17 +188,19 @@ class Record:
         """Return payloads as JSON by serial number, without those of items that have none."""
         return {serial: text.decode() for serial, text in self.payload_bytes(serials).items()}
 
-    def payload_bytes(self, serials: Iterable[int], limit: int | None = None) -> dict[int, bytes]:
+    def payload_bytes(
+        self, serials: Iterable[int], count: Callable[[int], None] = lambda n: None
+    ) -> dict[int, bytes]:
         """Return payloads as `payloads` does, but in UTF-8.
 
-        Raise TooMuch as soon as more than `limit` bytes have been read.
+        `count` is called with the number of bytes after each few payloads. It may raise.
         """
         if not self._has_payloads:
             return {}
         return {
             serial: text
             for serial, text, checksum in self._select(
-                "payloads", "CAST(payload AS BLOB)", serials, limit
+                "payloads", "CAST(payload AS BLOB)", serials, count
             )
             if self._is_sound(crc32(text) == checksum, f"the payload of item {serial}")
         }
@@ -224,12 +225,15 @@ class Record:
         return rows[0][0] if rows else None
 
     def _select(
-        self, table: str, column: str, serials: Iterable[int], limit: int | None = None
+        self,
+        table: str,
+        column: str,
+        serials: Iterable[int],
+        count: Callable[[int], None] = lambda n: None,
     ) -> list[tuple[Any, ...]]:
-        """Return serial, column and checksum; raise TooMuch if the columns exceed `limit` bytes."""
+        """Return serial, column and checksum; `count` gets the length of the columns, by and by."""
         wanted = sorted(serials)
         rows: list[tuple[Any, ...]] = []
-        n_bytes = 0
         with self.database.reading() as connection:
             for start in range(0, len(wanted), _MAX_PARAMETERS):
                 part = wanted[start : start + _MAX_PARAMETERS]
@@ -239,10 +243,7 @@ class Record:
                     (self.key, *part),
                 ).fetchall()
                 rows += found
-                if limit is not None:
-                    n_bytes += sum(len(value) for _, value, _ in found)
-                    if n_bytes > limit:
-                        raise TooMuch(f"expected at most {limit} bytes, got {n_bytes} or more")
+                count(sum(len(value) for _, value, _ in found))
         return rows
 
     def _is_sound(self, is_sound: bool, what: str) -> bool:

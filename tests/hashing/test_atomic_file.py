@@ -70,7 +70,7 @@ def test_a_cleaner_that_comes_before_the_lock_breaks_nothing(
     lock = atomic_file._lock
     cleaned: list[bool] = []
 
-    def clean_and_lock(descriptor: int) -> bool:
+    def clean_and_lock(descriptor: int) -> bool | None:
         if not cleaned:
             cleaned.append(True)
             remove_leftovers(tmp_path)
@@ -80,6 +80,31 @@ def test_a_cleaner_that_comes_before_the_lock_breaks_nothing(
     with atomic_write(tmp_path / "a") as file:
         file.write(b"whole")
     assert cleaned
+    assert (tmp_path / "a").read_bytes() == b"whole"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+def test_a_cleaner_that_deletes_after_the_lock_breaks_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has locked the file before its writer, but has not deleted it yet."""
+    from hashing import atomic_file
+
+    lock = atomic_file._lock
+    cleaned: list[Path] = []
+
+    def lock_second(descriptor: int) -> bool | None:
+        if cleaned:
+            return lock(descriptor)
+        cleaned.extend(tmp_path.iterdir())
+        with cleaned[0].open("rb") as cleaner:
+            assert lock(cleaner.fileno())
+            return lock(descriptor)
+
+    monkeypatch.setattr(atomic_file, "_lock", lock_second)
+    with atomic_write(tmp_path / "a") as file:
+        file.write(b"whole")
+        cleaned[0].unlink(missing_ok=True)
     assert (tmp_path / "a").read_bytes() == b"whole"
     assert [path.name for path in tmp_path.iterdir()] == ["a"]
 

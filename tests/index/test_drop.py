@@ -181,10 +181,10 @@ def test_a_search_that_a_drop_overtakes_is_refused(
     record = collection._state.record
     read = record.payload_bytes
 
-    def overtaken(serials: Any, limit: Any = None) -> dict[int, bytes]:
+    def overtaken(serials: Any, *count: Any) -> dict[int, bytes]:
         store.drop("c")
         store.settle()
-        return read(serials, limit)
+        return read(serials, *count)
 
     monkeypatch.setattr(record, "payload_bytes", overtaken)
     with pytest.raises(NotFound, match="no collection 'c'"):

@@ -108,11 +108,13 @@ def encode(name: str, body: BodyDep, service: ServiceDep) -> Response:
     else:
         descriptors = body.parse(schemas.ToEncode).descriptors
     as_text = not body.wants_npy
-    hasher, codes = service.encoders.encode(name, descriptors, as_text=as_text)
-    if not as_text:
-        return npy_response(np.ascontiguousarray(codes))
-    answer = {"codes": [code.tobytes().hex() for code in codes], "n_bits": hasher.n_bits}
-    return Response(to_json(answer), media_type=JSON)
+    advice = "encode fewer descriptors in one request" + (", or ask for npy" if as_text else "")
+    with service.answers.counted(advice) as size:
+        hasher, codes = service.encoders.encode(name, descriptors, size, as_text=as_text)
+        if not as_text:
+            return npy_response(np.ascontiguousarray(codes))
+        answer = {"codes": [code.tobytes().hex() for code in codes], "n_bits": hasher.n_bits}
+        return Response(to_json(answer), media_type=JSON)
 
 
 def _out(encoder: Encoder) -> schemas.EncoderOut:

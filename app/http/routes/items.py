@@ -16,16 +16,16 @@ from app.http import answers, npy, schemas
 from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
+from app.http.routes.gist import IMAGE_DIMENSION
 from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
-from hashing.gist import Gist
 from hashing.validation import as_labels
 from index import Filter, Found, SearchOptions
 
-IMAGE_DIMENSION = Gist().dimension
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
+_ADVICE = "ask for fewer queries or neighbours (k), or leave out payloads or codes"
 _ITEMS_NPY = (
     "Two or three arrays that numpy.save wrote to one file, in this order: descriptors, (n, d) "
     "numbers; ids, (n,) strings; optionally labels, (n,) integers, -1 for none."
@@ -93,8 +93,9 @@ def list_items(
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """List items, oldest first. The order is stable while nothing is written."""
-    items, n = service.collections.items(name, offset, limit)
-    return Response(answers.of_items(items, n), media_type=JSON)
+    with service.answers.counted(f"ask for fewer items than `limit` = {limit}") as size:
+        items, n = service.collections.items(name, offset, limit, size)
+        return Response(answers.of_items(items, n), media_type=JSON)
 
 
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
@@ -149,12 +150,13 @@ def _query(
         search = partial(
             service.searches.search, name, options, descriptors=query.descriptors, ids=query.ids
         )
-    answer = partial(_answer, partial(search, deadline=deadline), options)
+    answer = partial(_answer, service, partial(search, deadline=deadline), options)
     return answer if service.searches.is_slow(name, options, n_queries) else answer()
 
 
-def _answer(search: Callable[[], list[Found]], options: SearchOptions) -> bytes:
-    return answers.of_query(search(), codes=options.codes)
+def _answer(service: Service, search: Callable[..., list[Found]], options: SearchOptions) -> bytes:
+    with service.answers.counted(_ADVICE) as size:
+        return answers.of_query(search(size=size), codes=options.codes)
 
 
 def _options(

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
-from app.service.checks import answer_too_large, check_batch
+from app.service.checks import Size, check_batch
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
@@ -18,7 +18,7 @@ from app.service.prometheus import Metrics
 from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
-from index import AlreadyExists, Collection, Item, NotFound, Store, TooMuch
+from index import AlreadyExists, Collection, Item, NotFound, Store
 
 
 class Collections:
@@ -90,20 +90,19 @@ class Collections:
         """Return one item; raise NotFound if there is none with this id."""
         return self._store.use(name, lambda collection: collection.get(item_id))
 
-    def items(self, name: str, offset: int, limit: int) -> tuple[builtins.list[Item], int]:
+    def items(
+        self, name: str, offset: int, limit: int, size: Size
+    ) -> tuple[builtins.list[Item], int]:
         """Return up to `limit` items from `offset` on, oldest first, and the number of all.
 
-        Raise TooLarge if they have more than BITCELL_MAX_ANSWER bytes.
+        `size` counts their bytes.
         """
-        max_bytes = int(self._settings.max_answer)
-        try:
-            return self._store.use(
-                name, lambda collection: collection.items(offset, limit, max_bytes)
-            )
-        except TooMuch:
-            raise answer_too_large(
-                self._settings, f"ask for fewer items than `limit` = {limit}"
-            ) from None
+
+        def page(collection: Collection) -> tuple[builtins.list[Item], int]:
+            size.restart()
+            return collection.items(offset, limit, size)
+
+        return self._store.use(name, page)
 
     def delete_item(self, name: str, item_id: str) -> None:
         """Delete one item; raise NotFound if there is none with this id."""

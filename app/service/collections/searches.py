@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from threading import Event
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
-from app.service.checks import answer_too_large, check_batch
+from app.service.checks import Size, check_batch
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -19,7 +20,7 @@ from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import InvalidInput
 from hashing.validation import as_descriptors
-from index import Collection, Found, NotFound, SearchOptions, Store, TooMuch
+from index import Collection, Found, NotFound, SearchOptions, Store
 
 DEFAULT_K = 10
 MAX_REACH = 100_000
@@ -86,7 +87,7 @@ class Searches:
             k = DEFAULT_K if radius is None else max_k
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
-        options = SearchOptions(k, radius, **more, max_bytes=int(self._settings.max_answer))
+        options = SearchOptions(k, radius, **more)
         if options.depth > MAX_REACH:
             raise InvalidInput(
                 f"offset + k, and rerank, are at most {MAX_REACH}, got {options.depth}"
@@ -97,6 +98,7 @@ class Searches:
         self,
         name: str,
         options: SearchOptions,
+        size: Size,
         *,
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
@@ -104,7 +106,7 @@ class Searches:
     ) -> list[Found]:
         """Return the neighbours of descriptors, (q, d), or of items named by their ids.
 
-        Without a deadline, the time begins now.
+        `size` counts their bytes. Without a deadline, the time begins now.
 
         Raises
         ------
@@ -116,7 +118,8 @@ class Searches:
             The answer would have more than BITCELL_MAX_RESULTS neighbours, or more than
             BITCELL_MAX_ANSWER bytes.
         Unready
-            The search took longer than BITCELL_QUERY_TIMEOUT, or the service stops.
+            The search took longer than BITCELL_QUERY_TIMEOUT, the service stops, or other answers
+            take the memory.
         """
         checkpoint = (deadline or self.deadline()).check
         matrix = None if descriptors is None else as_descriptors(descriptors)
@@ -124,19 +127,14 @@ class Searches:
         check_batch(len(queries), self._settings)
 
         def search(collection: Collection) -> list[Found]:
+            size.restart()  # A search that a re-encoding overtakes begins again.
             if options.radius is not None:
-                return self._within_radius(collection, queries, options, checkpoint)
+                return self._within_radius(collection, queries, options, size, checkpoint)
             if len(queries) * min(options.depth, len(collection)) > self._settings.max_results:
                 raise self._too_many(f"{len(queries)} times {options.depth}")
-            return self._search(collection, queries, options, checkpoint)
+            return self._search(collection, queries, options, size, checkpoint)
 
-        try:
-            found = self._store.use(name, search)
-        except TooMuch:
-            raise answer_too_large(
-                self._settings,
-                "ask for fewer queries or neighbours (k), or leave out payloads or codes",
-            ) from None
+        found = self._store.use(name, search)
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
         # answers: they are in another order.
         if options.offset == 0 and options.rerank is None:
@@ -154,6 +152,7 @@ class Searches:
         collection: Collection,
         queries: Queries,
         options: SearchOptions,
+        size: Size,
         checkpoint: Callable[[], None],
     ) -> list[Found]:
         """Search within a radius, and count the neighbours found rather than the most possible.
@@ -167,7 +166,8 @@ class Searches:
         found: list[Found] = []
         total = 0
         for start in range(0, len(queries), step):
-            part = self._search(collection, queries[start : start + step], options, checkpoint)
+            some = queries[start : start + step]
+            part = self._search(collection, some, options, size, checkpoint)
             found += part
             total += sum(len(one.neighbours) for one in part)
             if total > limit:
@@ -192,17 +192,18 @@ class Searches:
         collection: Collection,
         queries: Queries,
         options: SearchOptions,
+        size: Size,
         checkpoint: Callable[[], None],
     ) -> list[Found]:
         checkpoint()
         codes = self._codes(collection, queries)
+        search = partial(collection.search, codes, options, checkpoint=checkpoint, count=size)
         if options.rerank is None:
-            return collection.search(codes, options, checkpoint=checkpoint)
+            return search()
         descriptors = self._rerank_descriptors(collection, queries)
         if options.rerank_distance(collection.keep_descriptors) == "descriptors":
-            return collection.search(codes, options, descriptors=descriptors, checkpoint=checkpoint)
-        projections = self._encoders.hasher_of(collection).project(descriptors)
-        return collection.search(codes, options, projections=projections, checkpoint=checkpoint)
+            return search(descriptors=descriptors)
+        return search(projections=self._encoders.hasher_of(collection).project(descriptors))
 
     def _codes(self, collection: Collection, queries: Queries) -> Codes:
         if queries.descriptors is None:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.errors import TooLarge
 from app.http import answers
 from app.main import create_app
 from index import Certificate, Found, Item, Neighbour
@@ -28,7 +29,8 @@ PAYLOAD = {"text": 'a "quote", ü and \N{HUGGING FACE}', "large": "b" * 40_000}
 def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
     """A service whose answers have at most 1 MiB, with 40 items of large payloads."""
     settings = settings_in(tmp_path_factory.mktemp("large"))
-    settings = settings.model_copy(update={"max_answer": MAX, "max_body": 4 << 20})
+    limits = {"max_answer": MAX, "max_body": 2 * MAX, "max_bodies": 2 * MAX}
+    settings = settings.model_copy(update=limits)
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         new = {"name": "e", "method": "lsh", "n_bits": 4096, "dimension": 4}
         client.post("/v1/encoders", json=new)
@@ -37,7 +39,8 @@ def large(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             {"id": f"i{i:02}", "descriptor": x, "payload": PAYLOAD}
             for i, x in enumerate(X.tolist())
         ]
-        assert client.put(ITEMS, json={"items": items}).is_success
+        for first in range(0, N, 4):
+            assert client.put(ITEMS, json={"items": items[first : first + 4]}).is_success
         yield client
 
 
@@ -80,12 +83,14 @@ def test_codes_of_too_many_bytes_are_refused(large: TestClient) -> None:
     assert as_npy.status_code == 200
     as_json = {"Accept": "application/json"}
     answer = large.post(ENCODE, content=many, headers=NPY | as_json)
-    assert_problem(answer, 413, "encode fewer than 1100 descriptors in one request, or ask for npy")
+    assert_problem(answer, 413, "encode fewer descriptors in one request, or ask for npy")
     body = {"descriptors": [[0.0] * 4] * 1100}
     assert_problem(large.post(ENCODE, json=body), 413, "or ask for npy")
     more = npy(np.zeros((2100, 4), np.float32))
     assert_problem(
-        large.post(ENCODE, content=more, headers=NPY), 413, "fewer than 2100 descriptors"
+        large.post(ENCODE, content=more, headers=NPY),
+        413,
+        "encode fewer descriptors in one request",
     )
 
 
@@ -95,7 +100,7 @@ def test_descriptors_of_too_many_bytes_are_refused(
     monkeypatch.setattr("app.http.routes.gist._NUMBER_BYTES", MAX)
     file = encoded(picture())
     answer = large.post("/v1/gist", content=file, headers=PNG)
-    assert_problem(answer, 413, "send fewer than 1 images in one request")
+    assert_problem(answer, 413, "send fewer images in one request")
     accept = {"Accept": "application/x-npy"}
     assert large.post("/v1/gist", content=file, headers=PNG | accept).status_code == 200
 
@@ -119,6 +124,33 @@ def test_equal_queries_are_searched_once(
     alone = {name: small.post(QUERY, json={"ids": [name]}).json() for name in set(ids)}
     assert answer["results"] == [alone[name]["results"][0] for name in ids]
     assert answer["certificates"] == [alone[name]["certificates"][0] for name in ids]
+
+
+def test_answers_in_progress_have_a_limit_together(large: TestClient) -> None:
+    made = large.app.state.service.answers  # type: ignore[attr-defined]
+    query = {"ids": ["i00"], "k": 20}
+    with made.counted("") as first, made.counted("") as second:
+        first(MAX)
+        second(MAX - 500_000)
+        refused = large.post(QUERY, json=query)
+        assert_problem(refused, 503, "answers that are being put together exceed 2097152 bytes")
+        assert refused.headers["retry-after"]
+        assert large.post(QUERY, json=query | {"k": 10}).status_code == 200
+        with pytest.raises(TooLarge):
+            first(1)
+        second.restart()
+        assert large.post(QUERY, json=query).status_code == 200
+    assert made._bytes == 0
+
+
+def test_a_search_that_begins_again_is_counted_once(large: TestClient) -> None:
+    service = large.app.state.service  # type: ignore[attr-defined]
+    counted = service.answers.counted("")
+    with counted as size:
+        size(MAX)
+        page, of = service.collections.items("c", 0, 20, size)
+        assert (len(page), of) == (20, N)
+    assert service.answers._bytes == 0
 
 
 @pytest.mark.parametrize("payload", [None, b"{}", b'{"a":"\xc3\xbc"}', b'{"a":"\\ud83e\\udd17"}'])

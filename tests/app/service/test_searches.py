@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 
 from app.errors import Unready
 from app.main import create_app
+from app.service.checks import Size
 from app.service.collections import searches
 from app.service.collections.searches import Searches
 from app.service.service import SLOW_QUERY_THREADS, Service
@@ -155,7 +156,9 @@ def test_a_stop_ends_running_searches(settings: Settings, monkeypatch: pytest.Mo
     options = service.searches.options(1, None, where=Filter({"a": 1}))
     # One of them reads, others wait for their turn, and the last ones for a thread.
     running = [
-        service.slow_query_pool.submit(service.searches.search, "c", options, descriptors=X)
+        service.slow_query_pool.submit(
+            service.searches.search, "c", options, Size(service.answers, ""), descriptors=X
+        )
         for _ in range(SLOW_QUERY_THREADS + 5)
     ]
     assert reading.wait(30)

@@ -147,6 +147,41 @@ def test_a_query_that_is_given_up_leaves_what_it_has_read(counted: Counted) -> N
     assert counted.n_read() == N
 
 
+def test_a_query_that_is_given_up_after_a_new_segment_leaves_what_it_has_read(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise queries would never end if reading what is new takes longer than their time."""
+    monkeypatch.setattr(rows, "_SMALLEST_TAIL", 10)
+    fields = {f"f{j}": {"gte": 0} for j in range(3)}
+    counted.find(fields)
+    counted.find({"i": 0})
+    counted.n_read()
+    new = list(range(N, 2 * N))
+    counted.collection.upsert(
+        [f"{i:03}" for i in new], CODES, None, [payload(i) for i in new], np.zeros((N, 1))
+    )
+    counted.store.settle()
+    for condition, give_up_at in (({"f0": 1, "f1": 2}, 4), ({"i": 1}, 3), (fields, 4)):
+        steps = iter(range(2, 100))
+
+        def checkpoint(steps: Iterator[int] = steps, last: int = give_up_at) -> None:
+            if next(steps) > last:
+                raise GivenUp
+
+        with pytest.raises(GivenUp):
+            counted.find(condition, checkpoint=checkpoint)
+    # f0 and f1: 300, i: 200, and then 300 for f2 of those that f0 and f1 have.
+    assert counted.n_read() == 300 + 200 + 300
+    # One item goes, and one is replaced, before the rest is read.
+    counted.collection.delete(["900"])
+    counted.collection.upsert(["007"], CODES[:1], None, [payload(6)], [[0]])
+    expected = [i for i in range(2 * N) if i % 5 == 1 and i != 900]
+    assert counted.find({"f0": 1, "f1": 2, "f2": 3}) == sorted([*expected, 7])
+    assert counted.n_read() == N - 300 + 1
+    assert counted.find({"i": {"lt": 8}}) == [*range(8)]
+    assert counted.n_read() == N - 200 + 1
+
+
 def fail() -> None:
     raise GivenUp
 

@@ -151,6 +151,17 @@ def test_an_invalid_filter_is_refused(condition: Any, message: str) -> None:
         Filter(deep)
 
 
+def test_a_filter_finds_nothing_in_an_empty_collection(tmp_path: Path) -> None:
+    database = Database(tmp_path / "bitcell.db")
+    store = Store(database)
+    empty = store.create("empty", 16)
+    for condition in ({"a": 1}, {"not": {"a": {"lt": 1}}}, {"label": 1}):
+        options = SearchOptions(3, where=Filter(condition))
+        assert [found.neighbours for found in empty.search(CODES[:2], options)] == [[], []]
+    store.close()
+    database.close()
+
+
 def test_filters_stay_right_through_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns are extended, joined, carried over to a new segment, dropped and read again."""
     monkeypatch.setattr(rows, "_SMALLEST_TAIL", 60)

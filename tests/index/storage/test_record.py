@@ -170,7 +170,7 @@ def test_names_are_checked_and_given_once(path: Path) -> None:
         for name in ("", "a/b", "..", "a b", "x" * 65, "a\n", "é"):
             with pytest.raises(InvalidItems, match="a name has"):
                 store.create(name, 8)
-        with pytest.raises(InvalidItems, match="n_bits must be at least 1"):
+        with pytest.raises(InvalidItems, match="n_bits must be from 1 to 65536"):
             store.create("zero", 0)
         assert len(store.list()) == 1
 
