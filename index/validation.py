@@ -60,10 +60,8 @@ def check_ids(ids: Sequence[str]) -> None:
 
 def check_bits(n_bits: int) -> None:
     """Raise InvalidItems unless codes may have this length."""
-    if n_bits < 1:
-        raise InvalidItems(f"n_bits must be at least 1, got {n_bits}")
-    if n_bits > MAX_BITS:
-        raise InvalidItems(f"n_bits must be at most {MAX_BITS}, got {n_bits!r:.80}")
+    if not 1 <= n_bits <= MAX_BITS:
+        raise InvalidItems(f"n_bits must be from 1 to {MAX_BITS}, got {n_bits!r:.80}")
 
 
 def check_codes(codes: Codes, n: int, n_bits: int) -> None:

@@ -150,7 +150,7 @@ def test_a_payload_is_an_object(payload: Any, store: Store) -> None:
 
 @pytest.mark.parametrize("n_bits", [0, -1, (1 << 16) + 1, 10**12, 2**64])
 def test_a_code_length_that_no_table_can_hold_is_refused(n_bits: int, store: Store) -> None:
-    with pytest.raises(InvalidItems, match=r"n_bits must be at (least 1|most 65536), got"):
+    with pytest.raises(InvalidItems, match="n_bits must be from 1 to 65536, got"):
         store.create("c", n_bits)
     assert store.list() == []
 
