@@ -54,7 +54,7 @@ def test_a_new_directory_is_closed_to_all_others(
 ) -> None:
     settings = settings_in(tmp_path)
     found = fill(settings)
-    assert {"bitcell.db", "bitcell.db-wal", "bitcell.db.lock", "keys.db", "snapshots"} <= set(found)
+    assert {"bitcell.db", "bitcell.db-wal", "bitcell.db.lock", "snapshots"} <= set(found)
     assert any(name.endswith("/ids.npy") for name in found)
     assert {name: mode for name, mode in found.items() if mode & 0o077} == {}
     assert stat.S_IMODE(settings.data_dir.stat().st_mode) == 0o700

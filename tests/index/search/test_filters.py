@@ -204,6 +204,27 @@ def test_filters_stay_right_through_writes(tmp_path: Path, monkeypatch: pytest.M
     database.close()
 
 
+def test_an_empty_collection_can_be_filtered_and_then_filled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_SMALLEST_TAIL", 10)
+    collection = store.create("c", 16)
+    options = SearchOptions(300, where=Filter({"i": {"gte": 0}}))
+    assert collection.search(CODES[:1], options)[0].neighbours == []
+    # A new segment takes over the columns of the old one, which had no rows.
+    for first in range(0, 300, 100):
+        part = slice(first, first + 100)
+        collection.upsert(IDS[part], CODES[part], LABELS[part], PAYLOADS[part])
+        store.settle()
+        found = collection.search(CODES[:1], options)[0].neighbours
+        assert {near.id for near in found} == {
+            i for i, payload in zip(IDS[: first + 100], PAYLOADS, strict=False) if payload
+        }
+    collection.delete(IDS)
+    store.settle()
+    assert collection.search(CODES[:1], options)[0].neighbours == []
+
+
 def test_numbers_and_text_are_compared_exactly(store: Store) -> None:
     collection = store.create("c", 8)
     values = [2**53, 2**53 + 1, float(2**53), 2**70, -0.0, "\ud800", "é", "z", 1e308, 5e-324]
