@@ -17,8 +17,8 @@ from app.service.settings import Settings
 SMALL_ANSWER = 1 << 16
 """Never refused for lack of memory: the answer to a write, which has been done, is smaller."""
 SMALL_BODY = 1 << 14
-"""Up to this size only the bytes of JSON count, so that a query of one descriptor is not slowed. Nor
-is such a body refused for lack of memory, so that queries go on during large uploads."""
+"""Up to this size only the bytes of JSON count, so that a query of one descriptor is not slowed.
+Such a body is never refused for lack of memory, so that queries go on during large uploads."""
 _CLOSE = {"Connection": "close"}
 _RETRY = _CLOSE | {"Retry-After": "1"}
 
