@@ -85,6 +85,9 @@ class Protocol(HttpToolsProtocol):
             return
         self._received += len(data)
         super().data_received(data)
+        if self._in_head and self._timer is None and not self._due and not self._refused:
+            # An empty line after the last request: the timer for idle connections has stopped.
+            self._timer = self.loop.call_later(HEAD_SECONDS, self._time_out)
         if self._received > HEAD_BYTES + 2 * self._body_received:
             self.send_400_response(
                 "The head of the request is too long."

@@ -7,6 +7,7 @@ from asyncio import Future, TimerHandle
 from collections.abc import AsyncIterator, Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 from fastapi.sse import KEEPALIVE_COMMENT, format_sse_event
 from starlette.concurrency import run_in_threadpool
@@ -75,10 +76,17 @@ class JobEvents:
 
     async def _show(self, job: str) -> _Shown | None:
         if job not in self._read:
-            reading = run_in_threadpool(self._read_job, job)
-            self._read[job] = asyncio.ensure_future(reading)
+            reading = asyncio.ensure_future(run_in_threadpool(self._read_job, job))
+            self._read[job] = reading
+            reading.add_done_callback(partial(self._forget_failure, job))
         # Shielded, because others wait for it too.
         return await asyncio.shield(self._read[job])
+
+    def _forget_failure(self, job: str, reading: Future[_Shown | None]) -> None:
+        """Let the next stream try again, for instance if there was no thread."""
+        failed = reading.cancelled() or reading.exception() is not None
+        if failed and self._read.get(job) is reading:
+            del self._read[job]
 
     def _read_job(self, job: str) -> _Shown | None:
         try:

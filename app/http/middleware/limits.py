@@ -16,8 +16,9 @@ from app.service.settings import Settings
 
 SMALL_ANSWER = 1 << 16
 """Never refused for lack of memory: the answer to a write, which has been done, is smaller."""
-SMALL_JSON = 1 << 14
-"""Up to this size only the bytes of JSON count, so that a query of one descriptor is not slowed."""
+SMALL_BODY = 1 << 14
+"""Up to this size only the bytes of JSON count, so that a query of one descriptor is not slowed.
+Such a body is never refused for lack of memory, so that queries go on during large uploads."""
 _CLOSE = {"Connection": "close"}
 _RETRY = _CLOSE | {"Retry-After": "1"}
 
@@ -146,7 +147,7 @@ class _Exchange:
             return await self._receive()
         limits, message = self._limits, await self._next_part()
         part = message.get("body", b"")
-        counts_values = self._is_json and self._bytes_received > SMALL_JSON
+        counts_values = self._is_json and self._bytes_received > SMALL_BODY
         self._hold(self._held + (json_memory(part) if counts_values else len(part)))
         if self._held > limits.max_bodies:
             # Do not keep the rest, but read it, so that clients that send first see the answer.
@@ -154,7 +155,7 @@ class _Exchange:
             while self._arriving:
                 await self._next_part()
             raise HTTPException(413, limits.too_much_json())
-        if limits.bytes_held > limits.max_bodies:
+        if self._held > SMALL_BODY and limits.bytes_held > limits.max_bodies:
             raise HTTPException(503, limits.no_memory(), _RETRY)
         return message
 

@@ -216,6 +216,31 @@ def test_a_client_that_does_not_read_is_disconnected() -> None:
     run(test)
 
 
+def test_an_empty_line_after_a_request_does_not_keep_the_connection_open(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Some clients end a body with one. It is no head, and it ends uvicorn's timer."""
+    monkeypatch.setattr(connection, "HEAD_SECONDS", 0.1)
+
+    async def test() -> None:
+        async with serving() as server:
+            reader, writer = await server.connect()
+            writer.write(GET % b"/a")
+            assert await answer(reader) == (200, b"/a")
+            writer.write(b"\r\n")
+            assert await rest(reader) == b""
+            # While an answer is due, the connection stays open.
+            reader, writer = await server.connect()
+            writer.write(GET % b"/slow" + b"\r\n")
+            await until(lambda: "/slow" in server.paths)
+            writer.write(b"\r\n")
+            await asyncio.sleep(0.2)
+            server.gate.set()
+            assert await answer(reader) == (200, b"/slow")
+
+    run(test)
+
+
 def test_a_client_that_reads_in_time_gets_all() -> None:
     async def test() -> None:
         async with serving(answer_seconds=5) as server:

@@ -154,6 +154,25 @@ def test_a_change_is_read_once_for_all_streams(monkeypatch: pytest.MonkeyPatch) 
     assert jobs.reads == 3
 
 
+def test_a_read_that_failed_is_tried_again_by_the_next_stream() -> None:
+    jobs = OneJob()
+    get, failures = jobs.get, [RuntimeError("can't start new thread")]
+
+    def fail_once(job: str) -> dict[str, Any]:
+        if failures:
+            raise failures.pop()
+        return get(job)
+
+    async def test() -> bytes:
+        with closing(JobEvents(jobs)) as events:  # type: ignore[arg-type]
+            with pytest.raises(RuntimeError, match="new thread"):
+                await anext(events.follow("j", lambda: True))
+            return await anext(events.follow("j", lambda: True))
+
+    jobs.get = fail_once  # type: ignore[method-assign]
+    assert asyncio.run(test()).startswith(b"data: ")
+
+
 def test_an_idle_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(job_events, "CHECK_SECONDS", 0.001)
     monkeypatch.setattr(job_events, "PING_SECONDS", 0.002)

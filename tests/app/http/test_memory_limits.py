@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
 
 from app.http.bodies import json_memory
-from app.http.middleware.limits import SMALL_ANSWER, SMALL_JSON, Limits
+from app.http.middleware.limits import SMALL_ANSWER, SMALL_BODY, Limits
 from app.http.open_connections import RESERVED_FILES, possible_connections
 from app.http.schemas import Query
 from app.main import create_app
@@ -30,15 +31,17 @@ KIB, MIB = 1 << 10, 1 << 20
 class Exchange:
     """One request that `Limits` passes on, whose answer the client reads when `read` is set."""
 
-    def __init__(self, limits: Limits, path: str) -> None:
+    def __init__(self, limits: Limits, path: str, body: bytes = b"") -> None:
         self.messages: list[Message] = []
         self.read = asyncio.Event()
-        scope: Scope = {"type": "http", "path": path, "headers": [], "method": "GET"}
+        self._body = body
+        headers = [(b"content-length", b"%d" % len(body))]
+        scope: Scope = {"type": "http", "path": path, "headers": headers, "method": "GET"}
         scope["bitcell.until_read"] = self.read.wait
         self.task = asyncio.ensure_future(limits(scope, self._receive, self._send))
 
     async def _receive(self) -> Message:
-        return {"type": "http.request", "body": b"", "more_body": False}
+        return {"type": "http.request", "body": self._body, "more_body": False}
 
     async def _send(self, message: Message) -> None:
         self.messages.append(message)
@@ -46,6 +49,8 @@ class Exchange:
     async def status(self) -> int:
         """Return the status of the answer once it is complete."""
         while len(self.messages) < 2:
+            if self.task.done():
+                self.task.result()
             await asyncio.sleep(0)
         return int(self.messages[0]["status"])
 
@@ -80,6 +85,34 @@ def test_unread_answers_count_as_bodies(tmp_path: Path) -> None:
         unread[0].read.set()
         await unread[0].task
         assert await Exchange(limits, "/v1/x").status() == 200
+
+    asyncio.run(test())
+
+
+def test_small_bodies_are_accepted_while_there_is_no_memory(tmp_path: Path) -> None:
+    """Otherwise one large upload, or one unread answer, would keep all queries out."""
+    answers = iter([MIB, 1, 1])
+
+    async def app(scope: Scope, receive: Receive, send: Send) -> None:
+        body = (await receive())["body"]
+        assert len(body) in (0, SMALL_BODY)
+        await Response(b"x" * next(answers))(scope, receive, send)
+
+    limits = Limits(app, Settings(data_dir=tmp_path, max_body=2 * SMALL_BODY, max_bodies=MIB))
+
+    async def test() -> None:
+        unread = Exchange(limits, "/v1/x")
+        assert await unread.status() == 200
+        assert limits.bytes_held == MIB
+        query = Exchange(limits, "/v1/x", b" " * SMALL_BODY)
+        assert await query.status() == 200
+        query.read.set()
+        with pytest.raises(HTTPException, match="BITCELL_MAX_BODIES") as refused:
+            await Exchange(limits, "/v1/x", b" " * (SMALL_BODY + 1)).task
+        assert refused.value.status_code == 503
+        unread.read.set()
+        await asyncio.gather(unread.task, query.task)
+        assert limits.bytes_held == 0
 
     asyncio.run(test())
 
@@ -150,7 +183,7 @@ def test_json_that_takes_too_much_memory(small_memory: TestClient) -> None:
     refused = small_memory.post(url, content=ones, headers=headers)
     assert_problem(refused, 413, "send fewer values at a time, or send npy")
     few = b'{"descriptors":[' + b"[1,1,1,1]," * 1000 + b"[1,1,1,1]]}"
-    assert len(few) // 2 < SMALL_JSON
+    assert len(few) // 2 < SMALL_BODY
     assert small_memory.post(url, content=few, headers=headers).status_code == 200
     same = npy(np.ones((4001, 4), np.float32))
     assert small_memory.post(url, content=same, headers=NPY).status_code == 200
