@@ -45,3 +45,12 @@ def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
         for method in dict.fromkeys(methods)
         for n_bits in ([None] if method == RAW else dict.fromkeys(bits))
     ]
+
+
+def check_reference(method: str | None, table: Sequence[Row]) -> None:
+    """Raise InvalidInput if there is a reference that is not a method of the table."""
+    methods = dict.fromkeys(row.method for row in table)
+    if method is not None and method not in methods:
+        raise InvalidInput(
+            f"the reference must be one of the methods, {', '.join(methods)}; got {method!r}"
+        )

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from app.benchmark.averages import bootstrap_interval, mean
-from app.benchmark.measure import Figures, Measured, Task, curve_ranks, measure, sheet_queries
-from app.benchmark.rows import Row
+from app.benchmark.measure import Measured, Task, curve_ranks, measure, sheet_queries
+from app.benchmark.results import result_rows
+from app.benchmark.rows import Row, check_reference
 from app.benchmark.splits import Protocol, Split, describe, split
 from app.datasets.dataset import Dataset
 from hashing import InvalidInput
@@ -22,6 +22,8 @@ def run(
     protocol: Protocol,
     seeds: Sequence[int] = (0,),
     progress: Progress = lambda done, total, description: None,
+    *,
+    reference: str | None = None,
 ) -> dict[str, Any]:
     """Measure every row on the split of every seed.
 
@@ -37,6 +39,8 @@ def run(
         One split, and one fit of each row, per seed.
     progress : callable, optional
         Called with the rows done, the rows in all, and a description of the current step.
+    reference : str, optional
+        The method that the others are compared with; without it the best of each code length.
 
     Returns
     -------
@@ -46,18 +50,22 @@ def run(
         - `protocol`: as carried out.
         - `dataset`: name and sizes.
         - `results`: one per row, with `map`, the mean over seeds in 0 to 1, `map_spread`, their
-          standard deviation, `map_interval`, the bootstrap interval over queries, `maps`, one per
-          seed, `curve`, and the figures of `Measured`, means over seeds.
+          sample standard deviation, `map_interval`, the interval of `map`, `maps`, one per seed,
+          `difference` to the `reference`, with its `mean` and `interval` (None for the reference
+          itself and for a row without one), `curve`, and the figures of `Measured`, means over
+          seeds.
         - `curve_ranks`: the ranks at which each `curve` is measured.
         - `sheet`: for the first seed, a query of each class and its first neighbours.
 
     Raises
     ------
     InvalidInput
-        There is no seed, the protocol does not fit the dataset, or no row could be measured.
+        There is no seed, the protocol does not fit the dataset, the reference is not among the
+        rows, or no row could be measured.
     """
     if not seeds:
         raise InvalidInput("a benchmark needs at least one seed")
+    check_reference(reference, rows)
     report = describe(protocol, dataset.labels, list(seeds))
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
     measured: dict[Row, list[Measured]] = {row: [] for row in rows}
@@ -82,7 +90,9 @@ def run(
     return {
         "protocol": report | {"unseen": [parts.unseen for parts in splits]},
         "dataset": _dataset(dataset, splits[0]),
-        "results": [_result(row, measured[row], errors.get(row)) for row in rows],
+        "results": result_rows(
+            rows, measured, errors, [dataset.labels[each.queries] for each in splits], reference
+        ),
         "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
         "sheet": _sheet(dataset, splits[0], complete),
     }
@@ -103,32 +113,6 @@ def _dataset(dataset: Dataset, parts: Split) -> dict[str, Any]:
         "classes": len(np.unique(dataset.labels[dataset.labels >= 0])),
         "queries": len(parts.queries),
         "database": len(parts.database),
-    }
-
-
-def _result(row: Row, measured: list[Measured], error: str | None) -> dict[str, Any]:
-    head = {"method": row.method, "n_bits": row.n_bits}
-    if error is not None:
-        return head | {"error": error}
-    precisions = np.concatenate([one.precisions for one in measured])
-    maps = [mean(one.precisions) for one in measured]
-    return head | {
-        "map": float(np.mean(maps)),
-        "map_spread": float(np.std(maps)) if len(maps) > 1 else None,
-        "map_interval": list(bootstrap_interval(precisions, seed=0)),
-        "maps": maps,
-        "queries": int(np.count_nonzero(~np.isnan(precisions))),
-        "queries_without_relevant": int(np.count_nonzero(np.isnan(precisions))),
-        **_means([one.figures for one in measured]),
-        "curve": np.mean([one.curve for one in measured], axis=0).round(6).tolist(),
-    }
-
-
-def _means(figures: list[Figures]) -> Figures:
-    """Mean of each figure over seeds; a figure that does not apply is None for every seed."""
-    return {
-        name: None if value is None else float(np.mean([one[name] or 0.0 for one in figures]))
-        for name, value in figures[0].items()
     }
 
 

@@ -38,6 +38,13 @@ def benchmark(
     ] = "retrieval-59k",
     queries: Annotated[int, typer.Option(help="Queries per class.")] = 100,
     labels: Annotated[int, typer.Option(help="Labelled items per class in the database.")] = 200,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The method that the others are compared with, in place of the best of each "
+            "code length."
+        ),
+    ] = None,
     mirror: MirrorOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this .json file.")
@@ -48,7 +55,7 @@ def benchmark(
     ] = None,
 ) -> None:
     """Measure methods at several code lengths: precision, recall, times."""
-    from app.benchmark.rows import rows
+    from app.benchmark.rows import check_reference, rows
     from app.benchmark.run import run
     from app.benchmark.splits import Protocol
     from app.cli.benchmark_output import print_result
@@ -56,6 +63,7 @@ def benchmark(
     from app.datasets.catalog import load_dataset
 
     table = rows(split(methods), integers("--bits", bits))
+    check_reference(reference, table)
     checked_protocol = Protocol(protocol, queries, labels)
     all_seeds = [seed] if seeds is None else integers("--seeds", seeds)
     if json_file is not None:
@@ -66,7 +74,7 @@ def benchmark(
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     with progress_bar(len(table) * len(all_seeds)) as update:
-        result = run(loaded, table, checked_protocol, all_seeds, update)
+        result = run(loaded, table, checked_protocol, all_seeds, update, reference=reference)
     # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
     _write_files(result, loaded, json_file, report)
     print_result(result)

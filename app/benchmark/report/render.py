@@ -10,6 +10,7 @@ from app.benchmark.report.pictures import class_name, make_sheet
 from app.benchmark.report.plots import plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, shown_columns
+from app.benchmark.results import interval_note
 from app.benchmark.splits import UNSEEN
 from app.datasets.dataset import Dataset
 
@@ -43,7 +44,7 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
         remarks=_remarks(result, dataset),
         columns=columns,
         groups=lines_by_method(rows, columns),
-        notes=_notes(rows, len(seeds)),
+        notes=_notes(rows, seeds),
         plots=plots(measured, len(seeds)),
         sheet=make_sheet(result, dataset),
         first_seed=seeds[0],
@@ -115,12 +116,20 @@ def _series(values: list[Any]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _notes(rows: list[Row], n_seeds: int) -> list[str]:
-    """Say how the figures are averaged, who published figures, and which queries are left out."""
+def _notes(rows: list[Row], seeds: list[int]) -> list[str]:
+    """Say how figures are averaged, what intervals cover, and which queries are left out."""
     notes = [
-        f"Shares are in %, means over queries{' and seeds' * (n_seeds > 1)}. Distances between "
-        "codes tie: figures are expectations over every order of the ties."
+        f"Shares are in %, means over queries{' and seeds' * (len(seeds) > 1)}. Distances between "
+        "codes tie: figures are expectations over every order of the ties.",
+        interval_note(len(seeds)),
     ]
+    references = dict.fromkeys(
+        row["difference"]["reference"] for row in rows if row.get("difference")
+    )
+    if len(references) == 1:
+        notes.append(f"The reference is {references.popitem()[0]}.")
+    elif references:
+        notes.append("The reference is the method with ★ at the same code length.")
     if any(row["published"] is not None for row in rows):
         notes.append(f"Published: {SOURCE}.")
     if left_out := max(row.get("queries_without_relevant", 0) for row in rows):

@@ -47,10 +47,21 @@ def _interval(ends: list[float]) -> str:
     return "–".join(f"{100 * end:.2f}" for end in ends)  # noqa: RUF001  An en dash: a range.
 
 
+def _difference(difference: dict[str, Any]) -> str:
+    low, high = (f"{100 * end:+.2f}" for end in difference["interval"])
+    return f"{100 * difference['mean']:+.2f} ({low} to {high})"
+
+
 COLUMNS = (
     Column("mAP %", "map", _percent(2), "mean average precision over the whole ranking"),
-    Column("± seeds", "map_spread", _percent(2), "standard deviation of mAP over seeds"),
-    Column("95 % interval", "map_interval", _interval, "of mAP, by resampling queries"),
+    Column("± seeds", "map_spread", _percent(2), "sample standard deviation of mAP over seeds"),
+    Column("95 % interval", "map_interval", _interval, "confidence interval of mAP; see below"),
+    Column(
+        "difference",
+        "difference",
+        _difference,
+        "mAP less that of the reference, paired by seed and query, with its 95 % interval",
+    ),
     Column("published", "published", "{:.2f}".format, "mAP in the literature"),
     Column(
         "asym",

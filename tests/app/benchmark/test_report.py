@@ -166,6 +166,12 @@ def test_the_table_has_every_figure(result: dict[str, Any], page: str) -> None:
             expected[heading] = NONE if row["method"] == "raw" else f"{100 * row[key]:.1f}"
         asymmetric = row["map_asymmetric"]
         expected["asym"] = NONE if asymmetric is None else f"{100 * asymmetric:.2f}"
+        expected["difference"] = NONE
+        if difference := row["difference"]:
+            low, high = difference["interval"]
+            expected["difference"] = (
+                f"{100 * difference['mean']:+.2f} ({100 * low:+.2f} to {100 * high:+.2f})"
+            )
         assert shown.pop("method, bits")
         assert shown == expected
 
@@ -184,6 +190,22 @@ def test_the_best_of_each_length_are_marked_and_so_are_equals(
     }
     marked = re.findall(r'class="best" title="best at (\d+) bits">([\d.]+)<', render(changed, mine))
     assert marked == [("8", "50.00"), ("16", "70.00"), ("8", "50.00")]
+
+
+def test_the_page_says_what_intervals_rest_on_and_what_is_compared(
+    result: dict[str, Any], mine: Dataset, page: str
+) -> None:
+    text = Reader(page).text
+    assert "Intervals rest on 2 seeds. They cover the mean over all seeds on this dataset" in text
+    one = Reader(render(measured(mine, bits=(8,), seeds=(0,)), mine)).text
+    assert "Intervals rest on one seed. They cover further queries of the same codes, but no" in one
+    (best,) = (row for row in result["results"] if row["n_bits"] == 16 and not row["difference"])
+    assert f"The reference is {best['method']}." in text
+    assert result["results"][0]["difference"] is None  # `raw` has no code length
+    mixed = json.loads(json.dumps(result))
+    mixed["results"][1]["difference"] = {"reference": "x", "mean": 0.1, "interval": [0, 0.2]}
+    mixed["results"][2]["difference"] = {"reference": "y", "mean": 0.1, "interval": [0, 0.2]}
+    assert "The reference is the method with ★ at the same code length." in render(mixed, mine)
 
 
 def test_the_page_loads_nothing(page: str) -> None:
