@@ -67,7 +67,8 @@ def _figures(measured: list[Measured], classes: Classes) -> dict[str, Any]:
         "queries": sum(map(len, precisions)) - missing,
         "queries_without_relevant": missing,
         **_means([one.figures for one in measured]),
-        "curve": np.mean([one.curve for one in measured], axis=0).round(6).tolist(),
+        "curve": _mean_curve([one.curve for one in measured]),
+        "radius_curve": _mean_curve([one.radius_curve for one in measured]),
     }
 
 
@@ -77,6 +78,10 @@ def _means(figures: list[Figures]) -> Figures:
         name: None if value is None else float(np.mean([one[name] or 0.0 for one in figures]))
         for name, value in figures[0].items()
     }
+
+
+def _mean_curve(curves: list[Any]) -> list[Any] | None:
+    return None if curves[0] is None else np.mean(curves, axis=0).round(6).tolist()
 
 
 def _reference(row: Row, maps: Mapping[Row, list[float]], method: str | None) -> Row | None:

@@ -113,6 +113,7 @@ def _dataset(dataset: Dataset, parts: Split) -> dict[str, Any]:
         "classes": len(np.unique(dataset.labels[dataset.labels >= 0])),
         "queries": len(parts.queries),
         "database": len(parts.database),
+        "training": len(parts.training),
     }
 
 

@@ -25,7 +25,10 @@ def benchmark(
     dataset: DatasetOption,
     methods: Annotated[
         str,
-        typer.Option(help="Comma-separated methods; `raw` is Euclidean distance, without codes."),
+        typer.Option(
+            help="Comma-separated methods. `raw` and `raw-cosine` compare descriptors without "
+            "codes; `classifier` has a bit for each class that a classifier predicts."
+        ),
     ],
     bits: Annotated[str, typer.Option(help="Comma-separated code lengths.")] = "12,24,48",
     seed: SeedOption = 0,
@@ -34,7 +37,7 @@ def benchmark(
         typer.Option(help="Comma-separated seeds, in place of --seed: gives mean and spread."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="`retrieval-59k` or `unseen-classes`.")
+        str, typer.Option(help="`retrieval-59k`, `unseen-classes` or `unseen-only`.")
     ] = "retrieval-59k",
     queries: Annotated[int, typer.Option(help="Queries per class.")] = 100,
     labels: Annotated[int, typer.Option(help="Labelled items per class in the database.")] = 200,

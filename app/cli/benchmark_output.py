@@ -38,6 +38,7 @@ _QUALITY: tuple[tuple[str, str, Format], ...] = (
     ("95 %", "map_interval", _interval),
     ("difference", "difference", _difference),
     ("asym", "map_asymmetric", _number(2, 100)),
+    ("@5000", "map_5000", _number(2, 100)),
 )
 _DETAILS: tuple[tuple[str, str, Format], ...] = (
     ("P@100", "precision_100", _PERCENT),
@@ -52,9 +53,10 @@ _DETAILS: tuple[tuple[str, str, Format], ...] = (
 )
 _LEGEND = (
     "difference: mAP less that of the best method of the same length, or of --reference, with its "
-    "95 % interval; asym: mAP with queries that are not rounded to bits; P, R: precision and "
-    "recall, %; r≤2: within Hamming radius 2, where a query that finds nothing (none, %) counts "
-    "as a precision of 0; NN@100: share of the true 100 nearest among the first 100."
+    "95 % interval; asym: mAP with queries that are not rounded to bits; @5000: mAP of the first "
+    "5,000; P, R: precision and recall, %; r≤2: within Hamming radius 2, where a query that finds "
+    "nothing (none, %) counts as a precision of 0; NN@100: share of the first 100 that are among "
+    "the true 100 nearest."
 )
 
 

@@ -48,8 +48,8 @@ def _interval(ends: list[float]) -> str:
 
 
 def _difference(difference: dict[str, Any]) -> str:
-    low, high = (f"{100 * end:+.2f}" for end in difference["interval"])
-    return f"{100 * difference['mean']:+.2f} ({low} to {high})"
+    low, high = (f"{100 * end:+.1f}" for end in difference["interval"])
+    return f"{100 * difference['mean']:+.1f} ({low}, {high})"
 
 
 COLUMNS = (
@@ -69,16 +69,27 @@ COLUMNS = (
         _percent(2),
         "mAP by asymmetric distance: items are rounded to bits, queries are not",
     ),
+    Column(
+        "mAP@5000",
+        "map_5000",
+        _percent(2),
+        "mean average precision of the first 5,000: relevant items further back do not count",
+    ),
     Column("P@100", "precision_100", _percent(1), "precision among the first 100"),
     Column("P@1000", "precision_1000", _percent(1), "precision among the first 1000"),
-    Column("P r≤2", "precision_radius_2", _percent(1), "precision within Hamming radius 2"),
+    Column(
+        "P r≤2",
+        "precision_radius_2",
+        _percent(1),
+        "precision within Hamming radius 2; a query that finds nothing there counts as 0",
+    ),
     Column("R r≤2", "recall_radius_2", _percent(1), "recall within Hamming radius 2"),
     Column("none r≤2", "empty_radius_2", _percent(1), "share of queries that find nothing there"),
     Column(
         "NN@100",
         "recall_neighbours_100",
         _percent(1),
-        "share of the 100 nearest by Euclidean distance that are among the first 100",
+        "share of the first 100 that are among the 100 nearest by Euclidean distance",
     ),
     Column("fit s", "fit_seconds", "{:.2f}".format, "seconds to fit"),
     Column("encode s", "encode_seconds", "{:.2f}".format, "seconds to encode the database"),
