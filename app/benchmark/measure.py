@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ from app.benchmark.rank import (
 from app.benchmark.rows import CLASSIFIER, COSINE, RAW, Row
 from app.benchmark.splits import Split
 from app.benchmark.tied_rankings import Reals, TiedRankings, harmonic_numbers
+from app.benchmark.tuning import tune
 from app.datasets.dataset import Dataset
 from bitcodes import Codes, code_size, hamming
 from hashing import Hasher, make_hasher
@@ -78,6 +79,8 @@ class Measured:
         Positions in the database of the first neighbours of the queries on the sheet.
     radius_curve : (n_bits + 1,) float64, or None without codes
         Precision within each Hamming radius from 0; a query that finds nothing counts as 0.
+    tuned : dict or None
+        The parameters that were chosen for the method; None if none were.
     """
 
     precisions: Reals
@@ -85,17 +88,18 @@ class Measured:
     curve: NDArray[np.float64]
     sheet: Positions
     radius_curve: Reals | None = None
+    tuned: dict[str, Any] | None = None
 
 
-def measure(row: Row, task: Task, params: Mapping[str, Any] | None = None) -> Measured:
+def measure(row: Row, task: Task, *, search: bool = False) -> Measured:
     """Measure a row on a split; InvalidInput if the method cannot be fitted to it.
 
     Parameters
     ----------
     row : Row
     task : Task
-    params : mapping, optional
-        Parameters of the method, in place of its defaults.
+    search : bool
+        Choose the method's parameters first, on a part of the labels that `fit` sees.
     """
     if row.method in _VECTORS:
         return _measure_vectors(row.method, task)
@@ -103,7 +107,9 @@ def measure(row: Row, task: Task, params: Mapping[str, Any] | None = None) -> Me
         return _measure_codes(OneHotClassifier(task.seed), task)
     fixed = {"n_bits": row.n_bits, "random_state": task.seed}
     given = task.dataset.parameters(row.method)
-    return _measure_codes(make_hasher(row.method, **fixed, **given, **(params or {})), task)
+    tuned = tune(row, task.training, task.y, task.seed, given) if search else None
+    hasher = make_hasher(row.method, **fixed, **given, **(tuned or {}))
+    return replace(_measure_codes(hasher, task), tuned=tuned)
 
 
 def curve_ranks(n: int) -> NDArray[np.int64]:

@@ -69,6 +69,7 @@ def _figures(measured: list[Measured], classes: Classes) -> dict[str, Any]:
         **_means([one.figures for one in measured]),
         "curve": _mean_curve([one.curve for one in measured]),
         "radius_curve": _mean_curve([one.radius_curve for one in measured]),
+        "tuned": [one.tuned for one in measured] if any(one.tuned for one in measured) else None,
     }
 
 
@@ -126,3 +127,22 @@ def interval_note(n_seeds: int) -> str:
         f"Intervals rest on {n_seeds} seeds. They cover the mean over all seeds on this dataset: "
         "other queries, labels and random states. Two or three seeds give wide intervals."
     )
+
+
+def tuning_note(rows: Sequence[Mapping[str, Any]]) -> str | None:
+    """Return which parameters were chosen, if any were."""
+    chosen = [
+        f"{row['method']}, {row['n_bits']} bits: {'; '.join(map(_in_words, row['tuned']))}"
+        for row in rows
+        if row.get("tuned")
+    ]
+    if not chosen:
+        return None
+    return (
+        "Parameters chosen for each seed on a quarter of the labels, without the queries: "
+        f"{' | '.join(chosen)}."
+    )
+
+
+def _in_words(params: Mapping[str, Any]) -> str:
+    return " ".join(f"{name} {value}" for name, value in params.items()) or "defaults"

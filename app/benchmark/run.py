@@ -24,6 +24,7 @@ def run(
     progress: Progress = lambda done, total, description: None,
     *,
     reference: str | None = None,
+    tune: bool = False,
 ) -> dict[str, Any]:
     """Measure every row on the split of every seed.
 
@@ -41,6 +42,8 @@ def run(
         Called with the rows done, the rows in all, and a description of the current step.
     reference : str, optional
         The method that the others are compared with; without it the best of each code length.
+    tune : bool
+        Choose parameters of each method for each seed, on a part of the labels that `fit` sees.
 
     Returns
     -------
@@ -53,7 +56,7 @@ def run(
           sample standard deviation, `map_interval`, the interval of `map`, `maps`, one per seed,
           `difference` to the `reference`, with its `mean` and `interval` (None for the reference
           itself and for a row without one), `curve`, and the figures of `Measured`, means over
-          seeds.
+          seeds. With `tune`, `tuned` has the parameters chosen for each seed.
         - `curve_ranks`: the ranks at which each `curve` is measured.
         - `sheet`: for the first seed, a query of each class and its first neighbours.
 
@@ -68,6 +71,29 @@ def run(
     check_reference(reference, rows)
     report = describe(protocol, dataset.labels, list(seeds))
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
+    measured, errors = _measure_all(dataset, rows, seeds, splits, progress, tune=tune)
+    complete = {row: measured[row] for row in rows if row not in errors}
+    return {
+        "protocol": report | {"unseen": [parts.unseen for parts in splits]},
+        "dataset": _dataset(dataset, splits[0]),
+        "results": result_rows(
+            rows, measured, errors, [dataset.labels[each.queries] for each in splits], reference
+        ),
+        "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
+        "sheet": _sheet(dataset, splits[0], complete),
+    }
+
+
+def _measure_all(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    splits: Sequence[Split],
+    progress: Progress,
+    *,
+    tune: bool,
+) -> tuple[dict[Row, list[Measured]], dict[Row, str]]:
+    """Return the figures of every row for every seed, and why rows could not be measured."""
     measured: dict[Row, list[Measured]] = {row: [] for row in rows}
     errors: dict[Row, str] = {}
     done, total = 0, len(rows) * len(seeds)
@@ -79,23 +105,14 @@ def run(
             progress(done, total, description)
             try:
                 with followed(_fit_progress(progress, done, total, description)):
-                    measured[row].append(measure(row, task))
+                    measured[row].append(measure(row, task, search=tune))
             except InvalidInput as error:
                 errors[row] = str(error)
             done += 1
     if len(errors) == len(rows):
         raise InvalidInput(f"nothing could be measured; {rows[0]}: {errors[rows[0]]}")
     progress(done, total, "done")
-    complete = {row: measured[row] for row in rows if row not in errors}
-    return {
-        "protocol": report | {"unseen": [parts.unseen for parts in splits]},
-        "dataset": _dataset(dataset, splits[0]),
-        "results": result_rows(
-            rows, measured, errors, [dataset.labels[each.queries] for each in splits], reference
-        ),
-        "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
-        "sheet": _sheet(dataset, splits[0], complete),
-    }
+    return measured, errors
 
 
 def _fit_progress(progress: Progress, done: int, total: int, row: str) -> Progress:

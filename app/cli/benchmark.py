@@ -48,6 +48,12 @@ def benchmark(
             "code length."
         ),
     ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            help="Choose parameters of each method on a quarter of the labels that it learns from."
+        ),
+    ] = False,
     mirror: MirrorOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this .json file.")
@@ -77,7 +83,9 @@ def benchmark(
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     with progress_bar(len(table) * len(all_seeds)) as update:
-        result = run(loaded, table, checked_protocol, all_seeds, update, reference=reference)
+        result = run(
+            loaded, table, checked_protocol, all_seeds, update, reference=reference, tune=tune
+        )
     # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
     _write_files(result, loaded, json_file, report)
     print_result(result)

@@ -9,7 +9,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from app.benchmark.results import interval_note
+from app.benchmark.results import interval_note, tuning_note
 
 Format = Callable[[Any], str]
 
@@ -76,6 +76,8 @@ def print_result(result: dict[str, Any]) -> None:
     for columns in (_QUALITY, _DETAILS):
         console.print(_table(result["results"], columns), "", sep="\n")
     console.print(f"{interval_note(len(protocol['seeds']))} {_LEGEND}", style="dim")
+    if tuned := tuning_note(result["results"]):
+        console.print(tuned)
     for row in result["results"]:
         if "error" in row:
             console.print(f"{row['method']}, {row['n_bits']} bits: {row['error']}", style="red")

@@ -10,7 +10,7 @@ from app.benchmark.report.pictures import class_name, make_sheet
 from app.benchmark.report.plots import plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, shown_columns
-from app.benchmark.results import interval_note
+from app.benchmark.results import interval_note, tuning_note
 from app.benchmark.splits import RETRIEVAL, UNSEEN, UNSEEN_ONLY
 from app.datasets.dataset import Dataset
 
@@ -139,6 +139,8 @@ def _notes(rows: list[Row], seeds: list[int]) -> list[str]:
         notes.append(f"The reference is {references.popitem()[0]}.")
     elif references:
         notes.append("The reference is the method with ★ at the same code length.")
+    if tuned := tuning_note(rows):
+        notes.append(tuned)
     if any(row["published"] is not None for row in rows):
         notes.append(f"Published: {SOURCE}.")
     if left_out := max(row.get("queries_without_relevant", 0) for row in rows):
