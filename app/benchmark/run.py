@@ -37,7 +37,7 @@ def run(
     rows : sequence of Row
     protocol : Protocol
     seeds : sequence of int
-        One split, and one fit of each row, per seed.
+        One split, and one fit of each row, per seed. Repeated seeds count once.
     progress : callable, optional
         Called with the rows done, the rows in all, and a description of the current step.
     reference : str, optional
@@ -68,8 +68,10 @@ def run(
     """
     if not seeds:
         raise InvalidInput("a benchmark needs at least one seed")
+    # A seed that counts twice would make the intervals too narrow.
+    seeds = list(dict.fromkeys(seeds))
     check_reference(reference, rows)
-    report = describe(protocol, dataset.labels, list(seeds))
+    report = describe(protocol, dataset.labels, seeds)
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
     measured, errors = _measure_all(dataset, rows, seeds, splits, progress, tune=tune)
     complete = {row: measured[row] for row in rows if row not in errors}

@@ -13,6 +13,9 @@ from scipy import stats
 from app.benchmark.measure import Measured
 from app.benchmark.results import result_rows
 from app.benchmark.rows import Row, check_reference
+from app.benchmark.run import run
+from app.benchmark.splits import Protocol
+from app.datasets.dataset import Dataset
 from hashing import InvalidInput
 
 CLASSES = np.arange(40) % 4
@@ -104,6 +107,16 @@ def test_a_row_that_failed_has_only_its_error_and_is_no_reference() -> None:
     first, second = result_rows([A8, B8], found, errors, [CLASSES] * 2, "b")
     assert second == {"method": "b", "n_bits": 8, "error": "too long"}
     assert first["difference"] is None
+
+
+def test_a_repeated_seed_counts_once() -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(60) % 2
+    X = (rng.normal(size=(60, 4)) + labels[:, None]).astype(np.float32)
+    dataset = Dataset("d", X, labels, labels.astype(str))
+    once, twice = (run(dataset, [RAW], Protocol(), seeds) for seeds in ([0, 1], [0, 1, 0, 1]))
+    assert twice["protocol"]["seeds"] == [0, 1]
+    assert twice["results"][0]["map_interval"] == once["results"][0]["map_interval"]
 
 
 def test_a_reference_must_be_a_method_of_the_table() -> None:
