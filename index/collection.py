@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, to_words
 from index.errors import InvalidItems
+from index.filters.filter import Filter
 from index.memory.view import View
 from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
@@ -203,6 +204,10 @@ class Collection:
                 view.names(part), view.labels(part), state.descriptors(view, part)
             )
 
+    def is_ready(self, where: Filter) -> bool:
+        """Return whether a filter takes little time: it has to read few payloads, or none."""
+        return where.is_ready(self._state.rows.view(), self._state.columns)
+
     def search(
         self,
         codes: Codes,
@@ -210,6 +215,7 @@ class Collection:
         *,
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> list[Found]:
         """Return the nearest items of each query code: exact, with ties in the order of the ids.
 
@@ -222,6 +228,8 @@ class Collection:
             Of the queries, to rerank by descriptors.
         projections : (q, n_bits), optional
             Of the queries, to rerank by bits: what the encoder thresholds at zero.
+        checkpoint : callable
+            Called again and again during the search, in any thread. It may raise to give up.
 
         Raises
         ------
@@ -232,11 +240,16 @@ class Collection:
         check_codes(codes, len(codes), state.n_bits)
         with state.reading():
             view = state.rows.view()
-            mask = None if options.where is None else options.where.mask(view, state.columns)
-            answers = search(view, to_words(codes), options.depth, options.radius, mask)
+            mask = None
+            if options.where is not None:
+                mask = options.where.mask(view, state.columns, checkpoint)
+            words = to_words(codes)
+            answers = search(view, words, options.depth, options.radius, mask, checkpoint)
             scores: list[NDArray[np.float64]] | None = None
             if options.rerank is not None:
-                answers, scores = self._rerank(view, answers, options, descriptors, projections)
+                answers, scores = self._rerank(
+                    view, answers, options, descriptors, projections, checkpoint
+                )
             record = state.record if options.payloads else None
             found = as_found(view, answers, scores, options.page, record)
             if options.codes:
@@ -250,6 +263,7 @@ class Collection:
         options: SearchOptions,
         descriptors: ArrayLike | None,
         projections: ArrayLike | None,
+        checkpoint: Callable[[], None],
     ) -> Scored:
         state = self._state
         by = options.rerank_distance(state.keep_descriptors)
@@ -257,7 +271,9 @@ class Collection:
             state.check_keeps_descriptors()
             if descriptors is None:
                 raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
-            return by_descriptors(view, answers, descriptors, state.dimension, state.record)
+            return by_descriptors(
+                view, answers, descriptors, state.dimension, state.record, checkpoint
+            )
         if projections is None:
             raise InvalidItems("reranking by bits takes the projections of the queries")
-        return by_bits(view, answers, projections, state.n_bits)
+        return by_bits(view, answers, projections, state.n_bits, checkpoint)

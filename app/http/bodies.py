@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import json
+from dataclasses import asdict, dataclass
 from typing import Any, TypeVar
 
+import pydantic_core
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from pydantic_core import PydanticSerializationError
+from starlette.datastructures import Headers
 
 from app.http import npy
 from app.http.problems import UnsupportedMedia
 
 JSON = "application/json"
+MARKS = b"[]{}:,"
+"""The structural characters of JSON."""
+MARK_BYTES = 80
+"""Memory that each of them stands for. A short number takes this much while it is parsed."""
+WIDE_BYTES = 5
+"""Memory for a byte of text that is not plain: as a `str` a character may take four bytes."""
 IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 Model = TypeVar("Model", bound=BaseModel)
 
@@ -57,12 +67,34 @@ class Raw:
 
 async def raw_body(request: Request) -> Raw:
     """Read the body without parsing it: handlers run in threads and parse it there."""
-    header = request.headers.get("content-type", "")
-    return Raw(
-        await request.body(),
-        header.partition(";")[0].strip().lower(),
-        request.headers.get("accept", ""),
-    )
+    headers = request.headers
+    return Raw(await request.body(), media_type(headers), headers.get("accept", ""))
+
+
+def media_type(headers: Headers) -> str:
+    """Return the media type of a body without its parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def json_memory(part: bytes) -> int:
+    """Return about how much memory a part of a JSON body takes, with what it is parsed into."""
+    marks = len(part) - len(part.translate(None, MARKS))
+    # The first test for a backslash is the faster one.
+    is_wide = not part.isascii() or (b"\\" in part and b"\\u" in part)
+    return len(part) * (WIDE_BYTES if is_wide else 1) + MARK_BYTES * marks
+
+
+def to_json(value: Any) -> bytes:
+    """Return an answer as JSON.
+
+    Earlier versions stored payloads with lone surrogates or very many levels, which pydantic
+    refuses. The surrogates become U+FFFD, because they are no Unicode.
+    """
+    try:
+        return pydantic_core.to_json(value)
+    except PydanticSerializationError:
+        text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), default=asdict)
+        return text.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace").encode()
 
 
 def npy_response(array: Any) -> Response:

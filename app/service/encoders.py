@@ -154,9 +154,10 @@ class Encoders:
             return self._store.add(name, hasher)
 
     def _check_name_free(self, name: str) -> None:
-        self._store.check_free(name)
+        # In this order: a training that ends in between has stored its encoder.
         if name in [request["name"] for request in self._jobs.open_requests("training")]:
-            raise AlreadyExists(f"an encoder {name!r} is being trained already")
+            raise AlreadyExists(f"an encoder {name!r} is already being trained")
+        self._store.check_free(name)
 
 
 def keep_trained(store: EncoderStore, request: dict[str, Any], outcome: Outcome) -> Outcome:

@@ -11,11 +11,14 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.problems import problem
 from app.service.prometheus import Metrics
 
+CLIENT_CLOSED = 499
+"""The status that is logged and counted if the client closed the connection before the answer."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
     b"x-content-type-options": b"nosniff",
@@ -64,6 +67,9 @@ class Observe:
         metrics.in_flight.inc()
         try:
             await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            # Ordinary: nobody is there to be answered. A broken request has been answered already.
+            status = status or scope.get("bitcell.status", CLIENT_CLOSED)
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:

@@ -16,17 +16,18 @@ POLICY = (
 """Content security policy of the page: files of this service only, no inline scripts."""
 
 _TYPES = {".html": "text/html", ".css": "text/css", ".js": "text/javascript"}
-_FILES = {file.name: file for file in files("app.http").joinpath("page").iterdir()}
+# Read once: a request must not fail because no file can be opened.
+_FILES = {file.name: file.read_bytes() for file in files("app.http").joinpath("page").iterdir()}
 
 
 @router.get("/")
-def home() -> Response:
+async def home() -> Response:
     """Return the page that shows neighbours, collections and benchmarks."""
     return _page("index.html", {"Content-Security-Policy": POLICY})
 
 
 @router.get("/page/{name}")
-def part(name: str) -> Response:
+async def part(name: str) -> Response:
     """Return a script or a style sheet of the page."""
     if name not in _FILES:
         raise HTTPException(404)
@@ -35,4 +36,4 @@ def part(name: str) -> Response:
 
 def _page(name: str, headers: dict[str, str]) -> Response:
     kind = _TYPES["." + name.rpartition(".")[2]]
-    return Response(_FILES[name].read_bytes(), headers=headers, media_type=kind)
+    return Response(_FILES[name], headers=headers, media_type=kind)

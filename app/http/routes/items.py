@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
 from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
-from pydantic_core import to_json
 
 from app.http import npy, schemas
-from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
+from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes, to_json
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
+from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
 from hashing.gist import Gist
 from hashing.validation import as_labels
-from index import Filter, Item, Neighbour, SearchOptions
+from index import Filter, Found, Item, Neighbour, SearchOptions
 
 IMAGE_DIMENSION = Gist().dimension
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
@@ -46,6 +46,7 @@ async def query_collection(name: str, request: Request) -> Response:
     # The call that must be quick: FastAPI's dependencies and threads would add a millisecond.
     service: Service = request.app.state.service
     body, parameters = await raw_body(request), dict(request.query_params)
+    deadline = service.searches.deadline()
     loop = asyncio.get_running_loop()
     descriptors = None
     if body.is_image:
@@ -55,8 +56,11 @@ async def query_collection(name: str, request: Request) -> Response:
         descriptors = await loop.run_in_executor(
             service.image_pool, service.describe_images, [body.data]
         )
-    work = partial(copy_context().run, _query, service, name, body, parameters, descriptors)
+    run = copy_context().run
+    work = partial(run, _query, service, name, body, parameters, descriptors, deadline)
     answer = await loop.run_in_executor(service.query_pool, work)
+    if not isinstance(answer, bytes):
+        answer = await loop.run_in_executor(service.slow_query_pool, run, answer)
     return Response(answer, media_type=JSON)
 
 
@@ -96,7 +100,7 @@ def list_items(
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """Show one item."""
-    return JSONResponse(_item(service.collections.item(name, item_id)))
+    return Response(to_json(_item(service.collections.item(name, item_id))), media_type=JSON)
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
@@ -118,14 +122,19 @@ def _query(
     body: Raw,
     parameters: dict[str, str],
     descriptors: NDArray[np.float32] | None,
-) -> bytes:
-    """Parse a query, search, and return the answer as JSON. Runs in a thread of the query pool."""
+    deadline: Deadline,
+) -> bytes | Callable[[], bytes]:
+    """Parse a query, search, and return the answer as JSON. Runs in a thread of the query pool.
+
+    If the search may take long, return a function that does it and returns the answer.
+    """
     if body.is_image or body.is_npy:
         options = _options(service, _parse_parameters(parameters))
         if descriptors is None:
             (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
             descriptors = npy.not_empty(matrix)
-        found = service.searches.search(name, options, descriptors=descriptors)
+        n_queries = len(descriptors)
+        search = partial(service.searches.search, name, options, descriptors=descriptors)
     else:
         if parameters:
             raise InvalidInput(
@@ -136,7 +145,16 @@ def _query(
         if (query.descriptors is None) == (query.ids is None):
             raise InvalidInput("expected either descriptors or ids of items")
         options = _options(service, query, None if query.filter is None else Filter(query.filter))
-        found = service.searches.search(name, options, descriptors=query.descriptors, ids=query.ids)
+        n_queries = len(query.ids or query.descriptors or [])
+        search = partial(
+            service.searches.search, name, options, descriptors=query.descriptors, ids=query.ids
+        )
+    answer = partial(_answer, partial(search, deadline=deadline), options)
+    return answer if service.searches.is_slow(name, options, n_queries) else answer()
+
+
+def _answer(search: Callable[[], list[Found]], options: SearchOptions) -> bytes:
+    found = search()
     answer: dict[str, Any] = {
         "results": [[_neighbour(near) for near in one.neighbours] for one in found],
         "certificates": [one.certificate for one in found],

@@ -116,5 +116,5 @@ class Collections:
                 )
             reencodings = self._jobs.open_requests("reencoding")
             if name in [request["collection"] for request in reencodings]:
-                raise AlreadyExists(f"collection {name!r} is being re-encoded already")
+                raise AlreadyExists(f"collection {name!r} is already being re-encoded")
             return self._jobs.add("reencoding", {"collection": name, "encoder": encoder})

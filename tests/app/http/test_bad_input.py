@@ -17,6 +17,7 @@ from tests.app.problems import assert_problem
 
 ITEM = {"id": "x", "descriptor": [1.0, 2.0, 3.0, 4.0]}
 ENCODER = {"name": "x", "method": "lsh", "n_bits": 8, "dimension": 4}
+DEEP = '{"a":' * 101 + "1" + "}" * 101
 IDS = np.array(["x", "y"])
 X = np.ones((2, 4))
 
@@ -63,6 +64,7 @@ def unchanged(small: TestClient) -> Iterator[None]:
         (422, "label: Input should be less than", {"items": [ITEM | {"label": 2**63}]}),
         (422, "payload: Input should be an object", {"items": [ITEM | {"payload": [1]}]}),
         (422, "is not JSON", {"items": [ITEM | {"payload": {"a": float("nan")}}]}),
+        (422, "has at most 100 levels", {"items": [ITEM | {"payload": json.loads(DEEP)}]}),
         (422, "has at most 65536 bytes", {"items": [ITEM | {"payload": {"a": "x" * 70_000}}]}),
         (422, "items.0.lable: no field of this name", {"items": [ITEM | {"lable": 1}]}),
     ],
@@ -276,7 +278,9 @@ def test_taken_names(small: TestClient) -> None:
         small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "already an encoder 'e'"
     )
     assert_problem(
-        small.post("/v1/collections", json={"name": "c", "encoder": "e"}), 409, "'c' already"
+        small.post("/v1/collections", json={"name": "c", "encoder": "e"}),
+        409,
+        "already a collection 'c'",
     )
 
 

@@ -21,7 +21,7 @@ from index import (
     SearchOptions,
     Store,
 )
-from index.filters import columns
+from index.filters import column
 from index.memory import rows
 from tests.index.items import CODES, IDS, ITEMS, LABELS, PAYLOADS, VALUES
 
@@ -154,8 +154,7 @@ def test_an_invalid_filter_is_refused(condition: Any, message: str) -> None:
 def test_filters_stay_right_through_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns are extended, joined, carried over to a new segment, dropped and read again."""
     monkeypatch.setattr(rows, "_SMALLEST_TAIL", 60)
-    monkeypatch.setattr(columns, "_MAX_BLOCKS", 4)
-    monkeypatch.setattr(columns, "_MAX_FIELDS", 2)
+    monkeypatch.setattr(column, "_MAX_BLOCKS", 4)
     rng = np.random.default_rng(3)
     conditions_used = [
         {"a": 1},

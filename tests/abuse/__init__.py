@@ -1,0 +1,1 @@
+"""Attacks on a running service, each beside a well-behaved client."""
