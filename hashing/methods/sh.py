@@ -93,7 +93,7 @@ class SH(Hasher):
         # larger than what `Hasher` allows for a projection from -1 to 1.
         argument = X.astype(np.float64, copy=False) @ self.weights_.astype(np.float64)
         argument += self.bias_
-        z = np.cos(np.clip(finite(argument), 0, np.pi * self.modes_.astype(np.float64)))
+        z: Float64Array = np.cos(np.clip(finite(argument), 0, np.pi * self.modes_.astype(float)))
         return z.astype(np.float32) if X.dtype == np.float32 else z
 
 

@@ -58,7 +58,11 @@ def test_benchmark_prints_and_writes_the_same_result(
 def test_the_tables_of_a_benchmark_fit_80_columns(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    line = "benchmark --dataset digits --methods raw,lsh,random-net-2 --bits 12,128 --seeds 0,1,2"
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 4
+    descriptors = rng.normal(size=(200, 500)) + 0.1 * labels[:, None]
+    np.savez("d.npz", descriptors=descriptors, labels=labels)
+    line = "benchmark --dataset d.npz --methods raw,lsh,random-net-2 --bits 12,128 --seeds 0,1,2"
     assert bitcell(monkeypatch, f"{line} --reference lsh --json out.json") == 0
     lines = capsys.readouterr().out.splitlines()
     first, second = (i for i, line in enumerate(lines) if line.startswith("method"))

@@ -23,7 +23,7 @@ def components(X: NDArray[Any], k: int) -> tuple[Array, Array]:
     return mean, np.linalg.svd(X - mean, full_matrices=False)[2][:k].T
 
 
-def equal_up_to_sign(z: Array, expected: Array) -> None:
+def equal_up_to_sign(z: NDArray[Any], expected: NDArray[Any]) -> None:
     """Compare columns, each of which may have either sign, as an eigenvector may."""
     signs = np.sign((z * expected).sum(axis=0))
     np.testing.assert_allclose(z * signs, expected, atol=2e-3 * np.abs(expected).max())
