@@ -17,7 +17,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,7 @@ from index.storage.snapshot_format import (
     MAX_ITEMS,
     BlockWriter,
     Description,
+    Output,
     damaged,
     read_blocks,
     read_description,
@@ -46,7 +47,7 @@ _STEP = 512
 _ENOUGH = 16 << 20
 
 
-def write(collection: Collection, file: BinaryIO) -> int:
+def write(collection: Collection, file: Output) -> int:
     """Write the current items to a file; return how many there are.
 
     Raises

@@ -103,7 +103,12 @@ class Jobs:
                     "(BITCELL_MAX_JOBS)"
                 )
             self._record.add(job, kind, request, material)
-            self._enqueue(OpenJob(job, kind, request))
+            try:
+                self._enqueue(OpenJob(job, kind, request))
+            except RuntimeError:  # There is no thread for it.
+                del self._open[job]
+                self._record.drop(job)
+                raise
             self._write_kept_ends()
         return job
 
@@ -220,7 +225,7 @@ class Jobs:
             except (OSError, MemoryError, RuntimeError) as error:
                 if (what := shortage(error)) is None:
                     raise
-                log.warning("job waits", job=entry.id, short=what, seconds=seconds, exc_info=error)
+                log.warning("job waits", job=entry.id, short=what, error=str(error))
             with self._lock:
                 if entry.started is not None:
                     self._put_back(entry)

@@ -16,6 +16,7 @@ from app.service.checks import check_batch, check_dataset
 from app.service.collections.collections import Collections
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.encoder_store import Encoder, EncoderStore
+from app.service.room import check_room
 from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
@@ -94,6 +95,7 @@ class Encoders:
             X = as_descriptors(descriptors)
             _check_size(hasher, X.shape[1])
             material = training.pack(X, labels)
+            check_room(self._settings, len(material))
             source: dict[str, Any] = {"descriptors": len(X)}
         elif dataset is not None:
             training.check_trainable(hasher, labelled=True)
@@ -149,6 +151,7 @@ class Encoders:
         return hasher
 
     def _add(self, name: str, hasher: Hasher) -> Encoder:
+        check_room(self._settings)
         with self._naming:
             self._check_name_free(name)
             return self._store.add(name, hasher)

@@ -88,7 +88,7 @@ class Service:
 
     def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()
-        export = partial(kept_descriptors.export, store)
+        export = partial(kept_descriptors.export, store, settings)
         kinds = {
             "benchmark": Kind(benchmark.work, prepare=export),
             "training": Kind(
@@ -97,7 +97,7 @@ class Service:
                 finish=partial(encoders.keep_trained, encoder_store),
             ),
             "reencoding": Kind(
-                partial(reencoding.work, store, encoder_store, self.metrics), inside=True
+                partial(reencoding.work, store, encoder_store, self.metrics, settings), inside=True
             ),
         }
         self.jobs = Jobs(
@@ -112,7 +112,7 @@ class Service:
         self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
         self.encoders = Encoders(settings, encoder_store, self.collections, self.jobs)
         self.searches = Searches(settings, store, encoder_store, self.metrics)
-        self.snapshots = Snapshots(settings.data_dir, store, encoder_store)
+        self.snapshots = Snapshots(settings, store, encoder_store)
         self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
 
     def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:

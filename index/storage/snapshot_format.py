@@ -12,7 +12,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, Protocol
 from zlib import crc32
 
 import numpy as np
@@ -52,10 +52,17 @@ class Description:
     keep_descriptors: bool
 
 
+class Output(Protocol):
+    """What blocks are written to, such as a file."""
+
+    def write(self, data: bytes, /) -> int:
+        """Write bytes."""
+
+
 class BlockWriter:
     """Writes the blocks of a file, each with its checksum."""
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: Output) -> None:
         file.write(MAGIC)
         self._file = file
         self._checksum = 0

@@ -15,6 +15,7 @@ from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
+from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
 from index import AlreadyExists, Collection, Item, NotFound, Store
@@ -73,6 +74,7 @@ class Collections:
     ) -> Collection:
         """Encode descriptors, (n, d), and insert or replace the n items."""
         check_batch(len(ids), self._settings)
+        check_room(self._settings)
 
         def put(collection: Collection) -> Collection:
             codes = self._encoders.hasher_of(collection).encode(descriptors)

@@ -33,7 +33,7 @@ class Exchange:
     def __init__(self, limits: Limits, path: str) -> None:
         self.messages: list[Message] = []
         self.read = asyncio.Event()
-        scope = {"type": "http", "path": path, "headers": [], "method": "GET"}
+        scope: Scope = {"type": "http", "path": path, "headers": [], "method": "GET"}
         scope["bitcell.until_read"] = self.read.wait
         self.task = asyncio.ensure_future(limits(scope, self._receive, self._send))
 

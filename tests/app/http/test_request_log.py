@@ -258,9 +258,18 @@ def test_a_client_that_closes_in_mid_body_is_one_ordinary_line(
 
     headers = [(b"host", b"localhost"), (b"content-length", b"9")]
     headers += [(b"content-type", b"application/json"), (b"authorization", b"Bearer secret-key")]
-    scope: Scope = {"type": "http", "method": "POST", "path": "/v1/encoders", "headers": headers}
-    scope |= {"query_string": b"", "http_version": "1.1", "scheme": "http", "client": None}
-    scope |= {"raw_path": b"/v1/encoders", "server": ("localhost", 80)}
+    scope: Scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/encoders",
+        "raw_path": b"/v1/encoders",
+        "query_string": b"",
+        "headers": headers,
+        "client": None,
+        "server": ("localhost", 80),
+    }
 
     async def disconnect() -> None:
         await app(scope, receive, send)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import pytest
@@ -62,6 +63,24 @@ def test_a_waiting_job_can_be_cancelled_and_does_not_delay_a_stop(
         assert jobs.close(30)
     assert jobs.get(second)["state"] == "queued"
     assert end_of(start(), second)["state"] == "done"
+
+
+def test_a_job_for_which_there_is_no_thread_is_not_accepted(
+    start: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    jobs = start()
+
+    def fail(*_: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Thread, "start", fail)
+        with pytest.raises(RuntimeError, match="new thread"):
+            jobs.add("short", {})
+    assert jobs.newest() == []
+    # The pool still has the work, and finds that it is not wanted.
+    assert end_of(jobs, jobs.add("short", {}))["state"] == "done"
+    assert len(jobs.newest()) == 1
 
 
 def short_of_memory(task: Task, progress: Progress) -> Outcome:
