@@ -61,6 +61,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         version=version("bitcell"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,  # home.py has the route: FastAPI would render the document every time.
         docs_url=None,
         redoc_url=None,
     )

@@ -9,6 +9,8 @@ from importlib.resources import files
 from fastapi import APIRouter, Request, Response
 from starlette.exceptions import HTTPException
 
+from app.http.openapi import rendered
+
 router = APIRouter(include_in_schema=False)
 
 POLICY = (
@@ -39,6 +41,13 @@ async def docs(request: Request) -> Response:
     return _page(request, "docs.html", {"Content-Security-Policy": POLICY})
 
 
+@router.get("/openapi.json")
+async def openapi(request: Request) -> Response:
+    """Return the OpenAPI document."""
+    plain, compressed = rendered(request.app)
+    return _answer(request, plain, compressed, "application/json", {})
+
+
 @router.get("/page/{name}")
 async def part(request: Request, name: str) -> Response:
     """Return a script or a style sheet of a page."""
@@ -49,11 +58,17 @@ async def part(request: Request, name: str) -> Response:
 
 def _page(request: Request, name: str, headers: dict[str, str]) -> Response:
     kind = _TYPES["." + name.rpartition(".")[2]]
+    return _answer(request, _FILES[name], _compressed(name), kind, headers)
+
+
+def _answer(
+    request: Request, plain: bytes, compressed: bytes, kind: str, headers: dict[str, str]
+) -> Response:
     # Answers are never cached, so they need no Vary.
     if "gzip" in request.headers.get("accept-encoding", ""):
         headers = headers | {"Content-Encoding": "gzip"}
-        return Response(_compressed(name), headers=headers, media_type=kind)
-    return Response(_FILES[name], headers=headers, media_type=kind)
+        return Response(compressed, headers=headers, media_type=kind)
+    return Response(plain, headers=headers, media_type=kind)
 
 
 @cache
