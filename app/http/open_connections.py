@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from contextlib import suppress
 from typing import Protocol
 
 import structlog
@@ -91,8 +92,11 @@ def possible_connections(wanted: int) -> int:
     unlimited = resource.RLIM_INFINITY
     needed = wanted + RESERVED_FILES
     if soft != unlimited and soft < needed:
-        soft = needed if hard == unlimited else min(needed, hard)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        raised = needed if hard == unlimited else min(needed, hard)
+        # The system may allow less than the hard limit, as macOS does.
+        with suppress(OSError, ValueError):
+            resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+            soft = raised
     if soft == unlimited or soft >= needed:
         return wanted
     possible = max(1, soft - min(RESERVED_FILES, soft // 2))

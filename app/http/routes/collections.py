@@ -49,7 +49,7 @@ async def collection_statistics(name: str, service: ServiceDep) -> Response:
             return Response(await asyncio.wrap_future(work), media_type=JSON)
     except TimeoutError:
         raise Unready(
-            "the statistics of other collections are being computed: try again later"
+            f"the statistics are not ready after {STATISTICS_SECONDS:g} s: try again later"
         ) from None
 
 

@@ -377,7 +377,7 @@ def test_too_many_results(small: TestClient) -> None:
         (404, "no dataset 'mnist'; there are digits", {"dataset": "mnist"}),
         (404, "no dataset '../x.npz'", {"dataset": "../x.npz"}),
         (404, "no dataset '/etc/x.npz'", {"dataset": "/etc/x.npz"}),
-        (422, "no method 'md5'; there are raw, lsh", {"methods": ["md5"]}),
+        (422, "no method 'md5'; there are raw, raw-cosine, classifier, lsh", {"methods": ["md5"]}),
         (422, "methods: List should have at least 1", {"methods": []}),
         (422, "bits must be from 1 to 4096, got 0", {"bits": [0]}),
         (422, "seed: Input should be greater", {"seed": -1}),

@@ -218,3 +218,12 @@ def test_connections_within_the_limit_on_open_files(
     monkeypatch.setattr(resource, "setrlimit", set_limits)
     assert possible_connections(wanted) == possible
     assert limits == (raised_to, hard)
+
+
+def test_a_limit_on_open_files_that_cannot_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: Any) -> None:
+        raise ValueError("current limit exceeds maximum limit")
+
+    monkeypatch.setattr(resource, "getrlimit", lambda _: (256, resource.RLIM_INFINITY))
+    monkeypatch.setattr(resource, "setrlimit", refuse)
+    assert possible_connections(1000) == 128

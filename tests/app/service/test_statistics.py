@@ -129,7 +129,7 @@ def test_statistics_that_wait_hold_no_thread(
     monkeypatch.setattr(routes, "STATISTICS_SECONDS", 0.01)
     with ThreadPoolExecutor(45) as pool:  # More than the application has threads.
         for answer in pool.map(lambda _: small.get(url), range(45)):
-            assert_problem(answer, 503, "statistics of other collections")
+            assert_problem(answer, 503, "the statistics are not ready after")
         assert small.get("/v1/collections/c/items/a").status_code == 200
     release.set()
     assert busy.result()
