@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size, to_words
+from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 from index.memory.view import View
 from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
-from index.search.results import Count, as_found, describe
+from index.search.results import as_found, describe
 from index.state import State
 from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
@@ -224,7 +225,7 @@ class Collection:
         *,
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
-        checkpoint: Callable[[], None] = lambda: None,
+        checkpoint: Checkpoint = lambda: None,
         count: Count = lambda n: None,
     ) -> list[Found]:
         """Return the nearest items of each query code: exact, with ties in the order of the ids.
@@ -272,7 +273,7 @@ class Collection:
         options: SearchOptions,
         descriptors: ArrayLike | None,
         projections: ArrayLike | None,
-        checkpoint: Callable[[], None],
+        checkpoint: Checkpoint,
     ) -> Scored:
         state = self._state
         by = options.rerank_distance(state.keep_descriptors)

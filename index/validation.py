@@ -171,7 +171,7 @@ def as_text(payload: Payload, item: str, *, allow_surrogates: bool = False) -> s
 
 
 def _may_be_deep(text: str) -> bool:
-    """Return whether JSON has so many brackets that it may be nested too deeply."""
+    """Return whether JSON text has enough opening brackets to be nested too deeply."""
     return text.count("{") + text.count("[") > MAX_LEVELS
 
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Lock
 
+from index.callbacks import Checkpoint
 from index.filters.column import Column
 
 # Seconds between the calls of `checkpoint` while a thread waits for a lock.
@@ -76,7 +77,7 @@ class ColumnCache:
 
 
 @contextmanager
-def holding(lock: Lock, checkpoint: Callable[[], None]) -> Iterator[None]:
+def holding(lock: Lock, checkpoint: Checkpoint) -> Iterator[None]:
     """Hold a lock during the block. While waiting for it, call `checkpoint` again and again."""
     while not lock.acquire(timeout=_WAIT_SECONDS):
         checkpoint()

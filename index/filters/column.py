@@ -25,7 +25,7 @@ from index.memory.view import Mask, View
 # Bytes that a list or a dictionary takes for each value, in addition to the value itself.
 _PER_PLACE = 8
 _PER_KEY = 100
-# Bytes of a column beside its arrays and values.
+# Bytes that a column takes in addition to its arrays and values.
 _PER_COLUMN = 4096
 # If a column has more blocks, all but the first are joined into one.
 _MAX_BLOCKS = 32

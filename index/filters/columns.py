@@ -7,13 +7,14 @@ and only payloads written since then are read.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.callbacks import Checkpoint
 from index.filters.cache import ColumnCache, holding
 from index.filters.column import Block, Column, GrowingBlock, Other
 from index.memory.view import View
@@ -25,9 +26,6 @@ _CHUNK = 250
 # values than that: both take some tens of milliseconds.
 _FEW_PAYLOADS = 1000
 _FEW_VALUES = 1 << 20
-
-Checkpoint = Callable[[], None]
-"""Called between the steps of long work. It may raise to give up."""
 
 
 class NoRoom(Exception):

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from index.callbacks import Checkpoint
 from index.errors import InvalidItems
 from index.filters.column import Block, Column, Test
-from index.filters.columns import Checkpoint, Columns, NoRoom
+from index.filters.columns import Columns, NoRoom
 from index.memory.batch import NO_LABEL
 from index.memory.view import Mask, View
 

@@ -14,7 +14,6 @@ tell which step that is, so that no list of the codes met before is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, pairwise
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, bit_places
+from index.callbacks import Checkpoint
 
 MAX_WIDTH = 24
 # Pairs of a query and a value, or of a query and a code, per block, which bounds the memory.
@@ -70,9 +70,7 @@ class Tables:
     `checkpoint` is called after each table and may raise to give up.
     """
 
-    def __init__(
-        self, words: Words, cut: Cut, checkpoint: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, words: Words, cut: Cut, checkpoint: Checkpoint = lambda: None) -> None:
         self.cut = cut
         self._words = words
         self._offsets, self._rows = [], []
@@ -106,7 +104,7 @@ class Tables:
         distance: int,
         keys: NDArray[np.uint32],
         queries: Words,
-        checkpoint: Callable[[], None],
+        checkpoint: Checkpoint,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Take the step (table, distance), which follows all steps of smaller distances.
 

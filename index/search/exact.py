@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import Any
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words
+from index.callbacks import Checkpoint
 from index.memory import cost_model
 from index.memory.multi_index import Tables
 from index.memory.view import Mask, View
@@ -38,7 +38,7 @@ def search(
     k: int,
     radius: int | None,
     mask: Mask | None = None,
-    checkpoint: Callable[[], None] = lambda: None,
+    checkpoint: Checkpoint = lambda: None,
 ) -> list[Answer]:
     """Return the k nearest rows of each query.
 
@@ -89,7 +89,7 @@ class _Search:
         k: int,
         radius: int,
         mask: Mask | None,
-        checkpoint: Callable[[], None],
+        checkpoint: Checkpoint,
     ) -> None:
         self.view, self.k, self.radius = view, k, radius
         self._checkpoint = checkpoint
@@ -276,7 +276,7 @@ class _Lookup:
         queries: Words,
         k: int,
         radius: int,
-        checkpoint: Callable[[], None],
+        checkpoint: Checkpoint,
     ) -> None:
         nq, self._width = len(queries), model.near.shape[1]
         self._checkpoint = checkpoint

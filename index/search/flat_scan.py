@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from os import cpu_count
 from typing import NamedTuple
@@ -12,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, distances_to
+from index.callbacks import Checkpoint
 
 THREADS = max(1, min(cpu_count() or 1, faiss.omp_get_max_threads()))
 POOL = ThreadPoolExecutor(THREADS, "scan")
@@ -45,7 +45,7 @@ def scan(
     queries: Words,
     k: int,
     radius: int | NDArray[np.int64],
-    checkpoint: Callable[[], None],
+    checkpoint: Checkpoint,
 ) -> Hits:
     """Return for each query all codes within `radius` that are no farther than the k-th nearest.
 
@@ -82,7 +82,7 @@ def _scan_each(
     places: NDArray[np.int64],
     k: int,
     radius: NDArray[np.int64],
-    checkpoint: Callable[[], None],
+    checkpoint: Checkpoint,
 ) -> Hits:
     """Scan for the queries at some places, one by one."""
 

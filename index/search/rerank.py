@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import asymmetric_distances, unpack
+from index.callbacks import Checkpoint
 from index.errors import InvalidItems
 from index.memory.view import View
 from index.storage.record import Record
@@ -26,7 +27,7 @@ def by_descriptors(
     queries: ArrayLike,
     dimension: int | None,
     record: Record,
-    checkpoint: Callable[[], None],
+    checkpoint: Checkpoint,
 ) -> Scored:
     """Sort by the Euclidean distance to the descriptors that are kept, as float16."""
     X = _matrix(queries, len(answers), dimension or np.shape(queries)[-1], "descriptors")
@@ -46,7 +47,7 @@ def by_bits(
     answers: list[Answer],
     projections: ArrayLike,
     n_bits: int,
-    checkpoint: Callable[[], None],
+    checkpoint: Checkpoint,
 ) -> Scored:
     """Sort by the asymmetric distance of the query's projection to the codes."""
     Z = _matrix(projections, len(answers), n_bits, "projections")
@@ -62,7 +63,7 @@ def by_bits(
 def _sorted(
     answers: list[Answer],
     distances: Callable[[int, NDArray[np.int64]], NDArray[np.float64]],
-    checkpoint: Callable[[], None],
+    checkpoint: Checkpoint,
 ) -> Scored:
     """Sort by what `distances` returns for the place of a query and some rows.
 

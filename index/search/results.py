@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Codes
+from index.callbacks import Count
 from index.memory.batch import NO_LABEL
 from index.memory.view import View
 from index.storage.record import Record
@@ -17,10 +18,6 @@ from index.types import Answer, Found, Neighbour, SearchOptions
 _BLOCK = 10_000
 # Bytes of an item, or of a certificate, in JSON: names of fields, label, distance and score.
 _FIELDS = 64
-
-
-Count = Callable[[int], None]
-"""Called with the bytes of parts of a result before they are put together. It may raise."""
 
 
 def as_found(

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import code_size, word_count
+from index.callbacks import Count
 from index.memory.batch import Batch
 from index.storage import part_format
 from index.storage.database import Database
@@ -189,7 +190,7 @@ class Record:
         return {serial: text.decode() for serial, text in self.payload_bytes(serials).items()}
 
     def payload_bytes(
-        self, serials: Iterable[int], count: Callable[[int], None] = lambda n: None
+        self, serials: Iterable[int], count: Count = lambda n: None
     ) -> dict[int, bytes]:
         """Return payloads as `payloads` does, but in UTF-8.
 
@@ -229,9 +230,9 @@ class Record:
         table: str,
         column: str,
         serials: Iterable[int],
-        count: Callable[[int], None] = lambda n: None,
+        count: Count = lambda n: None,
     ) -> list[tuple[Any, ...]]:
-        """Return serial, column and checksum; `count` gets the length of the columns, by and by."""
+        """Return serial, column and checksum; `count` gets the bytes of each few columns."""
         wanted = sorted(serials)
         rows: list[tuple[Any, ...]] = []
         with self.database.reading() as connection:

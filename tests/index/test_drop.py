@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -143,6 +144,25 @@ REMOVALS = pytest.mark.parametrize(
 )
 
 
+@contextmanager
+def before_publication(
+    monkeypatch: pytest.MonkeyPatch, check: Callable[[], object]
+) -> Iterator[None]:
+    """Call `check` after each commit in the block, before the change is published."""
+    write = Database.write
+
+    def checked_write(self: Database, work: Any, publish: Any, undo: Any) -> Any:
+        def check_and_publish() -> None:
+            check()
+            publish()
+
+        return write(self, work, check_and_publish, undo)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", checked_write)
+        yield
+
+
 @REMOVALS
 def test_a_reader_never_sees_a_collection_without_its_payloads(
     remove: Callable[[Store], None],
@@ -154,17 +174,7 @@ def test_a_reader_never_sees_a_collection_without_its_payloads(
     """Between the commit of a removal and its publication, and after that, too."""
     collection = fill(store, "c", "old")
     seen: list[bool] = []
-    write = Database.write
-
-    def checked_write(self: Database, work: Any, publish: Any, undo: Any) -> Any:
-        def check_and_publish() -> None:
-            seen.append(is_whole(collection, "old"))
-            publish()
-
-        return write(self, work, check_and_publish, undo)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Database, "write", checked_write)
+    with before_publication(monkeypatch, lambda: seen.append(is_whole(collection, "old"))):
         remove(store)
     assert seen
     assert all(seen)
@@ -212,17 +222,7 @@ def test_a_filter_finds_all_until_a_removal_is_published(
     searches = fill_fields(store)
     search = next(searches)
     seen: list[int] = []
-    write = Database.write
-
-    def checked_write(self: Database, work: Any, publish: Any, undo: Any) -> Any:
-        def check_and_publish() -> None:
-            seen.append(len(next(searches)()[0].neighbours))
-            publish()
-
-        return write(self, work, check_and_publish, undo)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Database, "write", checked_write)
+    with before_publication(monkeypatch, lambda: seen.append(len(next(searches)()[0].neighbours))):
         remove(store)
     assert seen
     assert set(seen) == {len(IDS)}

@@ -147,26 +147,34 @@ def test_only_writes_to_the_collection_wait_for_the_last_pass(
     put(new, ["late"], 7)
 
 
+class Overtaken:
+    """An encoder during whose work all items change, in every pass but the last one.
+
+    Writes wait for the last one, so that a change in it would never end.
+    """
+
+    def __init__(self, collection: Collection, ids: list[str]) -> None:
+        self.collection, self.ids, self.value = collection, ids, 1
+
+    def encode(self, X: Any) -> Any:
+        if self.value <= 1 + reencoding._MAX_PASSES:
+            self.value += 1
+            put(self.collection, self.ids, self.value)
+        return X.astype(np.uint8)
+
+
 def test_a_reencoding_can_be_stopped_in_every_pass(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(reencoding, "_MAX_PASSES", 1)
     old, ids = make_large(store, 600)
-    value = 1
-
-    def encode(X: Any) -> Any:
-        nonlocal value
-        if value <= 1 + reencoding._MAX_PASSES:
-            value += 1
-            put(old, ids, value)
-        return X.astype(np.uint8)
 
     class StoppedError(Exception):
         pass
 
     # After the first copy, in the pass that follows, and in the one for which writes wait.
     for stop_at in (1, 2, 3):
-        value, calls = 1, 0
+        overtaken, calls = Overtaken(old, ids), 0
 
         def progress(done: int, of: int, stop_at: int = stop_at) -> None:
             nonlocal calls
@@ -176,24 +184,14 @@ def test_a_reencoding_can_be_stopped_in_every_pass(
                 raise StoppedError
 
         with pytest.raises(StoppedError):
-            store.reencode("c", encode, 8, progress=progress)
+            store.reencode("c", overtaken.encode, 8, progress=progress)
         assert store.get("c") is old
         # Writes do not wait any more.
         put(old, ids, 1)
 
 
 def test_a_reencoding_that_cannot_catch_up_ends(store: Store) -> None:
-    old, ids = make_large(store, 600)
-    value = 1
-
-    def encode(X: Any) -> Any:
-        nonlocal value
-        # The first copy and all passes after it, but not the last one, for which writes wait.
-        if value <= 1 + reencoding._MAX_PASSES:
-            value += 1
-            put(old, ids, value)
-        return X.astype(np.uint8)
-
-    new = store.reencode("c", encode, 8)
-    assert value == 2 + reencoding._MAX_PASSES
-    assert {item.code for item in new.items(0, 600)[0]} == {bytes([value])}
+    overtaken = Overtaken(*make_large(store, 600))
+    new = store.reencode("c", overtaken.encode, 8)
+    assert overtaken.value == 2 + reencoding._MAX_PASSES
+    assert {item.code for item in new.items(0, 600)[0]} == {bytes([overtaken.value])}

@@ -134,7 +134,7 @@ def test_a_payload_has_at_most_100_levels(kind: str, store: Store) -> None:
     for levels in (101, 500, 5000):
         with pytest.raises(InvalidItems, match=r"at most 100 levels .* that of item 0 has more"):
             collection.upsert(["b"], ONE, None, [nested(levels, kind)])
-    # Many lists beside one another are no levels.
+    # Lists next to each other are one level, however many there are.
     wide = {"a": [[{}] for _ in range(1000)], "text": "[{" * 1000}
     collection.upsert(["b"], ONE, None, [wide])
     assert collection.get("b").payload == wide
