@@ -11,6 +11,7 @@ import shutil
 from pathlib import Path
 from typing import BinaryIO
 
+from app.jobs.kind import Progress
 from app.service.data_dir import SNAPSHOTS
 from app.service.settings import Settings
 from index import Full
@@ -32,6 +33,16 @@ def check_room(settings: Settings, needed: int = 0) -> None:
             f"{reserve:,} must be{written}, so that deleting still works (BITCELL_DISK_RESERVE). "
             "Make room and try again; nothing of this request was kept"
         )
+
+
+def checking_room(settings: Settings, progress: Progress) -> Progress:
+    """Return a `progress` that raises Full when less than the reserve is free."""
+
+    def report(done: int, of: int, now: str) -> None:
+        check_room(settings)
+        progress(done, of, now)
+
+    return report
 
 
 class LimitedFile:

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.jobs.collection_arrays import write_arrays
 from app.jobs.kind import Progress
-from app.service.room import check_room
+from app.service.room import checking_room
 from app.service.settings import Settings
 from hashing import InvalidInput
 from index import Collection, Store
@@ -36,15 +36,11 @@ def export(
 
     Raise Full if the disk has no room.
     """
-
-    def checked_progress(done: int, of: int, now: str) -> None:
-        check_room(settings)
-        progress(done, of, now)
-
+    checked = checking_room(settings, progress)
     if name := request.get("training", request).get("collection"):
         kept_descriptors(store.get(name))
 
         def write(collection: Collection) -> None:
-            write_arrays(collection.descriptor_batches(), len(collection), folder, checked_progress)
+            write_arrays(collection.descriptor_batches(), len(collection), folder, checked)
 
         store.use(name, write)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from app.jobs.kind import Outcome, Progress, Task
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
-from app.service.room import check_room
+from app.service.room import checking_room
 from app.service.settings import Settings
 from index import Store
 
@@ -22,11 +22,7 @@ def work(
     name = task.request["collection"]
     encoder = encoders.get(task.request["encoder"])
     collection = store.get(name)
-
-    def note_progress(done: int, of: int) -> None:
-        check_room(settings)
-        progress(done, of, f"{done:,} of {of:,} items")
-
+    checked = checking_room(settings, progress)
     # Equal fingerprints: the job was done before a crash, or there is nothing to do.
     if collection.fingerprint != encoder.fingerprint:
         collection = store.reencode(
@@ -35,7 +31,7 @@ def work(
             encoder.hasher.n_bits,
             encoder=encoder.name,
             fingerprint=encoder.fingerprint,
-            progress=note_progress,
+            progress=lambda done, of: checked(done, of, f"{done:,} of {of:,} items"),
         )
         # Distances between codes of different encoders do not belong in one histogram.
         metrics.remove_collection(name)
