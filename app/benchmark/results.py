@@ -74,7 +74,7 @@ def _figures(measured: list[Measured], classes: Classes) -> dict[str, Any]:
 
 
 def _means(figures: list[Figures]) -> Figures:
-    """Mean of each figure over seeds; a figure that does not apply is None for every seed."""
+    """Return the mean of each figure over seeds; one that does not apply is None for every seed."""
     return {
         name: None if value is None else float(np.mean([one[name] or 0.0 for one in figures]))
         for name, value in figures[0].items()
@@ -86,9 +86,9 @@ def _mean_curve(curves: list[Any]) -> list[Any] | None:
 
 
 def _reference(row: Row, maps: Mapping[Row, list[float]], method: str | None) -> Row | None:
-    """The row to compare with: of the same code length, or of a method without codes."""
+    """Return the row to compare with: of the same code length, or of a method without codes."""
     if method is None:
-        rivals = [each for each in maps if each.n_bits == row.n_bits is not None]
+        rivals = [each for each in maps if each.n_bits is not None and each.n_bits == row.n_bits]
         return max(rivals, key=lambda each: np.mean(maps[each]), default=None)
     chosen = (each for each in maps if each.method == method and each.n_bits in (None, row.n_bits))
     return next(chosen, None)
@@ -100,7 +100,7 @@ def _difference(
     measured: Mapping[Row, list[Measured]],
     classes: Classes,
 ) -> dict[str, Any] | None:
-    """The mAP of a row less that of another, paired by seed and query."""
+    """Return the mAP of a row less that of another, paired by seed and query."""
     if reference is None or reference == row:
         return None
     differences = [

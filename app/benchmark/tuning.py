@@ -29,7 +29,7 @@ GRIDS: dict[str, Sequence[Params]] = {
 """What is tried for each method, the defaults first. Methods without a grid keep their defaults."""
 
 HELD_OUT = 4
-"""One label in so many is held out of training, to compare the candidates."""
+"""The labels are split into this many parts, and one is held out of training for comparisons."""
 
 
 def tune(
@@ -73,7 +73,7 @@ def tune(
         try:
             codes = hasher.fit(X[~held_out], y[~held_out]).encode(X[held_out])
         except InvalidInput:
-            continue  # For example more bits than so many anchors allow.
+            continue  # For instance, the method cannot make this many bits from these anchors.
         quality = mean(precision_among_others(codes, y[held_out]))
         if quality > best[0]:
             best = (quality, params)

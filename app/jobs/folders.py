@@ -14,9 +14,7 @@ from app.jobs.record import JobRecord
 
 NAME = ".bitcell-jobs"
 MARKER = "made-by-bitcell.txt"
-_TEXT = (
-    "Bitcell makes the folders beside this file for its jobs, and deletes them at every start.\n"
-)
+_TEXT = "Bitcell creates folders for its running jobs here, and deletes them at every start.\n"
 _JOB = re.compile(r"[0-9a-f]{12}")
 # Where earlier versions put the folders.
 _OLD_NAME = "jobs"

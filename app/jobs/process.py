@@ -91,7 +91,7 @@ def main(sender: Connection, work: Callable[[Task, Progress], Outcome], task: Ta
         return  # The service has ended.
     except OSError as error:
         # A plain one, since others may not be picklable.
-        plain = OSError(error.errno, str(error))
+        plain = OSError(error.errno, error.strerror or str(error))
         message = plain if shortage(error) else str(error)
     except (ValueError, MemoryError) as error:
         message = str(error) or type(error).__name__

@@ -157,7 +157,7 @@ class Keys:
         return self._required
 
     def prepare(self) -> None:
-        """Do what `create` does beside creating a key, for keys that an earlier version created."""
+        """Require keys, and reserve room to revoke them, where an earlier version created them."""
         if self._keys:
             self._note_required()
             self._reserve_journal()

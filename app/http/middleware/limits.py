@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from dataclasses import dataclass
 
 from starlette.datastructures import Headers, MutableHeaders
@@ -58,7 +59,7 @@ class Limits:
             f"{streams} streams of events are open, which is the limit (BITCELL_MAX_STREAMS)",
         )
         # Cheap, and needed most when the service is busy; each connection has one at a time.
-        self._uncounted = _Places(1 << 62, "")
+        self._uncounted = _Places(sys.maxsize, "")
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
@@ -71,9 +72,8 @@ class Limits:
             status, detail, more = refusal
             await problem(status, detail, more | _CLOSE)(scope, receive, send)
             return
-        exchange = _Exchange(self, headers, scope, receive, send)
-        if places is self._uncounted:
-            exchange.count_answer = False
+        counts_answer = places is not self._uncounted
+        exchange = _Exchange(self, headers, scope, receive, send, counts_answer=counts_answer)
         places.taken += 1
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -126,9 +126,16 @@ class _Exchange:
     """The bodies of one request and its answer, which are counted while they are in memory."""
 
     def __init__(
-        self, limits: Limits, headers: Headers, scope: Scope, receive: Receive, send: Send
+        self,
+        limits: Limits,
+        headers: Headers,
+        scope: Scope,
+        receive: Receive,
+        send: Send,
+        *,
+        counts_answer: bool,
     ) -> None:
-        self.count_answer = True
+        self._counts_answer = counts_answer
         self._limits = limits
         self._scope = scope
         self._receive = receive
@@ -202,7 +209,7 @@ class _Exchange:
 
     def _is_too_much(self, size: int) -> bool:
         """Count an answer in place of the request; return whether there is no memory for it."""
-        if not self.count_answer:
+        if not self._counts_answer:
             return False
         self._hold(size)
         others = self._limits.bytes_held - size

@@ -45,7 +45,7 @@ class Disk(NamedTuple):
 
 @pytest.fixture
 def free(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[int], None]]:
-    """A function that lets the disk have so many free bytes, of a terabyte."""
+    """Return a function that sets how many bytes of a disk of one terabyte are free."""
 
     def set_free(n: int) -> None:
         monkeypatch.setattr(shutil, "disk_usage", lambda _: Disk(1 << 40, (1 << 40) - n, n))
