@@ -54,17 +54,21 @@ $(VENV)/.dev: requirements-dev.txt pyproject.toml client/pyproject.toml | $(VENV
 	$(PIP) install --quiet --no-deps -e . -e ./client
 	@touch $@ $(VENV)/.serve
 
-# Try the indexes that pip is configured with first, then the index of CPU builds as well.
-$(VENV)/.train: requirements-train.txt $(VENV)/.serve
-	$(PIP) install --quiet -r requirements-train.txt || \
-	  $(PIP) install --quiet --extra-index-url $(TORCH_INDEX) -r requirements-train.txt
+# torch comes alone, from the sources that pip is configured with or else from the index of CPU
+# builds. What it needs comes from the configured sources only.
+TORCH := install --quiet --no-deps --require-hashes -r requirements-torch.txt
+$(VENV)/.train: requirements-torch.txt requirements-train.txt $(VENV)/.serve
+	$(PIP) $(TORCH) || { echo "Trying $(TORCH_INDEX) instead." >&2; \
+	  $(PIP) $(TORCH) --index-url $(TORCH_INDEX); }
+	$(PIP) install --quiet --require-hashes -r requirements-train.txt
 	@touch $@
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-  --no-emit-index-url --no-header --no-annotate pyproject.toml
+  --no-emit-index-url --no-header --no-annotate --generate-hashes
 lock:
-	$(LOCK) --generate-hashes -o requirements.txt
-	$(LOCK) --generate-hashes --group dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --group torch -c requirements-dev.txt -o requirements-train.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -180,8 +180,9 @@ def _import_training(method: str) -> Any:
     except ImportError as error:
         raise InvalidInput(
             f"{method} is trained with torch, which cannot be imported ({error}); "
-            "`make train-deps` installs it, or, in a checkout, `pip install '.[train]' "
-            "--extra-index-url https://download.pytorch.org/whl/cpu`"
+            "`make train-deps` installs it, or, in a checkout, `pip install --no-deps -r "
+            "requirements-torch.txt --index-url https://download.pytorch.org/whl/cpu` and then "
+            "`pip install '.[train]'`"
         ) from error
     from hashing.nets import training
 

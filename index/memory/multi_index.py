@@ -101,7 +101,12 @@ class Tables:
         return n_flips(len(self.cut.places[table]), distance)
 
     def look_up(
-        self, table: int, distance: int, keys: NDArray[np.uint32], queries: Words
+        self,
+        table: int,
+        distance: int,
+        keys: NDArray[np.uint32],
+        queries: Words,
+        checkpoint: Callable[[], None],
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Take the step (table, distance), which follows all steps of smaller distances.
 
@@ -111,6 +116,8 @@ class Tables:
         keys : (q,)
             The substrings of the queries for this table.
         queries : (q, words)
+        checkpoint : callable
+            Called before each block of lookups. It may raise to give up.
 
         Returns
         -------
@@ -124,6 +131,7 @@ class Tables:
         n_met = np.zeros(len(keys), np.int64)
         block = max(1, _BLOCK_PAIRS // len(flips))
         for first in range(0, len(keys), block):
+            checkpoint()
             part = slice(first, first + block)
             values = (keys[part, None] ^ flips).ravel()
             offsets = self._offsets[table]
