@@ -13,7 +13,7 @@ help:
 	@echo "make test        set up the environment, with torch where possible, and run the tests"
 	@echo "make lint        check style with ruff and types with mypy --strict"
 	@echo "make bench       run the slow tests and the measurements; fails if a floor is missed"
-	@echo "make train-deps  install a CPU build of torch, to train net-1 and net-2"
+	@echo "make train-deps  install a CPU build of torch, to train the nets"
 	@echo "make lock        resolve the locked versions again (needs uv)"
 	@echo "make clean       remove the environment and the caches of the tools"
 

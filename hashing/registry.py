@@ -19,6 +19,7 @@ from hashing.methods.sdh import SDH
 from hashing.methods.sh import SH
 from hashing.methods.ssh import SSH
 from hashing.nets.net import Net1, Net2
+from hashing.nets.siamese import Siamese1, Siamese2
 from hashing.storage import BadEncoder, EncoderFile
 from hashing.validation import InvalidInput
 
@@ -34,6 +35,8 @@ HASHERS: dict[str, type[Hasher]] = {
     "ssh": SSH,
     "ksh": KSH,
     "sdh": SDH,
+    "siamese-1": Siamese1,
+    "siamese-2": Siamese2,
     "net-1": Net1,
     "net-2": Net2,
 }

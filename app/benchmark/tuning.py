@@ -25,6 +25,8 @@ GRIDS: dict[str, Sequence[Params]] = {
     "diffhash": [*({"variant": "dif", "alpha": a} for a in (1.0, 0.3, 3.0)), {"variant": "lda"}],
     "ksh": [{"n_anchors": m} for m in (300, 100, 1000)],
     "sdh": [{"n_anchors": m, "nu": nu} for m in (1000, 300) for nu in (1e-5, 1e-2)],
+    "siamese-1": [{"margin": m, "noise": noise} for m in (1.2, 1.0) for noise in (0.7, 0.4)],
+    "siamese-2": [{"margin": m, "noise": noise} for m in (1.2, 1.0) for noise in (0.7, 0.4)],
 }
 """What is tried for each method, the defaults first. Methods without a grid keep their defaults."""
 

@@ -21,7 +21,7 @@ HUGE = 2**27
 PEAK = 200_000  # bytes; one float32 vector of HUGE numbers takes 512 MiB
 
 WITH_ANCHORS = {"agh", "ksh", "sdh"}
-TWO_LAYERS = {"random-net-2", "net-2"}
+TWO_LAYERS = {"random-net-2", "siamese-2", "net-2"}
 
 
 @pytest.fixture(scope="module", params=HASHERS)

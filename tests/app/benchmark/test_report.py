@@ -414,14 +414,14 @@ def test_published_figures_are_shown_for_cifar10_only() -> None:
     like = next(row for row in result["results"] if row["method"] == "lsh")
     result["results"] += [
         {**like, "method": method, "n_bits": n_bits}
-        for method in ("ksh", "net-2")
+        for method in ("ksh", "siamese-2")
         for n_bits in (12, 24, 48, 64)
     ]
     reader = Reader(render(result, cifar))
     assert "Bronstein" in reader.text
     assert reader.row("raw", None)["published"] == "19.16"
     assert reader.row("lsh", 24)["published"] == reader.row("ksh", 64)["published"] == NONE
-    for method in ("ksh", "net-2"):
+    for method in ("ksh", "siamese-2"):
         for n_bits in (12, 24, 48):
             shown = reader.row(method, n_bits)["published"]
             assert shown == f"{CIFAR10[method][n_bits]:.2f}"

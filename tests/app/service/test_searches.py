@@ -1,4 +1,4 @@
-"""Limits on the size of an answer and on the time of a query, and the threads of queries."""
+"""Limits on the size of an answer and on the time of a query, threads, and reranking by bits."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from app.service.collections import searches
 from app.service.collections.searches import Searches
 from app.service.service import SLOW_QUERY_THREADS, Service
 from app.service.settings import Settings
+from hashing import make_hasher
 from index import Collection, Filter
 from index.filters import columns
 from index.storage.record import Record
@@ -72,6 +73,26 @@ def test_a_query_without_a_radius_is_charged_for_k(limited: TestClient) -> None:
     body = {"descriptors": X.tolist(), "k": 3}
     assert limited.post(QUERY, json=body).status_code == 413
     assert limited.post(QUERY, json=body | {"k": 2}).status_code == 200
+
+
+def test_reranking_by_bits_counts_the_bits_that_relu_does_not_set(limited: TestClient) -> None:
+    relu = {"name": "r", "method": "random-net-1", "n_bits": 16, "params": {"activation": "relu"}}
+    assert limited.post("/v1/encoders", json=relu | {"dimension": 4}).status_code == 201
+    limited.post("/v1/collections", json={"name": "relu", "encoder": "r"})
+    ids = np.array([f"i{i:02}" for i in range(N)])
+    limited.put("/v1/collections/relu/items", content=npy(X, ids), headers=NPY)
+    body = {"descriptors": X[:1].tolist(), "k": N, "rerank": N, "rerank_by": "bits"}
+    found = limited.post("/v1/collections/relu/query", json=body).json()["results"][0]
+
+    # Without an activation, and with the same weights.
+    linear = make_hasher("random-net-1", n_bits=16, a=-1e9, b=1e9).fit(np.zeros((1, 4)))
+    z = linear.project(X).astype(float)
+    expected = {f"i{i:02}": np.abs(z[0])[(z[i] > 0) != (z[0] > 0)].sum() for i in range(N)}
+    assert [near["id"] for near in found] == sorted(expected, key=lambda i: (expected[i], i))
+    np.testing.assert_allclose(
+        [near["score"] for near in found], [expected[near["id"]] for near in found], atol=1e-5
+    )
+    assert sum(score < 1e-6 for score in expected.values()) == 1
 
 
 def test_a_query_beyond_its_time_is_refused(settings: Settings) -> None:
