@@ -23,6 +23,7 @@ from app.service.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
 from hashing import InvalidInput
 from hashing.gist import Gist
 from tests.app.problems import assert_problem
+from tests.crafted_images import chunk
 
 PNG = {"Content-Type": "image/png"}
 
@@ -100,12 +101,6 @@ def test_a_query_by_image_equals_one_by_descriptor(pictures: TestClient) -> None
     assert_problem(other, 422, "dimension 4, got 384")
     gone = pictures.post("/v1/collections/none/query", content=b"", headers=PNG)
     assert_problem(gone, 404, "no collection 'none'")
-
-
-def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    """Return a chunk of a PNG."""
-    sealed = kind + data
-    return struct.pack(">I", len(data)) + sealed + struct.pack(">I", zlib.crc32(sealed))
 
 
 def png_of(width: int, height: int, rows: int) -> bytes:
