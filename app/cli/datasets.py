@@ -48,9 +48,9 @@ def gist(
 ) -> None:
     """Describe images with GIST and write a dataset.
 
-    Ids are the paths of the files; labels are -1 (none). Files that cannot be described are listed
-    and left out. The exit status is 0 if there were none, 1 if there were, and 2 if no dataset was
-    written.
+    Ids are the paths of the files; labels are -1 (none).
+
+    Files that cannot be described are listed and left out: exit status 1.
     """
     import numpy as np
 

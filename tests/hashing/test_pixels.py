@@ -263,6 +263,21 @@ def test_the_orientation_is_also_read_from_xmp() -> None:
     np.testing.assert_array_equal(pixels_of(opened(file)), np.rot90(COLOUR, -1))
 
 
+def test_the_orientation_may_come_after_the_pixels_of_a_png() -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 3
+    whole = png(COLOUR, 8, RGB)
+    file = whole[:-12] + chunk(b"eXIf", exif.tobytes()[6:]) + whole[-12:]
+    np.testing.assert_array_equal(pixels_of(opened(file)), np.rot90(COLOUR, 2))
+
+
+def test_the_colours_of_a_cmyk_jpeg() -> None:
+    """Adobe writes them inverted."""
+    file = encoded(Image.new("RGB", (8, 8), (200, 30, 60)).convert("CMYK"), "JPEG", quality=95)
+    assert opened(file).mode == "CMYK"
+    assert (np.abs(pixels_of(opened(file)) - np.array([200, 30, 60])) < 6).all()
+
+
 def test_the_image_of_the_caller_stays_as_it_was() -> None:
     image = Image.fromarray(RGBA)
     pixels_of(image)

@@ -104,6 +104,19 @@ def test_without_a_single_descriptor_no_dataset_is_written(
     assert not Path("x.npz").exists()
 
 
+def test_an_output_that_cannot_be_written_is_refused_before_the_work(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    paint("a.png")
+    monkeypatch.setattr("app.service.images.describe_file", lambda *_: pytest.fail("it worked"))
+    Path("folder.npz").mkdir()
+    assert gist(monkeypatch, "a.png", out="folder.npz") == 2
+    assert "folder.npz is a folder, not a file" in capsys.readouterr().err
+    monkeypatch.setattr("os.access", lambda path, how: how != os.W_OK)  # as on a read-only disk
+    assert gist(monkeypatch, "a.png") == 2
+    assert "the folder . cannot be written to" in capsys.readouterr().err
+
+
 def test_the_background(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
