@@ -13,10 +13,11 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
+from app.errors import TooLarge
 from app.service.images import LEAST_PIXELS, describe, describe_file
 from hashing import InvalidInput
 from tests.app.problems import assert_problem
-from tests.crafted_images import GREY, RGB, fits, png, tiff, transparent
+from tests.crafted_images import GREY, RGB, chunk, fits, png, tiff, transparent
 
 ROWS, COLUMNS = np.mgrid[:64, :64]
 WAVES = np.sin(COLUMNS / 5) * np.cos(ROWS / 7)
@@ -132,6 +133,43 @@ def test_the_service_describes_and_refuses_by_mode(client: TestClient) -> None:
     assert_problem(client.post("/v1/gist", json=body), 422, message)
     with pytest.raises(InvalidInput, match="transparent colour"):
         described(lossy)
+
+
+@pytest.mark.parametrize(
+    "file",
+    {
+        "RGBA": encoded(drawing("ellipse")),
+        "16 bits": png(np.arange(64).reshape(8, 8), 16, GREY, transparent(5)),
+        "RGB": png(np.arange(192).reshape(8, 8, 3), 8, RGB, transparent(0, 1, 2)),
+        "palette": encoded(drawing("ellipse").quantize(4)),
+        "GIF": encoded(drawing("ellipse"), "GIF"),
+        "WebP": encoded(drawing("ellipse"), "WEBP"),
+    }.values(),
+)
+def test_damage_to_transparency_lets_no_error_of_pillow_through(file: bytes) -> None:
+    rng = np.random.default_rng(0)
+    outcomes: set[object] = set()
+    for _ in range(60):
+        damaged = bytearray(file)
+        for at in rng.integers(0, len(file), rng.integers(1, 4)):
+            damaged[at] = rng.integers(256)
+        try:
+            outcomes.add(described(with_checksums(bytes(damaged))).shape)
+        except (InvalidInput, TooLarge) as error:
+            outcomes.add(type(error))
+    assert outcomes >= {(1, 384), InvalidInput}
+
+
+def with_checksums(file: bytes) -> bytes:
+    """Return a PNG with the checksums that its chunks should have; other files as they are."""
+    if not file.startswith(b"\x89PNG"):
+        return file
+    whole, at = file[:8], 8
+    while at < len(file):
+        size = int.from_bytes(file[at : at + 4])
+        whole += chunk(file[at + 4 : at + 8], file[at + 8 : at + 8 + size])
+        at += size + 12
+    return whole
 
 
 def test_what_a_file_cannot_be_read_as(tmp_path: Path) -> None:
