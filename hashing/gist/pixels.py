@@ -19,6 +19,8 @@ _GREY_SCALES = {"L;2": 85, "L;4": 17}
 _NATIVE = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF"}
 """libtiff returns samples in the order of this machine. Pillow knows that of unsigned 16 bits only,
 and would swap the bytes of these again."""
+_STRIP_PIXELS = 1 << 18
+"""Pixels that are converted at a time, which saves memory for copies of the image."""
 _PHOTOMETRIC, _WHITE_IS_ZERO = 262, 0  # a tag of TIFF, and a value of it
 _SAMPLE_FORMAT, _SIGNED = 339, 2
 
@@ -56,9 +58,9 @@ def pixels_of(image: Image.Image, background: str = "white") -> NDArray[Any]:
         image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP or source.signed_bytes:
         return _greys(image, source, colour)
-    if image.has_transparency_data:
-        return np.asarray(_laid_on(colour, image, source))
-    return np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+    if image.has_transparency_data and _transparency_is_meant(image, source):
+        return _rgb_of(image, colour)
+    return _rgb_of(image, None)
 
 
 def opaque_colour(background: str) -> tuple[int, int, int]:
@@ -113,8 +115,8 @@ def _greys(
     return values
 
 
-def _laid_on(background: tuple[int, int, int], image: Image.Image, source: _Source) -> Image.Image:
-    """Return an image with transparency laid on a background, as RGB."""
+def _transparency_is_meant(image: Image.Image, source: _Source) -> bool:
+    """Return whether pixels are transparent; correct which, or raise ValueError if it is lost."""
     transparent = image.info.get("transparency")
     if source.raw_mode == "RGB;16B" and transparent is not None:
         raise ValueError(
@@ -123,12 +125,29 @@ def _laid_on(background: tuple[int, int, int], image: Image.Image, source: _Sour
         )
     if isinstance(transparent, int) and source.raw_mode in _GREY_SCALES:
         image.info["transparency"] = transparent * _GREY_SCALES[source.raw_mode]
+    unused = source.format in _ALPHA_OFTEN_UNUSED and image.mode in ("RGBA", "LA")
+    return not (unused and image.getchannel("A").getextrema() == (0, 0))
+
+
+def _rgb_of(image: Image.Image, background: tuple[int, int, int] | None) -> NDArray[np.uint8]:
+    """Return an image as RGB, strip by strip; laid on a background if there is one."""
+    pixels = np.empty((image.height, image.width, 3), np.uint8)
+    step = max(1, _STRIP_PIXELS // max(1, image.width))
+    for top in range(0, image.height, step):
+        strip = image.crop((0, top, image.width, min(top + step, image.height)))
+        if background is not None:
+            strip = _laid_on(background, strip)
+        strip = strip if strip.mode == "RGB" else strip.convert("RGB")
+        pixels[top : top + step] = np.asarray(strip)
+    return pixels
+
+
+def _laid_on(background: tuple[int, int, int], image: Image.Image) -> Image.Image:
+    """Return an image with transparency laid on a background, as RGB."""
     if image.mode == "La":
         image = image.convert("LA")
     if image.mode != "RGBA":
         image = image.convert("RGBA")
-    if source.format in _ALPHA_OFTEN_UNUSED and image.getchannel("A").getextrema() == (0, 0):
-        return image.convert("RGB")
     canvas = Image.new("RGB", image.size, background)
     canvas.paste(image, mask=image)
     return canvas

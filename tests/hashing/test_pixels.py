@@ -278,6 +278,17 @@ def test_the_colours_of_a_cmyk_jpeg() -> None:
     assert (np.abs(pixels_of(opened(file)) - np.array([200, 30, 60])) < 6).all()
 
 
+@pytest.mark.parametrize("pixels", [RGBA, COLOUR, U8], ids=["RGBA", "RGB", "L"])
+def test_large_images_are_converted_strip_by_strip(
+    pixels: NDArray[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = pixels_of(Image.fromarray(pixels))
+    for step in (1, 3 * 16, 5 * 16 + 7):
+        monkeypatch.setattr("hashing.gist.pixels._STRIP_PIXELS", step)
+        np.testing.assert_array_equal(pixels_of(Image.fromarray(pixels)), whole)
+    assert pixels_of(Image.new("RGB", (0, 3))).shape == (3, 0, 3)
+
+
 def test_the_image_of_the_caller_stays_as_it_was() -> None:
     image = Image.fromarray(RGBA)
     pixels_of(image)
