@@ -195,12 +195,19 @@ class Certificate:
         How many codes were looked at.
     tie : int
         How many items lie at the distance of the last one found.
+    within : int, optional
+        How many items lie within the `radius` of the query. None for a query without a radius, and
+        if the search ended at the `k` of the query.
+    truncated : bool, optional
+        Whether fewer were found than lie within that radius. None if `within` is.
     """
 
     exact: bool
     radius: int
     looked: int
     tie: int
+    within: int | None = None
+    truncated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -96,6 +96,16 @@ class CertificateOut(BaseModel):
     )
     looked: int = Field(description="Number of codes examined.")
     tie: int = Field(description="Number of items at the distance of the last one found.")
+    within: int | None = Field(
+        None,
+        description="With a `radius`: number of items within it. Omitted if the search ended at "
+        "the `k` of the request, and so did not count the others.",
+    )
+    truncated: bool | None = Field(
+        None,
+        description="Whether fewer items were found than are `within` the radius, since one search "
+        "finds no more. Omitted if `within` is.",
+    )
 
 
 class QueryOut(BaseModel):

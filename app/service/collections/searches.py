@@ -80,14 +80,16 @@ class Searches:
         """Return search options in which k is set; `more` are further fields of SearchOptions.
 
         Without k, a search returns 10 neighbours, or with a radius all within it, up to
-        BITCELL_MAX_K per query. Raise InvalidInput if the options reach too far.
+        BITCELL_MAX_K per query, and counts those beyond. Raise InvalidInput if the options reach
+        too far.
         """
         max_k = self._settings.max_k
+        is_open = k is None and radius is not None
         if k is None:
             k = DEFAULT_K if radius is None else max_k
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
-        options = SearchOptions(k, radius, **more)
+        options = SearchOptions(k, radius, count_within=is_open, **more)
         if options.depth > MAX_REACH:
             raise InvalidInput(
                 f"offset + k, and rerank, are at most {MAX_REACH}, got {options.depth}"
