@@ -36,11 +36,14 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection; `items` is how many it holds, `fingerprint` that of its encoder."""
+    """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
+
+    Encoder and fingerprint are None if it holds codes of the caller's own.
+    """
 
     name: str
-    encoder: str
-    fingerprint: str
+    encoder: str | None
+    fingerprint: str | None
     n_bits: int
     items: int
     keep_descriptors: bool

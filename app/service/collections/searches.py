@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
 from app.service.checks import Size, check_batch
+from app.service.collections.codes import GivenCodes, packed
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -32,18 +33,22 @@ _MANY_NEIGHBOURS = 20_000
 
 @dataclass(frozen=True)
 class Queries:
-    """What to search for: descriptors, (q, d), or the ids of q items of the collection."""
+    """What to search for: descriptors, (q, d), ids of q items of the collection, or q codes."""
 
     descriptors: NDArray[Any] | None = None
     ids: list[str] | None = None
+    codes: GivenCodes | None = None
 
     def __len__(self) -> int:
-        return len(self.ids or []) if self.descriptors is None else len(self.descriptors)
+        given = (self.descriptors, self.ids, self.codes)
+        return max((len(queries) for queries in given if queries is not None), default=0)
 
     def __getitem__(self, part: slice) -> Queries:
-        if self.descriptors is None:
-            return Queries(ids=(self.ids or [])[part])
-        return Queries(self.descriptors[part])
+        if self.codes is not None:
+            return Queries(codes=self.codes[part])
+        if self.descriptors is not None:
+            return Queries(self.descriptors[part])
+        return Queries(ids=(self.ids or [])[part])
 
 
 class Searches:
@@ -104,16 +109,17 @@ class Searches:
         *,
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
+        codes: GivenCodes | None = None,
         deadline: Deadline | None = None,
     ) -> list[Found]:
-        """Return the neighbours of descriptors, (q, d), or of items named by their ids.
+        """Return the neighbours of descriptors, (q, d), of items named by their ids, or of codes.
 
         `size` counts their bytes. Without a deadline, the time begins now.
 
         Raises
         ------
         InvalidInput
-            The descriptors do not suit the encoder.
+            The descriptors do not suit the encoder, or the codes the collection.
         NotFound
             There is no such collection, or no such item.
         TooLarge
@@ -125,16 +131,19 @@ class Searches:
         """
         checkpoint = (deadline or self.deadline()).check
         matrix = None if descriptors is None else as_descriptors(descriptors)
-        queries = Queries(matrix, ids)
+        queries = Queries(matrix, ids, codes)
         check_batch(len(queries), self._settings)
 
         def search(collection: Collection) -> list[Found]:
             size.restart()  # A search that a re-encoding overtakes begins again.
+            asked = queries
+            if queries.codes is not None:
+                asked = Queries(codes=packed(queries.codes, collection.n_bits))
             if options.radius is not None:
-                return self._within_radius(collection, queries, options, size, checkpoint)
-            if len(queries) * min(options.depth, len(collection)) > self._settings.max_results:
-                raise self._too_many(f"{len(queries)} times {options.depth}")
-            return self._search(collection, queries, options, size, checkpoint)
+                return self._within_radius(collection, asked, options, size, checkpoint)
+            if len(asked) * min(options.depth, len(collection)) > self._settings.max_results:
+                raise self._too_many(f"{len(asked)} times {options.depth}")
+            return self._search(collection, asked, options, size, checkpoint)
 
         found = self._store.use(name, search)
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
@@ -208,6 +217,8 @@ class Searches:
         return search(projections=self._encoders.hasher_of(collection).project(descriptors))
 
     def _codes(self, collection: Collection, queries: Queries) -> Codes:
+        if queries.codes is not None:
+            return packed(queries.codes, collection.n_bits)
         if queries.descriptors is None:
             return collection.codes(queries.ids or [])
         return self._encoders.hasher_of(collection).encode(queries.descriptors)
@@ -217,6 +228,13 @@ class Searches:
     ) -> NDArray[Any] | NDArray[np.float16]:
         if queries.descriptors is not None:
             return queries.descriptors
+        if not collection.encoder:
+            raise InvalidInput(
+                f"collection {collection.name!r} holds codes without descriptors: there is nothing "
+                "to rerank by"
+            )
+        if queries.codes is not None:
+            raise InvalidInput("to rerank, give the descriptors of the queries instead of codes")
         if not collection.keep_descriptors:
             raise InvalidInput(
                 f"collection {collection.name!r} keeps no descriptors: to rerank, give the "

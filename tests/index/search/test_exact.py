@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bitcodes import to_words
 from index import Collection, Database, Filter, InvalidItems, SearchOptions, Store
 from index.memory import cost_model, rows
-from index.search import exact
+from index.search import exact, lookup
 
 N_BITS = [8, 12, 24, 48, 64, 100, 256, 512]
 
@@ -156,7 +156,7 @@ def compare_all(
     """Compare all answers during random actions; return most items and answers by tables."""
     by_tables: list[int] = []
 
-    class Counted(exact.Lookup):
+    class Counted(lookup.Lookup):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             by_tables.append(len(self.covered) - len(self.given_up))
