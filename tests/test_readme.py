@@ -107,7 +107,7 @@ def test_the_tutorial_prints_what_it_shows(typed: Typed) -> None:
 
 
 def recipes() -> Iterator[Any]:
-    """Yield the code and the output of each recipe; one that needs a package that is missing skips."""
+    """Yield the code and the output of each recipe, skipped if a package for it is missing."""
     for section in (ROOT / "docs" / "recipes.md").read_text().split("\n## ")[1:]:
         for kind, code, shown in BLOCK.findall(section):
             marks = []

@@ -11,6 +11,7 @@ from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.main import create_app
+from app.service.service import Service
 from app.service.settings import Settings
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
@@ -242,3 +243,79 @@ def test_writes_snapshots_and_a_restart_work_as_with_an_encoder(settings: Settin
         assert client.post(f"{URL}/query", json=query).json()["results"] == after
         assert client.get(f"{URL}/items/7").json()["code"] == codes[3].tobytes().hex()
         assert client.delete(URL).status_code == 204
+
+
+def hashes(rng: np.random.Generator, n: int, kind: str) -> NDArray[np.uint8]:
+    """Return n codes of 256 bits: random ones, or copies of n / 100 codes with 4 % of bits changed.
+
+    Two copies of one code differ in 20 bits on average, and in more than 31 now and then.
+    """
+    if kind == "random":
+        return rng.integers(0, 256, (n, 32), np.uint8)
+    centres = rng.integers(0, 256, (n // 100, 32), np.uint8)
+    changes = np.packbits(rng.random((n, 256), np.float32) < 0.04, axis=1)
+    return centres[rng.integers(0, len(centres), n)] ^ changes
+
+
+def compare_within_31_bits(client: TestClient, n: int, kind: str) -> None:
+    """Compare what is within 31 bits with a count of bits, for codes loaded as hex and as npy."""
+    rng = np.random.default_rng(n)
+    codes = hashes(rng, n, kind)
+    n_queries = min(n // 10, 300)
+    # Items with up to 50 bits changed.
+    queries = codes[rng.choice(n, n_queries, replace=False)]
+    flips = rng.random((n_queries, 256)).argsort(axis=1) < rng.integers(0, 50, n_queries)[:, None]
+    queries = queries ^ np.packbits(flips, axis=1)
+    words = codes.view(np.uint64)
+    expected = []
+    for query in queries.view(np.uint64):
+        distances = np.bitwise_count(words ^ query).sum(axis=1, dtype=np.int64)
+        near = np.flatnonzero(distances <= 31)
+        expected.append(sorted((int(distances[i]), f"{i}") for i in near))
+    sizes = list(map(len, expected))
+    assert 0 in sizes
+    assert max(sizes) >= (1 if kind == "random" else 20)
+
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    body = {"codes": as_hex(queries), "radius": 31, "payloads": False}
+    for how in ("hex", "npy"):
+        client.post("/v1/collections", json={"name": "c", "n_bits": 256})
+        for first in range(0, n, 5000):
+            part = range(first, min(first + 5000, n))
+            ids = [f"{i}" for i in part]
+            if how == "npy":
+                content = npy(codes[part], np.array(ids))
+                answer = client.put(f"{URL}/items?holds=codes", content=content, headers=NPY)
+            else:
+                pairs = zip(ids, as_hex(codes[part]), strict=True)
+                items = [{"id": item_id, "code": code} for item_id, code in pairs]
+                answer = client.put(f"{URL}/items", json={"items": items})
+            assert answer.status_code == 200, answer.text
+        for is_settled in (False, True):
+            if is_settled:
+                service.collections._store.settle()
+            by_hex = client.post(f"{URL}/query", json=body).json()
+            url = f"{URL}/query?radius=31&payloads=false"
+            by_npy = client.post(url, content=npy(queries), headers=NPY).json()
+            assert by_npy["results"] == by_hex["results"]
+            found = [[(one["distance"], one["id"]) for one in each] for each in by_hex["results"]]
+            assert found == expected
+            for certificate, size in zip(by_hex["certificates"], sizes, strict=True):
+                assert certificate["exact"]
+                assert (certificate["within"], certificate["truncated"]) == (size, False)
+                assert certificate["radius"] >= 31
+        client.delete(URL)
+
+
+@pytest.mark.parametrize("kind", ["random", "clustered"])
+def test_codes_within_31_of_256_bits_equal_an_oracle(settings: Settings, kind: str) -> None:
+    with TestClient(create_app(settings)) as client:
+        compare_within_31_bits(client, 1000, kind)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["random", "clustered"])
+def test_100_000_codes_within_31_of_256_bits_equal_an_oracle(settings: Settings, kind: str) -> None:
+    settings = settings.model_copy(update={"max_body": 64 << 20, "max_k": 10_000})
+    with TestClient(create_app(settings)) as client:
+        compare_within_31_bits(client, 100_000, kind)
