@@ -139,10 +139,10 @@ class Searches:
             asked = queries
             if queries.codes is not None:
                 asked = Queries(codes=packed(queries.codes, collection.n_bits))
-            if options.radius is not None:
-                return self._within_radius(collection, asked, options, size, checkpoint)
+            if options.radius is not None or options.where is not None:
+                return self._counted(collection, asked, options, size, checkpoint)
             if len(asked) * min(options.depth, len(collection)) > self._settings.max_results:
-                raise self._too_many(f"{len(asked)} times {options.depth}")
+                raise self._too_many(f"asks for {len(asked)} times {options.depth}")
             return self._search(collection, asked, options, size, checkpoint)
 
         found = self._store.use(name, search)
@@ -158,7 +158,7 @@ class Searches:
         if expected != dimension:
             raise InvalidInput(f"expected descriptors of dimension {expected}, got {dimension}")
 
-    def _within_radius(
+    def _counted(
         self,
         collection: Collection,
         queries: Queries,
@@ -166,7 +166,7 @@ class Searches:
         size: Size,
         checkpoint: Callable[[], None],
     ) -> list[Found]:
-        """Search within a radius, and count the neighbours found rather than the most possible.
+        """Search with a radius or a filter, and count what is found, not the most that is possible.
 
         The number of neighbours is known only after the search. Search in batches that cannot
         exceed the limit by themselves, and stop at the first batch that exceeds it together with
@@ -182,7 +182,7 @@ class Searches:
             found += part
             total += sum(len(one.neighbours) for one in part)
             if total > limit:
-                raise self._too_many(f"more than {limit}")
+                raise self._too_many("finds more: ask for fewer queries or a smaller radius or k")
         return found
 
     def _count(self, name: str, found: list[Found]) -> None:
@@ -192,10 +192,10 @@ class Searches:
         except NotFound:  # Dropped during the search, perhaps before this count.
             self._metrics.remove_collection(name)
 
-    def _too_many(self, wanted: str) -> TooLarge:
+    def _too_many(self, why: str) -> TooLarge:
         return TooLarge(
             f"a query returns at most {self._settings.max_results} neighbours "
-            f"(BITCELL_MAX_RESULTS); this one asks for {wanted}"
+            f"(BITCELL_MAX_RESULTS); this one {why}"
         )
 
     def _search(

@@ -109,6 +109,20 @@ def test_an_answer_that_is_cut_says_so_and_how_many_are_within_the_radius(
         assert answer["certificates"][0]["within"] == n
 
 
+def test_a_query_with_a_filter_counts_what_it_finds(limited: TestClient) -> None:
+    items = [{"id": f"i{i:02}", "descriptor": X[i].tolist(), "label": i % 20} for i in range(N)]
+    assert limited.put("/v1/collections/c/items", json={"items": items}).status_code == 200
+    body = {"descriptors": X.tolist(), "k": N, "filter": {"label": 3}}
+    answer = limited.post(QUERY, json=body)
+    assert answer.status_code == 200, answer.text
+    assert [{near["id"] for near in one} for one in answer.json()["results"]] == [
+        {"i03", "i23"} for _ in range(N)
+    ]
+    answer = limited.post(QUERY, json=body | {"filter": {"label": {"in": [3, 4]}}})
+    assert answer.status_code == 413
+    assert "this one finds more" in answer.json()["detail"]
+
+
 def test_a_query_without_a_radius_is_charged_for_k(limited: TestClient) -> None:
     body = {"descriptors": X.tolist(), "k": 3}
     assert limited.post(QUERY, json=body).status_code == 413
