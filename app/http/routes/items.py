@@ -155,7 +155,10 @@ def _matrix(
 
 
 def _given_with(items: list[schemas.NewItem]) -> dict[str, Any]:
-    """Return the descriptors of items, or their codes; raise InvalidInput if items have no such."""
+    """Return what items come with, by its name: all with descriptors, or all with codes.
+
+    Raise InvalidInput if it is not the same for all items.
+    """
     descriptors = [item.descriptor for item in items if item.descriptor is not None]
     codes = [item.code for item in items if item.code is not None]
     if len(descriptors) == len(items) and not codes:

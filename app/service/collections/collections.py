@@ -56,27 +56,27 @@ class Collections:
         Raise InvalidInput unless exactly one of both is given. Given codes come without
         descriptors, so none can be kept.
         """
-        if (encoder is None) == (n_bits is None):
+        if encoder is not None and n_bits is None:
+            with self._encoders.pinned(encoder) as used:
+                return self._store.create(
+                    name,
+                    used.hasher.n_bits,
+                    encoder=encoder,
+                    fingerprint=used.fingerprint,
+                    keep_descriptors=keep_descriptors,
+                )
+        if n_bits is None or encoder is not None:
             raise InvalidInput(
                 "expected either encoder, which makes the codes, or n_bits, the length of codes "
                 "that are given"
             )
-        if encoder is None:
-            if keep_descriptors:
-                raise InvalidInput(
-                    "a collection of given codes keeps no descriptors: leave out keep_descriptors, "
-                    "or give an encoder"
-                )
-            check_int("n_bits", n_bits, 1, MAX_BITS)
-            return self._store.create(name, n_bits or 0)
-        with self._encoders.pinned(encoder) as used:
-            return self._store.create(
-                name,
-                used.hasher.n_bits,
-                encoder=encoder,
-                fingerprint=used.fingerprint,
-                keep_descriptors=keep_descriptors,
+        if keep_descriptors:
+            raise InvalidInput(
+                "a collection of given codes keeps no descriptors: leave out keep_descriptors, or "
+                "give an encoder"
             )
+        check_int("n_bits", n_bits, 1, MAX_BITS)
+        return self._store.create(name, n_bits)
 
     def get(self, name: str) -> Collection:
         """Return the collection with this name; raise NotFound if there is none."""
