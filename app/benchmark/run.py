@@ -77,7 +77,7 @@ def run(
     # A seed that counts twice would make the intervals too narrow.
     seeds = list(dict.fromkeys(seeds))
     check_reference(reference, rows)
-    report = describe(protocol, dataset.labels, seeds)
+    report = describe(protocol, dataset.labels, seeds, dataset.class_name)
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
     measured: dict[Row, list[Measured]] = {row: [] for row in rows}
     errors: dict[Row, str] = {}

@@ -10,6 +10,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.benchmark.results import interval_note, tuning_note
+from app.benchmark.splits import class_notes
 
 Format = Callable[[Any], str]
 
@@ -88,6 +89,8 @@ def print_result(result: dict[str, Any]) -> None:
             f"Scaled to {protocol['queries_per_class']} queries and "
             f"{protocol['labels_per_class']} labels per class: {protocol['scaled']}."
         )
+    for note in class_notes(protocol):
+        console.print(note)
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, Format], ...]) -> Table:

@@ -46,6 +46,13 @@ class Dataset:
     def __len__(self) -> int:
         return len(self.descriptors)
 
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, or `class N` if it has none."""
+        names = self.class_names
+        if label < 0:
+            return "no label"
+        return str(names[label]) if names is not None and label < len(names) else f"class {label}"
+
     def parameters(self, method: str) -> dict[str, Any]:
         """Return the constructor parameters of a method that this dataset determines."""
         if self.mirror is None or "mirror" not in parameters(HASHERS[method]):

@@ -6,12 +6,17 @@ from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from app.benchmark.report import POLICY
-from app.benchmark.report.pictures import class_name, make_sheet
+from app.benchmark.report.pictures import make_sheet
 from app.benchmark.report.plots import plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, shown_columns
 from app.benchmark.results import interval_note, tuning_note
-from app.benchmark.splits import RETRIEVAL, UNSEEN, UNSEEN_ONLY
+from app.benchmark.splits import (
+    RETRIEVAL,
+    UNSEEN,
+    UNSEEN_ONLY,
+    class_notes,
+)
 from app.datasets.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -44,7 +49,7 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
         remarks=_remarks(result, dataset),
         columns=columns,
         groups=lines_by_method(rows, columns),
-        notes=_notes(rows, seeds),
+        notes=_notes(rows, result["protocol"]),
         plots=plots(measured, len(seeds), result["curve_ranks"]),
         sheet=make_sheet(result, dataset),
         first_seed=seeds[0],
@@ -105,7 +110,7 @@ def _remarks(result: dict[str, Any], dataset: Dataset) -> list[str]:
     remarks = [result["interrupted"]] if "interrupted" in result else []
     if protocol["name"] != RETRIEVAL:
         classes = (
-            f"{_series([class_name(dataset, label) for label in labels])} (seed {seed})"
+            f"{_series([dataset.class_name(label) for label in labels])} (seed {seed})"
             for seed, labels in zip(protocol["seeds"], protocol["unseen"], strict=True)
         )
         remarks.append(f"Unseen, without a label in fit: {'; '.join(classes)}.")
@@ -115,7 +120,7 @@ def _remarks(result: dict[str, Any], dataset: Dataset) -> list[str]:
             f"Scaled down from {asked['queries_per_class']} queries and "
             f"{asked['labels_per_class']} labels per class: {protocol['scaled']}."
         )
-    return remarks
+    return remarks + class_notes(protocol)
 
 
 def _series(values: list[Any]) -> str:
@@ -124,12 +129,18 @@ def _series(values: list[Any]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _notes(rows: list[Row], seeds: list[int]) -> list[str]:
+def _notes(rows: list[Row], protocol: dict[str, Any]) -> list[str]:
     """Say how figures are averaged, what intervals cover, and which queries are left out."""
+    seeds = protocol["seeds"]
+    classes = (
+        "Small classes have fewer queries, and count less."
+        if protocol.get("small_classes")
+        else "Every class has as many queries, so these are also means over classes, whatever "
+        "their sizes."
+    )
     notes = [
-        f"Shares are in %, means over queries{' and seeds' * (len(seeds) > 1)}. Every class has as "
-        "many queries, so these are also means over classes, whatever their sizes. Distances "
-        "between codes tie: figures are expectations over every order of the ties.",
+        f"Shares are in %, means over queries{' and seeds' * (len(seeds) > 1)}. {classes} "
+        "Distances between codes tie: figures are expectations over every order of the ties.",
         interval_note(len(seeds)),
     ]
     references = dict.fromkeys(
