@@ -20,8 +20,8 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     Parameters
     ----------
     path : Path
-        A file with the arrays `descriptors` and `labels`, and optionally the other attributes
-        of `Dataset`.
+        A file with the array `descriptors`, and optionally the other attributes of `Dataset`.
+        Labels that are strings are names of classes.
     name : str
         The name of the dataset.
     images : bool
@@ -37,32 +37,82 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
         raise not_npz
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-            arrays = {key: npz[key] for key in npz.files if images or key != "images"}
+            arrays = {key: _array(npz, key, path) for key in npz.files if images or key != "images"}
+    except BadDataset:
+        raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
         raise not_npz from None
-    for key in ("descriptors", "labels"):
-        if key not in arrays:
-            raise BadDataset(f"{path} has no array {key!r}; it has {sorted(arrays)}")
+    if "descriptors" not in arrays:
+        raise BadDataset(f"{path} has no array 'descriptors'; it has {sorted(arrays)}")
     try:
         return _dataset(name, arrays)
     except InvalidInput as error:
         raise BadDataset(f"{path}: {error}") from None
 
 
+def _array(npz: Any, key: str, path: Path) -> NDArray[Any]:
+    """Return an array of the file; BadDataset if it would have to be unpickled."""
+    try:
+        array: NDArray[Any] = npz[key]
+    except ValueError as error:
+        if "allow_pickle" not in str(error):
+            raise
+        raise BadDataset(
+            f"{path}: the array {key!r} holds Python objects, which are not unpickled; save it "
+            "with a dtype of its own, strings for instance with .astype(str)"
+        ) from None
+    return array
+
+
 def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
     descriptors = as_descriptors(arrays["descriptors"])
     check_finite(descriptors)
     n, d = descriptors.shape
-    labels = as_labels(arrays["labels"], n)
+    labels, class_names = _labels(arrays.get("labels"), arrays.get("class_names"), n)
     return Dataset(
         name=name,
         descriptors=np.asarray(descriptors, np.float32),
         labels=labels,
         ids=_ids(arrays.get("ids"), n),
-        class_names=_class_names(arrays.get("class_names"), labels),
+        class_names=class_names,
         images=_images(arrays.get("images"), n),
         mirror=_mirror(arrays.get("mirror"), d),
     )
+
+
+def _labels(
+    labels: NDArray[Any] | None, names: NDArray[Any] | None, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.str_] | None]:
+    """Return integer labels and the names of the classes.
+
+    Strings are names, the empty one for no label. Without `names` they are numbered in sorted
+    order.
+    """
+    if labels is None:
+        labels = np.full(n, -1)
+    elif labels.dtype.kind == "U":
+        return _numbered(labels, names, n)
+    elif labels.dtype.kind not in "iu":
+        raise InvalidInput(f"labels must be integers or strings, got dtype {labels.dtype}")
+    checked = as_labels(labels, n)
+    return checked, None if names is None else _class_names(names, checked)
+
+
+def _numbered(
+    labels: NDArray[np.str_], names: NDArray[Any] | None, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    used, numbers = np.unique(labels, return_inverse=True)
+    if names is None:
+        known = used[used != ""]
+    else:
+        known = _class_names(names, np.empty(0, np.int64))
+        if len(np.unique(known)) < len(known):
+            raise InvalidInput("class_names must differ if labels are names")
+    position = {name: i for i, name in enumerate(known.tolist())} | {"": -1}
+    if unknown := [name for name in used.tolist() if name not in position]:
+        raise InvalidInput(f"class_names lack the label {unknown[0]!r:.80}")
+    of_used = np.array([position[name] for name in used.tolist()], np.int64)
+    return as_labels(of_used[numbers], n), known
 
 
 def _ids(ids: NDArray[Any] | None, n: int) -> NDArray[np.str_]:
@@ -78,9 +128,7 @@ def _ids(ids: NDArray[Any] | None, n: int) -> NDArray[np.str_]:
     return ids
 
 
-def _class_names(names: NDArray[Any] | None, labels: NDArray[np.int64]) -> NDArray[np.str_] | None:
-    if names is None:
-        return None
+def _class_names(names: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.str_]:
     largest = labels.max(initial=-1)
     if names.ndim != 1 or len(names) <= largest:
         raise InvalidInput(

@@ -187,6 +187,16 @@ def test_train_then_encode(monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]) -> 
     np.testing.assert_array_equal(np.load("codes.npy"), hasher.encode(X[:50]))
 
 
+def test_train_needs_labels_only_for_methods_that_use_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("d.npz", descriptors=np.eye(9))
+    line = "train --dataset d.npz --bits 4 --out e.safetensors"
+    assert bitcell(monkeypatch, f"{line} --method lsh") == 0
+    assert bitcell(monkeypatch, f"{line} --method ksh") == 2
+    assert "labels of at least two classes are needed, got 0" in capsys.readouterr().err
+
+
 def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, shape, np.uint8) for shape in ((40, 50, 3), (32, 32, 3))]
