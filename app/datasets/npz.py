@@ -11,7 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets.dataset import BadDataset, Dataset
+from app.datasets.vectors import check_npy
 from hashing.validation import InvalidInput, as_descriptors, as_labels, check_finite
+
+MOST_INFLATED = 1032
+"""How many times larger deflate can make what it reads."""
 
 
 def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
@@ -37,7 +41,12 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
         raise not_npz
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-            arrays = {key: _array(npz, key, path) for key in npz.files if images or key != "images"}
+            members = npz.zip.namelist()
+            arrays = {
+                key: _array(npz, key, path)
+                for key in npz.files
+                if f"{key}.npy" in members and (images or key != "images")
+            }
     except BadDataset:
         raise
     except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
@@ -45,26 +54,29 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     if "descriptors" not in arrays:
         raise BadDataset(f"{path} has no array 'descriptors'; it has {sorted(arrays)}")
     try:
-        return _dataset(name, arrays)
+        return from_arrays(name, arrays)
     except InvalidInput as error:
         raise BadDataset(f"{path}: {error}") from None
 
 
 def _array(npz: Any, key: str, path: Path) -> NDArray[Any]:
-    """Return an array of the file; BadDataset if it would have to be unpickled."""
+    """Return an array of the file, after checking that its values are in the file."""
+    member = npz.zip.getinfo(f"{key}.npy")
     try:
-        array: NDArray[Any] = npz[key]
-    except ValueError as error:
-        if "allow_pickle" not in str(error):
-            raise
-        raise BadDataset(
-            f"{path}: the array {key!r} holds Python objects, which are not unpickled; save it "
-            "with a dtype of its own, strings for instance with .astype(str)"
-        ) from None
+        if member.file_size > MOST_INFLATED * member.compress_size:
+            raise BadDataset(
+                f"{member.file_size} bytes cannot come from {member.compress_size} compressed ones"
+            )
+        with npz.zip.open(member) as file:
+            check_npy(file, member.file_size)
+    except BadDataset as error:
+        raise BadDataset(f"{path}, array {key!r}: {error}") from None
+    array: NDArray[Any] = npz[key]
     return array
 
 
-def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
+def from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
+    """Return the arrays of a file as a dataset; InvalidInput if one of them is not valid."""
     descriptors = as_descriptors(arrays["descriptors"])
     check_finite(descriptors)
     n, d = descriptors.shape

@@ -37,8 +37,10 @@ def test_labels_can_be_names_of_classes(
     names: list[str] | None, labels: list[int], expected: list[str], tmp_path: Path
 ) -> None:
     words = ["bee", "ant", "bee", "", "cow"]
-    arrays = {"descriptors": GOOD["descriptors"], "labels": words}
-    np.savez(tmp_path / "n.npz", **arrays, **({} if names is None else {"class_names": names}))
+    arrays: dict[str, Any] = {"descriptors": GOOD["descriptors"], "labels": words}
+    if names is not None:
+        arrays["class_names"] = names
+    np.savez(tmp_path / "n.npz", **arrays)
     dataset = read_npz(tmp_path / "n.npz", "n")
     assert dataset.labels.tolist() == labels
     assert dataset.class_names is not None
@@ -65,8 +67,11 @@ def test_labels_that_are_all_empty_are_none(tmp_path: Path) -> None:
         ({"labels": [["a"]] * 5}, "expected 5 labels"),
         ({"labels": list("xyxyz"), "class_names": ["x", "y"]}, "class_names lack the label 'z'"),
         ({"labels": list("xyxyz"), "class_names": ["x", "x"]}, "class_names must differ"),
-        ({"labels": np.array([{}] * 5)}, r"'labels' holds Python objects.*\.astype\(str\)"),
-        ({"ids": np.array(list("abcde"), object)}, "'ids' holds Python objects"),
+        (
+            {"labels": np.array([{}] * 5)},
+            r"'labels': the array holds Python.*\.astype\(str\)",
+        ),
+        ({"ids": np.array(list("abcde"), object)}, "array 'ids': the array holds Python objects"),
         ({"ids": list("abcd")}, "expected 5 ids"),
         ({"ids": np.zeros(5)}, "ids must be strings or integers, got dtype float64"),
         ({"ids": list("abcda")}, "got 4 distinct ids for 5 items"),
