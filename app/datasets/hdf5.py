@@ -78,6 +78,9 @@ def _given(
                 f"{neighbours.min()} to {neighbours.max()}"
             )
         neighbours = neighbours.astype(np.intp)
+        ordered = np.sort(neighbours, axis=1)
+        if (twice := (ordered[:, 1:] == ordered[:, :-1]).any(axis=1)).any():
+            raise InvalidInput(f"row {twice.argmax()} of `neighbors` has an item twice")
     return Given(np.asarray(queries, np.float32), neighbours, _DISTANCES[distance])
 
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from app.benchmark.neighbours import NEIGHBOURS, in_words
 from app.benchmark.report import POLICY
 from app.benchmark.report.pictures import make_sheet
-from app.benchmark.report.plots import plots
+from app.benchmark.report.plots import plots, recall_plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, shown_columns
 from app.benchmark.results import interval_note, tuning_note
@@ -38,13 +39,16 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
     str
         HTML. Everything from the result and the dataset is escaped.
     """
+    if result["protocol"]["name"] == NEIGHBOURS:
+        return _render_recall(result)
     rows = _rows(result)
     columns = shown_columns(rows)
     seeds = result["protocol"]["seeds"]
     measured = [row for row in rows if "error" not in row]
     return _template().render(
         policy=POLICY,
-        title=f"Binary codes on {result['dataset']['name']}",
+        title=_title(result),
+        main_figure="mAP",
         protocol=_protocol(result, dataset),
         remarks=_remarks(result, dataset),
         columns=columns,
@@ -54,6 +58,36 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
         sheet=make_sheet(result, dataset),
         first_seed=seeds[0],
     )
+
+
+def _render_recall(result: dict[str, Any]) -> str:
+    """Return the page of a benchmark without labels."""
+    rows, protocol = result["results"], result["protocol"]
+    columns, n_seeds = shown_columns(rows), len(protocol["seeds"])
+    measured = [row for row in rows if "error" not in row]
+    notes = [
+        f"Shares are in %, means over queries{' and seeds' * (n_seeds > 1)}. Distances between "
+        "codes tie: figures are expectations over every order of the ties.",
+        interval_note(n_seeds),
+    ]
+    return _template().render(
+        policy=POLICY,
+        title=_title(result),
+        main_figure="recall",
+        protocol=f"{result['dataset']['items']:,} items, as descriptors of dimension "
+        f"{result['dataset']['dimension']}. {in_words(protocol, result['dataset'])}.",
+        remarks=[result["interrupted"]] if "interrupted" in result else [],
+        columns=columns,
+        groups=lines_by_method(rows, columns),
+        notes=notes,
+        plots=recall_plots(measured, n_seeds, protocol["k"]),
+        sheet=None,
+        first_seed=protocol["seeds"][0],
+    )
+
+
+def _title(result: dict[str, Any]) -> str:
+    return f"Binary codes on {result['dataset']['name']}"
 
 
 @cache

@@ -6,6 +6,7 @@ import gc
 import json
 import re
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,27 @@ def test_names_and_messages_are_printed_as_they_are(
     name = "a[red]b:cat:"
     np.savez(f"{name}.npz", descriptors=rng.normal(size=(40, 4)), labels=np.arange(40) % 2)
     monkeypatch.setitem(sys.modules, "torch", None)  # An import of torch fails.
-    line = f"benchmark --dataset {name}.npz --methods lsh,net-2 --bits 8"
-    assert bitcell(monkeypatch, line) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert shown.startswith(f"{name}, retrieval-59k:")
-    assert "net-2, 8 bits: net-2 is trained with torch, which cannot be imported" in shown
-    assert "`make train-deps` installs it" in shown
-    assert "`pip install '.[train]'`" in shown
+    methods = ("net-2", "siamese-2")
+    hint = (
+        "`make train-deps` installs it, or, in a checkout, `pip install --no-deps -r "
+        "requirements-torch.txt --index-url https://download.pytorch.org/whl/cpu` and then "
+        "`pip install '.[train]'`"
+    )
+    line = f"benchmark --dataset {name}.npz --methods lsh,{','.join(methods)} --bits 8"
+    for protocol in ("retrieval-59k", "neighbours"):
+        assert bitcell(monkeypatch, f"{line} --protocol {protocol} --report r.html") == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.startswith(f"{name}, {protocol}:")
+        page = unescape(Path("r.html").read_text("utf-8"))
+        for method in methods:
+            message = f"{method} is trained with torch, which cannot be imported"
+            assert f"{method}, 8 bits: {message}" in shown
+            assert message in page
+        assert shown.count(hint) == page.count(hint) == len(methods)
+    for method in methods:
+        train = f"train --dataset {name}.npz --method {method} --bits 8 --out e.safetensors"
+        assert bitcell(monkeypatch, train) == 2
+        assert hint in capsys.readouterr().err
 
 
 def test_a_path_with_brackets_is_printed_as_it_is(

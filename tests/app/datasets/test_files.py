@@ -118,6 +118,7 @@ def test_hdf5_has_descriptors_queries_and_neighbours(h5py: Any, tmp_path: Path) 
         ({"test": X[:, :5]}, "dimension 6, got 5"),
         ({"test": X[:0]}, "bytes are stored for it|`test` has no rows"),
         ({"neighbors": np.zeros((9, 2), int)}, r"`neighbors` must be integers of shape \(10, k\)"),
+        ({"neighbors": np.full((10, 2), 7)}, "row 0 of `neighbors` has an item twice"),
         ({"neighbors": X[:10]}, r"`neighbors` must be integers"),
         ({"neighbors": np.full((10, 2), 50)}, "rows of `train`, from 0 to 49, got 50 to 50"),
         ({"neighbors": np.full((10, 2), -1)}, "rows of `train`, from 0 to 49, got -1 to -1"),
@@ -126,7 +127,7 @@ def test_hdf5_has_descriptors_queries_and_neighbours(h5py: Any, tmp_path: Path) 
 def test_bad_hdf5_is_refused(
     change: dict[str, Any], message: str, h5py: Any, tmp_path: Path
 ) -> None:
-    good = {"train": X, "test": X[:10], "neighbors": np.zeros((10, 2), int)}
+    good = {"train": X, "test": X[:10], "neighbors": np.arange(20).reshape(10, 2)}
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         for key, value in (good | change).items():
             if value is not None:
