@@ -22,6 +22,7 @@ _COLLECTION = {
     "n_bits": 16,
     "items": 2,
     "keep_descriptors": True,
+    "descriptor_type": "float32",
 }
 _RUNNING = {
     "id": _BENCHMARK,

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 RerankBy = Literal["descriptors", "bits"]
+DescriptorType = Literal["float16", "float32"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -36,7 +37,11 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection; `items` is how many it holds, `fingerprint` that of its encoder."""
+    """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
+
+    `descriptor_type` is how it keeps descriptors; None if it does not, or if the service is too
+    old to say.
+    """
 
     name: str
     encoder: str
@@ -44,6 +49,7 @@ class Collection:
     n_bits: int
     items: int
     keep_descriptors: bool
+    descriptor_type: DescriptorType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

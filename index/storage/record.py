@@ -16,6 +16,7 @@ from bitcodes import code_size, word_count
 from index.callbacks import Count
 from index.memory.batch import Batch
 from index.storage import part_format
+from index.storage.catalog import DescriptorType
 from index.storage.database import Database
 
 # Most items of a part.
@@ -41,10 +42,17 @@ class Record:
     Methods that take a connection must be called inside `Database.write`.
     """
 
-    def __init__(self, database: Database, key: int, n_bits: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        key: int,
+        n_bits: int,
+        descriptor_type: DescriptorType | None = None,
+    ) -> None:
         self.database = database
         self.key = key
         self._size = code_size(n_bits)
+        self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
         self._n_words = word_count(n_bits)
         self._next_serial = 0
         # First serial and number of items of each part.
@@ -93,7 +101,7 @@ class Record:
         connection: sqlite3.Connection,
         batch: Batch,
         payloads: Sequence[str | None] | None,
-        descriptors: NDArray[np.float16] | None,
+        descriptors: NDArray[Any] | None,
         replaced: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Write items, mark those with the serials `replaced` as dead; return the new serials."""
@@ -106,7 +114,7 @@ class Record:
             staged.append((int(part.serials[0]), len(part)))
         self._put_payloads(connection, serials, payloads)
         if descriptors is not None:
-            vectors = map(np.ndarray.tobytes, descriptors.astype("<f2"))
+            vectors = map(np.ndarray.tobytes, descriptors.astype(self._kept))
             connection.executemany(
                 "INSERT INTO descriptors VALUES (?, ?, ?, ?)",
                 (
@@ -206,24 +214,24 @@ class Record:
             if self._is_sound(crc32(text) == checksum, f"the payload of item {serial}")
         }
 
-    def descriptors(self, serials: Sequence[int]) -> NDArray[np.float16]:
+    def descriptors(self, serials: Sequence[int]) -> NDArray[Any]:
         """Return the descriptors of items in the order of `serials`; KeyError if one is missing."""
         if not serials:
-            return np.empty((0, self.dimension() or 0), np.float16)
+            return np.empty((0, self.dimension() or 0), self._kept.newbyteorder("="))
         vectors = {
             serial: data
             for serial, data, checksum in self._select("descriptors", "vector", serials)
             if self._is_sound(crc32(data) == checksum, f"the descriptor of item {serial}")
         }
-        joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), "<f2")
-        return joined.reshape(len(serials), -1).astype(np.float16)
+        joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), self._kept)
+        return joined.reshape(len(serials), -1).astype(self._kept.newbyteorder("="))
 
     def dimension(self) -> int | None:
         """Return the dimension of the descriptors; None if there are none."""
         rows = self.database.read(
-            "SELECT length(vector) / 2 FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
+            "SELECT length(vector) FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
         )
-        return rows[0][0] if rows else None
+        return rows[0][0] // self._kept.itemsize if rows else None
 
     def _select(
         self,

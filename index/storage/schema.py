@@ -1,4 +1,4 @@
-"""The tables of the database, version 2."""
+"""The tables of the database, version 3."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ SCHEMA = (
         n_bits INTEGER NOT NULL,
         encoder TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
+        -- 0: no; 1: as float16; 2: as float32, since version 3
         keep_descriptors INTEGER NOT NULL DEFAULT 0,
         items INTEGER NOT NULL DEFAULT 0,
         next_serial INTEGER NOT NULL DEFAULT 0

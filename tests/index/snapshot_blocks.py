@@ -6,7 +6,7 @@ import struct
 from collections.abc import Iterable, Sequence
 from zlib import crc32
 
-MAGIC = b"Bitcell snapshot 1\n"
+MAGIC = b"Bitcell snapshot 2\n"
 
 
 def split(data: bytes) -> list[bytes]:

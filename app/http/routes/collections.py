@@ -102,4 +102,5 @@ def _out(collection: Collection) -> schemas.CollectionOut:
         n_bits=collection.n_bits,
         items=len(collection),
         keep_descriptors=collection.keep_descriptors,
+        descriptor_type=collection.descriptor_type,
     )

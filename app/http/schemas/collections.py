@@ -5,6 +5,7 @@ from __future__ import annotations
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.schemas.fields import Body, Text
+from index import DescriptorType
 
 
 class NewCollection(Body):
@@ -16,9 +17,10 @@ class NewCollection(Body):
 
     name: Text
     encoder: Text
-    keep_descriptors: bool = Field(
+    keep_descriptors: bool | DescriptorType = Field(
         False,
-        description="Keep the descriptors on disk as float16, for reranking and re-encoding.",
+        description="Keep the descriptors on disk, for reranking and re-encoding: as float32, or "
+        "as float16 in half the room. Items that float16 gives other codes are refused.",
     )
 
 
@@ -50,3 +52,6 @@ class CollectionOut(BaseModel):
     n_bits: int
     items: int = Field(description="Number of items.")
     keep_descriptors: bool
+    descriptor_type: DescriptorType | None = Field(
+        None, description="How descriptors are kept; null if they are not."
+    )

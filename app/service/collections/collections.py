@@ -11,14 +11,20 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
 from app.service.checks import Size, check_batch
-from app.service.collections.kept_descriptors import kept_descriptors
+from app.service.collections.kept_descriptors import check_codes, kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
-from index import AlreadyExists, Collection, Item, NotFound, Store
+from hashing.validation import as_descriptors
+from index import AlreadyExists, Collection, DescriptorType, Item, NotFound, Store
+
+_LOSSY = (
+    'scale and centre them, or make a collection with keep_descriptors "float32"; nothing was '
+    "written"
+)
 
 
 class Collections:
@@ -40,7 +46,9 @@ class Collections:
         # Held while a collection is checked and then given to a re-encoding.
         self._reencoding = Lock()
 
-    def create(self, name: str, encoder: str, keep_descriptors: bool = False) -> Collection:
+    def create(
+        self, name: str, encoder: str, keep_descriptors: bool | DescriptorType = False
+    ) -> Collection:
         """Create an empty collection for the codes of an encoder."""
         with self._encoders.pinned(encoder) as used:
             return self._store.create(
@@ -72,15 +80,23 @@ class Collections:
         labels: builtins.list[int | None] | NDArray[np.int64] | None = None,
         payloads: builtins.list[dict[str, Any] | None] | None = None,
     ) -> Collection:
-        """Encode descriptors, (n, d), and insert or replace the n items."""
+        """Encode descriptors, (n, d), and insert or replace the n items.
+
+        Raise InvalidInput if the collection keeps descriptors as float16, and these lose too much.
+        """
         check_batch(len(ids), self._settings)
         check_room(self._settings)
+        X = as_descriptors(descriptors)
 
         def put(collection: Collection) -> Collection:
-            codes = self._encoders.hasher_of(collection).encode(descriptors)
+            hasher = self._encoders.hasher_of(collection)
+            codes = hasher.encode(X)
             if len(codes) != len(ids):
                 raise InvalidInput(f"expected one id per descriptor ({len(codes)}), got {len(ids)}")
-            kept = descriptors if collection.keep_descriptors else None
+            kept = collection.as_kept(X) if collection.keep_descriptors else None
+            # A hasher takes descriptors as float32, so that only float16 can change codes.
+            if kept is not None and kept.dtype == np.float16:
+                check_codes(hasher, kept, codes, name, _LOSSY)
             collection.upsert(ids, codes, labels, payloads, kept)
             return collection
 

@@ -1,16 +1,25 @@
-"""The kept descriptors of a collection, as data that a job learns from or measures on."""
+"""The kept descriptors of a collection: data for jobs, and whether they give its codes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.jobs.collection_arrays import write_arrays
 from app.jobs.kind import Progress
 from app.service.room import checking_room
 from app.service.settings import Settings
-from hashing import InvalidInput
+from bitcodes import Codes
+from hashing import Hasher, InvalidInput
 from index import Collection, Store
+
+MAX_CHANGED = 0.01
+"""Largest share of bits that may differ in the codes of some items together."""
+FEW_BITS = 4
+"""So many bits may always differ: of a single item, they may be more than that share."""
 
 
 def kept_descriptors(collection: Collection) -> tuple[int, bool]:
@@ -44,3 +53,23 @@ def export(
             write_arrays(collection.descriptor_batches(), len(collection), folder, checked)
 
         store.use(name, write)
+
+
+def check_codes(
+    hasher: Hasher, kept: NDArray[Any], codes: Codes, collection: str, advice: str
+) -> None:
+    """Raise InvalidInput if the codes of kept descriptors differ too much from those of the items.
+
+    The largest share of bits is `MAX_CHANGED`. float16 is exact to three digits. That is enough,
+    unless descriptors are far from zero compared with how they differ, or tiny: then they are
+    rounded to a few values, and nothing but their codes shows it.
+    """
+    again = hasher.encode(kept)
+    changed = int(np.bitwise_count(again ^ codes).sum())
+    bits = len(codes) * hasher.n_bits
+    if changed > max(FEW_BITS, MAX_CHANGED * bits):
+        raise InvalidInput(
+            f"as {kept.dtype}, which collection {collection!r} keeps, the descriptors do not give "
+            f"the codes of the items: {changed:,} of {bits:,} bits differ, and at most "
+            f"{MAX_CHANGED:.0%} may; {advice}"
+        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bitcell_client.call import Request, answer_as, call, read_nothing
-from bitcell_client.results import Accepted, Collection, Snapshot, Statistics
+from bitcell_client.results import Accepted, Collection, DescriptorType, Snapshot, Statistics
 
 
 class CollectionCalls:
@@ -26,12 +26,13 @@ class CollectionCalls:
 
     @call("POST", "/v1/collections")
     def create_collection(
-        self, name: str, encoder: str, *, keep_descriptors: bool = False
+        self, name: str, encoder: str, *, keep_descriptors: bool | DescriptorType = False
     ) -> Request[Collection]:
         """Create an empty collection for the codes of an encoder.
 
-        With `keep_descriptors`, the service also keeps the descriptors, as float16 on disk: to
-        rerank by, and to re-encode or train from.
+        With `keep_descriptors`, the service also keeps the descriptors on disk: to rerank by, and
+        to re-encode or train from. `True` keeps float32. "float16" takes half the room, and items
+        whose codes it would change are refused.
         """
         body = {"name": name, "encoder": encoder, "keep_descriptors": keep_descriptors}
         return Request(answer_as(Collection), json=body)

@@ -31,6 +31,7 @@ DEEP = b'{"a":' * 500 + b"1" + b"}" * 500
 # Of the first item; the service refuses each of them.
 BAD_IDS = ["", "x" * 257, "\n", "\ud800", "\x00", "..", "a/./b", "b", 1, None, True, ["a"], {}]
 BAD_PAYLOADS = [1, "x", [], [1], True, {"a": "x" * 70_000}, {"a": float("nan")}, {"a": 1e999}]
+FIELDS = ["n_bits", "name", "encoder", "fingerprint", "keep_descriptors", "descriptor_type"]
 QUERY = {"descriptors": [[1, 2, 3, 4]], "k": 10}
 
 
@@ -127,14 +128,16 @@ def expected(field: str, value: Any, *, has_items: bool) -> int:
     """Return the status of a restore whose description has this value in a field."""
     if field == "name" and value in (None, "12"):
         return 201  # Files of the first versions have no name, and the name is not used.
-    if field == "keep_descriptors" and value is True and not has_items:
+    if field == "descriptor_type" and value is None:
+        return 201
+    if field == "has_encoder" and value is False:
         return 201
     if field in ("encoder", "fingerprint") and value in ("12", "", "\x00", "a/b", "é"):
         return {"encoder": 404, "fingerprint": 409}[field]
     return 422
 
 
-@pytest.mark.parametrize("field", ["n_bits", "name", "encoder", "fingerprint", "keep_descriptors"])
+@pytest.mark.parametrize("field", FIELDS)
 def test_a_description_that_says_anything_else_is_refused(hostile: Hostile, field: str) -> None:
     first, *rest = hostile.blocks["c"]
     about = json.loads(first)
