@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
 from app.http import npy
+from app.http.bodies import FILE
 from app.http.job_events import JobEvents
 from app.http.middleware.access import Access
 from app.http.middleware.limits import Limits
@@ -29,7 +30,7 @@ _DESCRIPTION = (
 # Smaller answers fit into a packet or two anyway.
 GZIP_MINIMUM = 4096
 # Floats and packed bits hardly shrink, and events must be sent one by one.
-_NOT_GZIPPED = (npy.MEDIA_TYPE, "text/event-stream")
+_NOT_GZIPPED = (npy.MEDIA_TYPE, FILE, "text/event-stream")
 
 
 def create_app(settings: Settings | None = None, service: Service | None = None) -> FastAPI:

@@ -121,7 +121,6 @@ def read(
     path: Path,
     name: str,
     check: Callable[[Description], int | None] = lambda about: None,
-    *,
     encoder: str | None = None,
 ) -> Collection:
     """Make a new collection from the items in a file. If that fails, no part of it is kept.

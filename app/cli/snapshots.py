@@ -38,6 +38,13 @@ def restore(
         str | None,
         typer.Option(help="Name of the new collection (default: its name in the snapshot)."),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of its encoder, which is created if there is none of that name (default: "
+            "its name in the snapshot)."
+        ),
+    ] = None,
     url: UrlOption = None,
 ) -> None:
     """Create a collection from a snapshot, whether or not a service is running."""
@@ -45,5 +52,5 @@ def restore(
 
     settings = load_settings()
     check_data(settings.data_dir)
-    restored, items = load(settings, url, file, name)
+    restored, items = load(settings, url, file, name, encoder)
     typer.echo(f"{restored}: {items} items")

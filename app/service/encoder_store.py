@@ -88,6 +88,13 @@ class EncoderStore:
             )
         return encoder.hasher
 
+    def file_for(self, collection: Collection) -> bytes | None:
+        """Return the file of the encoder that made the codes of a collection; None without one."""
+        encoder = self._encoders.get(collection.encoder)
+        if encoder is None or encoder.fingerprint != collection.fingerprint:
+            return None
+        return encoder.hasher.to_bytes()
+
     @contextmanager
     def pinned(self, name: str) -> Iterator[Encoder]:
         """Return an encoder that cannot be dropped inside the block; raise NotFound.

@@ -55,6 +55,7 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         file = tmp_path / "lsh.safetensors"
         LSH.save(file)
         assert bitcell.upload_encoder("lsh", file.read_bytes()).n_bits == 20
+        assert bitcell.encoder_file("lsh") == file.read_bytes()
         made = bitcell.create_encoder("made", "lsh", 12, {"random_state": 3}, dimension=16)
         assert isinstance(made, Encoder)
         assert made.params["random_state"] == 3

@@ -85,9 +85,11 @@ def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
 def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Create a collection from a snapshot.
 
-    A damaged snapshot is refused, and so is one whose encoder the service does not have.
+    If the service has no encoder of that name, the one in the snapshot is created. A damaged
+    snapshot is refused, and so is one whose encoder's name belongs to another encoder.
     """
-    return _out(service.snapshots.restore(name, body.parse(schemas.Restore).snapshot))
+    wanted = body.parse(schemas.Restore)
+    return _out(service.snapshots.restore(name, wanted.snapshot, wanted.encoder))
 
 
 def _statistics(service: Service, name: str) -> str:

@@ -34,6 +34,11 @@ class Restore(Body):
     """The snapshot to restore: the name of a file in `snapshots/` of the data directory."""
 
     snapshot: Text
+    encoder: Text | None = Field(
+        None,
+        description="Name of the encoder, which is created if there is none of that name; by "
+        "default its name in the snapshot.",
+    )
 
 
 class SnapshotOut(BaseModel):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitcell_client.call import Request, answer_as, call, read_nothing
+from bitcell_client.call import Request, answer_as, call, read_nothing, without_none
 from bitcell_client.results import Accepted, Collection, DescriptorType, Snapshot, Statistics
 
 
@@ -57,6 +57,13 @@ class CollectionCalls:
         return Request(answer_as(Snapshot), {"name": name})
 
     @call("POST", "/v1/collections/{name}/restore")
-    def restore(self, name: str, snapshot: str) -> Request[Collection]:
-        """Create a collection from a snapshot, a file in `snapshots/` of the data directory."""
-        return Request(answer_as(Collection), {"name": name}, json={"snapshot": snapshot})
+    def restore(
+        self, name: str, snapshot: str, *, encoder: str | None = None
+    ) -> Request[Collection]:
+        """Create a collection from a snapshot, a file in `snapshots/` of the data directory.
+
+        If there is no encoder of the name that the snapshot gives, or of the name `encoder`, it is
+        created too.
+        """
+        body = without_none({"snapshot": snapshot, "encoder": encoder})
+        return Request(answer_as(Collection), {"name": name}, json=body)

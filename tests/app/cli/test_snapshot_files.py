@@ -112,7 +112,7 @@ def test_errors_say_what_is_wrong(
     assert "there is no folder no" in refused("snapshot c no/c.snapshot")
     assert "No such file" in refused("restore no.snapshot")
     Path("text.snapshot").write_text("no snapshot")
-    assert "is no snapshot of version 1" in refused("restore text.snapshot")
+    assert "is no snapshot of version 1 or 2" in refused("restore text.snapshot")
     run("snapshot c c.snapshot")
     assert "a name has 1 to 64" in refused("restore c.snapshot --name /")
     damaged = bytearray(Path("c.snapshot").read_bytes())
@@ -124,8 +124,10 @@ def test_errors_say_what_is_wrong(
     assert "elsewhere holds no data" in refused("snapshot c c.snapshot")
     assert not Path("elsewhere").exists()
     make(Path("elsewhere"), seed=1)
-    assert "add that encoder first" in refused("restore c.snapshot --name d")
+    assert "give its encoder another name with --enc" in refused("restore c.snapshot --name d")
     assert list(contents(Path("elsewhere"))) == ["c"]
+    assert run("restore c.snapshot --name d --encoder e2") == "d: 300 items"
+    assert list(contents(Path("elsewhere"))) == ["c", "d"]
 
 
 def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, refused: Run) -> None:
@@ -138,6 +140,8 @@ def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, ref
     Path("old.snapshot").write_bytes(b"Bitcell snapshot 1\n" + head + first + end)
     assert "give it a name with --name" in refused("restore old.snapshot")
     assert run("restore old.snapshot --name d") == "d: 0 items"
+    message = refused("restore old.snapshot --name x --encoder none")
+    assert "neither there nor in the snapshot: add that encoder first" in message
 
 
 @pytest.fixture
@@ -154,7 +158,7 @@ def test_a_running_service_writes_and_restores_the_snapshot(
 ) -> None:
     at = f"--url {served.url}"
     assert run(f"snapshot c c.snapshot {at}") == "c.snapshot: 300 items of c"
-    assert run(f"restore c.snapshot --name d {at}") == "d: 300 items"
+    assert run(f"restore c.snapshot --name d --encoder e2 {at}") == "d: 300 items"
     assert "there is already a collection 'c'" in refused(f"restore c.snapshot {at}")
     assert "there is no collection 'x'" in refused(f"snapshot x x.snapshot {at}")
     assert "no service answers at http://127.0.0.1:9:" in refused(
