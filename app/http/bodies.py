@@ -17,6 +17,13 @@ from hashing import InvalidInput
 
 JSON = "application/json"
 FILE = "application/octet-stream"
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {FILE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""OpenAPI request body of a handler that takes a file."""
 MARKS = b"[]{}:,"
 """The structural characters of JSON."""
 MARK_BYTES = 80

@@ -40,6 +40,7 @@ from bitcell_client.results import (
     Progress,
     QueryResult,
     Snapshot,
+    SnapshotFile,
     Statistics,
     Upserted,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "QueryResult",
     "ServiceError",
     "Snapshot",
+    "SnapshotFile",
     "Statistics",
     "TooLarge",
     "TooMany",

@@ -54,10 +54,23 @@ class Collection:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A snapshot: a file in `snapshots/` of the data directory, and its number of items."""
+    """A snapshot: a file in `snapshots/` of the data directory, and its number of items.
+
+    `removed` names the snapshots that were deleted, if `keep` was given.
+    """
 
     snapshot: str
     items: int
+    removed: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFile:
+    """A file in `snapshots/` of the data directory; `created` is in seconds since 1970."""
+
+    snapshot: str
+    bytes: int
+    created: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

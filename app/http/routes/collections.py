@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import Unready
 from app.http import schemas
@@ -74,11 +75,24 @@ def reencode_collection(
     return schemas.Accepted(id=job, url=url)
 
 
-@router.post("/{name}/snapshots", status_code=201)
-def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
+@router.post("/{name}/snapshots", status_code=201, response_model_exclude_none=True)
+def snapshot_collection(
+    name: str,
+    service: ServiceDep,
+    keep: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            description="Delete all but the newest so many snapshots that this call has made of "
+            "the collection.",
+        ),
+    ] = None,
+) -> schemas.SnapshotOut:
     """Write the current items to a file in the data directory, while the collection is in use."""
-    file, items = service.snapshots.write(name)
-    return schemas.SnapshotOut(snapshot=file, items=items)
+    file, items, removed = service.snapshots.write(name, keep)
+    return schemas.SnapshotOut(
+        snapshot=file, items=items, removed=None if keep is None else removed
+    )
 
 
 @router.post("/{name}/restore", status_code=201, openapi_extra=takes(schemas.Restore))

@@ -5,6 +5,7 @@ from app.http.schemas.collections import (
     NewCollection,
     Reencode,
     Restore,
+    SnapshotFileOut,
     SnapshotOut,
 )
 from app.http.schemas.encoders import (
@@ -64,6 +65,7 @@ __all__ = [
     "RerankBy",
     "Restore",
     "SizesOut",
+    "SnapshotFileOut",
     "SnapshotOut",
     "StatisticsOut",
     "ToEncode",

@@ -46,6 +46,17 @@ class SnapshotOut(BaseModel):
 
     snapshot: str
     items: int
+    removed: list[str] | None = Field(
+        None, description="The snapshots that were deleted, if `keep` was given."
+    )
+
+
+class SnapshotFileOut(BaseModel):
+    """A file in `snapshots/` of the data directory."""
+
+    snapshot: str
+    bytes: int
+    created: float = Field(description="When it was written, in seconds since 1970.")
 
 
 class CollectionOut(BaseModel):

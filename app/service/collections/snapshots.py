@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from threading import BoundedSemaphore
 from typing import Protocol
 
 from app.errors import Conflict, TooLarge, Unready, is_full
-from app.service.data_dir import SNAPSHOTS
+from app.service.collections.snapshot_files import SnapshotFiles
 from app.service.encoder_store import Encoder, EncoderStore
 from app.service.encoders import read_file
 from app.service.room import LimitedFile, check_room
@@ -22,27 +20,35 @@ from hashing.atomic_file import atomic_write
 from index import BadSnapshot, Collection, Full, NotFound, Store, snapshot
 
 AT_ONCE = 4
-"""Snapshots that may be written or restored at the same time: each holds some blocks in memory."""
+"""Snapshots that may be written, uploaded or restored at the same time.
 
-# At most as long as file systems allow: `is_file` raises OSError on longer names.
-_FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,254}")
+Each holds some blocks in memory.
+"""
 
 
 class Snapshots:
-    """The snapshot files of a service."""
+    """The snapshots of a service.
+
+    Attributes
+    ----------
+    files : SnapshotFiles
+    """
 
     def __init__(
         self, settings: Settings, store: Store, encoders: EncoderStore, keeper: Keeper
     ) -> None:
         self._settings = settings
-        self._folder = settings.data_dir / SNAPSHOTS
+        self.files = SnapshotFiles(settings)
         self._places = BoundedSemaphore(AT_ONCE)
         self._store = store
         self._encoders = encoders
         self._keeper = keeper
 
-    def write(self, name: str) -> tuple[str, int]:
+    def write(self, name: str, keep: int | None = None) -> tuple[str, int, list[str]]:
         """Write a collection to a new file; return the file's name and the number of items.
+
+        If `keep` is given, delete all but the newest so many snapshots of this collection, and
+        return the names of those that were deleted too.
 
         Raises
         ------
@@ -52,17 +58,17 @@ class Snapshots:
             Too many snapshots are being written or restored.
         """
         self._store.get(name)
-        file = f"{name}-{datetime.now(UTC):%Y%m%dT%H%M%S%f}.snapshot"
 
         def write(collection: Collection) -> int:
-            with atomic_write(self._folder / file) as target:
+            with atomic_write(path) as target:
                 encoder = self._encoders.file_for(collection)
                 return snapshot.write(collection, LimitedFile(target, self._settings), encoder)
 
         try:
             with self._place():
-                self._folder.mkdir(exist_ok=True)
-                return file, self._store.use(name, write)
+                path = self.files.new(name)
+                items = self._store.use(name, write)
+                return path.name, items, [] if keep is None else self.files.prune(name, keep)
         except OSError as error:
             if is_full(error):
                 raise Full("the disk is full; no snapshot was written") from error
@@ -89,17 +95,23 @@ class Snapshots:
         Unready
             Too many snapshots are being written or restored.
         """
-        path = self._folder / file
-        if not _FILE_NAME.fullmatch(file) or not path.is_file():
-            raise NotFound(f"there is no snapshot {file!r:.200} in {self._folder}")
+        path = self.files.path(file)
         with self._place():
             check_room(self._settings, path.stat().st_size)
             return read_checked(self._store, self._encoders, path, name, encoder, self._keeper)
 
     @contextmanager
+    def receiving(self, file: str) -> Iterator[LimitedFile]:
+        """Do what `SnapshotFiles.receiving` does; raise Unready as `write` does."""
+        with self._place(), self.files.receiving(file) as target:
+            yield target
+
+    @contextmanager
     def _place(self) -> Iterator[None]:
         if not self._places.acquire(blocking=False):
-            raise Unready(f"{AT_ONCE} snapshots are being written or restored: try again later")
+            raise Unready(
+                f"{AT_ONCE} snapshots are being written, uploaded or restored: try again later"
+            )
         try:
             yield
         finally:

@@ -3,7 +3,14 @@
 from __future__ import annotations
 
 from bitcell_client.call import Request, answer_as, call, read_nothing, without_none
-from bitcell_client.results import Accepted, Collection, DescriptorType, Snapshot, Statistics
+from bitcell_client.results import (
+    Accepted,
+    Collection,
+    DescriptorType,
+    Snapshot,
+    SnapshotFile,
+    Statistics,
+)
 
 
 class CollectionCalls:
@@ -48,13 +55,24 @@ class CollectionCalls:
         return Request(answer_as(Accepted), {"name": name}, json={"encoder": encoder})
 
     @call("POST", "/v1/collections/{name}/snapshots")
-    def snapshot(self, name: str) -> Request[Snapshot]:
+    def snapshot(self, name: str, *, keep: int | None = None) -> Request[Snapshot]:
         """Write a collection to a file in `snapshots/` of the service's data directory.
 
+        With `keep`, delete all but the newest so many snapshots that this call has made of it.
         With many millions of items this takes minutes, longer than a client waits by default:
         use a client with a longer `timeout`. The same holds for `restore`.
         """
-        return Request(answer_as(Snapshot), {"name": name})
+        return Request(answer_as(Snapshot), {"name": name}, without_none({"keep": keep}))
+
+    @call("GET", "/v1/snapshots")
+    def snapshots(self) -> Request[list[SnapshotFile]]:
+        """Return the snapshot files of the service, newest first."""
+        return Request(answer_as(list[SnapshotFile]))
+
+    @call("DELETE", "/v1/snapshots/{snapshot}")
+    def delete_snapshot(self, snapshot: str) -> Request[None]:
+        """Delete a snapshot file of the service."""
+        return Request(read_nothing, {"snapshot": snapshot})
 
     @call("POST", "/v1/collections/{name}/restore")
     def restore(

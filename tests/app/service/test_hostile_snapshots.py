@@ -56,10 +56,10 @@ class Hostile:
         assert client.put("/v1/collections/k/items", json={"items": items}).status_code == 200
         for name in "ck":
             file = client.post(f"/v1/collections/{name}/snapshots").json()["snapshot"]
-            about, self.encoder_file, *items = snapshot_blocks.split((folder / file).read_bytes())
+            first, self.encoder_file, *rest = snapshot_blocks.split((folder / file).read_bytes())
             # Without an encoder, unless a test adds one.
-            first = json.loads(about) | {"has_encoder": False}
-            self.blocks[name] = [json.dumps(first).encode(), *items]
+            about = json.loads(first) | {"has_encoder": False}
+            self.blocks[name] = [json.dumps(about).encode(), *rest]
             (folder / file).unlink()
         self.service: Service = client.app.state.service  # type: ignore[attr-defined]
         self.database = self.service.database

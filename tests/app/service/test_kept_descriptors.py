@@ -117,7 +117,7 @@ def test_every_use_has_the_values_that_are_kept(
     make(service, X, kept)
     service.collections.upsert("c", IDS, X)
     expected = X.astype(kept)
-    file, _ = service.snapshots.write("c")
+    file, _, _ = service.snapshots.write("c")
     service.snapshots.restore("d", file)
     for name in "cd":
         collection = service.collections.get(name)
