@@ -19,6 +19,7 @@ for command in (
     datasets.gist,
     snapshots.snapshot,
     snapshots.restore,
+    snapshots.backup,
     encoders.train,
     encoders.encode,
     benchmark.benchmark,

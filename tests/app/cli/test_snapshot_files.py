@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -178,6 +179,16 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     served.stop()
     restored = contents(data)
     assert restored["c"] == restored["d"]
+
+
+def test_a_backup_is_made_beside_a_running_service(
+    data: Path, served: Process, run: Run, refused: Run, tmp_path: Path
+) -> None:
+    assert re.fullmatch(r"copy: [\d,]+ bytes in 3 files", run("backup copy"))
+    assert "copy is not empty" in refused("backup copy")
+    assert "there is no folder none" in refused("backup none/copy")
+    served.stop()
+    assert contents(tmp_path / "copy") == contents(data)
 
 
 @pytest.mark.parametrize("keys_required", ["true", "false"])
