@@ -64,8 +64,8 @@ def backup(
     The copy is itself a data directory: to restore it, start a service on a copy of it.
     """
     from app.cli.progress import progress_bar
-    from app.service.backup import back_up
     from app.service.data_dir import open_private
+    from app.service.files.backup import back_up
 
     settings = load_settings()
     check_data(settings.data_dir)

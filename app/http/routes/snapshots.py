@@ -9,7 +9,7 @@ from fastapi.responses import FileResponse
 from app.http import schemas
 from app.http.bodies import FILE, FILE_BODY, attachment
 from app.http.dependencies import ServiceDep
-from app.service.collections.snapshot_files import SnapshotFile
+from app.service.files.snapshot_files import SnapshotFile
 
 # Bytes that are written at a time: each write costs a change of threads.
 _PART = 1 << 20

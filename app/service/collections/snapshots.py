@@ -10,9 +10,9 @@ from threading import BoundedSemaphore
 from typing import Protocol
 
 from app.errors import Conflict, TooLarge, Unready, is_full
-from app.service.collections.snapshot_files import SnapshotFiles
 from app.service.encoder_store import Encoder, EncoderStore
 from app.service.encoders import read_file
+from app.service.files.snapshot_files import SnapshotFiles
 from app.service.room import LimitedFile, check_room
 from app.service.settings import Settings
 from hashing import BadEncoder, Hasher, InvalidInput

@@ -18,8 +18,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.service.backup import back_up
 from app.service.data_dir import open_private
+from app.service.files.backup import back_up
 from app.service.keys import READ, Keys
 from app.service.service import Service
 from app.service.settings import Settings
@@ -263,7 +263,7 @@ def test_a_target_that_cannot_be_used_is_refused(
         with pytest.raises(ValueError, match=message):
             back_up(data, target)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: (1, 1, 1))
-    monkeypatch.setattr("app.service.backup.shutil.disk_usage", lambda _: _Disk())
+    monkeypatch.setattr("app.service.files.backup.shutil.disk_usage", lambda _: _Disk())
     with pytest.raises(OSError, match=r"the copy needs [\d,]+ bytes, and 10 are free"):
         back_up(data, tmp_path / "backup")
     assert not (tmp_path / "backup").exists()
@@ -277,7 +277,7 @@ def test_a_long_copy_sees_one_state_although_the_service_writes(
     data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each write to the record would make SQLite begin again, and the copy might never end."""
-    monkeypatch.setattr("app.service.backup._PAGES", 1)
+    monkeypatch.setattr("app.service.files.backup._PAGES", 1)
     steps = 0
     with closing(Service(Settings(data_dir=data, demo=False))) as service:
 
