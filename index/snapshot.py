@@ -190,17 +190,20 @@ def encoder_file(path: Path) -> bytes | None:
 def check(path: Path) -> Description:
     """Read a file to its end; raise BadSnapshot if a checksum is wrong or its end is missing.
 
-    Whether its items are allowed is checked when they are restored.
+    Whether its items are allowed is checked when they are restored. The file takes no memory.
     """
     with path.open("rb") as file:
-        about, blocks = _open(file, path)
+        about, blocks = _open(file, path, only_check=True)
         for _ in blocks:
             pass
         return about
 
 
-def _open(file: BinaryIO, path: Path) -> tuple[Description, Iterator[bytes]]:
-    version, blocks = read_version(file, path), read_blocks(file, path)
+def _open(
+    file: BinaryIO, path: Path, *, only_check: bool = False
+) -> tuple[Description, Iterator[bytes]]:
+    version = read_version(file, path)
+    blocks = read_blocks(file, path, version, only_check=only_check)
     return read_description(blocks, path, version), blocks
 
 

@@ -22,6 +22,7 @@ for command in (
     snapshots.backup,
     encoders.train,
     encoders.encode,
+    encoders.export,
     benchmark.benchmark,
 ):
     cli.command()(command)

@@ -33,8 +33,12 @@ MAX_ITEMS = 4096
 _HEAD = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
 _COLUMNS = 4
-# Earlier versions wrote blocks of 4,096 items of any size, which stay below this.
-_MAX_BLOCK = 512 << 20
+# A block is complete at 16 MiB, then has at most 512 items of the largest size.
+MAX_BLOCK = 160 << 20
+# Version 1 wrote blocks of 4,096 items of any size, which stay below this.
+_MAX_BLOCK_1 = 512 << 20
+# Bytes that are read at a time where a block is not needed.
+_PIECE = 1 << 20
 _MAX_DESCRIPTION = 1 << 16
 # JSON escapes a character beyond the first 65,536 in 12 bytes.
 _MAX_ID_TEXT = 12 * MAX_ID + 4
@@ -150,19 +154,33 @@ def read_version(file: BinaryIO, path: Path) -> int:
     return 2 if magic == MAGIC else 1
 
 
-def read_blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the blocks from the first, each after its checksum has been verified."""
-    state, size = 0, os.fstat(file.fileno()).st_size
+def read_blocks(
+    file: BinaryIO, path: Path, version: int, *, only_check: bool = False
+) -> Iterator[bytes]:
+    """Yield the blocks from the first, each after its checksum has been verified.
+
+    With `only_check`, all but the first are empty, and take no memory; and a file of version 1 may
+    have no larger blocks than others, because a restore holds them in memory.
+    """
+    largest = _MAX_BLOCK_1 if version == 1 and not only_check else MAX_BLOCK
+    state, size, is_first = 0, os.fstat(file.fileno()).st_size, True
     while True:
         head = file.read(_HEAD.size)
         if len(head) < _HEAD.size:
             raise damaged(path, "it ends too early")
         length, checksum = _HEAD.unpack(head)
-        if length > _MAX_BLOCK:
-            raise damaged(path, f"a block has {length} bytes; at most {_MAX_BLOCK} are possible")
-        data = file.read(length) if length <= size - file.tell() else b""
-        state = crc32(data, state)
-        if len(data) != length or state != checksum:
+        limit = _MAX_DESCRIPTION if is_first else largest
+        if length > limit:
+            raise damaged(path, f"a block has {length} bytes; at most {limit} are possible")
+        n, data = min(length, size - file.tell()), b""
+        if is_first or not only_check:
+            data = file.read(n)
+            state = crc32(data, state)
+        else:
+            for start in range(0, n, _PIECE):
+                state = crc32(file.read(min(_PIECE, n - start)), state)
+        is_first = False
+        if n != length or state != checksum:
             raise damaged(path, f"the checksum of the block up to byte {file.tell()} is wrong")
         if not length:
             if file.read(1):

@@ -119,7 +119,7 @@ def _copy_file(source: Path, target: Path) -> None:
 
 def _copy_database(source: Path, target: Path, progress: Progress) -> None:
     try:
-        with closing(_connect(source, "rw")) as old, closing(sqlite3.connect(target)) as new:
+        with closing(connect(source)) as old, closing(sqlite3.connect(target)) as new:
             # The transaction holds on to one state: without it, each write of the service would
             # make the copy begin again.
             old.execute("BEGIN")
@@ -131,7 +131,7 @@ def _copy_database(source: Path, target: Path, progress: Progress) -> None:
                 progress(size - 4096 * left // _MIB, size, source.name)
 
             old.backup(new, pages=_PAGES, progress=report, sleep=0)
-        with closing(_connect(target, "ro", immutable=1)) as copy:
+        with closing(connect(target, "ro", immutable=1)) as copy:
             (found,) = copy.execute("PRAGMA quick_check(1)").fetchone()
     except sqlite3.Error as error:
         raise OSError(f"{source} cannot be copied: {error}") from None
@@ -139,7 +139,11 @@ def _copy_database(source: Path, target: Path, progress: Progress) -> None:
         raise ValueError(f"{source} is damaged: {found}; nothing was kept of the copy")
 
 
-def _connect(path: Path, mode: str, **more: int) -> sqlite3.Connection:
+def connect(path: Path, mode: str = "rw", **more: int) -> sqlite3.Connection:
+    """Open a database of the data directory beside the service that may have it open.
+
+    The mode is `rw` even for reading, which may have to complete what a killed service left.
+    """
     options = "".join(f"&{name}={value}" for name, value in more.items())
     uri = f"file:{quote(str(path.absolute()))}?mode={mode}{options}"
     return sqlite3.connect(uri, uri=True, isolation_level=None, timeout=_PATIENCE)

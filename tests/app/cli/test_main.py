@@ -256,6 +256,7 @@ def snapshot_of_c(folder: Path) -> None:
         "snapshot c copy.snapshot",
         "restore c.snapshot",
         "backup copy",
+        "export e e.safetensors",
         "train --dataset mnist --method lsh --bits 8 --out e.safetensors",
         "benchmark --dataset mnist --methods lsh",
     ],

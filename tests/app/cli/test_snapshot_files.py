@@ -18,7 +18,7 @@ import pytest
 
 from app.service.encoder_store import EncoderStore
 from app.service.keys import READ, WRITE, Keys
-from hashing import make_hasher
+from hashing import load_hasher, make_hasher
 from index import Collection, Database, Store
 from tests.app.cli.test_main import bitcell
 from tests.app.service_process import Process
@@ -179,6 +179,17 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     served.stop()
     restored = contents(data)
     assert restored["c"] == restored["d"]
+
+
+def test_an_encoder_is_exported_beside_a_running_service(
+    data: Path, served: Process, run: Run, refused: Run
+) -> None:
+    shown = run("export e e.safetensors")
+    exported = load_hasher("e.safetensors")
+    assert shown == f"e.safetensors: {exported.fingerprint}"
+    assert exported.fingerprint == make_hasher("lsh", n_bits=12).fit(np.eye(4)).fingerprint
+    assert "there is no encoder 'x'" in refused("export x x.safetensors")
+    assert "ends in .safetensors" in refused("export e e.npz")
 
 
 def test_a_backup_is_made_beside_a_running_service(

@@ -284,3 +284,17 @@ def test_an_upload_takes_little_memory(serving: Process, connection: socket.sock
     assert connection.recv(4096).startswith(b"HTTP/1.1 422 ")
     assert memory(serving) - before < 20
     assert serving.call("GET", "/v1/snapshots") == []
+
+
+def test_an_upload_whose_client_goes_away_leaves_nothing(serving: Process) -> None:
+    with connect(serving) as connection:
+        connection.sendall(head("Content-Length: 100000000", method="PUT", path=UPLOAD))
+        connection.sendall(bytes(MIB))
+    # The name is free as soon as the service has noticed.
+    for _ in range(1000):
+        with connect(serving) as connection:
+            connection.sendall(head("Content-Length: 3", method="PUT", path=UPLOAD) + b"abc")
+            if b" 409 " not in (received := connection.recv(4096)):
+                break
+    assert received.startswith(b"HTTP/1.1 422 ")
+    assert serving.call("GET", "/v1/snapshots") == []
