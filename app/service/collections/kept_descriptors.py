@@ -17,9 +17,11 @@ from hashing import Hasher, InvalidInput
 from index import Collection, Store
 
 MAX_CHANGED = 0.01
-"""Largest share of bits that may differ in the codes of some items together."""
+"""Largest share of the bits of some items that may differ."""
+MAX_CHANGED_OF_ONE = 0.25
+"""Largest share of the bits of one item that may differ."""
 FEW_BITS = 4
-"""So many bits may always differ: of a single item, they may be more than that share."""
+"""So many bits may always differ, because one bit of a short code is a large share of it."""
 
 
 def kept_descriptors(collection: Collection) -> tuple[int, bool]:
@@ -60,16 +62,17 @@ def check_codes(
 ) -> None:
     """Raise InvalidInput if the codes of kept descriptors differ too much from those of the items.
 
-    The largest share of bits is `MAX_CHANGED`. float16 is exact to three digits. That is enough,
-    unless descriptors are far from zero compared with how they differ, or tiny: then they are
-    rounded to a few values, and nothing but their codes shows it.
+    float16 is exact to three digits. That is enough, unless descriptors are far from zero compared
+    with how they differ, or tiny: then they are rounded to a few values, and nothing but their
+    codes shows it. `advice` ends the message.
     """
-    again = hasher.encode(kept)
-    changed = int(np.bitwise_count(again ^ codes).sum())
-    bits = len(codes) * hasher.n_bits
-    if changed > max(FEW_BITS, MAX_CHANGED * bits):
+    changed = np.bitwise_count(hasher.encode(kept) ^ codes).sum(axis=1, dtype=np.int64)
+    n_bits, total = hasher.n_bits, int(changed.sum())
+    lost = int((changed > max(FEW_BITS, MAX_CHANGED_OF_ONE * n_bits)).sum())
+    if lost or total > max(FEW_BITS, MAX_CHANGED * n_bits * len(codes)):
         raise InvalidInput(
             f"as {kept.dtype}, which collection {collection!r} keeps, the descriptors do not give "
-            f"the codes of the items: {changed:,} of {bits:,} bits differ, and at most "
-            f"{MAX_CHANGED:.0%} may; {advice}"
+            f"the codes of the items: {total:,} of {n_bits * len(codes):,} bits differ, and more "
+            f"than a quarter of those of {lost:,} items; at most {MAX_CHANGED:.0%} may, and no "
+            f"item may differ so much; {advice}"
         )

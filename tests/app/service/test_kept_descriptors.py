@@ -78,6 +78,30 @@ def test_float16_refuses_what_it_would_lose(what: str, service: Service) -> None
     assert len(service.collections.get("c")) == 0
 
 
+@pytest.mark.parametrize("kept", ["float16", "float32"])
+def test_a_few_tiny_ones_among_others_are_noticed(
+    kept: Any, client: TestClient, service: Service
+) -> None:
+    data = X.copy()
+    data[:3] *= 1e-9
+    for seed, name in enumerate("ef"):  # Nothing is subtracted, so that tiny ones have codes.
+        service.encoders.create(name, "lsh", 64, {"random_state": seed}, dimension=16)
+    service.collections.create("c", "e", kept)
+    if kept == "float16":
+        with pytest.raises(InvalidInput, match="a quarter of those of 3 items"):
+            service.collections.upsert("c", IDS, data)
+        service.collections.get("c").upsert(
+            IDS, service.encoders.get("e").hasher.encode(data), descriptors=data
+        )
+        before = codes(service)
+        job = ended(client, service.collections.reencode("c", "f"))
+        assert (job["state"], codes(service)) == ("failed", before)
+    else:
+        service.collections.upsert("c", IDS, data)
+        assert ended(client, service.collections.reencode("c", "f"))["state"] == "done"
+        assert len(set(codes(service).values())) > 390
+
+
 def test_float16_takes_what_it_can_hold(client: TestClient, service: Service) -> None:
     make(service, X, kept="float16")
     service.collections.upsert("c", IDS, X)
