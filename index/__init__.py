@@ -32,7 +32,7 @@ from index.types import (
     RerankBy,
     SearchOptions,
 )
-from index.validation import check_name
+from index.validation import check_codes, check_name
 
 __all__ = [
     "AlreadyExists",
@@ -60,6 +60,7 @@ __all__ = [
     "SearchOptions",
     "Store",
     "Unreadable",
+    "check_codes",
     "check_name",
     "snapshot",
 ]

@@ -40,7 +40,7 @@ class RunningService:
         response = self._request("POST", _path("collections", collection, "snapshots"))
         return self._read(SnapshotOut, response)
 
-    def restore(self, collection: str, file: str, encoder: str) -> CollectionOut:
+    def restore(self, collection: str, file: str, encoder: str | None) -> CollectionOut:
         """Have a collection created from a file in `snapshots/` of the data directory."""
         path = _path("collections", collection, "restore")
         body = {"snapshot": file, "encoder": encoder}

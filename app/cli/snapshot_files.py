@@ -49,12 +49,13 @@ def load(
     wanted = about.encoder if encoder is None else encoder
     try:
         with _open(settings) as (store, encoders):
-            found = {one.name: one.fingerprint for one in encoders.list()}
-            _check_encoder(about, wanted, found.get(wanted))
+            if about.encoder:
+                found = {one.name: one.fingerprint for one in encoders.list()}
+                _check_encoder(about, wanted, found.get(wanted))
             keeper = _Keeper(encoders)
-            return name, len(read_checked(store, encoders, file, name, wanted, keeper))
+            return name, len(read_checked(store, encoders, file, name, encoder, keeper))
     except InUse:
-        return name, _load_through_service(settings, url, file, name, about, wanted)
+        return name, _load_through_service(settings, url, file, name, about, encoder)
 
 
 def _save_through_service(settings: Settings, url: str | None, name: str, file: Path) -> int:
@@ -78,10 +79,12 @@ def _load_through_service(
     file: Path,
     name: str,
     about: snapshot.Description,
-    encoder: str,
+    encoder: str | None,
 ) -> int:
     with running_service(settings, url) as service:
-        _check_encoder(about, encoder, service.encoder_fingerprint(encoder))
+        if about.encoder:
+            wanted = about.encoder if encoder is None else encoder
+            _check_encoder(about, wanted, service.encoder_fingerprint(wanted))
         folder = settings.data_dir / SNAPSHOTS
         folder.mkdir(exist_ok=True)
         with file.open("rb") as source, temporary_file(folder, "restore-") as copy:

@@ -11,14 +11,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
 from app.service.checks import Size, check_batch
-from app.service.collections.kept_descriptors import check_codes, kept_descriptors
+from app.service.collections.codes import GivenCodes, item_codes
+from app.service.collections.kept_descriptors import check_kept, kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
-from hashing.validation import as_descriptors
+from hashing.base import MAX_BITS
+from hashing.validation import as_descriptors, check_int
 from index import AlreadyExists, Collection, DescriptorType, Item, NotFound, Store
 
 _LOSSY = (
@@ -47,17 +49,39 @@ class Collections:
         self._reencoding = Lock()
 
     def create(
-        self, name: str, encoder: str, keep_descriptors: bool | DescriptorType = False
+        self,
+        name: str,
+        encoder: str | None = None,
+        keep_descriptors: bool | DescriptorType = False,
+        *,
+        n_bits: int | None = None,
     ) -> Collection:
-        """Create an empty collection for the codes of an encoder."""
-        with self._encoders.pinned(encoder) as used:
-            return self._store.create(
-                name,
-                used.hasher.n_bits,
-                encoder=encoder,
-                fingerprint=used.fingerprint,
-                keep_descriptors=keep_descriptors,
+        """Create an empty collection for the codes of an encoder, or for given codes of `n_bits`.
+
+        Raise InvalidInput unless exactly one of both is given. Given codes come without
+        descriptors, so none can be kept.
+        """
+        if encoder is not None and n_bits is None:
+            with self._encoders.pinned(encoder) as used:
+                return self._store.create(
+                    name,
+                    used.hasher.n_bits,
+                    encoder=encoder,
+                    fingerprint=used.fingerprint,
+                    keep_descriptors=keep_descriptors,
+                )
+        if n_bits is None or encoder is not None:
+            raise InvalidInput(
+                "expected either encoder, which makes the codes, or n_bits, the length of codes "
+                "that are given"
             )
+        if keep_descriptors:
+            raise InvalidInput(
+                "a collection of given codes keeps no descriptors: leave out keep_descriptors, or "
+                "give an encoder"
+            )
+        check_int("n_bits", n_bits, 1, MAX_BITS)
+        return self._store.create(name, n_bits)
 
     def get(self, name: str) -> Collection:
         """Return the collection with this name; raise NotFound if there is none."""
@@ -72,32 +96,38 @@ class Collections:
         self._store.drop(name)
         self._metrics.remove_collection(name)
 
+    def takes_codes(self, name: str) -> bool:
+        """Return whether items of a collection come with codes, because it has no encoder."""
+        return not self.get(name).encoder
+
     def upsert(
         self,
         name: str,
         ids: builtins.list[str],
-        descriptors: ArrayLike,
+        descriptors: ArrayLike = (),
         labels: builtins.list[int | None] | NDArray[np.int64] | None = None,
         payloads: builtins.list[dict[str, Any] | None] | None = None,
+        *,
+        codes: GivenCodes | None = None,
     ) -> Collection:
-        """Encode descriptors, (n, d), and insert or replace the n items.
+        """Insert or replace n items, with codes made from descriptors, (n, d), or given.
 
         Raise InvalidInput if the collection keeps descriptors as float16, and these lose too much.
         """
         check_batch(len(ids), self._settings)
         check_room(self._settings)
-        X = as_descriptors(descriptors)
+        X = descriptors if codes is not None else as_descriptors(descriptors)
 
         def put(collection: Collection) -> Collection:
-            hasher = self._encoders.hasher_of(collection)
-            codes = hasher.encode(X)
-            if len(codes) != len(ids):
-                raise InvalidInput(f"expected one id per descriptor ({len(codes)}), got {len(ids)}")
+            made = item_codes(self._encoders, collection, X, codes)
+            if len(made) != len(ids):
+                what = "descriptor" if codes is None else "code"
+                raise InvalidInput(f"expected one id per {what} ({len(made)}), got {len(ids)}")
             kept = collection.as_kept(X) if collection.keep_descriptors else None
             # A hasher takes descriptors as float32, so that only float16 can change codes.
             if kept is not None and kept.dtype == np.float16:
-                check_codes(hasher, kept, codes, name, _LOSSY)
-            collection.upsert(ids, codes, labels, payloads, kept)
+                check_kept(self._encoders.hasher_of(collection), kept, made, name, _LOSSY)
+            collection.upsert(ids, made, labels, payloads, kept)
             return collection
 
         return self._store.use(name, put)

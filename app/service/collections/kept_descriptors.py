@@ -30,6 +30,11 @@ def kept_descriptors(collection: Collection) -> tuple[int, bool]:
     Raise InvalidInput if the collection keeps none or is empty.
     """
     name = collection.name
+    if not collection.encoder:
+        raise InvalidInput(
+            f"collection {name!r} has no encoder: its codes were given, and there are no "
+            "descriptors to learn from or to encode again"
+        )
     if not collection.keep_descriptors:
         raise InvalidInput(
             f"collection {name!r} keeps codes only, no descriptors: create one with "
@@ -57,7 +62,7 @@ def export(
         store.use(name, write)
 
 
-def check_codes(
+def check_kept(
     hasher: Hasher, kept: NDArray[Any], codes: Codes, collection: str, advice: str
 ) -> None:
     """Raise InvalidInput if the codes of kept descriptors differ too much from those of the items.

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import Conflict
 from app.jobs.kind import Outcome, Progress, Task
-from app.service.collections.kept_descriptors import check_codes
+from app.service.collections.kept_descriptors import check_kept
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.room import checking_room
@@ -76,4 +76,4 @@ def _check(encoders: EncoderStore, collection: Collection) -> Callable[[NDArray[
     except (NotFound, Conflict) as error:
         log.warning("the kept descriptors cannot be checked", collection=name, error=str(error))
         return lambda kept, codes: None
-    return lambda kept, codes: check_codes(hasher, kept, codes, name, _LOSSY)
+    return lambda kept, codes: check_kept(hasher, kept, codes, name, _LOSSY)

@@ -17,6 +17,7 @@ from app.service.room import LimitedFile, check_room
 from app.service.settings import Settings
 from hashing import BadEncoder, Hasher, InvalidInput
 from hashing.atomic_file import atomic_write
+from hashing.base import MAX_BITS
 from index import BadSnapshot, Collection, Full, NotFound, Store, snapshot
 
 AT_ONCE = 4
@@ -86,6 +87,8 @@ class Snapshots:
             There is no such file, or there is no encoder and the snapshot contains none.
         AlreadyExists
             The name is taken, or an encoder of that name is being trained.
+        InvalidInput
+            `encoder` is given, but the codes of the snapshot have no encoder.
         Conflict
             There is an encoder of that name, but it did not make the snapshot's codes.
         BadSnapshot
@@ -126,7 +129,7 @@ def read_checked(
     encoder: str | None,
     keeper: Keeper,
 ) -> Collection:
-    """Make a collection from a snapshot file, and its encoder if there is none of that name.
+    """Make a collection from a snapshot file, and its encoder if it needs one that is not there.
 
     Parameters
     ----------
@@ -140,6 +143,10 @@ def read_checked(
     What `Snapshots.restore` raises.
     """
     about = snapshot.describe(path)
+    if not about.encoder:
+        if encoder is not None:
+            raise InvalidInput(f"{path.name} holds given codes, without an encoder to be named")
+        return snapshot.read(store, path, name, partial(_check_given, path))
     encoder = about.encoder if encoder is None else encoder
     hasher = _encoder_in(path, about)
     with _there(encoders, encoder, hasher, keeper), encoders.pinned(encoder) as used:
@@ -189,6 +196,18 @@ def _there(
         with suppress(Conflict, NotFound):
             keeper.drop(name)
         raise
+
+
+def _check_given(path: Path, about: snapshot.Description) -> None:
+    """Raise BadSnapshot unless a snapshot of given codes is one that `Collections.create` makes."""
+    has_more = about.fingerprint or about.keep_descriptors or about.has_encoder
+    if about.encoder or has_more or about.n_bits > MAX_BITS:
+        raise BadSnapshot(
+            f"{path} names no encoder: expected codes of at most {MAX_BITS} bits, without a "
+            f"fingerprint and descriptors; got {about.n_bits} bits, the fingerprint "
+            f"{about.fingerprint!r:.80}, descriptors: {about.keep_descriptors}, an encoder: "
+            f"{about.has_encoder}"
+        )
 
 
 def _check(encoder: Encoder, path: Path, about: snapshot.Description) -> int:
