@@ -22,7 +22,13 @@ DESCRIPTOR_TYPES: tuple[DescriptorType | None, ...] = (None, "float16", "float32
 # Earlier versions delete collections with such names at start, too.
 _HIDDEN = "/new"
 # Tables of items, with the column that tells the rows of one collection apart.
-_ITEMS = (("parts", "first"), ("deaths", "key"), ("payloads", "serial"), ("descriptors", "serial"))
+_ITEMS = (
+    ("parts", "first"),
+    ("deaths", "key"),
+    ("payloads", "serial"),
+    ("descriptors", "serial"),
+    ("vectors", "serial"),
+)
 
 
 class Row(NamedTuple):

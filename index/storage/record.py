@@ -52,6 +52,7 @@ class Record:
         self.database = database
         self.key = key
         self._size = code_size(n_bits)
+        self._descriptors = "descriptors" if descriptor_type == "float16" else "vectors"
         self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
         self._n_words = word_count(n_bits)
         self._next_serial = 0
@@ -116,7 +117,7 @@ class Record:
         if descriptors is not None:
             vectors = map(np.ndarray.tobytes, descriptors.astype(self._kept))
             connection.executemany(
-                "INSERT INTO descriptors VALUES (?, ?, ?, ?)",
+                f"INSERT INTO {self._descriptors} VALUES (?, ?, ?, ?)",  # noqa: S608
                 (
                     (self.key, serial, data, crc32(data))
                     for serial, data in zip(serials.tolist(), vectors, strict=True)
@@ -220,7 +221,7 @@ class Record:
             return np.empty((0, self.dimension() or 0), self._kept.newbyteorder("="))
         vectors = {
             serial: data
-            for serial, data, checksum in self._select("descriptors", "vector", serials)
+            for serial, data, checksum in self._select(self._descriptors, "vector", serials)
             if self._is_sound(crc32(data) == checksum, f"the descriptor of item {serial}")
         }
         joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), self._kept)
@@ -229,7 +230,9 @@ class Record:
     def dimension(self) -> int | None:
         """Return the dimension of the descriptors; None if there are none."""
         rows = self.database.read(
-            "SELECT length(vector) FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
+            f"SELECT length(vector) FROM {self._descriptors} "  # noqa: S608
+            "WHERE collection = ? LIMIT 1",
+            (self.key,),
         )
         return rows[0][0] // self._kept.itemsize if rows else None
 
@@ -316,7 +319,7 @@ class Record:
         if len(kept):
             self._put_part(connection, kept)
         new = [(int(kept.serials[0]), len(kept))] if len(kept) else []
-        for table in ("payloads", "descriptors"):
+        for table in ("payloads", self._descriptors):
             connection.executemany(
                 f"DELETE FROM {table} WHERE collection = ? AND serial = ?",  # noqa: S608
                 ((self.key, serial) for serial in deleted.tolist()),

@@ -45,4 +45,13 @@ SCHEMA = (
         checksum INTEGER NOT NULL,
         PRIMARY KEY (collection, serial)
     ) STRICT, WITHOUT ROWID""",
+    # Descriptors as float32; those as float16 are in the table above. It has a rowid, because a
+    # table without one gives each row of more than 1,000 bytes a page of its own.
+    """CREATE TABLE IF NOT EXISTS vectors (
+        collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
+        serial INTEGER NOT NULL,
+        vector BLOB NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (collection, serial)
+    ) STRICT""",
 )

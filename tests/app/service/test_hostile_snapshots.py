@@ -113,7 +113,7 @@ class Hostile:
         self.service.collections._store.settle()
         keys = {key for (key,) in self.database.read("SELECT key FROM collections")}
         assert len(keys) == 2
-        for table in ("parts", "deaths", "payloads", "descriptors"):
+        for table in ("parts", "deaths", "payloads", "descriptors", "vectors"):
             rows = self.database.read(f"SELECT collection FROM {table}")
             assert {key for (key,) in rows} <= keys
 
