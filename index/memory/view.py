@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -158,6 +159,15 @@ class View:
         for place in np.flatnonzero(in_tail).tolist():
             names[place] = self._ids[rows[place] - n]
         return names
+
+    def having(self, ids: Collection[str]) -> Mask:
+        """Return a mask of the rows, live or dead, that have one of some ids."""
+        n = len(self.segment)
+        mask = np.zeros(self.n_rows, bool)
+        found = self.segment.ids.find(list(ids))
+        mask[found[found >= 0]] = True
+        mask[n:] = np.fromiter(map(ids.__contains__, self._ids[: len(self.tail)]), bool)
+        return mask
 
     def labels(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Return the labels of rows, or of all rows; -1 for none."""

@@ -37,8 +37,9 @@ class Query(Body):
         None,
         description=(
             'Return only items that match: `{"label": 3}`, `{"price": {"gte": 1, "lt": 5}}`, '
-            '`{"a.b": {"in": ["x", "y"]}}`. All fields of one object must match; `and`, `or` and '
-            "`not` combine such objects. The search stays exact."
+            '`{"a.b": {"in": ["x", "y"]}}`, `{"tags": {"contains": "x"}}`, `{"id": {"in": ["x"]}}`'
+            ". All fields of one object must match; `and`, `or` and `not` combine such objects. "
+            "The search stays exact."
         ),
         examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
     )
