@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import nullcontext
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
 
@@ -87,17 +87,22 @@ class Columns:
     def read_once(
         self, fields: Iterable[Field], view: View, rows: NDArray[np.int64], checkpoint: Checkpoint
     ) -> Iterator[tuple[NDArray[np.int64], Mapping[Field, Block]]]:
-        """Yield rows of a view and the values of fields, some rows at a time; keep nothing."""
-        is_long = len(rows) > _FEW_PAYLOADS
-        with holding(self._cache.reading, checkpoint) if is_long else nullcontext():
-            for start, payloads in self._payloads(view.serials(rows)):
-                checkpoint()
-                blocks = {}
-                for field in fields:
-                    growing = _growing(field)
-                    growing.add(_values(field, payloads))
-                    blocks[field] = growing.finish()
-                yield rows[start : start + len(payloads)], blocks
+        """Yield rows of a view and the values of fields, some rows at a time; keep nothing.
+
+        To read many rows, hold `reading`.
+        """
+        for start, payloads in self._payloads(view.serials(rows)):
+            checkpoint()
+            blocks = {}
+            for field in fields:
+                growing = _growing(field)
+                growing.add(_values(field, payloads))
+                blocks[field] = growing.finish()
+            yield rows[start : start + len(payloads)], blocks
+
+    def reading(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
+        """Let nobody else read many payloads during the block."""
+        return holding(self._cache.reading, checkpoint)
 
     def _kept(self, fields: Iterable[Field]) -> dict[Field, Column | None]:
         return {field: self._cache.get(self._record.key, field) for field in fields}

@@ -33,20 +33,16 @@ log = logging.getLogger("bitcell")
 
 
 class _Rows:
-    """Rows of a view, all of them or some, with the columns of a filter.
-
-    `masks` holds masks of all rows, by the number of a condition on ids.
-    """
+    """Rows of a view, all of them or some, with the columns of a filter."""
 
     def __init__(
         self,
         view: View,
         rows: NDArray[np.int64] | None,
         columns: Mapping[Field, Block | Column],
-        masks: dict[int, Mask],
         checkpoint: Checkpoint,
     ) -> None:
-        self._view, self._rows, self._columns, self._masks = view, rows, columns, masks
+        self._view, self._rows, self._columns = view, rows, columns
         self._n = view.n_rows if rows is None else len(rows)
         self._checkpoint = checkpoint
 
@@ -54,13 +50,10 @@ class _Rows:
     def labels(self) -> NDArray[np.int64]:
         return self._view.labels(self._rows)
 
-    def having(self, ids: frozenset[str], condition: int) -> Mask:
+    def having(self, ids: frozenset[str]) -> Mask:
         """Return a mask of the rows that have one of some ids."""
         self._checkpoint()
-        if condition not in self._masks:
-            self._masks[condition] = self._view.having(ids)
-        mask = self._masks[condition]
-        return mask if self._rows is None else mask[self._rows]
+        return self._view.having(ids, self._rows)
 
     def meeting(self, field: Field, test: Test) -> Mask:
         """Return a mask of the rows in which a field of the payload meets a condition."""
@@ -120,8 +113,9 @@ class Filter:
                 "query with it reads all payloads",
                 len(self._fields),
             )
-            return self.mask_of(view, np.arange(view.n_rows), columns, checkpoint)
-        return self._predicate(_Rows(view, None, found, {}, checkpoint))
+            with columns.reading(checkpoint):
+                return self.mask_of(view, np.arange(view.n_rows), columns, checkpoint)
+        return self._predicate(_Rows(view, None, found, checkpoint))
 
     def mask_of(
         self,
@@ -131,13 +125,10 @@ class Filter:
         checkpoint: Checkpoint = lambda: None,
     ) -> Mask:
         """Return a mask as `mask` does, but only of some rows, whose payloads are all read."""
-        masks: dict[int, Mask] = {}
         parts: Iterator[tuple[NDArray[np.int64], Mapping[Field, Block]]] = iter([(rows, {})])
         if self._fields:
             parts = columns.read_once(self._fields, view, rows, checkpoint)
-        found = [
-            self._predicate(_Rows(view, part, blocks, masks, checkpoint)) for part, blocks in parts
-        ]
+        found = [self._predicate(_Rows(view, part, blocks, checkpoint)) for part, blocks in parts]
         return np.concatenate([np.empty(0, bool), *found])
 
     def _parse(self, condition: Any, depth: int) -> Predicate:
@@ -162,7 +153,7 @@ class Filter:
         if self._n_conditions > MAX_CONDITIONS:
             raise InvalidItems(f"a filter has at most {MAX_CONDITIONS} conditions")
         if key == "id":
-            return self._parse_ids(value, self._n_conditions)
+            return self._parse_ids(value)
         if key == "label":
             return self._parse_labels(value)
         names = parse_field(key)
@@ -171,7 +162,7 @@ class Filter:
         self._fields[field] = None
         return lambda rows: rows.meeting(field, test)
 
-    def _parse_ids(self, value: Any, condition: int) -> Predicate:
+    def _parse_ids(self, value: Any) -> Predicate:
         values = value["in"] if isinstance(value, dict) and set(value) == {"in"} else [value]
         if not isinstance(values, list) or not all(isinstance(each, str) for each in values):
             raise InvalidItems(
@@ -179,7 +170,7 @@ class Filter:
                 f"payload is '.id'; got {value!r:.60}"
             )
         ids = frozenset(self._checked(values, "id"))
-        return lambda rows: rows.having(ids, condition)
+        return lambda rows: rows.having(ids)
 
     def _parse_labels(self, value: Any) -> Predicate:
         test, is_list = self._parse_test("label", value)

@@ -115,6 +115,10 @@ class View:
         """Return the live rows, ascending."""
         return np.arange(self.n_rows) if self.live is None else np.flatnonzero(self.live)
 
+    def live_among(self, mask: Mask) -> NDArray[np.int64]:
+        """Return the live rows that a mask of all rows allows, ascending."""
+        return np.flatnonzero(mask if self.live is None else mask & self.live)
+
     @cached_property
     def live_in_segment(self) -> tuple[Mask | None, int]:
         """A mask of the live rows of the segment, None where all are live; and their number."""
@@ -160,8 +164,10 @@ class View:
             names[place] = self._ids[rows[place] - n]
         return names
 
-    def having(self, ids: Collection[str]) -> Mask:
-        """Return a mask of the rows, live or dead, that have one of some ids."""
+    def having(self, ids: Collection[str], rows: NDArray[np.int64] | None = None) -> Mask:
+        """Return a mask of rows, or of all rows, that have one of some ids."""
+        if rows is not None:
+            return np.fromiter(map(ids.__contains__, self.names(rows)), bool, len(rows))
         n = len(self.segment)
         mask = np.zeros(self.n_rows, bool)
         found = self.segment.ids.find(list(ids))
