@@ -17,6 +17,7 @@ ESCAPED = {
     ".label": ["label"],
     ".and": ["and"],
     '."x.y"': ["x.y"],
+    '."a.b".c': ["a.b", "c"],
     '.n."x.\\"y"': ["n", 'x."y'],
 }
 

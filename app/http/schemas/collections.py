@@ -22,6 +22,13 @@ class NewCollection(Body):
     )
 
 
+class CollectionSettings(Body):
+    """The settings of a collection that is to exist."""
+
+    encoder: Text
+    keep_descriptors: bool = False
+
+
 class Reencode(Body):
     """The encoder that is to encode a collection from now on."""
 

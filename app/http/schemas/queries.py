@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.http.schemas.fields import Body, Descriptors, Integer, Text
+from app.http.schemas.fields import Body, Condition, Descriptors, Integer, Text
 
 RerankBy = Literal["descriptors", "bits"]
 MAX_RADIUS = 2**31 - 2
@@ -33,16 +33,7 @@ class Query(Body):
     payloads: bool = Field(True, description="Whether to return payloads.")
     codes: bool = Field(False, description="Whether to return the codes of queries and neighbours.")
     offset: Integer = Field(0, ge=0, description="Number of nearest neighbours to skip.")
-    filter: dict[str, JsonValue] | None = Field(
-        None,
-        description=(
-            'Return only items that match: `{"label": 3}`, `{"price": {"gte": 1, "lt": 5}}`, '
-            '`{"a.b": {"in": ["x", "y"]}}`, `{"tags": {"contains": "x"}}`, `{"id": {"in": ["x"]}}`'
-            ". All fields of one object must match; `and`, `or` and `not` combine such objects. "
-            "The search stays exact."
-        ),
-        examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
-    )
+    filter: Condition | None = None
     rerank: Integer | None = Field(
         None,
         ge=1,

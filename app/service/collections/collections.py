@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -18,7 +19,7 @@ from app.service.prometheus import Metrics
 from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
-from index import AlreadyExists, Collection, Item, NotFound, Store
+from index import AlreadyExists, Collection, Filter, Item, NotFound, Store
 
 
 class Collections:
@@ -50,6 +51,28 @@ class Collections:
                 fingerprint=used.fingerprint,
                 keep_descriptors=keep_descriptors,
             )
+
+    def get_or_create(
+        self, name: str, encoder: str, keep_descriptors: bool = False
+    ) -> tuple[Collection, bool]:
+        """Return the collection of this name, and whether it was created, as by `create`.
+
+        Raise AlreadyExists if it exists with another encoder or `keep_descriptors`.
+        """
+        try:
+            return self.create(name, encoder, keep_descriptors), True
+        except AlreadyExists as error:
+            try:
+                collection = self.get(name)
+            except NotFound:  # It is being made, or was dropped just now.
+                raise error from None
+        if (collection.encoder, collection.keep_descriptors) != (encoder, keep_descriptors):
+            raise AlreadyExists(
+                f"expected collection {name!r} to have encoder {encoder!r} and keep_descriptors "
+                f"{keep_descriptors}; it has {collection.encoder!r} and "
+                f"{collection.keep_descriptors}"
+            )
+        return collection, False
 
     def get(self, name: str) -> Collection:
         """Return the collection with this name; raise NotFound if there is none."""
@@ -86,23 +109,51 @@ class Collections:
 
         return self._store.use(name, put)
 
+    def patch(
+        self, name: str, ids: builtins.list[str], patches: builtins.list[dict[str, Any]]
+    ) -> tuple[builtins.list[Item], Collection]:
+        """Change labels and payloads; see `Collection.patch`. Return the items as they are now."""
+        check_batch(len(ids), self._settings)
+        check_room(self._settings)
+        return self._store.use(name, lambda found: (found.patch(ids, patches), found))
+
     def item(self, name: str, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
         return self._store.use(name, lambda collection: collection.get(item_id))
 
     def items(
-        self, name: str, offset: int, limit: int, size: Size
+        self,
+        name: str,
+        offset: int,
+        limit: int,
+        size: Size,
+        where: Filter | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> tuple[builtins.list[Item], int]:
-        """Return up to `limit` items from `offset` on, oldest first, and the number of all.
+        """Return up to `limit` items that match, oldest first, and how many match.
 
         `size` counts their bytes.
         """
 
         def page(collection: Collection) -> tuple[builtins.list[Item], int]:
             size.restart()
-            return collection.items(offset, limit, size)
+            return collection.items(offset, limit, size, where=where, checkpoint=checkpoint)
 
         return self._store.use(name, page)
+
+    def is_slow(self, name: str, where: Filter) -> bool:
+        """Return whether a filter may take long, so that quick calls should not wait for it."""
+        return not self.get(name).is_ready(where)
+
+    def count(self, name: str, where: Filter, checkpoint: Callable[[], None]) -> int:
+        """Return how many items match a filter."""
+        return self._store.use(name, lambda collection: collection.count(where, checkpoint))
+
+    def delete_matching(self, name: str, where: Filter, checkpoint: Callable[[], None]) -> int:
+        """Delete the items that match a filter at one moment; return how many they were."""
+        return self._store.use(
+            name, lambda collection: collection.delete_matching(where, checkpoint)
+        )
 
     def delete_item(self, name: str, item_id: str) -> None:
         """Delete one item; raise NotFound if there is none with this id."""

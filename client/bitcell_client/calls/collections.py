@@ -36,6 +36,17 @@ class CollectionCalls:
         body = {"name": name, "encoder": encoder, "keep_descriptors": keep_descriptors}
         return Request(answer_as(Collection), json=body)
 
+    @call("PUT", "/v1/collections/{name}", safe=True)
+    def get_or_create_collection(
+        self, name: str, encoder: str, *, keep_descriptors: bool = False
+    ) -> Request[Collection]:
+        """Create a collection as `create_collection` does, or return the one that exists.
+
+        Raise Conflict if that one has another encoder or `keep_descriptors`.
+        """
+        body = {"encoder": encoder, "keep_descriptors": keep_descriptors}
+        return Request(answer_as(Collection), {"name": name}, json=body)
+
     @call("DELETE", "/v1/collections/{name}")
     def drop_collection(self, name: str) -> Request[None]:
         """Delete a collection and its items."""
