@@ -5,13 +5,15 @@ from __future__ import annotations
 import json
 import sqlite3
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import code_size, to_codes
-from index.callbacks import Checkpoint
+from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 from index.memory.batch import NO_LABEL, Batch
@@ -27,6 +29,8 @@ Patch = Mapping[str, Any]
 # many passes.
 _FEW_NEW = 1000
 _MAX_PASSES = 5
+# Payloads that are patched at once.
+_CHUNK = 250
 
 
 def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
@@ -50,74 +54,93 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
                 return len(rows)
 
 
-def patch(state: State, ids: Sequence[str], patches: Sequence[Patch]) -> list[Item]:
+def patch(
+    state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count = lambda n: None
+) -> None:
     """Change labels and payloads as `Collection.patch` does."""
+    if ids:
+        state.write(partial(_patch, state, *_checked(ids, patches), count), ids)
+
+
+def patch_one(state: State, item_id: str, change: Patch) -> Item:
+    """Change the label or the payload of one item, and return it as it is then."""
+    checked = _checked([item_id], [change])
+
+    def work(connection: sqlite3.Connection) -> Item:
+        batch = _patch(state, *checked, lambda n: None, connection)
+        (code,), (label,) = to_codes(batch.words, code_size(state.n_bits)), batch.labels.tolist()
+        (serial,) = batch.serials.tolist()
+        text = state.record.payload_bytes([serial], connection=connection).get(serial)
+        return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
+
+    return state.write(work, [item_id])
+
+
+def _checked(
+    ids: Sequence[str], patches: Sequence[Patch]
+) -> tuple[Sequence[str], Sequence[Patch], NDArray[np.int64]]:
+    """Return ids, patches and new labels; raise InvalidItems if a patch is not valid."""
     check_ids(ids)
     if len(patches) != len(ids):
         raise InvalidItems(f"expected {len(ids)} patches, one an item, got {len(patches)}")
     for place, each in enumerate(patches):
-        _check_patch(each, f"item {place}")
-    given = np.array(["label" in each for each in patches], bool)
-    new_labels = as_label_column([each.get("label") for each in patches], len(ids))
-    data, lengths = pack(ids)
-    none = np.empty(0, np.int64)
-
-    def work(connection: sqlite3.Connection) -> list[Item]:
-        state.check_present()
-        rows, serials = state.rows.find_staged(ids)
-        state.check_found(ids, rows)
-        words, labels = state.rows.staged(rows)
-        labels = np.where(given, new_labels, labels)
-        texts = _patched_texts(state, connection, ids, serials, patches)
-        with state.record.all_or_nothing():
-            batch = Batch(data, lengths, words, labels, none)
-            new = state.record.insert(connection, batch, texts, None, serials)
-            if state.keep_descriptors:
-                state.record.copy_descriptors(connection, serials, new)
-            state.rows.stage(ids, words, labels, new, rows)
-        codes = to_codes(words, code_size(state.n_bits))
-        return [
-            Item(i, code.tobytes(), _label(label), None if text is None else text.encode())
-            for i, code, label, text in zip(ids, codes, labels.tolist(), texts, strict=True)
-        ]
-
-    return state.write(work, ids) if ids else []
+        if not isinstance(each, Mapping) or not each or not set(each) <= {"label", "payload"}:
+            raise InvalidItems(
+                f"expected a label, a payload or both to change item {place}, got {each!r:.60}"
+            )
+        if each.get("payload") is not None:
+            as_text(each["payload"], f"item {place}")
+    return ids, patches, as_label_column([each.get("label") for each in patches], len(ids))
 
 
-def _label(label: int) -> int | None:
-    return None if label == NO_LABEL else label
-
-
-def _check_patch(each: Patch, item: str) -> None:
-    if not isinstance(each, Mapping) or not each or not set(each) <= {"label", "payload"}:
-        raise InvalidItems(
-            f"expected a label, a payload or both to change {item}, got {each!r:.60}"
-        )
-    if each.get("payload") is not None:
-        as_text(each["payload"], item)
-
-
-def _patched_texts(
+def _patch(
     state: State,
-    connection: sqlite3.Connection,
     ids: Sequence[str],
-    serials: NDArray[np.int64],
     patches: Sequence[Patch],
-) -> list[str | None]:
-    """Return the new payload of each item as JSON, None for none."""
-    stored = state.record.payload_bytes(serials.tolist(), connection=connection)
-    texts: list[str | None] = []
-    for item_id, serial, each in zip(ids, serials.tolist(), patches, strict=True):
-        old = stored.get(serial)
-        if "payload" not in each:
-            texts.append(None if old is None else old.decode())
-        elif each["payload"] is None:
-            texts.append(None)
-        else:
-            merged = merge_patch({} if old is None else json.loads(old), each["payload"])
-            # Earlier versions stored lone surrogates, which may be in what is not changed.
-            texts.append(as_text(merged, f"item {item_id!r}", allow_surrogates=True))
-    return texts
+    new_labels: NDArray[np.int64],
+    count: Count,
+    connection: sqlite3.Connection,
+) -> Batch:
+    """Put items again, with their codes and descriptors; return them with their new serials.
+
+    All that is read has been written before, if only in the same transaction.
+    """
+    state.check_present()
+    record = state.record
+    rows, serials = state.rows.find_staged(ids)
+    state.check_found(ids, rows)
+    words, labels = state.rows.staged(rows)
+    labels = np.where(["label" in each for each in patches], new_labels, labels)
+    batch = Batch(*pack(ids), words, labels, np.empty(0, np.int64))
+    with record.all_or_nothing():
+        new = record.insert(connection, batch, None, None, serials)
+        # A payload may be 64 KiB long.
+        for start in range(0, len(ids), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            stored = record.payload_bytes(serials[part].tolist(), count, connection)
+            texts = [
+                _patched(stored.get(serial), each, item_id)
+                for serial, each, item_id in zip(
+                    serials[part].tolist(), patches[part], ids[part], strict=True
+                )
+            ]
+            record.put_payloads(connection, new[part], texts)
+        if state.keep_descriptors:
+            count(record.descriptor_bytes(connection) * len(ids))
+            record.copy_descriptors(connection, serials, new)
+        state.rows.stage(ids, words, labels, new, rows)
+    return replace(batch, serials=new)
+
+
+def _patched(stored: bytes | None, change: Patch, item_id: str) -> str | None:
+    """Return the new payload of an item as JSON, None for none."""
+    if "payload" not in change:
+        return None if stored is None else stored.decode()
+    if change["payload"] is None:
+        return None
+    merged = merge_patch({} if stored is None else json.loads(stored), change["payload"])
+    # Earlier versions stored lone surrogates, which may be in what is not changed.
+    return as_text(merged, f"item {item_id!r}", allow_surrogates=True)
 
 
 def merge_patch(target: Any, change: Any) -> Any:

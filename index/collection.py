@@ -139,8 +139,15 @@ class Collection:
         """
         return changes.delete_matching(self._state, where, checkpoint)
 
-    def patch(self, ids: Sequence[str], patches: Sequence[Mapping[str, Any]]) -> list[Item]:
+    def patch(
+        self,
+        ids: Sequence[str],
+        patches: Sequence[Mapping[str, Any]],
+        count: Count = lambda n: None,
+    ) -> None:
         """Change labels or payloads of items: of all of them or, on an error, of none.
+
+        The items come last in the order of `items` then.
 
         Parameters
         ----------
@@ -149,11 +156,9 @@ class Collection:
         patches : (n,) mappings
             JSON merge patches (RFC 7396) with `label`, `payload` or both. What a patch does not
             name stays as it is, also inside the payload; None removes it.
-
-        Returns
-        -------
-        list of Item
-            The items as they are now. They come last in the order of `items`.
+        count : callable
+            Called with the bytes of payloads and descriptors that are read to be written again. It
+            may raise to give up.
 
         Raises
         ------
@@ -163,7 +168,11 @@ class Collection:
         Full
             The disk has no room.
         """
-        return changes.patch(self._state, ids, patches)
+        changes.patch(self._state, ids, patches, count)
+
+    def patch_one(self, item_id: str, patch: Mapping[str, Any]) -> Item:
+        """Change one item as `patch` does, and return it as it is then."""
+        return changes.patch_one(self._state, item_id, patch)
 
     def get(self, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""

@@ -69,7 +69,7 @@ class Lists:
         for part, lists, new, (places, sizes) in zip(parts, used, moved, some, strict=True):
             data = new[places].astype(np.uintc).tobytes()
             ends = (np.cumsum(sizes) * np.dtype(np.uintc).itemsize).tolist()
-            starts = [0, *ends[:-1]]
+            starts = [0, *ends][:-1]
             place = np.zeros(len(part._sizes), np.int64)
             for at, start, end in zip(lists.tolist(), starts, ends, strict=True):
                 if at:

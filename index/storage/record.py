@@ -104,7 +104,7 @@ class Record:
             part = numbered.between(start, start + PART)
             self._put_part(connection, part)
             staged.append((int(part.serials[0]), len(part)))
-        self._put_payloads(connection, serials, payloads)
+        self.put_payloads(connection, serials, payloads)
         if descriptors is not None:
             vectors = map(np.ndarray.tobytes, descriptors.astype("<f2"))
             connection.executemany(
@@ -130,12 +130,20 @@ class Record:
             ((to, self.key, of) for to, of in zip(new.tolist(), old.tolist(), strict=True)),
         )
 
-    def _put_payloads(
+    def descriptor_bytes(self, connection: sqlite3.Connection) -> int:
+        """Return the size of one descriptor; 0 if there are none."""
+        found = connection.execute(
+            "SELECT length(vector) FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    def put_payloads(
         self,
         connection: sqlite3.Connection,
         serials: NDArray[np.int64],
         payloads: Sequence[str | None] | None,
     ) -> None:
+        """Write payloads as JSON of items with these serials, of which None have none."""
         if payloads is not None:
             # Set before any reader sees these items, and never reset.
             self._has_payloads |= any(text is not None for text in payloads)

@@ -104,11 +104,10 @@ def write(collection: Collection, rng: Any, turn: int, items: Any, codes: Any, w
     else:
         ids = rng.choice(sorted(items), min(len(items), 15), replace=False).tolist()
         patches = [PATCHES[place] for place in rng.integers(0, len(PATCHES), len(ids))]
-        now = collection.patch(ids, patches)
-        for item_id, patch, item in zip(ids, patches, now, strict=True):
-            items[item_id] = patched(items[item_id], patch)
-            assert (item.id, item.label, item.payload) == (item_id, *items[item_id])
-            assert item.code == codes[item_id]
+        items |= {i: patched(items[i], each) for i, each in zip(ids, patches, strict=True)}
+        collection.patch(ids[1:], patches[1:])
+        item = collection.patch_one(ids[0], patches[0])
+        assert item == collection.get(ids[0])
 
 
 def check(collection: Collection, items: Any, codes: Any, where: Any) -> None:
@@ -178,7 +177,29 @@ def test_a_wrong_patch_changes_nothing(
     with pytest.raises(InvalidItems, match="expected 1 patches"):
         collection.patch(["a"], [])
     assert collection.items(0, 2) == before
-    assert collection.patch([], []) == []
+    collection.patch([], [])
+
+
+def test_a_patch_that_rewrites_too_much_is_given_up(store: Store, collection: Collection) -> None:
+    """A short request must not make the service write without limit while others wait."""
+    counted: list[int] = []
+
+    def count(n_bytes: int) -> None:
+        counted.append(n_bytes)
+        if sum(counted) > 100_000:
+            raise GivenUp
+
+    big = store.create("big", 16)
+    big.upsert(IDS, CODES, None, [{"x": "x" * 1000}] * 300)
+    with pytest.raises(GivenUp):
+        big.patch(IDS, [{"label": 1}] * 300, count)
+    assert big.count(Filter({"label": 1})) == 0
+    assert 100_000 < sum(counted) < 300_000
+    counted.clear()
+    keeping, X = make_keeping(store)
+    keeping.patch(IDS, [{"payload": None}] * 300, count)
+    keeping.patch(IDS, [{"label": 1}] * 300, count)
+    assert counted[-1] == X.nbytes
 
 
 def test_patches_at_the_same_time_lose_no_update(collection: Collection) -> None:
@@ -300,12 +321,10 @@ def test_a_collection_that_is_dropped_meanwhile_is_not_found(
 ) -> None:
     with pytest.raises(NotFound, match="no collection 'c'"):
         collection.delete_matching(Filter({"i": 3}), once(lambda: store.drop("c")))
-    for work in (
-        lambda: collection.count(Filter({"label": 1})),
-        lambda: collection.patch(["a"], [{"label": 1}]),
-    ):
-        with pytest.raises(NotFound, match="no collection 'c'"):
-            work()
+    with pytest.raises(NotFound, match="no collection 'c'"):
+        collection.count(Filter({"label": 1}))
+    with pytest.raises(NotFound, match="no collection 'c'"):
+        collection.patch(["a"], [{"label": 1}])
 
 
 def test_a_full_disk_changes_nothing(collection: Collection, database: Database) -> None:
@@ -316,18 +335,18 @@ def test_a_full_disk_changes_nothing(collection: Collection, database: Database)
         collection.patch(IDS, [{"payload": {"more": "x" * 1000}}] * 300)
     database._connection.execute("PRAGMA max_page_count = 1000000")
     assert collection.items(0, 300) == before
-    assert collection.patch(IDS[:1], [{"label": 99}])[0].label == 99
+    assert collection.patch_one(IDS[0], {"label": 99}).label == 99
 
 
 def test_reencoding_keeps_what_changes_meanwhile(store: Store) -> None:
     collection, X = make_keeping(store)
     by_id = dict(zip(IDS, X, strict=True))
-    writing = once(
-        lambda: (
-            collection.patch(IDS[:5], [{"label": 50, "payload": {"late": True}}] * 5),
-            collection.delete_matching(Filter({"id": {"in": IDS[5:9]}})),
-        )
-    )
+
+    def write() -> None:
+        collection.patch(IDS[:5], [{"label": 50, "payload": {"late": True}}] * 5)
+        collection.delete_matching(Filter({"id": {"in": IDS[5:9]}}))
+
+    writing = once(write)
 
     def encode(descriptors: Any) -> Any:
         writing()

@@ -118,7 +118,7 @@ def delete_item(name: str, item_id: str, service: ServiceDep) -> None:
 def change_item(name: str, item_id: str, body: BodyDep, service: ServiceDep) -> Response:
     """Change the label or the payload of an item, and return it as it is then."""
     patch = body.parse(schemas.ItemPatch).as_given()
-    (item,), _ = service.collections.patch(name, [item_id], [patch])
+    item = service.collections.patch_item(name, item_id, patch)
     return Response(answers.of_item(item), media_type=JSON)
 
 
@@ -127,8 +127,8 @@ def change_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Chang
     """Change labels or payloads of items: all or none, on disk when answered."""
     items = body.parse(schemas.ItemChanges).items
     ids, patches = [item.id for item in items], [item.as_given() for item in items]
-    changed, collection = service.collections.patch(name, ids, patches)
-    return schemas.Changed(changed=len(changed), items=len(collection))
+    collection = service.collections.patch(name, ids, patches)
+    return schemas.Changed(changed=len(ids), items=len(collection))
 
 
 def _query(

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
-from app.service.checks import Size, check_batch
+from app.service.checks import Rewriting, Size, check_batch
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
@@ -111,11 +111,24 @@ class Collections:
 
     def patch(
         self, name: str, ids: builtins.list[str], patches: builtins.list[dict[str, Any]]
-    ) -> tuple[builtins.list[Item], Collection]:
-        """Change labels and payloads; see `Collection.patch`. Return the items as they are now."""
+    ) -> Collection:
+        """Change labels and payloads; see `Collection.patch`.
+
+        Raise TooLarge if that writes more than BITCELL_MAX_BODY bytes of what is stored again.
+        """
         check_batch(len(ids), self._settings)
         check_room(self._settings)
-        return self._store.use(name, lambda found: (found.patch(ids, patches), found))
+
+        def patch(collection: Collection) -> Collection:
+            collection.patch(ids, patches, Rewriting(self._settings))
+            return collection
+
+        return self._store.use(name, patch)
+
+    def patch_item(self, name: str, item_id: str, patch: dict[str, Any]) -> Item:
+        """Change the label or the payload of an item; return it as it is then."""
+        check_room(self._settings)
+        return self._store.use(name, lambda collection: collection.patch_one(item_id, patch))
 
     def item(self, name: str, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""

@@ -142,7 +142,7 @@ def test_a_filter_that_takes_too_long_deletes_nothing(settings: Settings) -> Non
         assert client.get(URL).json()["items"] == 3
 
 
-def test_a_page_that_is_too_large_is_refused(settings: Settings) -> None:
+def test_a_page_or_a_change_that_is_too_large_is_refused(settings: Settings) -> None:
     with TestClient(create_app(settings.model_copy(update={"max_answer": 1 << 20}))) as client:
         fill(client)
         items = [
@@ -155,6 +155,13 @@ def test_a_page_that_is_too_large_is_refused(settings: Settings) -> None:
         answer = client.post(f"{URL}/items/list", json=body)
         assert answer.status_code == 413
         assert "ask for fewer items than `limit` = 20" in answer.json()["detail"]
+        # A change writes whole payloads again, which are more than the request has.
+        changes = [{"id": item["id"], "label": 5} for item in items]
+        answer = client.patch(f"{URL}/items", json={"items": changes})
+        assert answer.status_code == 413
+        assert "change fewer items in one request" in answer.json()["detail"]
+        assert client.post(f"{URL}/items/count", json={"filter": {"label": 5}}).json()["count"] == 0
+        assert client.patch(f"{URL}/items", json={"items": changes[:9]}).json()["changed"] == 9
         assert (
             client.post(f"{URL}/items/count", json={"filter": body["filter"]}).json()["count"] == 18
         )

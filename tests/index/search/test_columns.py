@@ -330,7 +330,7 @@ def test_a_growing_block_equals_one_of_all_rows(kind: type[Growing]) -> None:
         parts.append(part.finish())
     whole = growing.finish()
     joined = Block.join(parts)
-    again = Block.join([Block(joined.values, joined.places[100:]), whole])
+    again = Block.join([Block(joined.values, joined.places[100:]), whole, kind().finish()])
     for block, expected in ((whole, found), (joined, found), (again, found[100:] + found)):
         assert (
             [value_at(block, row) for row in range(len(block))]
