@@ -42,6 +42,7 @@ PATCHES: list[Any] = [
 def collection(store: Store) -> Collection:
     collection = store.create("c", 16)
     collection.upsert(IDS, CODES, LABELS, PAYLOADS)
+    store.settle()
     return collection
 
 
@@ -255,7 +256,9 @@ def test_what_is_written_while_a_filter_is_tested_counts(
     store: Store, collection: Collection, monkeypatch: pytest.MonkeyPatch, n_new: int, rebuild: bool
 ) -> None:
     """The items that go are those that match when they go, not those that matched before."""
-    monkeypatch.setattr(rows, "_SMALLEST_TAIL", 10)
+    if rebuild:
+        monkeypatch.setattr(rows, "_SMALLEST_TAIL", 1)
+    segment = collection._state.rows.view().segment
     matching = [
         i for i, payload in zip(IDS, PAYLOADS, strict=True) if payload and payload["id"] == 1
     ]
@@ -271,6 +274,7 @@ def test_what_is_written_while_a_filter_is_tested_counts(
         )
         if rebuild:
             store.settle()
+        assert (collection._state.rows.view().segment is not segment) == rebuild
 
     n = len(collection)
     deleted = collection.delete_matching(Filter({".id": 1}), once(write))

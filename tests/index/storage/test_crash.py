@@ -54,7 +54,10 @@ def client(me):
             if batch % 2:
                 c.delete(before)
             else:
-                assert c.delete_matching(Filter({"w": 2, "id": {"in": before}})) == 10
+                # A batch of an earlier process may be missing, or not be patched yet.
+                where = {"id": {"in": before}} | ({"w": 2} if batch > start else {})
+                n = c.delete_matching(Filter(where))
+                assert n == 10 or batch == start
             say("gone", me, batch - 1, 0)
 for me in range(4):
     Thread(target=client, args=(me,)).start()
