@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -9,7 +10,8 @@ from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service.settings import Settings
-from tests.app.conftest import fill
+from tests.app.conftest import contents_of, fill, settings_in
+from tests.app.problems import assert_problem
 from tests.index.filter_oracle import holds
 
 URL = "/v1/collections/c"
@@ -31,12 +33,24 @@ ITEMS: list[Any] = [
 ]
 
 
-@pytest.fixture
-def filled(client: TestClient) -> TestClient:
+def put_items(client: TestClient) -> None:
     fill(client)
     assert client.post(f"{URL}/items/delete", json={"ids": ["a", "b", "c/d e"]}).is_success
     assert client.put(f"{URL}/items", json={"items": ITEMS}).is_success
+
+
+@pytest.fixture
+def filled(client: TestClient) -> TestClient:
+    put_items(client)
     return client
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
+    """A client for the tests that change nothing."""
+    with TestClient(create_app(settings_in(tmp_path_factory.mktemp("filtered")))) as client:
+        put_items(client)
+        yield client
 
 
 def matching(where: Any) -> list[Any]:
@@ -120,14 +134,13 @@ def test_a_label_or_a_payload_is_changed_alone(filled: TestClient, settings: Set
     ],
 )
 def test_what_is_wrong_is_refused_and_changes_nothing(
-    filled: TestClient, method: str, path: str, body: Any, status: int, detail: str
+    shared: TestClient, method: str, path: str, body: Any, status: int, detail: str
 ) -> None:
-    before = filled.get(f"{URL}/items", params={"limit": 1000}).json()
-    answer = filled.request(method, f"{URL}/{path}", json=body)
-    assert answer.status_code == status
-    assert detail in answer.json()["detail"]
-    assert filled.get(f"{URL}/items", params={"limit": 1000}).json() == before
-    elsewhere = filled.request(method, f"/v1/collections/nowhere/{path}", json=body)
+    before = contents_of(shared)
+    answer = shared.request(method, f"{URL}/{path}", json=body)
+    assert_problem(answer, status, detail)
+    assert contents_of(shared) == before
+    elsewhere = shared.request(method, f"/v1/collections/nowhere/{path}", json=body)
     assert elsewhere.status_code in (404, status)
 
 
