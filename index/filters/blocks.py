@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.filters.lists import Lists
+from index.filters.lists import Lists, list_key
 from index.filters.values import READY, Test, Value, Values, as_value
 from index.memory.ids import narrow
 from index.memory.view import Mask
@@ -118,28 +118,36 @@ class GrowingLists(Growing):
 
     def __init__(self) -> None:
         super().__init__()
-        # Lists as the bytes of the places of their elements. The hash of bytes differs from process
-        # to process, so that nobody can choose lists that share it. The first is no list.
         self._list_place: dict[bytes, int] = {}
+        self._sizes = [0]
+        self._elements: list[NDArray[np.integer]] = [np.empty(0, np.uint8)]
 
     def add(self, found: list[Any]) -> None:
         """Append rows with these values, of which only the lists count."""
         if found:
-            self._add_places(np.fromiter(map(self._place, found), np.int64, len(found)))
+            new = array("I")
+            places = [self._place(value, new) for value in found]
+            self._add_places(np.array(places, np.int64))
+            self._elements.append(narrow(np.array(new, np.int64)))
+            self.nbytes += self._elements[-1].nbytes
 
-    def _place(self, value: Any) -> int:
+    def _place(self, value: Any, new: array[int]) -> int:
+        """Return the place of a list; append its elements to `new` if it has none yet."""
         if type(value) is not list:
             return 0
-        places = map(self._place_of.__getitem__, self._add_values(value))
-        key = array("I", dict.fromkeys(places)).tobytes()
+        values = self._add_values(value)
+        elements = array("I", dict.fromkeys(map(self._place_of.__getitem__, values)))
+        key = list_key(elements.tobytes())
         if key not in self._list_place:
             self._list_place[key] = len(self._list_place) + 1
+            self._sizes.append(len(elements))
+            new.extend(elements)
             self.nbytes += getsizeof(key) + _PER_KEY
         return self._list_place[key]
 
     def finish(self) -> Block:
         """Return the rows so far as a block."""
         elements, moved = self._sorted()
-        places = np.frombuffer(b"".join(self._list_place), np.uintc)
-        sizes = np.array([0, *map(len, self._list_place)], np.int64) // places.itemsize
-        return Block(Lists(elements, moved[places], sizes), self._all_places())
+        moved_narrow = narrow(moved)
+        places = np.concatenate([moved_narrow[part] for part in self._elements])
+        return Block(Lists(elements, places, np.array(self._sizes)), self._all_places())

@@ -107,6 +107,11 @@ class Values:
         self._numbers = sorted(v for v in distinct if isinstance(v, int | float))
         self._texts = sorted(v for v in distinct if isinstance(v, str))
 
+    @property
+    def size(self) -> int:
+        """The number of values."""
+        return len(Other) + len(self._numbers) + len(self._texts)
+
     @cached_property
     def nbytes(self) -> int:
         """Memory that the values occupy."""
@@ -119,14 +124,13 @@ class Values:
 
     def meeting(self, test: Test) -> Mask:
         """Return a mask of the values that meet a condition."""
-        n = len(Other) + len(self._numbers) + len(self._texts)
         if not test.bounds:
             others, numbers, texts = test.wanted_of_type
             of_other = np.array([value in others for value in Other])
             return np.concatenate(
                 [of_other, _among(self._numbers, numbers), _among(self._texts, texts)]
             )
-        met = np.ones(n, bool)
+        met = np.ones(self.size, bool)
         for name, bound in test.bounds.items():
             within = self._within(name, bound)
             met[: within.start] = met[within.stop :] = False

@@ -14,9 +14,10 @@ import numpy as np
 import pytest
 
 from index import Database, Filter, SearchOptions, Store
-from index.filters import columns
+from index.filters import columns, lists
 from index.filters.blocks import Block, Growing, GrowingBlock, GrowingLists
 from index.filters.fields import Field
+from index.filters.values import Test as Condition
 from index.filters.values import Values, as_value
 from index.memory import rows
 from tests.index.items import VALUES
@@ -342,6 +343,33 @@ def test_a_growing_block_equals_one_of_all_rows(kind: type[Growing]) -> None:
         )
 
 
+def test_lists_of_many_elements_take_little_more_memory_than_they_keep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A payload of 64 KiB holds 30,000 numbers, and every join works on all of them."""
+    monkeypatch.setattr(lists, "_BLOCK", 1 << 14)
+    rng = np.random.default_rng(0)
+    found = [rng.permutation(12_000)[:5000].tolist() for _ in range(40)]
+    tracemalloc.start()
+    try:
+        growing = GrowingLists()
+        for start in range(0, 40, 10):
+            growing.add(found[start : start + 10])
+        block = growing.finish()
+        peaks = [(tracemalloc.get_traced_memory()[1], growing.nbytes)]
+        for work in (
+            lambda: Block.join([block, GrowingLists().finish()]),
+            lambda: block.meeting(Condition([3, 5], every=True)),
+        ):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            work()
+            peaks.append((tracemalloc.get_traced_memory()[1] - before, block.nbytes))
+    finally:
+        tracemalloc.stop()
+    assert max(peak / kept for peak, kept in peaks) < 3, peaks
+
+
 def value_at(block: Block, row: int) -> Any:
     """Return a value, or the set of the elements of a list; None for what is no list."""
     place = int(block.places[row])
@@ -350,4 +378,4 @@ def value_at(block: Block, row: int) -> Any:
     if place == 0:
         return None
     ordered = list(block.values.elements.in_order())
-    return {ordered[at] for at in block.values._elements_of(np.array([place]))[0].tolist()}
+    return {ordered[at] for at in block.values.of(place).tolist()}
