@@ -39,6 +39,7 @@ from app.http.schemas.jobs import Accepted, JobOut, NewBenchmark, ProgressOut
 from app.http.schemas.problems import Problem
 from app.http.schemas.queries import (
     CertificateOut,
+    Holds,
     NeighbourOut,
     Query,
     QueryInUrl,
@@ -61,6 +62,7 @@ __all__ = [
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "Holds",
     "Images",
     "ItemChange",
     "ItemChanges",

@@ -29,6 +29,10 @@ Condition = Annotated[
         examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
     ),
 ]
+Hex = Annotated[str, Field(strict=True, description="A packed code in hex.")]
+HexCodes = Annotated[
+    list[Hex], Field(fail_fast=True, min_length=1, description="Packed codes in hex.")
+]
 
 
 class Body(BaseModel):

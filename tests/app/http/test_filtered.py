@@ -188,7 +188,12 @@ def test_a_collection_is_made_once_and_then_found(filled: TestClient) -> None:
     assert filled.put("/v1/collections/c", json={"encoder": "e"}).json()["items"] == 60
     other = filled.put("/v1/collections/c", json=new)
     assert other.status_code == 409
-    assert "have encoder 'e' and keep_descriptors True; it has 'e' and False" in other.text
+    assert "'keep_descriptors': True}; it has {'encoder': 'e', 'keep_descriptors': F" in other.text
+    for n_bits, status in ((64, 201), (64, 200), (65, 409)):
+        assert filled.put("/v1/collections/y", json={"n_bits": n_bits}).status_code == status
+    assert filled.put("/v1/collections/y", json={"encoder": "e"}).status_code == 409
+    assert filled.put("/v1/collections/c", json={"n_bits": 12}).status_code == 409
+    assert filled.put("/v1/collections/c", json={"n_bits": 12, "encoder": "e"}).status_code == 422
     assert filled.put("/v1/collections/x", json={"encoder": "nobody"}).status_code == 404
     assert filled.put("/v1/collections/x", json={"encoder": "e", "n": 1}).status_code == 422
     assert filled.put("/v1/collections/-", json={"encoder": "e"}).status_code == 422
