@@ -22,6 +22,7 @@ from index import (
 )
 from index.filters import column
 from index.memory import rows
+from tests.index.conftest import opened
 from tests.index.filter_oracle import conditions, holds
 from tests.index.items import CODES, IDS, ITEMS, LABELS, PAYLOADS
 
@@ -40,6 +41,15 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]
     database.close()
 
 
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    """A collection of all items, for tests that put back what they delete."""
+    with opened(tmp_path_factory.mktemp("scratch") / "bitcell.db") as (_, store):
+        collection = store.create("c", 16)
+        collection.upsert(IDS, CODES, LABELS, PAYLOADS)
+        yield collection
+
+
 @settings(max_examples=150, deadline=None)
 @given(conditions)
 def test_a_filter_finds_exactly_the_items_that_meet_it(
@@ -49,6 +59,28 @@ def test_a_filter_finds_exactly_the_items_that_meet_it(
     found = collection.search(CODES[:1], options)[0].neighbours
     expected = {i for i, item in ITEMS.items() if holds(condition, i, *item)}
     assert {near.id for near in found} == expected
+    assert collection.count(Filter(condition)) == len(expected)
+    page, n = collection.items(0, 300, where=Filter(condition))
+    assert ({item.id for item in page}, n) == (expected, len(expected))
+    everything = [item.id for item in collection.items(0, 300)[0]]
+    assert [item.id for item in page] == [i for i in everything if i in expected]
+
+
+@settings(max_examples=50, deadline=None)
+@given(conditions)
+def test_a_deletion_takes_exactly_the_items_that_meet_the_filter(
+    scratch: Collection, condition: Any
+) -> None:
+    gone = [place for place, i in enumerate(IDS) if holds(condition, i, *ITEMS[i])]
+    assert scratch.delete_matching(Filter(condition)) == len(gone)
+    left = {item.id for item in scratch.items(0, 300)[0]}
+    assert left == set(IDS) - {IDS[place] for place in gone}
+    scratch.upsert(
+        [IDS[place] for place in gone],
+        CODES[gone],
+        [LABELS[place] for place in gone],
+        [PAYLOADS[place] for place in gone],
+    )
 
 
 @pytest.mark.parametrize(
