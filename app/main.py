@@ -22,6 +22,7 @@ from app.http.routes import (
     benchmarks,
     collections,
     encoders,
+    filtered,
     gist,
     health,
     home,
@@ -99,7 +100,18 @@ def _add_routes(app: FastAPI) -> None:
     Routes are tried in order, so queries come first. The routes of a router that is included with
     `include_router` would be matched twice.
     """
-    modules = (items, health, encoders, gist, collections, jobs, benchmarks, snapshots, home)
+    modules = (
+        items,
+        filtered,
+        health,
+        encoders,
+        gist,
+        collections,
+        jobs,
+        benchmarks,
+        snapshots,
+        home,
+    )
     routers = [module.router for module in modules]
     for router in (*routers, encoders.methods, benchmarks.datasets):
         app.router.routes.extend(router.routes)

@@ -136,11 +136,14 @@ def test_descriptors_that_an_earlier_version_lost_replace_no_codes(
 
 @pytest.mark.parametrize("kept", ["float16", "float32"])
 def test_every_use_has_the_values_that_are_kept(
-    kept: Any, service: Service, settings: Settings
+    kept: Any, client: TestClient, service: Service
 ) -> None:
     make(service, X, kept)
     service.collections.upsert("c", IDS, X)
     expected = X.astype(kept)
+    # Items whose label changes keep their descriptors.
+    change = {"items": [{"id": item_id, "label": 1} for item_id in IDS[:7]]}
+    assert client.patch("/v1/collections/c/items", json=change).status_code == 200
     file, _, _ = service.snapshots.write("c")
     service.snapshots.restore("d", file)
     for name in "cd":
@@ -175,6 +178,9 @@ def test_the_type_survives_a_restart_and_is_shown(
         "c": (True, "float32"),
         "d": (False, None),
     }
+    for name, kept, status in (("b", True, 200), ("b", "float16", 200), ("b", "float32", 409)):
+        body = {"encoder": "e", "keep_descriptors": kept}
+        assert client.put(f"/v1/collections/{name}", json=body).status_code == status
     refused = client.post(
         "/v1/collections", json={"name": "x", "encoder": "e", "keep_descriptors": "float64"}
     )
