@@ -131,10 +131,21 @@ class Jobs:
 
     def output(self, job: str, kind: str) -> bytes:
         """Return the bytes that a job produced; raise Conflict unless it is done."""
+        self._check_done(job, kind, "report")
+        return self._record.output(job)
+
+    def output_reader(self, job: str, kind: str) -> Callable[[int, int], bytes]:
+        """Return what reads the bytes that a job produced: (offset, size) to bytes.
+
+        Raise Conflict unless the job is done.
+        """
+        self._check_done(job, kind, "result")
+        return partial(self._record.output_part, job)
+
+    def _check_done(self, job: str, kind: str, what: str) -> None:
         state = self.get(job, kind)["state"]
         if state != "done":
-            raise Conflict(f"{kind} {job!r} has no report: its state is {state}, not done")
-        return self._record.output(job)
+            raise Conflict(f"{kind} {job!r} has no {what}: its state is {state}, not done")
 
     def remove(self, job: str) -> None:
         """Cancel a job that is queued or running; delete one that has ended."""

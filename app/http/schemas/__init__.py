@@ -2,6 +2,7 @@
 
 from app.http.schemas.collections import (
     CollectionOut,
+    FindDuplicates,
     NewCollection,
     Reencode,
     Restore,
@@ -42,6 +43,7 @@ __all__ = [
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "FindDuplicates",
     "Ids",
     "Images",
     "ItemOut",
