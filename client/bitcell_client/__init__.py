@@ -22,6 +22,7 @@ from bitcell_client.errors import (
     Unavailable,
     Unreachable,
 )
+from bitcell_client.groups import DuplicateGroup, DuplicateGroups
 from bitcell_client.results import (
     Accepted,
     BitPair,
@@ -57,6 +58,8 @@ __all__ = [
     "Collection",
     "Conflict",
     "Deleted",
+    "DuplicateGroup",
+    "DuplicateGroups",
     "Encoder",
     "Forbidden",
     "InvalidRequest",
