@@ -21,18 +21,16 @@ class NearCodes(NamedTuple):
 
     Attributes
     ----------
-    a, b : (p,) int64
+    a, b : (p,) uint32
         Pairs of places in the codes.
-    distance : (p,) uint16
     root : (n,) int64
         For each code the first code of its group.
     truncated : bool
         There are more pairs than the limit. The groups are complete all the same.
     """
 
-    a: Integers
-    b: Integers
-    distance: NDArray[np.uint16]
+    a: NDArray[np.uint32]
+    b: NDArray[np.uint32]
     root: Integers
     truncated: bool
 
@@ -48,7 +46,6 @@ class FoundPairs:
         self._components = Components(len(words))
         self._n = 0
         self._pairs = np.empty((2, _FEW_PAIRS), np.uint32)
-        self._distances = np.empty(_FEW_PAIRS, np.uint16)
         self._edges: list[tuple[Integers, Integers]] = []
         self._n_edges = 0
         self.truncated = limit < 0
@@ -59,7 +56,7 @@ class FoundPairs:
         """For each code the first of those that it is known to be connected with."""
         return self._components.root
 
-    def add(self, a: Integers, b: Integers, distance: NDArray[np.uint16]) -> None:
+    def add(self, a: Integers, b: Integers) -> None:
         """Add pairs of which none was added before."""
         self._edges.append((a, b))
         self._n_edges += len(a)
@@ -68,12 +65,11 @@ class FoundPairs:
         if self.truncated:
             return
         end = self._n + len(a)
-        if end > len(self._distances):
-            room = end + end // 2
-            self._pairs = np.hstack([self._pairs, np.empty((2, room - self._n), np.uint32)])
-            self._distances = np.append(self._distances, np.empty(room - self._n, np.uint16))
+        if end > self._pairs.shape[1]:
+            larger = np.empty((2, end + end // 2), np.uint32)
+            larger[:, : self._n] = self._pairs[:, : self._n]
+            self._pairs = larger
         self._pairs[:, self._n : end] = a, b
-        self._distances[self._n : end] = distance
         self._n = end
         self._left -= int((self._counts[a] * self._counts[b]).sum())
         self.truncated = self._left < 0
@@ -89,5 +85,5 @@ class FoundPairs:
     def result(self) -> NearCodes:
         """Return all pairs and groups."""
         self._join()
-        a, b = self._pairs[:, : self._n].astype(np.int64)
-        return NearCodes(a, b, self._distances[: self._n], self.root, self.truncated)
+        a, b = self._pairs[:, : self._n]
+        return NearCodes(a, b, self.root, self.truncated)

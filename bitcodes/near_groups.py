@@ -11,7 +11,11 @@ from numpy.typing import NDArray
 from bitcodes import Words
 from bitcodes.found_pairs import NearCodes
 from bitcodes.near_pairs import Report, near_codes
-from bitcodes.ragged import Integers, runs
+from bitcodes.ragged import Integers, blocks, runs
+
+# Pairs that are worked on at once.
+_BLOCK = 1 << 16
+_HALF = np.uint64(32)
 
 
 @dataclass(frozen=True)
@@ -71,8 +75,8 @@ def near_groups(
     n_items = np.bincount(near.root, counts, minlength=len(codes)).astype(np.int64)
     rows = np.flatnonzero(n_items[near.root[code_of]] > 1)
     rows, sizes = _in_groups(sort_rows(rows), near.root[code_of])
-    pairs, distances = _pairs(code_of[rows], counts, near, limit)
-    return Groups(rows, sizes, pairs, distances, near.truncated)
+    pairs = _pairs(code_of[rows], counts, near, limit)
+    return Groups(rows, sizes, pairs, _distances(words, rows, pairs), near.truncated)
 
 
 def _distinct(words: Words) -> tuple[Integers, Integers]:
@@ -98,36 +102,49 @@ def _in_groups(rows: Integers, group_of: Integers) -> tuple[Integers, Integers]:
     return rows[np.argsort(rank[group], kind="stable")], sizes[by_size]
 
 
-def _pairs(
-    codes: Integers, counts: Integers, near: NearCodes, limit: int
-) -> tuple[NDArray[np.uint32], NDArray[np.uint16]]:
-    """Return the pairs of places, of which `codes` has the codes, and their distances."""
+def _pairs(codes: Integers, counts: Integers, near: NearCodes, limit: int) -> NDArray[np.uint32]:
+    """Return the pairs of places, of which `codes` has the codes, in ascending order."""
     # The places that have each code, one code after the other.
     places = np.argsort(codes, kind="stable")
     n_places = np.bincount(codes, minlength=len(counts))
     starts = np.cumsum(n_places) - n_places
+    # A pair as one number, so that they are sorted fast and in place.
+    keys = np.empty(0, np.uint64)
+    n = 0
+
+    def expand(first: Integers, start: Integers, lengths: Integers) -> None:
+        """Add the pairs of one place with runs of others, as long as the limit allows them."""
+        nonlocal keys, n
+        lengths = np.diff(np.minimum(np.cumsum(lengths), limit - n), prepend=0)
+        a = places[np.repeat(first, lengths)].astype(np.uint64)
+        b = places[runs(start, lengths)].astype(np.uint64)
+        if n + len(a) > len(keys):
+            keys = np.append(keys, np.empty(len(a) + (n + len(a)) // 2, np.uint64))
+        keys[n : n + len(a)] = np.minimum(a, b) << _HALF | np.maximum(a, b)
+        n += len(a)
+
     at = np.arange(len(places))
     left = np.repeat(starts + n_places, n_places) - at - 1
-    firsts: list[NDArray[np.uint32]] = []
-    seconds: list[NDArray[np.uint32]] = []
-    distances: list[NDArray[np.uint16]] = []
+    for part in blocks(left, _BLOCK):
+        expand(at[part], at[part] + 1, left[part])
+    for begin in range(0, len(near.a), _BLOCK):
+        a, b = near.a[begin : begin + _BLOCK], near.b[begin : begin + _BLOCK]
+        for part in blocks(counts[a] * counts[b], _BLOCK):
+            rows = counts[a[part]]
+            first = runs(starts[a[part]], rows)
+            expand(first, *(np.repeat(column[b[part]], rows) for column in (starts, counts)))
+    keys = keys[:n]
+    keys.sort()
+    pairs = np.empty((n, 2), np.uint32)
+    pairs[:, 0], pairs[:, 1] = keys >> _HALF, keys
+    return pairs
 
-    def expand(first: Integers, start: Integers, lengths: Integers, distance: Integers) -> None:
-        """Add the pairs of one place with runs of others, as long as the limit allows them."""
-        nonlocal limit
-        ends = np.minimum(np.cumsum(lengths), limit)
-        lengths = np.diff(ends, prepend=0)
-        firsts.append(places[np.repeat(first, lengths)].astype(np.uint32))
-        seconds.append(places[runs(start, lengths)].astype(np.uint32))
-        distances.append(np.repeat(distance, lengths).astype(np.uint16))
-        limit -= len(firsts[-1])
 
-    expand(at, at + 1, left, np.zeros(len(at), np.int64))
-    rows = counts[near.a]
-    first = runs(starts[near.a], rows)
-    start, lengths = (np.repeat(column[near.b], rows) for column in (starts, counts))
-    expand(first, start, lengths, np.repeat(near.distance, rows).astype(np.int64))
-    ends = np.column_stack([np.concatenate(firsts), np.concatenate(seconds)])
-    ends.sort(axis=1)
-    order = np.lexsort((ends[:, 1], ends[:, 0]))
-    return ends[order], np.concatenate(distances)[order]
+def _distances(words: Words, rows: Integers, pairs: NDArray[np.uint32]) -> NDArray[np.uint16]:
+    """Return the distance of each pair of places in `rows`."""
+    distances = np.zeros(len(pairs), np.uint16)
+    for first in range(0, len(pairs), _BLOCK):
+        part = slice(first, first + _BLOCK)
+        a, b = (words[rows[pairs[part, end]]] for end in (0, 1))
+        np.bitwise_count(a ^ b).sum(axis=1, dtype=np.uint16, out=distances[part])
+    return distances

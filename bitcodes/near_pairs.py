@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from bitcodes import Words
 from bitcodes.found_pairs import FoundPairs, NearCodes
 from bitcodes.join_plan import Part, plan
-from bitcodes.ragged import Integers, products, triangles
+from bitcodes.ragged import Integers, blocks, products, triangles
 
 Report = Callable[[float], None]
 
@@ -132,7 +132,7 @@ class _PartJoin:
                 yield (done + share * length**2) / of
             done += length**2
         starts, lengths = starts[~is_long], lengths[~is_long]
-        for part in _blocks(lengths * (lengths - 1) // 2):
+        for part in blocks(lengths * (lengths - 1) // 2, _BLOCK):
             self._compare(*triangles(starts[part], lengths[part]))
             done += int((lengths[part] ** 2).sum())
             yield done / of
@@ -151,7 +151,7 @@ class _PartJoin:
                 yield (done + share * size) / of
             done += size
         short, sizes = [column[~is_long] for column in columns], sizes[~is_long]
-        for part in _blocks(sizes):
+        for part in blocks(sizes, _BLOCK):
             self._compare(*products(*(column[part] for column in short)))
             done += int(sizes[part].sum())
             yield done / of
@@ -201,12 +201,11 @@ class _PartJoin:
                 np.bitwise_count(differ, out=total)
         place = np.flatnonzero(total <= self._found.radius)
         a, b = place // (j_end - j) + i, place % (j_end - j) + j
-        distance = total.ravel()[place].astype(np.uint16)
         if same and j < i_end:
             after = a < b
-            a, b, distance = a[after], b[after], distance[after]
+            a, b = a[after], b[after]
         if len(a):
-            self._keep(a, b, distance)
+            self._keep(a, b)
 
     def _compare(self, a: Integers, b: Integers) -> None:
         """Compare the codes of pairs of places in the order of this part."""
@@ -220,24 +219,24 @@ class _PartJoin:
             distance += np.bitwise_count(column[a] ^ column[b])
         near = np.flatnonzero(distance <= self._found.radius)
         if len(near):
-            self._keep(a[near], b[near], distance[near])
+            self._keep(a[near], b[near])
 
-    def _keep(self, a: Integers, b: Integers, distance: NDArray[np.uint16]) -> None:
+    def _keep(self, a: Integers, b: Integers) -> None:
         """Add the pairs that no earlier part has found."""
         found = self._found
         a, b = self._order[a], self._order[b]
         if found.truncated:
             new = found.root[a] != found.root[b]
-            a, b, distance = a[new], b[new], distance[new]
+            a, b = a[new], b[new]
         for part in self._earlier:
             apart = np.zeros(len(a), np.uint16)
             for column, mask in zip(found.columns, part.mask, strict=True):
                 if mask:
                     apart += np.bitwise_count((column[a] ^ column[b]) & mask)
             new = apart > part.budget
-            a, b, distance = a[new], b[new], distance[new]
+            a, b = a[new], b[new]
         if len(a):
-            found.add(np.minimum(a, b), np.maximum(a, b), distance)
+            found.add(np.minimum(a, b), np.maximum(a, b))
 
 
 def _keys(columns: Words, places: NDArray[np.uint64]) -> NDArray[np.uint32]:
@@ -255,14 +254,3 @@ def _flips(width: int, distance: int) -> NDArray[np.uint32]:
     chosen = np.array(list(combinations(range(width), distance)), np.uint32)
     flips: NDArray[np.uint32] = (np.uint32(1) << chosen).sum(axis=1, dtype=np.uint32)
     return flips
-
-
-def _blocks(sizes: Integers) -> Iterator[slice]:
-    """Yield consecutive runs in blocks of about `_BLOCK` pairs; `sizes` is at most that much."""
-    ends = np.cumsum(sizes)
-    first = 0
-    while first < len(ends):
-        before = int(ends[first - 1]) if first else 0
-        last = max(first + 1, int(np.searchsorted(ends, before + _BLOCK, side="right")))
-        yield slice(first, last)
-        first = last

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -30,3 +32,14 @@ def triangles(starts: Integers, lengths: Integers) -> tuple[Integers, Integers]:
     rows = runs(starts, lengths)
     left = np.repeat(starts + lengths, lengths) - rows - 1
     return np.repeat(rows, left), runs(rows + 1, left)
+
+
+def blocks(sizes: Integers, most: int) -> Iterator[slice]:
+    """Yield slices of consecutive sizes whose sum is at most `most`, or one larger size."""
+    ends = np.cumsum(sizes)
+    first = 0
+    while first < len(ends):
+        before = int(ends[first - 1]) if first else 0
+        last = max(first + 1, int(np.searchsorted(ends, before + most, side="right")))
+        yield slice(first, last)
+        first = last

@@ -17,7 +17,7 @@ from bitcodes import Codes, to_words
 from bitcodes.near_groups import Groups, near_groups
 
 KIND = "duplicates"
-MAX_PAIRS = 5_000_000
+MAX_PAIRS = 10_000_000
 """Largest number of pairs that a job can be asked for."""
 MAX_OUTPUT = 512 << 20
 """Largest size of the groups in bytes. SQLite refuses more than twice as much."""
