@@ -19,8 +19,8 @@ from bitcodes.near_groups import Groups, near_groups
 KIND = "duplicates"
 MAX_PAIRS = 10_000_000
 """Largest number of pairs that a job can be asked for."""
-MAX_OUTPUT = 512 << 20
-"""Largest size of the groups in bytes. SQLite refuses more than twice as much."""
+MAX_OUTPUT = 256 << 20
+"""Largest size of the groups in bytes. The service holds them in memory until they are written."""
 
 _CODES, _IDS, _LENGTHS = "codes.bin", "ids.bin", "lengths.bin"
 _STEPS = 1000

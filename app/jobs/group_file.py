@@ -23,6 +23,8 @@ _N_HEAD = 6
 # Items and pairs that are read at once, and bytes of an npy of ids.
 _CHUNK = 1 << 14
 _ID_BYTES = 4 << 20
+# Bytes of a section that are read at once.
+_WINDOW = 1 << 20
 
 
 def pack(ids: Sequence[bytes], groups: Groups) -> bytes:
@@ -100,12 +102,10 @@ class GroupFile:
 
     def _groups(self) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Yield the items and pairs of each group: for some groups at a time, at least one."""
+        sections = [_Section(self._read, at) for at in (self._sizes_at, self._counts_at)]
         for first in range(0, self.n_groups, _CHUNK):
             n = min(_CHUNK, self.n_groups - first)
-            sizes, counts = (
-                np.frombuffer(self._read(at + 8 * first, 8 * n), np.int64)
-                for at in (self._sizes_at, self._counts_at)
-            )
+            sizes, counts = (np.frombuffer(section.take(8 * n), np.int64) for section in sections)
             ends = np.cumsum(sizes + counts)
             start = 0
             while start < n:
@@ -121,24 +121,42 @@ class GroupFile:
         return _Pairs(self._read, self._pairs_at, self._distances_at)
 
 
+class _Section:
+    """Reads one section of the file, from its start."""
+
+    def __init__(self, read: Read, at: int) -> None:
+        self._read, self._at = read, at
+        self._window, self._used = b"", 0
+
+    def take(self, size: int) -> bytes:
+        """Return the next bytes."""
+        left = len(self._window) - self._used
+        if left < size:
+            # Each read has to find its place in the database, so there should be few.
+            more = self._read(self._at, max(size - left, _WINDOW))
+            self._window, self._used = self._window[self._used :] + more, 0
+            self._at += len(more)
+        self._used += size
+        return self._window[self._used - size : self._used]
+
+
 class _Ids:
     """Reads ids, one after the other."""
 
     def __init__(self, read: Read, lengths_at: int, ids_at: int) -> None:
-        self._read, self._lengths_at, self._ids_at = read, lengths_at, ids_at
+        self._lengths, self._texts = _Section(read, lengths_at), _Section(read, ids_at)
 
     def take(self, n: int) -> list[str]:
         """Return the next n ids."""
-        lengths = np.frombuffer(self._read(self._lengths_at, 2 * n), np.uint16)
+        lengths = np.frombuffer(self._lengths.take(2 * n), np.uint16)
         ends = np.cumsum(lengths, dtype=np.int64)
-        size = int(ends[-1]) if n else 0
-        text = self._read(self._ids_at, size)
-        self._lengths_at, self._ids_at = self._lengths_at + 2 * n, self._ids_at + size
+        text = self._texts.take(int(ends[-1]) if n else 0)
         spans = zip((ends - lengths).tolist(), ends.tolist(), strict=True)
         return [text[start:end].decode() for start, end in spans]
 
-    def parts(self, n: int, chunk: int = _CHUNK) -> Iterator[list[str]]:
+    def parts(self, n: int, chunk: int | None = None) -> Iterator[list[str]]:
         """Yield the next n ids, some at a time."""
+        chunk = chunk or _CHUNK
         for first in range(0, n, chunk):
             yield self.take(min(chunk, n - first))
 
@@ -147,13 +165,12 @@ class _Pairs:
     """Reads pairs, one after the other."""
 
     def __init__(self, read: Read, pairs_at: int, distances_at: int) -> None:
-        self._read, self._pairs_at, self._distances_at = read, pairs_at, distances_at
+        self._pairs, self._distances = _Section(read, pairs_at), _Section(read, distances_at)
 
     def take(self, n: int) -> NDArray[np.int64]:
         """Return the next n pairs, (n, 3)."""
-        pairs = np.frombuffer(self._read(self._pairs_at, 8 * n), np.uint32).reshape(n, 2)
-        distances = np.frombuffer(self._read(self._distances_at, 2 * n), np.uint16)
-        self._pairs_at, self._distances_at = self._pairs_at + 8 * n, self._distances_at + 2 * n
+        pairs = np.frombuffer(self._pairs.take(8 * n), np.uint32).reshape(n, 2)
+        distances = np.frombuffer(self._distances.take(2 * n), np.uint16)
         return np.column_stack([pairs, distances]).astype(np.int64)
 
     def parts(self, n: int) -> Iterator[NDArray[np.int64]]:

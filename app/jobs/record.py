@@ -163,7 +163,7 @@ class JobRecord:
         return rows[0][0] if rows else None
 
     def output_part(self, job: str, offset: int, size: int) -> bytes:
-        """Return some of the bytes that a job produced, without reading all of them.
+        """Return up to `size` of the bytes that a job produced, without reading all of them.
 
         Raise NotFound if there is no such job, or if it produced none.
         """
@@ -176,7 +176,7 @@ class JobRecord:
                 if row is None:
                     raise NotFound(f"there is no output of a job {job!r:.50}")
                 with connection.blobopen("jobs", "output", row[0], readonly=True) as blob:
-                    blob.seek(offset)
+                    blob.seek(min(offset, len(blob)))
                     return blob.read(size)
             finally:
                 connection.execute("ROLLBACK")
