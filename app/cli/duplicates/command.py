@@ -59,7 +59,7 @@ def duplicates(
         try:
             with progress_bar(1) as progress:
                 ended = _wait(service, job, progress)
-        except BaseException:  # Also on Ctrl-C: nobody waits for the job any more.
+        except KeyboardInterrupt:  # Nobody waits for the job any more.
             service.remove_job(job)
             raise
         if out is not None:

@@ -10,9 +10,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from app.cli.duplicates import command
 from app.cli.duplicates.output import print_groups
+from app.cli.running_service import RunningService, running_service
 from app.service.encoder_store import EncoderStore
 from app.service.keys import READ, Keys
+from app.service.settings import Settings
 from hashing import make_hasher
 from index import Database, Store
 from tests.app.cli.test_main import bitcell
@@ -75,6 +78,27 @@ def test_a_filter_and_the_limit_are_passed_on(
     printed = capsys.readouterr().out
     assert "with more than 1 pairs" in " ".join(printed.split())
     assert "c: 4 of 4 items" in printed
+
+
+def test_ctrl_c_cancels_the_job(
+    service: tuple[Path, str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    jobs: list[str] = []
+
+    def interrupted(service: RunningService, job: str, progress: object) -> None:
+        jobs.append(job)
+        raise KeyboardInterrupt
+
+    def state(service: RunningService) -> str | None:
+        response = service._request("GET", f"/v1/jobs/{jobs[0]}")
+        return None if response.status_code == 404 else response.json()["state"]
+
+    monkeypatch.setattr(command, "_wait", interrupted)
+    run(monkeypatch, service, "c --radius 1", status=130)
+    with running_service(Settings(data_dir=service[0]), service[1]) as running:
+        while (found := state(running)) in ("queued", "running"):
+            pass
+    assert found in (None, "cancelled")
 
 
 @pytest.mark.parametrize(
