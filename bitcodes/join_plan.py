@@ -29,7 +29,7 @@ _CANDIDATE = 6.0
 _IN_SQUARE = 1.5
 _SORT = 300.0
 # Pairs that the costs are estimated on.
-_SAMPLED = 512, 2048
+_SAMPLED = 256, 1024
 
 
 @dataclass(frozen=True)

@@ -223,19 +223,19 @@ class _PartJoin:
 
     def _keep(self, a: Integers, b: Integers) -> None:
         """Add the pairs that no earlier part has found."""
-        found = self._found
-        a, b = self._order[a], self._order[b]
+        found, root = self._found, self._found.root
         if found.truncated:
-            new = found.root[a] != found.root[b]
+            new = root[self._order[a]] != root[self._order[b]]
             a, b = a[new], b[new]
+        if self._earlier:
+            differ = self._columns[:, a] ^ self._columns[:, b]
         for part in self._earlier:
-            apart = np.zeros(len(a), np.uint16)
-            for column, mask in zip(found.columns, part.mask, strict=True):
-                if mask:
-                    apart += np.bitwise_count((column[a] ^ column[b]) & mask)
-            new = apart > part.budget
-            a, b = a[new], b[new]
+            words = np.flatnonzero(part.mask)
+            masked = differ[words] & part.mask[words, None]
+            new = np.bitwise_count(masked).sum(axis=0, dtype=np.uint16) > part.budget
+            a, b, differ = a[new], b[new], differ[:, new]
         if len(a):
+            a, b = self._order[a], self._order[b]
             found.add(np.minimum(a, b), np.maximum(a, b))
 
 
