@@ -126,10 +126,14 @@ def _pairs(codes: Integers, counts: Integers, near: NearCodes, limit: int) -> ND
     at = np.arange(len(places))
     left = np.repeat(starts + n_places, n_places) - at - 1
     for part in blocks(left, _BLOCK):
+        if n == limit:
+            break
         expand(at[part], at[part] + 1, left[part])
     for begin in range(0, len(near.a), _BLOCK):
         a, b = near.a[begin : begin + _BLOCK], near.b[begin : begin + _BLOCK]
         for part in blocks(counts[a] * counts[b], _BLOCK):
+            if n == limit:
+                break
             rows = counts[a[part]]
             first = runs(starts[a[part]], rows)
             expand(first, *(np.repeat(column[b[part]], rows) for column in (starts, counts)))

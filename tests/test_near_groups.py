@@ -167,9 +167,9 @@ def test_without_pairs_there_is_no_group(codes: Words) -> None:
 
 
 def test_equal_codes_need_no_memory_for_all_their_pairs() -> None:
-    found = near_groups(np.zeros((50_000, 1), np.uint64), 3, 1000, in_order)
+    found = near_groups(np.zeros((200_000, 1), np.uint64), 3, 1000, in_order)
     assert found.truncated
-    assert found.sizes.tolist() == [50_000]
+    assert found.sizes.tolist() == [200_000]
     assert len(found.pairs) == 1000
 
 
