@@ -86,10 +86,12 @@ PARAMETERS: dict[str, Any] = {
     "job": _JOB,
     "benchmark": _BENCHMARK,
     "limit": 100,
+    "holds": "codes",
     "k": 10,
     "radius": 8,
     "payloads": True,
     "codes": False,
+    "return_codes": False,
     "offset": 0,
     "rerank": 100,
     "rerank_by": "bits",
@@ -115,8 +117,14 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/encoders/{name}/encode": {"one descriptor": {"descriptors": _QUERY_DESCRIPTORS}},
     "POST /v1/gist": {"one image": {"images": [_PIXEL]}},
     "POST /v1/collections": {
-        "one collection": {"name": "things", "encoder": "mine", "keep_descriptors": True}
+        "for the codes of an encoder": {
+            "name": "things",
+            "encoder": "mine",
+            "keep_descriptors": True,
+        },
+        "for codes of your own": {"name": "hashes", "n_bits": 64},
     },
+    "PUT /v1/collections/{name}": {"one collection": {"encoder": "mine", "keep_descriptors": True}},
     "PUT /v1/collections/{name}/items": {
         "two items": {
             "items": [
@@ -128,18 +136,46 @@ BODIES: dict[str, dict[str, Any]] = {
                 },
                 {"id": "spoon", "descriptor": [-0.7, 0.2, 0.1, 0.6], "label": 2},
             ]
-        }
+        },
+        "codes of your own": {
+            "items": [
+                {"id": "sunset.jpg", "code": "e1c3873c78f0e187", "payload": {"album": "2024"}},
+                {"id": "beach.jpg", "code": "9f1b2a6c04d7e835"},
+            ]
+        },
     },
     "POST /v1/collections/{name}/query": {
         "by descriptor": {"descriptors": _QUERY_DESCRIPTORS, "k": 2},
         "by item": {"ids": ["cup"], "radius": 8},
+        "by code": {"codes": ["7096"], "k": 2, "return_codes": True},
         "filtered": {
             "descriptors": _QUERY_DESCRIPTORS,
             "filter": {"label": {"in": [1, 2]}, "price": {"lt": 5}},
         },
         "reranked": {"descriptors": _QUERY_DESCRIPTORS, "k": 1, "rerank": 2},
     },
-    "POST /v1/collections/{name}/items/delete": {"one item": {"ids": ["spoon"]}},
+    "PATCH /v1/collections/{name}/items/{item_id}": {
+        "one field of the payload": {"payload": {"price": 4}},
+        "no label": {"label": None},
+    },
+    "PATCH /v1/collections/{name}/items": {
+        "two items": {
+            "items": [
+                {"id": "cup", "label": 1, "payload": {"price": 3}},
+                {"id": "spoon", "payload": {"tags": ["new"]}},
+            ]
+        }
+    },
+    "POST /v1/collections/{name}/items/count": {
+        "of a label": {"filter": {"label": {"in": [1, 2]}}}
+    },
+    "POST /v1/collections/{name}/items/list": {
+        "of a price": {"filter": {"price": {"lt": 5}}, "limit": 100}
+    },
+    "POST /v1/collections/{name}/items/delete": {
+        "one item": {"ids": ["spoon"]},
+        "those that match": {"filter": {"tags": {"contains": "old"}}},
+    },
     "POST /v1/collections/{name}/reencode": {"another encoder": {"encoder": "mine"}},
     "POST /v1/collections/{name}/duplicates": {
         "all items": {"radius": 8},
@@ -171,6 +207,8 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/collections 200": [_COLLECTION],
     "POST /v1/collections 201": _COLLECTION | {"items": 0},
     "GET /v1/collections/{name} 200": _COLLECTION,
+    "PUT /v1/collections/{name} 200": _COLLECTION,
+    "PUT /v1/collections/{name} 201": _COLLECTION | {"items": 0},
     "POST /v1/collections/{name}/reencode 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
     "POST /v1/collections/{name}/duplicates 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
     "POST /v1/collections/{name}/snapshots 201": {"snapshot": _SNAPSHOT, "items": 2},
@@ -196,6 +234,10 @@ ANSWERS: dict[str, Any] = {
     },
     "GET /v1/collections/{name}/items 200": {"items": [_CUP], "of": 2},
     "GET /v1/collections/{name}/items/{item_id} 200": _CUP,
+    "PATCH /v1/collections/{name}/items/{item_id} 200": _CUP | {"payload": {"price": 4}},
+    "PATCH /v1/collections/{name}/items 200": {"changed": 2, "items": 2},
+    "POST /v1/collections/{name}/items/count 200": {"count": 2},
+    "POST /v1/collections/{name}/items/list 200": {"items": [_CUP], "of": 1},
     "POST /v1/collections/{name}/items/delete 200": {"deleted": 1},
     "POST /v1/collections/{name}/query 200": {
         "results": [

@@ -36,11 +36,14 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection; `items` is how many it holds, `fingerprint` that of its encoder."""
+    """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
+
+    Encoder and fingerprint are None if it holds codes of the caller's own.
+    """
 
     name: str
-    encoder: str
-    fingerprint: str
+    encoder: str | None
+    fingerprint: str | None
     n_bits: int
     items: int
     keep_descriptors: bool
@@ -148,6 +151,21 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The number of items changed, and the number that the collection holds."""
+
+    changed: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The number of items that match a filter."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """A stored item; `code` is its packed code in hex."""
 
@@ -159,7 +177,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemPage:
-    """A page of the items of a collection; `of` is how many it holds in all."""
+    """A page of items; `of` is how many the collection holds in all, or how many match."""
 
     items: list[Item]
     of: int
@@ -195,12 +213,19 @@ class Certificate:
         How many codes were looked at.
     tie : int
         How many items lie at the distance of the last one found.
+    within : int, optional
+        How many items lie within the `radius` of the query. None for a query without a radius, and
+        if the search ended at the `k` of the query.
+    truncated : bool, optional
+        Whether fewer were found than lie within that radius. None if `within` is.
     """
 
     exact: bool
     radius: int
     looked: int
     tie: int
+    within: int | None = None
+    truncated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,15 +20,35 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 @router.post("", status_code=201, openapi_extra=takes(schemas.NewCollection))
 def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
-    """Create an empty collection for the codes of an encoder."""
+    """Create an empty collection, for the codes of an encoder or for given codes of `n_bits`."""
     new = body.parse(schemas.NewCollection)
-    return _out(service.collections.create(new.name, new.encoder, new.keep_descriptors))
+    return _out(
+        service.collections.create(new.name, new.encoder, new.keep_descriptors, n_bits=new.n_bits)
+    )
 
 
 @router.get("")
 def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
     """List all collections, sorted by name."""
     return [_out(collection) for collection in service.collections.list()]
+
+
+@router.put(
+    "/{name}",
+    response_model=schemas.CollectionOut,
+    responses={201: {"model": schemas.CollectionOut, "description": "It has been created."}},
+    openapi_extra=takes(schemas.CollectionSettings),
+)
+def get_or_create_collection(
+    name: str, body: BodyDep, response: Response, service: ServiceDep
+) -> schemas.CollectionOut:
+    """Create a collection, or show the one that exists with the same settings."""
+    wanted = body.parse(schemas.CollectionSettings)
+    collection, is_new = service.collections.get_or_create(
+        name, wanted.encoder, wanted.keep_descriptors, n_bits=wanted.n_bits
+    )
+    response.status_code = 201 if is_new else 200
+    return _out(collection)
 
 
 @router.get("/{name}")
@@ -101,7 +121,8 @@ def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
 def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Create a collection from a snapshot.
 
-    A damaged snapshot is refused, and so is one whose encoder the service does not have.
+    A damaged snapshot is refused, and so is one whose encoder the service does not have. One of
+    given codes needs no encoder.
     """
     return _out(service.snapshots.restore(name, body.parse(schemas.Restore).snapshot))
 
@@ -113,8 +134,8 @@ def _statistics(service: Service, name: str) -> str:
 def _out(collection: Collection) -> schemas.CollectionOut:
     return schemas.CollectionOut(
         name=collection.name,
-        encoder=collection.encoder,
-        fingerprint=collection.fingerprint,
+        encoder=collection.encoder or None,
+        fingerprint=collection.fingerprint or None,
         n_bits=collection.n_bits,
         items=len(collection),
         keep_descriptors=collection.keep_descriptors,

@@ -9,14 +9,22 @@ from app.jobs.duplicates import MAX_PAIRS
 
 
 class NewCollection(Body):
-    """A collection to create, for the codes of one encoder."""
+    """A collection to create, for the codes of one encoder or for given codes."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"name": "things", "encoder": "mine"}]}
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"name": "things", "encoder": "mine"}, {"name": "hashes", "n_bits": 256}]
+        },
     )
 
     name: Text
-    encoder: Text
+    encoder: Text | None = Field(None, description="The encoder that makes the codes.")
+    n_bits: Integer | None = Field(
+        None,
+        description="In place of `encoder`: the length, 1 to 4,096, of codes that items and "
+        "queries come with.",
+    )
     keep_descriptors: bool = Field(
         False,
         description="Keep the descriptors on disk as float16, for reranking and re-encoding.",
@@ -42,6 +50,14 @@ class FindDuplicates(Body):
     )
 
 
+class CollectionSettings(Body):
+    """The settings of a collection that is to exist, as in `NewCollection`."""
+
+    encoder: Text | None = None
+    n_bits: Integer | None = None
+    keep_descriptors: bool = False
+
+
 class Reencode(Body):
     """The encoder that is to encode a collection from now on."""
 
@@ -65,8 +81,10 @@ class CollectionOut(BaseModel):
     """A collection."""
 
     name: str
-    encoder: str
-    fingerprint: str = Field(description="Fingerprint of the encoder that made its codes.")
+    encoder: str | None = Field(description="Null if its codes are given.")
+    fingerprint: str | None = Field(
+        description="Fingerprint of the encoder that made its codes; null if they are given."
+    )
     n_bits: int
     items: int = Field(description="Number of items.")
     keep_descriptors: bool

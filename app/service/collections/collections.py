@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -10,7 +11,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
-from app.service.checks import Size, check_batch
+from app.service.checks import Rewriting, Size, check_batch
+from app.service.collections.codes import GivenCodes, item_codes
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
@@ -18,7 +20,9 @@ from app.service.prometheus import Metrics
 from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
-from index import AlreadyExists, Collection, Item, NotFound, Store
+from hashing.base import MAX_BITS
+from hashing.validation import check_int
+from index import AlreadyExists, Collection, Filter, Item, NotFound, Store
 
 
 class Collections:
@@ -40,16 +44,70 @@ class Collections:
         # Held while a collection is checked and then given to a re-encoding.
         self._reencoding = Lock()
 
-    def create(self, name: str, encoder: str, keep_descriptors: bool = False) -> Collection:
-        """Create an empty collection for the codes of an encoder."""
-        with self._encoders.pinned(encoder) as used:
-            return self._store.create(
-                name,
-                used.hasher.n_bits,
-                encoder=encoder,
-                fingerprint=used.fingerprint,
-                keep_descriptors=keep_descriptors,
+    def create(
+        self,
+        name: str,
+        encoder: str | None = None,
+        keep_descriptors: bool = False,
+        *,
+        n_bits: int | None = None,
+    ) -> Collection:
+        """Create an empty collection for the codes of an encoder, or for given codes of `n_bits`.
+
+        Raise InvalidInput unless exactly one of both is given. Given codes come without
+        descriptors, so none can be kept.
+        """
+        if encoder is not None and n_bits is None:
+            with self._encoders.pinned(encoder) as used:
+                return self._store.create(
+                    name,
+                    used.hasher.n_bits,
+                    encoder=encoder,
+                    fingerprint=used.fingerprint,
+                    keep_descriptors=keep_descriptors,
+                )
+        if n_bits is None or encoder is not None:
+            raise InvalidInput(
+                "expected either encoder, which makes the codes, or n_bits, the length of codes "
+                "that are given"
             )
+        if keep_descriptors:
+            raise InvalidInput(
+                "a collection of given codes keeps no descriptors: leave out keep_descriptors, or "
+                "give an encoder"
+            )
+        check_int("n_bits", n_bits, 1, MAX_BITS)
+        return self._store.create(name, n_bits)
+
+    def get_or_create(
+        self,
+        name: str,
+        encoder: str | None = None,
+        keep_descriptors: bool = False,
+        *,
+        n_bits: int | None = None,
+    ) -> tuple[Collection, bool]:
+        """Return the collection of this name, and whether it was created, as by `create`.
+
+        Raise AlreadyExists if it exists with other settings.
+        """
+        try:
+            return self.create(name, encoder, keep_descriptors, n_bits=n_bits), True
+        except AlreadyExists as error:
+            try:
+                collection = self.get(name)
+            except NotFound:  # It is being made, or was dropped just now.
+                raise error from None
+        wanted: dict[str, Any] = {"encoder": encoder, "keep_descriptors": keep_descriptors}
+        found: dict[str, Any] = {
+            "encoder": collection.encoder or None,
+            "keep_descriptors": collection.keep_descriptors,
+        }
+        if n_bits is not None:
+            wanted["n_bits"], found["n_bits"] = n_bits, collection.n_bits
+        if found != wanted:
+            raise AlreadyExists(f"expected collection {name!r} to have {wanted}; it has {found}")
+        return collection, False
 
     def get(self, name: str) -> Collection:
         """Return the collection with this name; raise NotFound if there is none."""
@@ -64,45 +122,93 @@ class Collections:
         self._store.drop(name)
         self._metrics.remove_collection(name)
 
+    def takes_codes(self, name: str) -> bool:
+        """Return whether items of a collection come with codes, because it has no encoder."""
+        return not self.get(name).encoder
+
     def upsert(
         self,
         name: str,
         ids: builtins.list[str],
-        descriptors: ArrayLike,
+        descriptors: ArrayLike = (),
         labels: builtins.list[int | None] | NDArray[np.int64] | None = None,
         payloads: builtins.list[dict[str, Any] | None] | None = None,
+        *,
+        codes: GivenCodes | None = None,
     ) -> Collection:
-        """Encode descriptors, (n, d), and insert or replace the n items."""
+        """Insert or replace n items, with codes made from descriptors, (n, d), or given."""
         check_batch(len(ids), self._settings)
         check_room(self._settings)
 
         def put(collection: Collection) -> Collection:
-            codes = self._encoders.hasher_of(collection).encode(descriptors)
-            if len(codes) != len(ids):
-                raise InvalidInput(f"expected one id per descriptor ({len(codes)}), got {len(ids)}")
+            made = item_codes(self._encoders, collection, descriptors, codes)
+            if len(made) != len(ids):
+                what = "descriptor" if codes is None else "code"
+                raise InvalidInput(f"expected one id per {what} ({len(made)}), got {len(ids)}")
             kept = descriptors if collection.keep_descriptors else None
-            collection.upsert(ids, codes, labels, payloads, kept)
+            collection.upsert(ids, made, labels, payloads, kept)
             return collection
 
         return self._store.use(name, put)
+
+    def patch(
+        self, name: str, ids: builtins.list[str], patches: builtins.list[dict[str, Any]]
+    ) -> Collection:
+        """Change labels and payloads; see `Collection.patch`.
+
+        Raise TooLarge if that writes more than BITCELL_MAX_BODY bytes of what is stored again.
+        """
+        check_batch(len(ids), self._settings)
+        check_room(self._settings)
+
+        def patch(collection: Collection) -> Collection:
+            collection.patch(ids, patches, Rewriting(self._settings))
+            return collection
+
+        return self._store.use(name, patch)
+
+    def patch_item(self, name: str, item_id: str, patch: dict[str, Any]) -> Item:
+        """Change the label or the payload of an item; return it as it is then."""
+        check_room(self._settings)
+        return self._store.use(name, lambda collection: collection.patch_one(item_id, patch))
 
     def item(self, name: str, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
         return self._store.use(name, lambda collection: collection.get(item_id))
 
     def items(
-        self, name: str, offset: int, limit: int, size: Size
+        self,
+        name: str,
+        offset: int,
+        limit: int,
+        size: Size,
+        where: Filter | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> tuple[builtins.list[Item], int]:
-        """Return up to `limit` items from `offset` on, oldest first, and the number of all.
+        """Return up to `limit` items that match, oldest first, and how many match.
 
         `size` counts their bytes.
         """
 
         def page(collection: Collection) -> tuple[builtins.list[Item], int]:
             size.restart()
-            return collection.items(offset, limit, size)
+            return collection.items(offset, limit, size, where=where, checkpoint=checkpoint)
 
         return self._store.use(name, page)
+
+    def is_slow(self, name: str, where: Filter) -> bool:
+        """Return whether a filter may take long, so that quick calls should not wait for it."""
+        return not self.get(name).is_ready(where)
+
+    def count(self, name: str, where: Filter, checkpoint: Callable[[], None]) -> int:
+        """Return how many items match a filter."""
+        return self._store.use(name, lambda collection: collection.count(where, checkpoint))
+
+    def delete_matching(self, name: str, where: Filter, checkpoint: Callable[[], None]) -> int:
+        """Delete the items that match a filter at one moment; return how many they were."""
+        return self._store.use(
+            name, lambda collection: collection.delete_matching(where, checkpoint)
+        )
 
     def delete_item(self, name: str, item_id: str) -> None:
         """Delete one item; raise NotFound if there is none with this id."""
