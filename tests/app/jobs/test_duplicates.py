@@ -206,12 +206,9 @@ def test_the_copying_ends_when_the_job_is_cancelled(store: Store, tmp_path: Path
 
 
 def test_over_http(client: TestClient) -> None:
-    new = {"name": "e", "method": "lsh", "n_bits": 64, "dimension": 8}
-    assert client.post("/v1/encoders", json=new).status_code == 201
-    assert client.post("/v1/collections", json={"name": "c", "encoder": "e"}).status_code == 201
-    X = np.random.default_rng(0).normal(size=(20, 8))
-    X = np.concatenate([X, X + 1e-9]).tolist()
-    items = [{"id": f"i{i:02}", "descriptor": x, "label": i % 2} for i, x in enumerate(X)]
+    assert client.post("/v1/collections", json={"name": "c", "n_bits": 64}).status_code == 201
+    codes = [code.tobytes().hex() for code in np.random.default_rng(0).integers(0, 2**63, 20)]
+    items = [{"id": f"i{i:02}", "code": x, "label": i % 2} for i, x in enumerate(2 * codes)]
     assert client.put("/v1/collections/c/items", json={"items": items}).status_code == 200
 
     accepted = client.post(URL, json={"radius": 0, "filter": {"label": 1}})
