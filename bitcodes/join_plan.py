@@ -30,6 +30,10 @@ _IN_SQUARE = 1.5
 _SORT = 300.0
 # Pairs that the costs are estimated on.
 _SAMPLED = 256, 1024
+# Bits that their balance is estimated on.
+_SAMPLED_BITS = 1 << 22
+# A part with more values within its budget would take much memory for the list of them.
+_MOST_LOOKUPS = 1 << 18
 
 
 @dataclass(frozen=True)
@@ -103,7 +107,7 @@ def cut(n_bits: int, n: int, radius: int, m: int) -> list[tuple[NDArray[np.int64
 def varying_bits(words: Words) -> NDArray[np.uint64]:
     """Return the places of the bits that are not the same in all codes, most balanced first."""
     places = bit_places(64 * words.shape[1])
-    sample = words[:: max(1, len(words) >> 14)]
+    sample = words[:: max(1, len(words) * len(places) // _SAMPLED_BITS)]
     ones = _bits(sample, places).mean(axis=0)
     low, high = np.bitwise_and.reduce(words), np.bitwise_or.reduce(words)
     varies = _bits((low ^ high)[None], places)[0].astype(bool)
@@ -141,6 +145,8 @@ def _cost(
         if width <= budget:
             return inf
         n_lookups = sum(comb(width, distance) for distance in range(budget + 1))
+        if n_lookups > _MOST_LOOKUPS:
+            return inf
         cost += _PROBE * n * n_lookups / 2 + _SORT * n
         if cost > most:
             break
