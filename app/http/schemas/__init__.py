@@ -3,6 +3,7 @@
 from app.http.schemas.collections import (
     CollectionOut,
     CollectionSettings,
+    FindDuplicates,
     NewCollection,
     Reencode,
     Restore,
@@ -62,7 +63,9 @@ __all__ = [
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "FindDuplicates",
     "Holds",
+    "Ids",
     "Images",
     "ItemChange",
     "ItemChanges",
