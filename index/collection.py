@@ -18,8 +18,9 @@ from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
+from index.storage.catalog import DescriptorType
 from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
-from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
+from index.validation import Payload, as_kept, as_label_column, as_texts, check_codes, check_ids
 
 # Items per batch where all of them are read.
 _CHUNK = 4096
@@ -63,8 +64,13 @@ class Collection:
 
     @property
     def keep_descriptors(self) -> bool:
-        """Whether items come with their descriptors, which are kept as float16."""
-        return self._state.keep_descriptors
+        """Whether items come with their descriptors, which are kept as `descriptor_type` says."""
+        return self._state.descriptor_type is not None
+
+    @property
+    def descriptor_type(self) -> DescriptorType | None:
+        """How descriptors are kept; None if they are not."""
+        return self._state.descriptor_type
 
     @property
     def dimension(self) -> int | None:
@@ -93,7 +99,7 @@ class Collection:
         payloads : (n,) mappings that JSON can hold, optional
             At most 64 KiB of UTF-8 each, as compact JSON. A replaced item loses its payload.
         descriptors : (n, d), where the collection keeps them and only there
-            Stored as float16; every batch has the d of the first.
+            Rounded to `descriptor_type`; every batch has the d of the first.
 
         Raises
         ------
@@ -116,17 +122,30 @@ class Collection:
         check_ids(ids)
         check_codes(codes, len(ids), state.n_bits)
         column = as_label_column(labels, len(ids))
-        if state.keep_descriptors != (descriptors is not None):
+        kept = state.descriptor_type
+        if (kept is not None) != (descriptors is not None):
             raise InvalidItems(
                 f"collection {state.name!r} "
                 + (
                     "keeps descriptors: give one for each item"
-                    if state.keep_descriptors
+                    if kept is not None
                     else "keeps no descriptors: make it with keep_descriptors to give some"
                 )
             )
-        half = None if descriptors is None else as_half(descriptors, len(ids), state.dimension)
-        state.put(ids, to_words(codes), column, texts, half)
+        rounded = None
+        if kept is not None and descriptors is not None:
+            rounded = as_kept(descriptors, len(ids), state.dimension, kept)
+        state.put(ids, to_words(codes), column, texts, rounded)
+
+    def as_kept(self, descriptors: ArrayLike) -> NDArray[Any]:
+        """Return descriptors, (n, d), rounded as this collection keeps them.
+
+        Raise InvalidItems if it keeps none, or if it cannot keep these.
+        """
+        state = self._state
+        state.check_keeps_descriptors()
+        X, kept = np.asarray(descriptors), state.descriptor_type or "float32"
+        return as_kept(X, len(X), state.dimension, kept)
 
     def delete(self, ids: Sequence[str]) -> int:
         """Delete the items with these ids and return how many there were. Ignore unknown ids."""
@@ -244,7 +263,7 @@ class Collection:
         view, rows = self._state.live()
         return bool((view.labels(rows) >= 0).any())
 
-    def descriptors(self, ids: Sequence[str]) -> NDArray[np.float16]:
+    def descriptors(self, ids: Sequence[str]) -> NDArray[Any]:
         """Return the descriptors of items, (len(ids), d).
 
         Raises
@@ -362,7 +381,7 @@ class Collection:
         checkpoint: Checkpoint,
     ) -> Scored:
         state = self._state
-        by = options.rerank_distance(state.keep_descriptors)
+        by = options.rerank_distance(self.keep_descriptors)
         if by == "descriptors":
             state.check_keeps_descriptors()
             if descriptors is None:

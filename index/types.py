@@ -114,7 +114,7 @@ class DescriptorBatch(NamedTuple):
 
     ids: list[str]
     labels: NDArray[np.int64]
-    descriptors: NDArray[np.float16]
+    descriptors: NDArray[Any]
 
 
 class CodeBatch(NamedTuple):

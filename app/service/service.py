@@ -122,7 +122,7 @@ class Service:
         self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
         self.encoders = Encoders(settings, encoder_store, self.collections, self.jobs)
         self.searches = Searches(settings, store, encoder_store, self.metrics)
-        self.snapshots = Snapshots(settings, store, encoder_store)
+        self.snapshots = Snapshots(settings, store, encoder_store, self.encoders)
         self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
         self.duplicates = finding.Duplicates(store, self.jobs)
 

@@ -43,6 +43,7 @@ from bitcell_client.results import (
     Progress,
     QueryResult,
     Snapshot,
+    SnapshotFile,
     Statistics,
     Upserted,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "QueryResult",
     "ServiceError",
     "Snapshot",
+    "SnapshotFile",
     "Statistics",
     "TooLarge",
     "TooMany",

@@ -102,6 +102,8 @@ def test_results_have_the_fields_of_the_service(document: dict[str, Any]) -> Non
             assert content == {"204": {}}, name
         elif result is str:
             assert media_types in ({"text/plain"}, {"text/html"}), name
+        elif result is bytes:
+            assert media_types == {"application/octet-stream"}, name
         elif name == "create_encoder":
             created, accepted = get_args(result)
             comparison.check(created, content["201"]["application/json"]["schema"], name)

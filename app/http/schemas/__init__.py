@@ -7,6 +7,7 @@ from app.http.schemas.collections import (
     NewCollection,
     Reencode,
     Restore,
+    SnapshotFileOut,
     SnapshotOut,
 )
 from app.http.schemas.encoders import (
@@ -90,6 +91,7 @@ __all__ = [
     "RerankBy",
     "Restore",
     "SizesOut",
+    "SnapshotFileOut",
     "SnapshotOut",
     "StatisticsOut",
     "ToCount",
