@@ -114,7 +114,14 @@ class DescriptorBatch(NamedTuple):
 
     ids: list[str]
     labels: NDArray[np.int64]
-    descriptors: NDArray[np.float16]
+    descriptors: NDArray[Any]
+
+
+class CodeBatch(NamedTuple):
+    """Some of the items of a collection, with their packed codes."""
+
+    ids: list[str]
+    codes: Codes
 
 
 class CodeSample(NamedTuple):

@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bitcodes import Codes, code_size
 from index.errors import InvalidItems
 from index.memory.ids import first_duplicate
+from index.storage.catalog import DescriptorType
 
 MAX_ID = 256
 MAX_PAYLOAD = 1 << 16
@@ -194,17 +195,21 @@ def _too_deep(item: str) -> InvalidItems:
     )
 
 
-def as_half(descriptors: ArrayLike, n: int, dimension: int | None) -> NDArray[np.float16]:
-    """Return descriptors as float16, (n, dimension)."""
+def as_kept(
+    descriptors: ArrayLike, n: int, dimension: int | None, kept: DescriptorType
+) -> NDArray[Any]:
+    """Return descriptors, (n, dimension), as they are kept."""
     X = np.asarray(descriptors)
     if X.ndim != 2 or len(X) != n or X.shape[1] < 1 or X.shape[1] != (dimension or X.shape[1]):
         raise InvalidItems(
             f"expected descriptors of shape ({n}, {dimension or 'd'}), got {X.shape}"
         )
     with np.errstate(over="ignore"):
-        half = X.astype(np.float16)
-    if not np.isfinite(half).all():
+        rounded = X.astype(kept, copy=False)
+    if not np.isfinite(rounded).all():
+        largest = np.finfo(kept).max
         raise InvalidItems(
-            "descriptors that are kept must be finite and at most 65504, the limit of float16"
+            f"descriptors that are kept must be finite and at most {largest:.7g}, the limit of "
+            f"{kept}"
         )
-    return half
+    return rounded

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -15,6 +16,14 @@ from app.http.problems import UnsupportedMedia
 from hashing import InvalidInput
 
 JSON = "application/json"
+FILE = "application/octet-stream"
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {FILE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""OpenAPI request body of a handler that takes a file."""
 MARKS = b"[]{}:,"
 """The structural characters of JSON."""
 MARK_BYTES = 80
@@ -87,6 +96,11 @@ def json_memory(part: bytes) -> int:
     # The first test for a backslash is the faster one.
     is_wide = not part.isascii() or (b"\\" in part and b"\\u" in part)
     return len(part) * (WIDE_BYTES if is_wide else 1) + MARK_BYTES * marks
+
+
+def attachment(name: str) -> dict[str, str]:
+    """Return the header by which browsers save an answer as a file of this name."""
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
 
 
 def npy_response(array: Any) -> Response:

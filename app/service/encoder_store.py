@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 
 from app.errors import Conflict
+from app.service.files.backup import RECORD, connect
 from hashing import Hasher, InvalidInput
 from hashing.registry import from_bytes
 from index import AlreadyExists, Collection, Database, NotFound, check_name
@@ -95,6 +98,13 @@ class EncoderStore:
             )
         return encoder.hasher
 
+    def file_for(self, collection: Collection) -> bytes | None:
+        """Return the file of the encoder that made the codes of a collection; None without one."""
+        encoder = self._encoders.get(collection.encoder)
+        if encoder is None or encoder.fingerprint != collection.fingerprint:
+            return None
+        return encoder.hasher.to_bytes()
+
     @contextmanager
     def pinned(self, name: str) -> Iterator[Encoder]:
         """Return an encoder that cannot be dropped inside the block; raise NotFound.
@@ -124,6 +134,25 @@ class EncoderStore:
             with self._database.transaction() as connection:
                 connection.execute("DELETE FROM encoders WHERE name = ?", (name,))
             del self._encoders[name]
+
+
+def file_in(data_dir: Path, name: str) -> bytes:
+    """Return the file of an encoder of a data directory, even while a service has that open.
+
+    Raise NotFound if there is none of this name, and OSError if the record cannot be read.
+    """
+    path = data_dir / RECORD
+    try:
+        with closing(connect(path)) as connection:
+            rows = connection.execute(
+                "SELECT file FROM encoders WHERE name = ?", (name,)
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be read: {error}") from None
+    if not rows:
+        raise NotFound(f"there is no encoder {name!r:.80} in {data_dir}")
+    file: bytes = rows[0][0]
+    return file
 
 
 def _encoder(name: str, hasher: Hasher) -> Encoder:

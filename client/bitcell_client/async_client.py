@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
 from typing import Any, Self, TypeVar
 
 import httpx2
 from numpy.typing import ArrayLike
 
 from bitcell_client.batches import BATCH, batches
-from bitcell_client.call import AsyncSender, Call, Request
+from bitcell_client.call import AsyncSender, Call, Request, answer_as
 from bitcell_client.codes import Codes
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
+from bitcell_client.files import headers_for, parts, snapshot_path, written
 from bitcell_client.following import event, events_path, has_ended, job_id, pauses
-from bitcell_client.results import Accepted, Job
+from bitcell_client.results import Accepted, Job, SnapshotFile
 
 T = TypeVar("T")
 
@@ -91,6 +94,40 @@ class AsyncClient(Connection, AsyncSender):
                         yield shown
         except httpx2.RequestError as error:
             raise unreachable(error) from error
+
+    async def download_snapshot(self, snapshot: str, file: str | PathLike[str]) -> None:
+        """Write a snapshot of the service to a file, which appears when it is complete."""
+        try:
+            async with self._http.stream("GET", snapshot_path(snapshot)) as response:
+                if response.status_code >= 400:
+                    await response.aread()
+                    raise service_error(response)
+                with written(file) as target:
+                    async for part in response.aiter_bytes():
+                        await asyncio.to_thread(target.write, part)
+        except httpx2.RequestError as error:
+            raise unreachable(error) from error
+
+    async def upload_snapshot(
+        self, file: str | PathLike[str], snapshot: str | None = None
+    ) -> SnapshotFile:
+        """Store a snapshot file in the service, by default under its own name.
+
+        The service answers when it has verified the file. `restore` makes a collection from it.
+        """
+        path, headers = snapshot_path(snapshot or Path(file).name), headers_for(file)
+        with await asyncio.to_thread(Path(file).open, "rb") as source:
+            left = parts(source)
+
+            async def content() -> AsyncIterator[bytes]:
+                while (part := await asyncio.to_thread(next, left, None)) is not None:
+                    yield part
+
+            try:
+                response = await self._http.put(path, content=content(), headers=headers)
+            except httpx2.RequestError as error:
+                raise unreachable(error) from error
+        return read_answer(Request(answer_as(SnapshotFile)), response)
 
     async def wait(self, job: str | Accepted, timeout: float | None = None) -> Job:
         """Return the job when it is done.

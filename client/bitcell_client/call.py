@@ -156,6 +156,11 @@ def read_text(response: httpx2.Response) -> str:
     return response.text
 
 
+def read_bytes(response: httpx2.Response) -> bytes:
+    """Read an answer that is a file."""
+    return response.content
+
+
 def read_nothing(response: httpx2.Response) -> None:
     """Ignore the body of an answer."""
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 RerankBy = Literal["descriptors", "bits"]
+DescriptorType = Literal["float16", "float32"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
@@ -38,7 +39,8 @@ class Method:
 class Collection:
     """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
 
-    Encoder and fingerprint are None if it holds codes of the caller's own.
+    Encoder and fingerprint are None if it holds codes of the caller's own. `descriptor_type` is how
+    it keeps descriptors; None if it does not, or if the service is too old to say.
     """
 
     name: str
@@ -47,14 +49,28 @@ class Collection:
     n_bits: int
     items: int
     keep_descriptors: bool
+    descriptor_type: DescriptorType | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Snapshot:
-    """A snapshot: a file in `snapshots/` of the data directory, and its number of items."""
+    """A snapshot: a file in `snapshots/` of the data directory, and its number of items.
+
+    `removed` names the snapshots that were deleted, if `keep` was given.
+    """
 
     snapshot: str
     items: int
+    removed: list[str] | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SnapshotFile:
+    """A file in `snapshots/` of the data directory; `created` is in seconds since 1970."""
+
+    snapshot: str
+    bytes: int
+    created: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -151,6 +167,21 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The number of items changed, and the number that the collection holds."""
+
+    changed: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The number of items that match a filter."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """A stored item; `code` is its packed code in hex."""
 
@@ -162,7 +193,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemPage:
-    """A page of the items of a collection; `of` is how many it holds in all."""
+    """A page of items; `of` is how many the collection holds in all, or how many match."""
 
     items: list[Item]
     of: int
@@ -252,8 +283,8 @@ class Progress:
 class Job:
     """A job; times are seconds since 1970.
 
-    `kind` is `training`, `benchmark` or `reencoding`. `progress` is there while it waits or runs,
-    `result` when it is done, `error` when it failed.
+    `kind` is `training`, `benchmark`, `reencoding` or `duplicates`. `progress` is there while it
+    waits or runs, `result` when it is done, `error` when it failed.
     """
 
     id: str

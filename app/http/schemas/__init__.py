@@ -2,9 +2,12 @@
 
 from app.http.schemas.collections import (
     CollectionOut,
+    CollectionSettings,
+    FindDuplicates,
     NewCollection,
     Reencode,
     Restore,
+    SnapshotFileOut,
     SnapshotOut,
 )
 from app.http.schemas.encoders import (
@@ -18,7 +21,22 @@ from app.http.schemas.encoders import (
     Training,
 )
 from app.http.schemas.fields import Body
-from app.http.schemas.items import Deleted, Ids, ItemOut, ItemsOut, NewItem, NewItems, Upserted
+from app.http.schemas.items import (
+    Changed,
+    Counted,
+    Deleted,
+    ItemChange,
+    ItemChanges,
+    ItemOut,
+    ItemPatch,
+    ItemsOut,
+    NewItem,
+    NewItems,
+    ToCount,
+    ToDelete,
+    ToList,
+    Upserted,
+)
 from app.http.schemas.jobs import Accepted, JobOut, NewBenchmark, ProgressOut
 from app.http.schemas.problems import Problem
 from app.http.schemas.queries import (
@@ -38,15 +56,22 @@ __all__ = [
     "Body",
     "BucketsOut",
     "CertificateOut",
+    "Changed",
     "CodesOut",
     "CollectionOut",
+    "CollectionSettings",
+    "Counted",
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "FindDuplicates",
     "Holds",
     "Ids",
     "Images",
+    "ItemChange",
+    "ItemChanges",
     "ItemOut",
+    "ItemPatch",
     "ItemsOut",
     "JobOut",
     "MethodOut",
@@ -66,9 +91,13 @@ __all__ = [
     "RerankBy",
     "Restore",
     "SizesOut",
+    "SnapshotFileOut",
     "SnapshotOut",
     "StatisticsOut",
+    "ToCount",
+    "ToDelete",
     "ToEncode",
+    "ToList",
     "Training",
     "Upserted",
 ]

@@ -19,6 +19,7 @@ from bitcell_client.call import (
     as_npy,
     call,
     matrix_as,
+    read_bytes,
     read_nothing,
     without_none,
 )
@@ -85,6 +86,11 @@ class EncoderCalls:
         """Store an encoder made elsewhere: the bytes of the file that `Hasher.save` wrote."""
         headers = {"Content-Type": "application/octet-stream"}
         return Request(answer_as(Encoder), {"name": name}, content=file, headers=headers)
+
+    @call("GET", "/v1/encoders/{name}/file")
+    def encoder_file(self, name: str) -> Request[bytes]:
+        """Return the file of an encoder, for `upload_encoder` or the library's `load_hasher`."""
+        return Request(read_bytes, {"name": name})
 
     @call("DELETE", "/v1/encoders/{name}")
     def drop_encoder(self, name: str) -> Request[None]:

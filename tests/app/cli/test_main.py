@@ -280,6 +280,8 @@ def snapshot_of_c(folder: Path) -> None:
         "keys revoke 1f3a9c02",
         "snapshot c copy.snapshot",
         "restore c.snapshot",
+        "backup copy",
+        "export e e.safetensors",
         "train --dataset mnist --method lsh --bits 8 --out e.safetensors",
         "benchmark --dataset mnist --methods lsh",
     ],

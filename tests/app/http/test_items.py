@@ -108,7 +108,7 @@ def test_collections_are_listed_and_dropped(small: TestClient) -> None:
         "n_bits": 12,
         "items": 3,
     }
-    shown |= {"keep_descriptors": False}
+    shown |= {"keep_descriptors": False, "descriptor_type": None}
     assert small.get(URL).json() == shown
     assert small.get("/v1/collections").json() == [shown]
     assert small.delete(URL).status_code == 204
