@@ -209,7 +209,7 @@ def _sizes(protocol: Protocol, labels: NDArray[np.int64]) -> dict[int, int]:
             smallest = min(sizes, key=lambda label: sizes[label])
             message += f" with at least {MIN_ITEMS} items; class {smallest} has {sizes[smallest]}"
         if not sizes:
-            message += ": nothing is labelled; the protocol neighbours needs no labels"
+            message += ": `bitcell benchmark --protocol neighbours` needs no labels"
         raise InvalidInput(message)
     return sizes
 

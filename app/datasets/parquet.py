@@ -107,7 +107,10 @@ def _matrix(lists: Any, column: str, start: int, d: int | None) -> NDArray[np.fl
     values = lists.flatten()
     if values.null_count:
         raise InvalidInput(f"column {column!r} has nulls in its lists from row {start} on")
-    return np.asarray(values.to_numpy(zero_copy_only=False), np.float32).reshape(len(lists), d)
+    with np.errstate(over="ignore"):  # Values that float32 cannot hold are refused as infinite.
+        # A copy: a view would keep the memory of all batches.
+        matrix = np.array(values.to_numpy(zero_copy_only=False), np.float32)
+    return matrix.reshape(len(lists), d)
 
 
 def _joined(parts: deque[NDArray[np.float32]], n: int, d: int) -> NDArray[np.float32]:

@@ -199,6 +199,7 @@ def test_parquet(kind: str, tmp_path: Path) -> None:
         ({"x": [[1.0], None]}, "column 'x' has nulls"),
         ({"x": [[1.0], [None]]}, "column 'x' has nulls in its lists"),
         ({"x": [[1.0], [float("nan")]]}, "row 1, column 0 is nan"),
+        ({"x": [[1.0], [1e300]]}, "row 1, column 0 is inf"),
         ({"x": [[1.0]], "label": [0.5]}, "labels must be integers or strings"),
         ({"x": [[1.0], [2.0]], "id": ["a", "a"]}, "ids must be unique"),
     ],
