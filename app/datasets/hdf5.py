@@ -38,7 +38,9 @@ def read_hdf5(path: Path, name: str) -> Dataset:
             queries = _read(h5py, file, "test")
             neighbours = _read(h5py, file, "neighbors") if "neighbors" in file else None
             distance = file.attrs.get("distance", "euclidean")
-    except (OSError, KeyError, RuntimeError, MemoryError, TypeError) as error:
+    except InvalidInput:
+        raise
+    except (OSError, KeyError, RuntimeError, MemoryError, TypeError, ValueError) as error:
         raise BadDataset(f"{path} cannot be read as HDF5: {error!s:.200}") from None
     if isinstance(distance, bytes):
         distance = distance.decode(errors="replace")

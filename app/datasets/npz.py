@@ -16,6 +16,16 @@ from hashing.validation import InvalidInput, as_descriptors, as_labels, check_fi
 
 MOST_INFLATED = 1032
 """How many times larger deflate can make what it reads."""
+# What zipfile and numpy raise on damaged files, and on encrypted ones.
+_DAMAGED = (
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
+)
 
 
 def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
@@ -49,7 +59,7 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
             }
     except BadDataset:
         raise
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+    except _DAMAGED:
         raise not_npz from None
     if "descriptors" not in arrays:
         raise BadDataset(f"{path} has no array 'descriptors'; it has {sorted(arrays)}")
@@ -63,6 +73,8 @@ def _array(npz: Any, key: str, path: Path) -> NDArray[Any]:
     """Return an array of the file, after checking that its values are in the file."""
     member = npz.zip.getinfo(f"{key}.npy")
     try:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BadDataset("it is compressed as numpy does not do it")
         if member.file_size > MOST_INFLATED * member.compress_size:
             raise BadDataset(
                 f"{member.file_size} bytes cannot come from {member.compress_size} compressed ones"

@@ -42,7 +42,7 @@ def read_parquet(path: Path, name: str) -> Dataset:
             columns = _columns(pa, file.schema_arrow)
             batches = file.iter_batches(_BATCH_ROWS, columns=list(columns.values()))
             arrays = _read(batches, columns)
-    except (pa.ArrowException, OSError, MemoryError) as error:
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise BadDataset(f"{path} cannot be read as parquet: {error!s:.200}") from None
     return from_arrays(name, arrays)
 
@@ -107,7 +107,7 @@ def _matrix(lists: Any, column: str, start: int, d: int | None) -> NDArray[np.fl
     values = lists.flatten()
     if values.null_count:
         raise InvalidInput(f"column {column!r} has nulls in its lists from row {start} on")
-    with np.errstate(over="ignore"):  # Values that float32 cannot hold are refused as infinite.
+    with np.errstate(over="ignore", invalid="ignore"):  # What is not finite then is refused later.
         # A copy: a view would keep the memory of all batches.
         matrix = np.array(values.to_numpy(zero_copy_only=False), np.float32)
     return matrix.reshape(len(lists), d)

@@ -264,6 +264,46 @@ def test_hdf5_that_claims_more_than_it_holds_is_refused(h5py: Any, tmp_path: Pat
     assert refused_within(1 << 22, tmp_path / "x")
 
 
+@optional
+@pytest.mark.parametrize("kind", ["npz", "hdf5", "parquet"])
+def test_damaged_files_raise_nothing_else(kind: str, tmp_path: Path) -> None:
+    path = tmp_path / "x"
+    if kind == "npz":
+        with path.open("wb") as out:
+            np.savez_compressed(out, descriptors=X, labels=np.array(["a", "b"] * 25))
+    elif kind == "parquet":
+        write_parquet(path, {"emb": X.tolist(), "label": ["a", "b"] * 25})
+    else:
+        h5py = pytest.importorskip("h5py", reason=REASONS["h5py"])
+        with h5py.File(path, "w") as file:
+            file.create_dataset("train", data=X, compression="gzip", chunks=(8, 6))
+    good, rng = path.read_bytes(), np.random.default_rng(0)
+    refused = 0
+    for _ in range(150):
+        damaged = bytearray(good)
+        damaged[rng.integers(len(good))] ^= 1 << int(rng.integers(8))
+        path.write_bytes(damaged)
+        try:
+            read_dataset(path, "x")
+        except BadDataset:
+            refused += 1
+    assert refused > 10
+
+
+@pytest.mark.parametrize(
+    ("offset", "value"),
+    [(4, 99), (6, 1), (8, 14), (8, 99)],  # version needed, encrypted, LZMA, unknown compression
+)
+def test_zip_files_of_other_kinds_are_refused(offset: int, value: int, tmp_path: Path) -> None:
+    np.savez(tmp_path / "x.npz", descriptors=X)
+    damaged = bytearray((tmp_path / "x.npz").read_bytes())
+    central = damaged.index(b"PK\x01\x02")
+    damaged[offset] = damaged[central + 2 + offset] = value
+    (tmp_path / "x.npz").write_bytes(damaged)
+    with pytest.raises(BadDataset):
+        read_dataset(tmp_path / "x.npz", "x")
+
+
 def test_a_missing_package_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for kind, package in (("hdf5", "h5py"), ("parquet", "pyarrow")):
         monkeypatch.setitem(sys.modules, package, None)
