@@ -88,13 +88,16 @@ def benchmark(
     from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol, run_neighbours
     from app.benchmark.rows import check_reference, rows
     from app.benchmark.run import run
-    from app.benchmark.splits import RETRIEVAL, Protocol
+    from app.benchmark.splits import PROTOCOLS, RETRIEVAL, Protocol
     from app.cli.benchmark_output import print_result
     from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
 
     table = rows(split(methods), integers("--bits", bits))
     check_reference(reference, table)
+    if protocol not in (None, NEIGHBOURS, *PROTOCOLS):
+        known = ", ".join((*PROTOCOLS, NEIGHBOURS))
+        raise ValueError(f"there is no protocol {protocol!r}; there are {known}")
     of_neighbours = NeighbourProtocol(1000 if queries is None else queries, k, distance)
     of_labels = Protocol(
         RETRIEVAL if protocol in (None, NEIGHBOURS) else protocol,

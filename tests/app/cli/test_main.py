@@ -212,6 +212,27 @@ def test_train_needs_labels_only_for_methods_that_use_them(
     assert "labels of at least two classes are needed, got 0" in capsys.readouterr().err
 
 
+def test_a_benchmark_without_labels_is_of_neighbours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 8))
+    np.savez("d.npz", descriptors=X)
+    np.save("d.npy", X)
+    for name, options in (("d.npz", ""), ("d.npy", " --distance cosine --k 5 --queries 20")):
+        line = f"benchmark --dataset {name} --methods raw-cosine,classifier --bits 8{options}"
+        assert bitcell(monkeypatch, line) == 0
+        n, k, distance = (20, 5, "cosine") if options else (30, 10, "euclidean")
+        shown = capsys.readouterr().out
+        assert f"{n} queries drawn, {60 - n} in the database, k {k}, {distance} dist" in shown
+        assert "\nclassifier: labels of at least two classes" in shown
+    assert bitcell(monkeypatch, f"{line} --tune") == 2
+    assert "--tune and --reference need a protocol with labels" in capsys.readouterr().err
+    assert bitcell(monkeypatch, f"{line} --protocol mine") == 2
+    assert "unseen-only, neighbours" in capsys.readouterr().err
+    assert bitcell(monkeypatch, f"{line} --protocol retrieval-59k") == 2
+    assert "`bitcell benchmark --protocol neighbours` needs no labels" in capsys.readouterr().err
+
+
 def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     pixels = [rng.integers(0, 256, shape, np.uint8) for shape in ((40, 50, 3), (32, 32, 3))]
