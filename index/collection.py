@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -17,7 +17,15 @@ from index.search.rerank import Scored, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
 from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
-from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
+from index.validation import (
+    Payload,
+    as_half,
+    as_ids,
+    as_label_column,
+    as_texts,
+    check_codes,
+    check_ids,
+)
 
 # Items per batch where all of them are read.
 _CHUNK = 4096
@@ -71,7 +79,7 @@ class Collection:
 
     def upsert(
         self,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         codes: Codes,
         labels: Sequence[int | None] | NDArray[np.integer] | None = None,
         payloads: Sequence[Payload | None] | None = None,
@@ -81,8 +89,8 @@ class Collection:
 
         Parameters
         ----------
-        ids : (n,) str
-            1 to 256 characters each, without duplicates.
+        ids : (n,) str or int
+            1 to 256 characters each, without duplicates; integers become their decimal digits.
         codes : (n, ceil(n_bits / 8)) uint8
             Packed, with clear padding bits.
         labels : (n,) int, optional
@@ -100,7 +108,8 @@ class Collection:
         Full
             The disk has no room.
         """
-        self._upsert(ids, codes, labels, as_texts(payloads, len(ids)), descriptors)
+        strings = as_ids(ids)
+        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), descriptors)
 
     def _upsert(
         self,
@@ -126,15 +135,15 @@ class Collection:
         half = None if descriptors is None else as_half(descriptors, len(ids), state.dimension)
         state.put(ids, to_words(codes), column, texts, half)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def delete(self, ids: Iterable[str | int]) -> int:
         """Delete the items with these ids and return how many there were. Ignore unknown ids."""
-        return self._state.delete(list(dict.fromkeys(ids)))
+        return self._state.delete(list(dict.fromkeys(as_ids(ids))))
 
-    def get(self, item_id: str) -> Item:
+    def get(self, item_id: str | int) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
         state = self._state
         with state.reading():
-            view, rows = state.find([item_id])
+            view, rows = state.find(as_ids([item_id]))
             return self._items(view, rows)[0]
 
     def items(
@@ -161,10 +170,10 @@ class Collection:
             for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
         ]
 
-    def codes(self, ids: Sequence[str]) -> Codes:
+    def codes(self, ids: Iterable[str | int]) -> Codes:
         """Return the codes of items, (len(ids), size); raise NotFound if one is missing."""
         self._state.check_present()
-        view, rows = self._state.find(ids)
+        view, rows = self._state.find(as_ids(ids))
         return view.codes(rows)
 
     def sample_codes(self, limit: int, seed: int = 0) -> CodeSample:
@@ -182,7 +191,7 @@ class Collection:
         view, rows = self._state.live()
         return bool((view.labels(rows) >= 0).any())
 
-    def descriptors(self, ids: Sequence[str]) -> NDArray[np.float16]:
+    def descriptors(self, ids: Iterable[str | int]) -> NDArray[np.float16]:
         """Return the descriptors of items, (len(ids), d).
 
         Raises
@@ -195,7 +204,7 @@ class Collection:
         state = self._state
         state.check_keeps_descriptors()
         with state.reading():
-            return state.descriptors(*state.find(ids))
+            return state.descriptors(*state.find(as_ids(ids)))
 
     def descriptor_batches(self) -> Iterator[DescriptorBatch]:
         """Yield ids, labels and descriptors of all current items, some items at a time.

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -33,6 +33,28 @@ def check_name(name: str) -> None:
             "a name has 1 to 64 of a-z, A-Z, 0-9, dot, dash and underscore and starts with a "
             f"letter or digit; got {name!r:.80}"
         )
+
+
+def as_ids(ids: Iterable[Any]) -> list[str]:
+    """Return ids as strings: a string as it is, an integer in decimal.
+
+    Raise InvalidItems for anything else, and for one string that is given instead of a list.
+    """
+    if isinstance(ids, str | bytes | bytearray | memoryview | Mapping):
+        raise InvalidItems(f"expected a list of ids, got {type(ids).__name__} {ids!r:.50}")
+    ids = ids if isinstance(ids, list) else list(ids)
+    if set(map(type, ids)) <= {str}:
+        return ids
+    return [_as_id(item_id, place) for place, item_id in enumerate(ids)]
+
+
+def _as_id(item_id: Any, place: int) -> str:
+    if not isinstance(item_id, str) and not _is_integer(item_id):
+        raise InvalidItems(
+            "an id is a string, or an integer, which becomes its digits; that of item "
+            f"{place} is {item_id!r:.50}"
+        )
+    return str(item_id)
 
 
 def check_ids(ids: Sequence[str]) -> None:
@@ -83,18 +105,18 @@ def as_label_column(
     """Return labels as int64, with -1 for none.
 
     Python's and numpy's integers are labels. Nothing else is converted to one: neither floats,
-    booleans and strings nor numpy's dates and times.
+    booleans and strings nor dates and masked values.
     """
     if labels is None:
         return np.full(n, -1, np.int64)
-    if isinstance(labels, np.ndarray) and labels.dtype != object:
+    if isinstance(labels, np.ndarray):
         if labels.shape != (n,):
             raise InvalidItems(f"expected {n} labels, one an item, got shape {labels.shape}")
-        if labels.dtype.kind not in "iu":
-            raise InvalidItems(f"{_LABELS}; got an array of {labels.dtype}")
-        if n and (int(labels.min()) < -1 or int(labels.max()) >= 2**63):
-            raise InvalidItems(f"{_LABELS}; got from {labels.min()} to {labels.max()}")
-        return labels.astype(np.int64)
+        if labels.dtype.kind in "iu" and not np.ma.is_masked(labels):
+            wrong = (labels < -1) | (labels >= 2**63)
+            if wrong.any():
+                _as_label(labels[wrong.argmax()], int(wrong.argmax()))
+            return np.asarray(labels, np.int64)
     if len(labels) != n:
         raise InvalidItems(f"expected {n} labels, one an item, got {len(labels)}")
     return np.array([_as_label(label, place) for place, label in enumerate(labels)], np.int64)
@@ -103,13 +125,14 @@ def as_label_column(
 def _as_label(label: Any, place: int) -> int:
     if label is None:
         return -1
-    # A bool is an int, and a numpy.timedelta64 is a numpy.integer.
-    is_integer = type(label) is int or (
-        isinstance(label, int | np.integer) and not isinstance(label, bool | np.timedelta64)
-    )
-    if not is_integer or not -1 <= label < 2**63:
+    if not _is_integer(label) or not -1 <= label < 2**63:
         raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}")
     return int(label)
+
+
+def _is_integer(value: object) -> TypeGuard[int | np.integer]:
+    # To Python a bool is an int, and to numpy a timedelta64 is an integer.
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | None] | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -57,7 +57,7 @@ class AsyncClient(Connection, AsyncSender):
     async def load(
         self,
         name: str,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         descriptors: ArrayLike,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Self, TypeVar
 
 import httpx2
@@ -74,7 +74,7 @@ class Client(Connection, BlockingSender):
     def load(
         self,
         name: str,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         descriptors: ArrayLike,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,

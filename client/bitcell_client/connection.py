@@ -11,6 +11,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from bitcell_client._version import __version__
+from bitcell_client.arguments import as_json
 from bitcell_client.call import Call, Request
 from bitcell_client.calls import Calls
 from bitcell_client.errors import BitcellError, Unreachable, service_error
@@ -77,13 +78,12 @@ def build_request(
     http: httpx2.Client | httpx2.AsyncClient, call: Call[Any, Any], request: Request[Any]
 ) -> httpx2.Request:
     """Return the request for httpx2."""
+    content, headers = request.content, dict(request.headers)
+    if request.json is not None:
+        content, headers["Content-Type"] = as_json(request.json), "application/json"
+    path = fill_path(call.path, request.path)
     return http.build_request(
-        call.method,
-        fill_path(call.path, request.path),
-        params=request.query or None,
-        json=request.json,
-        content=request.content,
-        headers=dict(request.headers),
+        call.method, path, params=request.query or None, content=content, headers=headers
     )
 
 
@@ -93,6 +93,8 @@ def fill_path(template: str, values: Mapping[str, str]) -> str:
     Those values would name another path: `DELETE …/c/items/..` is `DELETE …/c`.
     """
     for name, value in values.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a string, got {value!r:.50}")
         if value in ("", ".", ".."):
             raise ValueError(f"{value!r} cannot stand for {name} in {template}")
     return template.format_map({name: quote(value, safe="") for name, value in values.items()})

@@ -199,28 +199,6 @@ def test_what_is_no_json_is_an_error_of_the_client(status: int, content: bytes) 
         client.collections()
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"labels": [0.5] * 7}, "labels must be integers, -1 for none; got float64"),
-        ({"labels": [True] * 7}, "labels must be integers"),
-        ({"labels": ["5"] * 7}, "labels must be integers"),
-        ({"labels": [None, *range(6)]}, "labels must be integers"),
-        ({"labels": np.full(7, 2**63, np.uint64)}, r"labels must be below 2\*\*63"),
-        ({"ids": [*IDS[:6], "a\0"]}, r"ids must be strings that do not end with NUL, got 'a\\x00'"),
-        ({"ids": list(range(7))}, "ids must be strings"),
-    ],
-)
-def test_labels_and_ids_are_sent_as_given_or_not_at_all(
-    changed: dict[str, Any], message: str
-) -> None:
-    service = Scripted()
-    with pytest.raises(ValueError, match=message):
-        service.call(
-            lambda client: client.upsert(**{"name": "c", "ids": IDS, "descriptors": X} | changed)
-        )
-
-
 def test_a_pause_that_is_no_number_is_ignored(pauses: list[float]) -> None:
     service = Scripted((503, {b"Retry-After": b"\xb2"}, {}), (200, {}, []))
     assert service.call(lambda client: client.collections()) == []

@@ -28,7 +28,7 @@ router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=
 _ADVICE = "ask for fewer queries or neighbours (k), or leave out payloads or codes"
 _ITEMS_NPY = (
     "Two or three arrays that numpy.save wrote to one file, in this order: descriptors, (n, d) "
-    "numbers; ids, (n,) strings; optionally labels, (n,) integers, -1 for none."
+    "numbers; ids, (n,) strings or integers; optionally labels, (n,) integers, -1 for none."
 )
 
 

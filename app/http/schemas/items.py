@@ -6,13 +6,13 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue
 
-from app.http.schemas.fields import Body, Label, Number, Text
+from app.http.schemas.fields import Body, Id, Label, Number
 
 
 class NewItem(Body):
     """An item. Its descriptor is encoded, and kept only if the collection keeps descriptors."""
 
-    id: Text
+    id: Id
     descriptor: Annotated[list[Number], Field(fail_fast=True, min_length=1)]
     label: Label | None = None
     payload: dict[str, JsonValue] | None = Field(None, description="Any JSON object.")
@@ -50,7 +50,7 @@ class ItemsOut(BaseModel):
 class Ids(Body):
     """Ids of items."""
 
-    ids: Annotated[list[Text], Field(fail_fast=True)] = Field(min_length=1)
+    ids: Annotated[list[Id], Field(fail_fast=True)] = Field(min_length=1)
 
 
 class Deleted(BaseModel):

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
-from app.http.schemas.fields import Body, Descriptors, Integer, Text
+from app.http.schemas.fields import Body, Descriptors, Id, Integer
 
 RerankBy = Literal["descriptors", "bits"]
 MAX_RADIUS = 2**31 - 2
@@ -20,7 +20,7 @@ class Query(Body):
     )
 
     descriptors: Descriptors | None = None
-    ids: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    ids: Annotated[list[Id], Field(fail_fast=True, min_length=1)] | None = None
     k: Integer | None = Field(
         None,
         ge=1,

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bitcell_client.arguments import as_bytes, as_integer, as_labels, as_list, as_matrix, as_object
 from bitcell_client.call import (
     NPY,
     Request,
     answer_as,
-    as_list,
-    as_matrix,
     as_npy,
     call,
     matrix_as,
@@ -65,17 +64,17 @@ class EncoderCalls:
             The encoder, if the method is data-free; else the job that trains it, for `wait`.
         """
         training = {
-            "descriptors": as_list(descriptors),
-            "labels": as_list(labels),
+            "descriptors": None if descriptors is None else as_matrix(descriptors).tolist(),
+            "labels": None if labels is None else as_labels(labels).tolist(),
             "dataset": dataset,
             "collection": collection,
         }
         body = {
             "name": name,
             "method": method,
-            "n_bits": n_bits,
-            "params": dict(params or {}),
-            "dimension": dimension,
+            "n_bits": as_integer("n_bits", n_bits),
+            "params": as_object("params", params) or {},
+            "dimension": as_integer("dimension", dimension),
             "training": without_none(training) or None,
         }
         return Request(_read_encoder_or_job, json=without_none(body))
@@ -84,7 +83,9 @@ class EncoderCalls:
     def upload_encoder(self, name: str, file: bytes) -> Request[Encoder]:
         """Store an encoder made elsewhere: the bytes of the file that `Hasher.save` wrote."""
         headers = {"Content-Type": "application/octet-stream"}
-        return Request(answer_as(Encoder), {"name": name}, content=file, headers=headers)
+        return Request(
+            answer_as(Encoder), {"name": name}, content=as_bytes("file", file), headers=headers
+        )
 
     @call("DELETE", "/v1/encoders/{name}")
     def drop_encoder(self, name: str) -> Request[None]:
@@ -105,9 +106,12 @@ class EncoderCalls:
         return Request(answer_as(list[Method]))
 
     @call("POST", "/v1/gist", safe=True)
-    def gist(self, images: Sequence[bytes]) -> Request[NDArray[np.float32]]:
+    def gist(self, images: Iterable[bytes]) -> Request[NDArray[np.float32]]:
         """Return GIST descriptors, float32 (n, 384), of image files given as bytes."""
-        files = [base64.b64encode(image).decode() for image in images]
+        files = [
+            base64.b64encode(as_bytes(f"images[{i}]", image)).decode()
+            for i, image in enumerate(as_list("images", images))
+        ]
         return Request(matrix_as(np.float32), json={"images": files}, headers={"Accept": NPY})
 
 

@@ -2,21 +2,30 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
 
+from bitcell_client.arguments import (
+    as_bool,
+    as_bytes,
+    as_id,
+    as_id_array,
+    as_ids,
+    as_integer,
+    as_labels,
+    as_list,
+    as_matrix,
+    as_object,
+    check_lengths,
+)
 from bitcell_client.call import (
     NPY,
     Request,
     answer_as,
-    as_integers,
-    as_matrix,
     as_npy,
-    as_strings,
     call,
-    check_lengths,
     read_nothing,
     without_none,
 )
@@ -30,7 +39,7 @@ class ItemCalls:
     def upsert(
         self,
         name: str,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         descriptors: ArrayLike,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
@@ -43,24 +52,25 @@ class ItemCalls:
         ----------
         name : str
             The collection.
-        ids : sequence of str
-            One per descriptor.
+        ids : sequence of str or int
+            One per descriptor; integers become their decimal digits.
         descriptors : array-like, (n, d)
         labels : array-like of int, (n,), optional
-            -1 for none.
+            -1 or None for none.
         payloads : sequence of dict or None, optional
-            JSON objects.
+            JSON objects; numbers and arrays of numpy become plain ones.
         """
-        X = as_matrix(descriptors)
-        integers = None if labels is None else as_integers(labels)
-        check_lengths(X, ids, integers, payloads)
+        X, strings = as_matrix(descriptors), as_ids(ids)
+        integers = None if labels is None else as_labels(labels)
+        objects = None if payloads is None else as_list("payloads", payloads)
+        check_lengths(X, strings, integers, objects)
         read, path = answer_as(Upserted), {"name": name}
-        if payloads is None:
-            arrays = [X, as_strings(ids), *([] if integers is None else [integers])]
+        if objects is None:
+            arrays = [X, as_id_array(strings), *([] if integers is None else [integers])]
             return Request(read, path, content=as_npy(*arrays), headers={"Content-Type": NPY})
         items = [
-            {"id": id_, "descriptor": x, "payload": None if payload is None else dict(payload)}
-            for id_, x, payload in zip(ids, X.tolist(), payloads, strict=True)
+            {"id": id_, "descriptor": x, "payload": as_object(f"the payload of {id_!r}", payload)}
+            for id_, x, payload in zip(strings, X.tolist(), objects, strict=True)
         ]
         if integers is not None:
             for item, label in zip(items, integers.tolist(), strict=True):
@@ -70,23 +80,24 @@ class ItemCalls:
     @call("GET", "/v1/collections/{name}/items")
     def items(self, name: str, limit: int = 100, offset: int = 0) -> Request[ItemPage]:
         """Return a page of items, in an order that is stable while nothing is written."""
-        query = {"limit": limit, "offset": offset}
+        query = {"limit": as_integer("limit", limit), "offset": as_integer("offset", offset)}
         return Request(answer_as(ItemPage), {"name": name}, query)
 
     @call("GET", "/v1/collections/{name}/items/{item_id}")
-    def item(self, name: str, item_id: str) -> Request[Item]:
+    def item(self, name: str, item_id: str | int) -> Request[Item]:
         """Return one item."""
-        return Request(answer_as(Item), {"name": name, "item_id": item_id})
+        return Request(answer_as(Item), {"name": name, "item_id": as_id(item_id)})
 
     @call("DELETE", "/v1/collections/{name}/items/{item_id}")
-    def delete_item(self, name: str, item_id: str) -> Request[None]:
+    def delete_item(self, name: str, item_id: str | int) -> Request[None]:
         """Delete one item."""
-        return Request(read_nothing, {"name": name, "item_id": item_id})
+        return Request(read_nothing, {"name": name, "item_id": as_id(item_id)})
 
     @call("POST", "/v1/collections/{name}/items/delete")
-    def delete_items(self, name: str, ids: Sequence[str]) -> Request[Deleted]:
+    def delete_items(self, name: str, ids: Iterable[str | int]) -> Request[Deleted]:
         """Delete items; ids that do not exist are ignored."""
-        return Request(answer_as(Deleted), {"name": name}, json={"ids": list(ids)})
+        body = {"ids": as_ids(ids, ordered=False)}
+        return Request(answer_as(Deleted), {"name": name}, json=body)
 
     @call("POST", "/v1/collections/{name}/query", safe=True)
     def query(
@@ -94,7 +105,7 @@ class ItemCalls:
         name: str,
         descriptors: ArrayLike | None = None,
         *,
-        ids: Sequence[str] | None = None,
+        ids: Iterable[str | int] | None = None,
         image: bytes | None = None,
         k: int | None = None,
         radius: int | None = None,
@@ -113,7 +124,7 @@ class ItemCalls:
             The collection.
         descriptors : array-like, (n, d), optional
             The queries; or one of the next two.
-        ids : sequence of str, optional
+        ids : sequence of str or int, optional
             Items of the collection as queries.
         image : bytes, optional
             An image file as the query, of a collection of GIST descriptors.
@@ -142,12 +153,12 @@ class ItemCalls:
             )
         options = without_none(
             {
-                "k": k,
-                "radius": radius,
-                "payloads": payloads,
-                "codes": codes,
-                "offset": offset,
-                "rerank": rerank,
+                "k": as_integer("k", k),
+                "radius": as_integer("radius", radius),
+                "payloads": as_bool("payloads", payloads),
+                "codes": as_bool("codes", codes),
+                "offset": as_integer("offset", offset),
+                "rerank": as_integer("rerank", rerank),
                 "rerank_by": rerank_by,
             }
         )
@@ -155,13 +166,17 @@ class ItemCalls:
         if image is not None:
             # The service looks at the file itself: any image type will do.
             headers = {"Content-Type": "image/png"}
-            return Request(read, path, options, content=image, headers=headers)
+            return Request(read, path, options, content=as_bytes("image", image), headers=headers)
         X = None if descriptors is None else as_matrix(descriptors)
         if X is not None and filter is None:
             headers = {"Content-Type": NPY}
             return Request(read, path, options, content=as_npy(X), headers=headers)
         queries = {
             "descriptors": None if X is None else X.tolist(),
-            "ids": None if ids is None else list(ids),
+            "ids": None if ids is None else as_ids(ids),
         }
-        return Request(read, path, json=without_none(options | queries | {"filter": filter}))
+        return Request(
+            read,
+            path,
+            json=without_none(options | queries | {"filter": as_object("filter", filter)}),
+        )

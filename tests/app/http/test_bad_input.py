@@ -57,7 +57,7 @@ def unchanged(small: TestClient) -> Iterator[None]:
         (422, "1 to 256 characters", {"items": [ITEM | {"id": ""}]}),
         (422, "1 to 256 characters", {"items": [ITEM | {"id": "x" * 257}]}),
         (422, "printable characters", {"items": [ITEM | {"id": "a\u0000b"}]}),
-        (422, "valid string; got 5", {"items": [ITEM | {"id": 5}]}),
+        (422, "valid string or integer; got 5.0", {"items": [ITEM | {"id": 5.0}]}),
         (422, "id: Field required", {"items": [{"descriptor": [1, 2, 3, 4]}]}),
         (422, "valid integer; got 1.5", {"items": [ITEM | {"label": 1.5}]}),
         (422, "label: Input should be greater than or equal to -1", {"items": [ITEM | {"label": -2}]}),
@@ -164,7 +164,7 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
         (400, "cannot be read", pickle.dumps([X, IDS])),
         (400, "the descriptors must be npy of numbers, got dtype <U1", npy(IDS, X)),
         (400, "the descriptors must be npy of numbers, got dtype complex", npy(X + 0j, IDS)),
-        (400, "the ids must be npy of strings, got dtype int64", npy(X, np.arange(2))),
+        (400, "the ids must be npy of strings or integers, got dtype f", npy(X, np.ones(2))),
         (400, "the ids are missing: expected npy of strings", npy(X)),
         (400, "the labels must be npy of integers", npy(X, IDS, np.ones(2))),
         (400, "bytes are left over after descriptors, ids, labels", npy(X, IDS, np.ones(2, int), X)),
@@ -178,7 +178,7 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
         (422, "'x' occurs twice", npy(X, np.array(["x", "x"]))),
         (422, "row 1, column 2 is nan", npy(np.where(np.arange(8).reshape(2, 4) == 6, np.nan, X), IDS)),
         (422, "expected 2 labels", npy(X, IDS, np.arange(3))),
-        (422, "got -5", npy(X, IDS, np.array([0, -5]))),
+        (422, "that of row 1 is np.int64(-5)", npy(X, IDS, np.array([0, -5]))),
     ],
 )  # fmt: skip
 def test_npy_items(small: TestClient, status: int, message: str, body: bytes) -> None:
@@ -310,7 +310,7 @@ def test_malformed_json(small: TestClient, url: str, body: bytes, message: str) 
 
 
 def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
-    for body in ({"ids": [1] * 300_000}, {"descriptors": [[None] * 100_000]}):
+    for body in ({"ids": [None] * 100_000}, {"descriptors": [[None] * 100_000]}):
         answer = small.post("/v1/collections/c/query", json=body)
         assert len(answer.json()["errors"]) == 1
         assert_problem(answer, 422, "should be a valid")
