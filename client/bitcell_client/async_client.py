@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import httpx2
 from numpy.typing import ArrayLike
@@ -13,8 +13,8 @@ from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import AsyncSender, Call, Request
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
-from bitcell_client.following import event, events_path, has_ended, job_id, pauses
-from bitcell_client.results import Accepted, Job
+from bitcell_client.following import ProgressLine, event, events_path, has_ended, job_id, pauses
+from bitcell_client.results import Accepted, Encoder, Job
 
 T = TypeVar("T")
 
@@ -90,8 +90,32 @@ class AsyncClient(Connection, AsyncSender):
         except httpx2.RequestError as error:
             raise unreachable(error) from error
 
-    async def wait(self, job: str | Accepted, timeout: float | None = None) -> Job:
+    @overload
+    async def wait(
+        self, job: Encoder, timeout: float | None = None, *, progress: bool | None = None
+    ) -> Encoder: ...
+    @overload
+    async def wait(
+        self, job: str | Accepted, timeout: float | None = None, *, progress: bool | None = None
+    ) -> Job: ...
+    async def wait(
+        self,
+        job: str | Accepted | Encoder,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Job | Encoder:
         """Return the job when it is done.
+
+        Parameters
+        ----------
+        job : str, Accepted or Encoder
+            The job. An encoder that `create_encoder` made at once is returned as it is, so that
+            `wait(create_encoder(...))` works for every method.
+        timeout : float, optional
+            The most seconds to wait.
+        progress : bool, optional
+            Whether to show on stderr how far the job is; by default in a terminal or notebook.
 
         Raises
         ------
@@ -100,9 +124,13 @@ class AsyncClient(Connection, AsyncSender):
         TimeoutError
             It has not ended after `timeout` seconds.
         """
-        for pause in pauses(timeout):
-            shown = await self.job(job_id(job))
-            if has_ended(shown):
-                return shown
-            await asyncio.sleep(pause)
+        if isinstance(job, Encoder):
+            return job
+        with ProgressLine(progress) as line:
+            for pause in pauses(timeout):
+                shown = await self.job(job_id(job))
+                if has_ended(shown):
+                    return shown
+                line.show(shown)
+                await asyncio.sleep(pause)
         raise TimeoutError(f"job {shown.id} is still {shown.state} after {timeout} s")

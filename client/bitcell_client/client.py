@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from typing import Any, Self, TypeVar, overload
 
 import httpx2
 from numpy.typing import ArrayLike
@@ -13,8 +13,8 @@ from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import BlockingSender, Call, Request
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
-from bitcell_client.following import event, events_path, has_ended, job_id, pauses
-from bitcell_client.results import Accepted, Job
+from bitcell_client.following import ProgressLine, event, events_path, has_ended, job_id, pauses
+from bitcell_client.results import Accepted, Encoder, Job
 
 T = TypeVar("T")
 
@@ -107,8 +107,32 @@ class Client(Connection, BlockingSender):
         except httpx2.RequestError as error:
             raise unreachable(error) from error
 
-    def wait(self, job: str | Accepted, timeout: float | None = None) -> Job:
+    @overload
+    def wait(
+        self, job: Encoder, timeout: float | None = None, *, progress: bool | None = None
+    ) -> Encoder: ...
+    @overload
+    def wait(
+        self, job: str | Accepted, timeout: float | None = None, *, progress: bool | None = None
+    ) -> Job: ...
+    def wait(
+        self,
+        job: str | Accepted | Encoder,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Job | Encoder:
         """Return the job when it is done.
+
+        Parameters
+        ----------
+        job : str, Accepted or Encoder
+            The job. An encoder that `create_encoder` made at once is returned as it is, so that
+            `wait(create_encoder(...))` works for every method.
+        timeout : float, optional
+            The most seconds to wait.
+        progress : bool, optional
+            Whether to show on stderr how far the job is; by default in a terminal or notebook.
 
         Raises
         ------
@@ -117,9 +141,13 @@ class Client(Connection, BlockingSender):
         TimeoutError
             It has not ended after `timeout` seconds.
         """
-        for pause in pauses(timeout):
-            shown = self.job(job_id(job))
-            if has_ended(shown):
-                return shown
-            time.sleep(pause)
+        if isinstance(job, Encoder):
+            return job
+        with ProgressLine(progress) as line:
+            for pause in pauses(timeout):
+                shown = self.job(job_id(job))
+                if has_ended(shown):
+                    return shown
+                line.show(shown)
+                time.sleep(pause)
         raise TimeoutError(f"job {shown.id} is still {shown.state} after {timeout} s")

@@ -166,6 +166,28 @@ def test_it_works_beside_a_package_named_app(wheel: Path, project: Path, demo: P
 
 
 @pytest.mark.slow
+def test_type_checkers_accept_the_code_of_the_pages(tmp_path: Path) -> None:
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    blocks = [*BLOCKS, *re.findall(r"<<'END'\n(.*?)^END$", tutorial, re.DOTALL | re.MULTILINE)]
+    for i, block in enumerate(blocks):
+        (tmp_path / f"block{i}.py").write_text(block)
+    options: list[str | Path] = [
+        "--config-file=",
+        "--check-untyped-defs",
+        "--cache-dir",
+        tmp_path / "cache",
+    ]
+    output = python(
+        *(sys.executable, "-m", "mypy"),
+        *options,
+        *tmp_path.glob("*.py"),
+        folder=tmp_path,
+        path=[ROOT / "client"],
+    )
+    assert output == f"Success: no issues found in {len(blocks)} source files\n"
+
+
+@pytest.mark.slow
 def test_it_installs_into_an_empty_environment(source: Path, project: Path, demo: Process) -> None:
     environment = project / "environment"
     python(sys.executable, "-m", "venv", environment, folder=project, path=[])

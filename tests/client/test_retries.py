@@ -15,7 +15,10 @@ from bitcell_client import (
     AsyncClient,
     BitcellError,
     Client,
+    Encoder,
     InvalidRequest,
+    Job,
+    JobFailed,
     TooMany,
     Unavailable,
     Unreachable,
@@ -250,3 +253,78 @@ def test_wait_looks_once_more_when_the_time_is_up(
     service = Scripted(*[(200, {}, running)] * 2, (200, {}, running | {"state": "done"}))
     assert service.call(lambda client: client.wait("j", timeout=1)).state == "done"
     assert pauses == pytest.approx([0.05, 0.03])
+
+
+LSH = {"name": "e", "method": "lsh", "n_bits": 8, "dimension": 3, "params": {}, "fingerprint": "f"}
+JOB: dict[str, Any] = {"id": "j", "kind": "training", "created": 0, "request": {}}
+STARTED = {"id": "j", "url": "/v1/jobs/j"}
+
+
+def test_what_create_encoder_returns_can_be_waited_for(pauses: list[float]) -> None:
+    """These lines are also checked by mypy: `wait` takes both types that they have."""
+    service = Scripted((201, {}, LSH), (202, {}, STARTED), (200, {}, JOB | {"state": "done"}))
+    with Client("http://x", transport=httpx2.MockTransport(service)) as client:
+        made = client.wait(client.create_encoder("e", "lsh", 8, dimension=3))
+        trained = client.wait(client.create_encoder("e", "itq", 8, dataset="digits"))
+    assert isinstance(made, Encoder)
+    assert made.method == "lsh"
+    assert isinstance(trained, Job)
+    assert trained.state == "done"
+    assert len(service.requests) == 3
+
+    async def run() -> None:
+        service = Scripted((201, {}, LSH), (202, {}, STARTED), (200, {}, JOB | {"state": "done"}))
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            made = await client.wait(await client.create_encoder("e", "lsh", 8, dimension=3))
+            assert isinstance(made, Encoder)
+            trained = await client.wait(await client.create_encoder("e", "itq", 8, dataset="d"))
+            assert isinstance(trained, Job)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("is_terminal", "progress", "is_shown"),
+    [(True, None, True), (False, None, False), (True, False, False), (False, True, True)],
+)
+def test_wait_shows_progress_where_somebody_sees_it(
+    is_async: bool,
+    is_terminal: bool,
+    progress: bool | None,
+    is_shown: bool,
+    pauses: list[float],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    step: dict[str, Any] = {"done": 1, "of": 3, "now": "fitting " + 100 * "x", "seconds_left": 7.4}
+    states: list[dict[str, Any]] = [
+        {"state": "queued"},
+        {"state": "running", "progress": step},
+        {"state": "done"},
+    ]
+    service = Scripted(*[(200, {}, JOB | state) for state in states])
+
+    async def run() -> None:
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            await client.wait("j", progress=progress)
+
+    if is_async:
+        asyncio.run(run())
+    else:
+        service.call(lambda client: client.wait("j", progress=progress))
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    line = f"training: running, 1 of 3, fitting {100 * 'x'}"[:79]
+    assert shown.err == (f"\rtraining: queued\r{line}\r{79 * ' '}\r" if is_shown else "")
+
+
+def test_the_line_of_progress_is_gone_after_an_error(
+    pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = {"state": "failed", "error": "no"}
+    service = Scripted((200, {}, JOB | {"state": "running"}), (200, {}, JOB | failed))
+    with pytest.raises(JobFailed, match="failed: no"):
+        service.call(lambda client: client.wait("j", progress=True))
+    assert capsys.readouterr().err.endswith(f"\r{len('training: running') * ' '}\r")

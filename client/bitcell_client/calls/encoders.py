@@ -61,7 +61,8 @@ class EncoderCalls:
         Returns
         -------
         Encoder or Accepted
-            The encoder, if the method is data-free; else the job that trains it, for `wait`.
+            The encoder, if the method is data-free and gets a dimension or descriptors; else the
+            job that trains it. `wait` takes both.
         """
         training = {
             "descriptors": None if descriptors is None else as_matrix(descriptors).tolist(),
