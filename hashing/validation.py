@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any, TypeGuard
 
 import numpy as np
@@ -10,9 +11,37 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import row_blocks
 
+_LONGEST_NAME = 80
+
 
 class InvalidInput(ValueError):
-    """Descriptors, labels or parameters cannot be used; the message says why."""
+    """Descriptors, labels or parameters cannot be used; the message says why.
+
+    Attributes
+    ----------
+    row : int or None
+        The row of the descriptor or label that is the reason.
+    """
+
+    def __init__(self, message: str = "", row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
+
+
+def suggestion(
+    name: str, known: Iterable[str], elsewhere: Mapping[str, Collection[str]] | None = None
+) -> str:
+    """Return " (did you mean …?)" for a name that is not known; nothing if no known one is near.
+
+    `elsewhere` says what else known names are called.
+    """
+    # Not needed to hash: `import hashing` stays quick.
+    from difflib import get_close_matches
+
+    known, plain = list(known), name[:_LONGEST_NAME].lower()
+    near = [one for one in known if elsewhere and plain in elsewhere.get(one, ())]
+    near = near or get_close_matches(plain, known, 1)
+    return f" (did you mean {near[0]!r}?)" if near else ""
 
 
 def is_integer(value: object) -> TypeGuard[int | np.integer]:
@@ -58,7 +87,7 @@ def check_complete(name: str, values: Any) -> None:
     has_rows = isinstance(values, list | tuple) or np.ma.is_masked(values)
     for row, value in enumerate(values if has_rows else ()):
         if isinstance(value, np.ma.MaskedArray) and np.ma.is_masked(value):
-            raise InvalidInput(f"{name} must be complete; a value in row {row} is masked")
+            raise InvalidInput(f"{name} must be complete; a value in row {row} is masked", row)
 
 
 def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
@@ -106,7 +135,8 @@ def check_finite(X: NDArray[Any], limit: float = float(np.finfo(np.float32).max)
             row, column = (int(i) for i in np.argwhere(wrong)[0])
             raise InvalidInput(
                 f"descriptors must be finite and at most {limit:.3g} in size: "
-                f"row {rows.start + row}, column {column} is {block[row, column]}"
+                f"row {rows.start + row}, column {column} is {block[row, column]}",
+                rows.start + row,
             )
 
 
@@ -135,6 +165,7 @@ def as_labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
         if not is_integer(label) or not -1 <= label < 2**63:
             raise InvalidInput(
                 "labels must be integers from 0 to 2**63 - 1, or -1 for unlabelled; that of row "
-                f"{row} is {label!r:.50}"
+                f"{row} is {label!r:.50}",
+                row,
             )
     return np.array(list(column.values()), np.int64)

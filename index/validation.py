@@ -52,7 +52,8 @@ def _as_id(item_id: Any, place: int) -> str:
     if not isinstance(item_id, str) and not _is_integer(item_id):
         raise InvalidItems(
             "an id is a string, or an integer, which becomes its digits; that of item "
-            f"{place} is {item_id!r:.50}"
+            f"{place} is {item_id!r:.50}",
+            place,
         )
     return str(item_id)
 
@@ -63,16 +64,18 @@ def check_ids(ids: Sequence[str]) -> None:
         if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ID:
             raise InvalidItems(
                 f"an id is a string of 1 to {MAX_ID} characters; that of item {place} is "
-                f"{item_id!r:.50}"
+                f"{item_id!r:.50}",
+                place,
             )
         if not item_id.isprintable():
             raise InvalidItems(
-                f"an id has printable characters only; item {place}: {item_id!a:.50}"
+                f"an id has printable characters only; item {place}: {item_id!a:.50}", place
             )
         if "." in item_id and not {".", ".."}.isdisjoint(item_id.split("/")):
             raise InvalidItems(
                 "an id has no part '.' or '..', because clients remove those from URLs; "
-                f"item {place}: {item_id!r:.50}"
+                f"item {place}: {item_id!r:.50}",
+                place,
             )
     if len(set(ids)) < len(ids):
         raise InvalidItems(
@@ -126,7 +129,7 @@ def _as_label(label: Any, place: int) -> int:
     if label is None:
         return -1
     if not _is_integer(label) or not -1 <= label < 2**63:
-        raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}")
+        raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}", place)
     return int(label)
 
 
@@ -145,10 +148,14 @@ def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | No
         return None
     if len(payloads) != n:
         raise InvalidItems(f"expected {n} payloads, one an item, got {len(payloads)}")
-    return [
-        None if payload is None else as_text(payload, f"item {place}")
-        for place, payload in enumerate(payloads)
-    ]
+    texts: list[str | None] = []
+    for place, payload in enumerate(payloads):
+        try:
+            texts.append(None if payload is None else as_text(payload, f"item {place}"))
+        except InvalidItems as error:
+            error.row = place
+            raise
+    return texts
 
 
 def check_stored(ids: Sequence[str], texts: Sequence[str | None]) -> None:

@@ -186,6 +186,27 @@ def as_json(body: Any) -> bytes:
         raise ValueError(f"expected values that JSON can hold: {error}") from None
 
 
+class InvalidRow(ValueError):
+    """A row of the input is not valid."""
+
+    def __init__(self, row: int, reason: ValueError) -> None:
+        super().__init__(f"{reason}; in row {row}")
+        self.row = row
+
+
+def as_items(items: list[dict[str, Any]]) -> bytes:
+    """Return items as the JSON of an upsert; see `as_json`."""
+    try:
+        return as_json({"items": items})
+    except ValueError:
+        for row, item in enumerate(items):
+            try:
+                as_json(item)
+            except ValueError as error:
+                raise InvalidRow(row, error) from None
+        raise
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufUO":
         _check_complete("an array", value)

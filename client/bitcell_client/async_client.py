@@ -66,6 +66,10 @@ class AsyncClient(Connection, AsyncSender):
     ) -> int:
         """Upsert any number of items, at most `batch` per request.
 
+        Parameters are those of `upsert`. Each request is all or nothing, and ids must be distinct.
+        An error says which row it is about and how many rows are stored; after correcting it, load
+        all or the rest.
+
         Returns
         -------
         int
@@ -74,7 +78,8 @@ class AsyncClient(Connection, AsyncSender):
         parts = batches(ids, descriptors, labels, payloads, batch)
         held = (await self.collection(name)).items
         for part in parts:
-            held = (await self.upsert(name, *part)).items
+            with part.described():
+                held = (await self.upsert(name, *part.arguments)).items
         return held
 
     async def events(self, job: str | Accepted) -> AsyncIterator[Job]:
@@ -85,7 +90,7 @@ class AsyncClient(Connection, AsyncSender):
                     await response.aread()
                     raise service_error(response)
                 async for line in response.aiter_lines():
-                    if (shown := event(line)) is not None:
+                    if (shown := event(response.request, line)) is not None:
                         yield shown
         except httpx2.RequestError as error:
             raise unreachable(error) from error

@@ -83,6 +83,10 @@ class Client(Connection, BlockingSender):
     ) -> int:
         """Upsert any number of items, at most `batch` per request.
 
+        Parameters are those of `upsert`. Each request is all or nothing, and ids must be distinct.
+        An error says which row it is about and how many rows are stored; after correcting it, load
+        all or the rest.
+
         Returns
         -------
         int
@@ -91,7 +95,8 @@ class Client(Connection, BlockingSender):
         parts = batches(ids, descriptors, labels, payloads, batch)
         held = self.collection(name).items
         for part in parts:
-            held = self.upsert(name, *part).items
+            with part.described():
+                held = self.upsert(name, *part.arguments).items
         return held
 
     def events(self, job: str | Accepted) -> Iterator[Job]:
@@ -102,7 +107,7 @@ class Client(Connection, BlockingSender):
                     response.read()
                     raise service_error(response)
                 for line in response.iter_lines():
-                    if (shown := event(line)) is not None:
+                    if (shown := event(response.request, line)) is not None:
                         yield shown
         except httpx2.RequestError as error:
             raise unreachable(error) from error

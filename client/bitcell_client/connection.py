@@ -14,7 +14,7 @@ from bitcell_client._version import __version__
 from bitcell_client.arguments import as_json
 from bitcell_client.call import Call, Request
 from bitcell_client.calls import Calls
-from bitcell_client.errors import BitcellError, Unreachable, service_error
+from bitcell_client.errors import BitcellError, Unreachable, name_of, service_error
 
 T = TypeVar("T")
 USER_AGENT = f"bitcell-client/{__version__}"
@@ -108,18 +108,21 @@ def read_answer(request: Request[T], outcome: httpx2.Response | httpx2.RequestEr
         raise service_error(outcome)
     if outcome.status_code >= 300:
         location = outcome.headers.get("Location")
-        raise BitcellError(f"expected an answer, got a redirect to {location}")
+        call = name_of(outcome.request)
+        raise BitcellError(f"expected an answer, got a redirect to {location} ({call})")
     try:
         return request.read(outcome)
     except ValueError as error:
-        raise unexpected_answer(outcome.content, error) from error
+        raise unexpected_answer(outcome.request, outcome.content, error) from error
 
 
-def unexpected_answer(content: bytes, reason: ValueError) -> BitcellError:
+def unexpected_answer(request: httpx2.Request, content: bytes, reason: ValueError) -> BitcellError:
     """Return the error for an answer that is not what Bitcell would send."""
-    return BitcellError(f"expected an answer of Bitcell, got {content[:100]!r}: {reason}")
+    return BitcellError(
+        f"expected an answer of Bitcell, got {content[:100]!r}: {reason} ({name_of(request)})"
+    )
 
 
 def unreachable(error: httpx2.RequestError) -> Unreachable:
     """Return the error for a request that got no answer."""
-    return Unreachable(f"{type(error).__name__}: {error}")
+    return Unreachable(f"{type(error).__name__}: {error} ({name_of(error.request)})")

@@ -8,6 +8,8 @@ import time
 from collections.abc import Iterator
 from typing import Self
 
+import httpx2
+
 from bitcell_client.connection import fill_path, unexpected_answer
 from bitcell_client.decode import from_json
 from bitcell_client.errors import JobFailed
@@ -29,7 +31,7 @@ def events_path(job: str | Accepted) -> str:
     return fill_path(EVENTS, {"job": job_id(job)})
 
 
-def event(line: str) -> Job | None:
+def event(request: httpx2.Request, line: str) -> Job | None:
     """Return the job in a line of an event stream; None where the line has none."""
     if not line.startswith("data: "):
         return None
@@ -37,7 +39,7 @@ def event(line: str) -> Job | None:
     try:
         return from_json(Job, data)
     except ValueError as error:
-        raise unexpected_answer(data.encode(), error) from error
+        raise unexpected_answer(request, data.encode(), error) from error
 
 
 def has_ended(job: Job) -> bool:

@@ -19,6 +19,7 @@ from bitcell_client import (
     InvalidRequest,
     Job,
     JobFailed,
+    NotFound,
     TooMany,
     Unavailable,
     Unreachable,
@@ -232,6 +233,94 @@ def test_it_says_who_it_is() -> None:
     service = Scripted((200, {}, []))
     service.call(lambda client: client.collections())
     assert service.requests[0].headers["User-Agent"] == f"bitcell-client/{__version__}"
+
+
+COLLECTION = {"name": "c", "encoder": "e", "fingerprint": "f", "n_bits": 8, "items": 0}
+COLLECTION |= {"keep_descriptors": False}
+STORED: list[Any] = [
+    (200, {}, COLLECTION),
+    *[(200, {}, {"upserted": 2, "items": n}) for n in (2, 4)],
+]
+PUT = r"\(PUT http://x/v1/collections/c/items\)"
+REFUSED = {"detail": "row 1, column 0 is nan", "row": 1}
+LOADS: list[Any] = [
+    (
+        (422, {}, REFUSED),
+        f"column 0 is nan {PUT}; this is row 5 of the input; 4 rows are stored$",
+        5,
+    ),
+    ((409, {}, {"detail": "no"}), f"Conflict: no {PUT}; 4 rows are stored$", None),
+    ((500, {}, {"detail": "no"}), "; 4 rows are stored; those from 4 to 5 may be stored$", None),
+    (
+        httpx2.ReadTimeout("slow"),
+        f"slow {PUT}; 4 rows are stored; those from 4 to 5 may be st",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("answer", "message", "row"), LOADS)
+def test_an_error_of_load_says_what_is_stored(
+    answer: Any, message: str, row: int | None, is_async: bool
+) -> None:
+    service = Scripted(*STORED, answer)
+
+    async def run() -> None:
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            await client.load("c", IDS, X, batch=2)
+
+    def load() -> None:
+        if is_async:
+            asyncio.run(run())
+        else:
+            service.call(lambda client: client.load("c", IDS, X, batch=2))
+
+    with pytest.raises(BitcellError, match=message) as caught:
+        load()
+    assert caught.value.stored == 4
+    assert getattr(caught.value, "row", None) == row
+
+
+def test_what_json_cannot_hold_is_named_with_its_row_of_the_whole_input() -> None:
+    service, payloads = Scripted(*STORED), [{"a": 1.0} for _ in IDS]
+    payloads[5]["a"] = float("nan")
+    with pytest.raises(ValueError, match=r"; this is row 5 of the input; 4 rows are stored$"):
+        service.call(lambda client: client.load("c", IDS, X, payloads=payloads, batch=2))
+    with pytest.raises(ValueError, match=r"JSON compliant.*; in row 5$"):
+        service.call(lambda client: client.upsert("c", IDS, X, payloads=payloads))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("ids", [[*IDS[:6], IDS[3]], [0, 1, 2, 3, 4, 5, "3"]])
+def test_an_id_that_occurs_twice_is_refused_whatever_the_batch(batch: int, ids: Any) -> None:
+    service = Scripted(*STORED)
+    with pytest.raises(ValueError, match=r"ids must be distinct; '(item-)?3' is in rows 3 and 6"):
+        service.call(lambda client: client.load("c", ids, X, batch=batch))
+    assert service.requests == []
+
+
+def test_errors_name_the_url_without_its_secrets() -> None:
+    url = "http://user:secret@x:81/base"
+    call = r"\(GET http://x:81/base/v1/collections/a%2Fb/items\)$"
+    moved = (302, {"Location": "/y"}, None)
+    answers: list[Any] = [(404, {}, {"detail": "no"}), moved, (200, {}, [])]
+    for answer in (*answers, httpx2.ReadTimeout("slow")):
+        transport = httpx2.MockTransport(Scripted(answer))
+        with (
+            Client(url, retries=0, transport=transport) as client,
+            pytest.raises(BitcellError, match=call),
+        ):
+            client.items("a/b", limit=5)
+    service = Scripted((404, {}, {"detail": "no"}))
+    with pytest.raises(NotFound, match=r"no \(GET http://x/v1/jobs/j/events\)$") as caught:
+        service.call(lambda client: list(client.events("j")))
+    assert caught.value.detail == "no"
+
+
+def test_rerank_by_without_rerank_is_refused() -> None:
+    with pytest.raises(ValueError, match="rerank_by needs rerank"):
+        Scripted().call(lambda client: client.query("c", X, rerank_by="bits"))
 
 
 def test_long_descriptors_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:

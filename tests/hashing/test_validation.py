@@ -86,6 +86,18 @@ def test_numpy_drops_no_part_of_a_descriptor(descriptors: Any, message: str) -> 
     assert as_descriptors(np.ma.array(X)).shape == X.shape
 
 
+@pytest.mark.parametrize(("given", "meant"), [("lhs", "lsh"), ("LSH", "lsh"), ("net2", "net-2")])
+def test_a_method_that_is_not_known_may_be_a_misspelt_one(given: str, meant: str) -> None:
+    with pytest.raises(
+        InvalidInput, match=rf"no method '{given}' \(did you mean '{meant}'\?\); th"
+    ):
+        make_hasher(given)
+    with pytest.raises(InvalidInput, match=r"no parameter 'n_bit' \(did you mean 'n_bits'\?\); it"):
+        make_hasher(meant, n_bit=8)
+    with pytest.raises(InvalidInput, match=r"no method 'md5'; there are lsh"):
+        make_hasher("md5")
+
+
 def test_a_time_is_no_number() -> None:
     for value in (np.timedelta64(5, "s"), True):
         with pytest.raises(InvalidInput, match="n_bits must be an integer, got"):

@@ -20,7 +20,7 @@ from app.http.routes.gist import IMAGE_DIMENSION
 from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
-from hashing.validation import as_labels
+from hashing.validation import as_labels, suggestion
 from index import Filter, Found, SearchOptions
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
@@ -175,6 +175,10 @@ def _options(
 
 
 def _parse_parameters(parameters: dict[str, str]) -> schemas.QueryInUrl:
-    if unknown := parameters.keys() - set(schemas.QueryInUrl.model_fields):
-        raise InvalidInput(f"unknown URL parameters: {', '.join(sorted(unknown))}")
+    known = schemas.QueryInUrl.model_fields
+    if unknown := sorted(parameters.keys() - set(known)):
+        hint = suggestion(unknown[0], known, schemas.ELSEWHERE)
+        raise InvalidInput(
+            f"unknown URL parameters: {', '.join(unknown)}{hint}; there are {', '.join(known)}"
+        )
     return parse_url(schemas.QueryInUrl, parameters)

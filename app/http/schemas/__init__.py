@@ -17,7 +17,7 @@ from app.http.schemas.encoders import (
     ToEncode,
     Training,
 )
-from app.http.schemas.fields import Body
+from app.http.schemas.fields import ELSEWHERE, Body
 from app.http.schemas.items import Deleted, Ids, ItemOut, ItemsOut, NewItem, NewItems, Upserted
 from app.http.schemas.jobs import Accepted, JobOut, NewBenchmark, ProgressOut
 from app.http.schemas.problems import Problem
@@ -32,6 +32,7 @@ from app.http.schemas.queries import (
 from app.http.schemas.statistics import BitsOut, BucketsOut, PairOut, SizesOut, StatisticsOut
 
 __all__ = [
+    "ELSEWHERE",
     "Accepted",
     "BitsOut",
     "Body",

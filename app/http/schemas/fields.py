@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Sequence
+from typing import Annotated, Any, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, PlainValidator
 from pydantic_core import PydanticCustomError
@@ -29,6 +30,41 @@ Descriptors = Annotated[
     list[Numbers],
     Field(fail_fast=True, min_length=1, description="One list of numbers per descriptor."),
 ]
+
+
+_VECTORS = {"vector", "vectors", "embedding", "embeddings", "query", "queries", "data", "x"}
+ELSEWHERE = {
+    "k": {"top_k", "topk", "limit", "n", "size", "n_results", "num_results"},
+    "descriptor": _VECTORS,
+    "descriptors": _VECTORS,
+    "payload": {"metadata", "properties", "document"},
+    "payloads": {"with_payload", "with_payloads", "include_payload", "metadatas"},
+    "filter": {"where", "filters", "expr"},
+    "radius": {"threshold", "max_distance", "distance", "range"},
+    "items": {"points", "objects", "records", "vectors"},
+    "labels": {"y", "classes"},
+    "n_bits": {"bits", "nbits", "code_length"},
+    "dimension": {"dim", "dims", "dimensions", "d"},
+    "offset": {"skip"},
+    "name": {"collection_name"},
+}
+"""What other products call the fields of bodies."""
+
+
+def fields_at(model: type[BaseModel], place: Sequence[str | int]) -> list[str]:
+    """Return the fields of the model at a place inside a model, as pydantic names places."""
+    found: type[BaseModel] | None = model
+    for step in place:
+        if isinstance(step, str) and found is not None:
+            field = found.model_fields.get(step)
+            found = None if field is None else _model_in(field.annotation)
+    return [] if found is None else list(found.model_fields)
+
+
+def _model_in(annotation: Any) -> type[BaseModel] | None:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    return next(filter(None, map(_model_in, get_args(annotation))), None)
 
 
 class Body(BaseModel):

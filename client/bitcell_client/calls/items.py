@@ -14,6 +14,7 @@ from bitcell_client.arguments import (
     as_id_array,
     as_ids,
     as_integer,
+    as_items,
     as_labels,
     as_list,
     as_matrix,
@@ -75,7 +76,8 @@ class ItemCalls:
         if integers is not None:
             for item, label in zip(items, integers.tolist(), strict=True):
                 item["label"] = label
-        return Request(read, path, json={"items": items})
+        headers = {"Content-Type": "application/json"}
+        return Request(read, path, content=as_items(items), headers=headers)
 
     @call("GET", "/v1/collections/{name}/items")
     def items(self, name: str, limit: int = 100, offset: int = 0) -> Request[ItemPage]:
@@ -151,6 +153,8 @@ class ItemCalls:
             raise ValueError(
                 "expected no filter with an image: query by its descriptor instead, from `gist`"
             )
+        if rerank_by is not None and rerank is None:
+            raise ValueError("rerank_by needs rerank, the number of items to reorder")
         options = without_none(
             {
                 "k": as_integer("k", k),

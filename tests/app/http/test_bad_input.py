@@ -316,10 +316,96 @@ def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
         assert_problem(answer, 422, "should be a valid")
 
 
+QUERY = "/v1/collections/c/query"
+ITEMS = "/v1/collections/c/items"
+FIELDS = "there are descriptors, ids, k, radius, payloads, codes, offset, filter, rerank, rerank_by"
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "body", "message"),
+    [
+        ("POST", QUERY, {"top_k": 3}, f"top_k: no field of this name (did you mean 'k'?); {FIELDS}; g"),
+        ("POST", QUERY, {"limit": 3}, "limit: no field of this name (did you mean 'k'?)"),
+        ("POST", QUERY, {"vector": [1]}, "vector: no field of this name (did you mean 'descriptors'?"),
+        ("POST", QUERY, {"Radus": 3}, "Radus: no field of this name (did you mean 'radius'?)"),
+        ("POST", QUERY, {"zzz": 3}, f"zzz: no field of this name; {FIELDS}; got 3"),
+        (
+            "PUT",
+            ITEMS,
+            {"items": [ITEM, ITEM | {"vector": 1}]},
+            "items.1.vector: no field of this name (did you mean 'descriptor'?); there are id, desc",
+        ),
+        ("PUT", ITEMS, {"points": []}, "points: no field of this name (did you mean 'items'?)"),
+        (
+            "POST",
+            "/v1/encoders",
+            {"training": {"vectors": []}},
+            "training.vectors: no field of this name (did you mean 'descriptors'?); there are descr",
+        ),
+        ("POST", "/v1/encoders", {"dim": 3}, "dim: no field of this name (did you mean 'dimension'?"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_not_known_comes_with_those_that_are(
+    small: TestClient, method: str, url: str, body: Any, message: str
+) -> None:
+    answer = small.request(method, url, json=body)
+    assert_problem(answer, 422, message)
+    assert answer.json().get("row") == (1 if "items" in body else None)
+
+
+def test_a_parameter_that_is_not_known_comes_with_those_that_are(small: TestClient) -> None:
+    answer = small.post(f"{QUERY}?top_k=3&zz=1", content=npy(X), headers=NPY)
+    message = "unknown URL parameters: top_k, zz (did you mean 'k'?); there are k, radius, payloads"
+    assert_problem(answer, 422, message)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"label": 1.5}, "items.1.label: "),
+        ({"id": ""}, "1 to 256 characters"),
+        ({"id": "a\nb"}, "printable"),
+        ({"id": "a/.."}, "no part '.' or '..'"),
+        ({"descriptor": [1, 2, 3, 1e39]}, "row 1, column 3"),
+        ({"payload": {"a": "x" * 70_000}}, "at most 65536 bytes"),
+    ],
+)
+def test_the_row_that_is_wrong_is_a_member_of_the_problem(
+    small: TestClient, item: Any, message: str
+) -> None:
+    answer = small.put(ITEMS, json={"items": [ITEM | {"id": "new"}, ITEM | item, ITEM | item]})
+    assert_problem(answer, 422, message)
+    assert answer.json()["row"] == 1
+
+
+@pytest.mark.parametrize("url", ["", "?rerank_by=bits"])
+def test_rerank_by_without_rerank(small: TestClient, url: str) -> None:
+    if url:
+        answer = small.post(QUERY + url, content=npy(X), headers=NPY)
+    else:
+        answer = small.post(QUERY, json={"ids": ["a"], "rerank_by": "bits"})
+    assert_problem(answer, 422, "rerank_by needs rerank, the number of items to reorder by bits")
+
+
+@pytest.mark.parametrize("method", ["lhs", "LSH", "ls"])
+def test_a_method_that_is_not_known_may_be_a_misspelt_one(small: TestClient, method: str) -> None:
+    new = {"name": "n", "method": method, "n_bits": 8, "dimension": 4}
+    start = f"there is no method '{method}' (did you mean 'lsh'?); there are "
+    assert_problem(small.post("/v1/encoders", json=new), 422, start + "lsh, random-net-1")
+    benchmark = {"dataset": "digits", "methods": [method]}
+    assert_problem(small.post("/v1/benchmarks", json=benchmark), 422, start + "raw, raw-cosine")
+    new |= {"method": "lsh", "params": {"centre": True}}
+    assert_problem(
+        small.post("/v1/encoders", json=new),
+        422,
+        "no parameter 'centre' (did you mean 'center'?); ",
+    )
+
+
 def test_many_unknown_fields_are_only_counted(small: TestClient) -> None:
     few = {"ids": ["a"]} | {f"x{i}": 1 for i in range(1000)}
     answer = small.post("/v1/collections/c/query", json=few)
-    assert_problem(answer, 422, "x0: no field of this name; got 1 (and 999 more)")
+    assert_problem(answer, 422, "x0: no field of this name; there are descriptors, ids, k, ")
     answer = small.post("/v1/collections/c/query", json=few | {"y": 1})
     assert_problem(answer, 422, "expected the fields of this call, got 1001 wrong or unknown ones")
     assert "errors" not in answer.json()
