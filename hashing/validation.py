@@ -157,9 +157,11 @@ def as_labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
         if not wrong.any():
             return column.astype(np.int64)
         column = {int(wrong.argmax()): column[wrong.argmax()]}
-    elif set(map(type, column)) == {int} and -1 <= min(column) <= max(column) < 2**63:
-        return np.array(column, np.int64)
     else:
+        # Not the array, in which a missing value of pandas has made floats of all others.
+        column = list(column if isinstance(y, np.ndarray) else y)  # type: ignore[arg-type]
+        if set(map(type, column)) == {int} and -1 <= min(column) <= max(column) < 2**63:
+            return np.array(column, np.int64)
         column = dict(enumerate(column))
     for row, label in column.items():
         if not is_integer(label) or not -1 <= label < 2**63:

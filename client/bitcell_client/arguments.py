@@ -74,6 +74,8 @@ def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
         if wrong.any():
             _as_label(column[wrong.argmax()], int(wrong.argmax()))
         return column.astype(np.int64)
+    # Not the array, in which a missing value of pandas has made floats of all others.
+    column = column if isinstance(labels, np.ndarray) else list(labels)  # type: ignore[arg-type]
     if set(map(type, column)) == {int} and -1 <= min(column) <= max(column) < 2**63:
         return np.array(column, np.int64)
     return np.array([_as_label(label, row) for row, label in enumerate(column)], np.int64)
@@ -192,6 +194,11 @@ class InvalidRow(ValueError):
     def __init__(self, row: int, reason: ValueError) -> None:
         super().__init__(f"{reason}; in row {row}")
         self.row = row
+
+    def shift_row(self, start: int) -> None:
+        """Say which row of the whole input it is, where this part of it began with row `start`."""
+        self.row += start
+        self.args = (f"{self}; this is row {self.row} of the input",)
 
 
 def as_items(items: list[dict[str, Any]]) -> bytes:

@@ -41,6 +41,12 @@ class AsyncClient(Connection, AsyncSender):
         await self.close()
 
     async def _send(self, call: Call[Any, Any], request: Request[T]) -> T:
+        answer = await self._send_one(call, request)
+        if request.join is None:
+            return answer
+        return request.join([answer, *[await self._send_one(call, one) for one in request.more]])
+
+    async def _send_one(self, call: Call[Any, Any], request: Request[T]) -> T:
         attempt = 0
         while True:
             outcome: httpx2.Response | httpx2.RequestError

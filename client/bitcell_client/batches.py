@@ -1,15 +1,17 @@
-"""How `load` cuts items into requests."""
+"""How much input is cut into several requests."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
 
-from numpy.typing import ArrayLike
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
 
 from bitcell_client.arguments import (
+    InvalidRow,
     as_ids,
     as_integer,
     as_labels,
@@ -18,10 +20,12 @@ from bitcell_client.arguments import (
     check_distinct,
     check_lengths,
 )
+from bitcell_client.call import Request
 from bitcell_client.errors import BitcellError, ServiceError
 
+T = TypeVar("T")
 BATCH = 10_000
-"""Items per request of `load`, or fewer if they do not fit into `_BODY`."""
+"""Rows per request, or fewer if they do not fit into `_BODY`."""
 # Bytes of descriptors in one request: half of what the service accepts by default.
 _BODY = 32 << 20
 # Bytes of a number in JSON.
@@ -42,14 +46,12 @@ class Part:
         try:
             yield
         except (BitcellError, ValueError) as error:
-            text = [str(error)]
-            if (row := getattr(error, "row", None)) is not None:
-                error.row = self.start + row  # type: ignore[union-attr]
-                text.append(f"this is row {self.start + row} of the input")
-            text.append(f"{self.start or 'no'} rows are stored")
+            if isinstance(error, ServiceError | InvalidRow):
+                error.shift_row(self.start)
+            text = f"{error}; {self.start or 'no'} rows are stored"
             if not _is_refusal(error):
-                text.append(f"those from {self.start} to {self.stop - 1} may be stored")
-            error.args = ("; ".join(text),)
+                text += f"; those from {self.start} to {self.stop - 1} may be stored"
+            error.args = (text,)
             if isinstance(error, BitcellError):
                 error.stored = self.start
             raise
@@ -58,6 +60,46 @@ class Part:
 def _is_refusal(error: BitcellError | ValueError) -> bool:
     """Return whether nothing of the request was stored."""
     return isinstance(error, ValueError) or (isinstance(error, ServiceError) and error.status < 500)
+
+
+def split(
+    rows: NDArray[Any] | list[str],
+    request: Callable[[Any], Request[T]],
+    join: Callable[[list[T]], T],
+    *,
+    most: int = BATCH,
+    is_json: bool = False,
+) -> Request[T]:
+    """Return a request for all rows, or the first of as many as they need.
+
+    Parameters
+    ----------
+    rows : array (n, d) or list of str
+    request : callable
+        Returns the request for some of the rows.
+    join : callable
+        Returns one answer of the answers, in the order of the rows.
+    most : int
+        Rows of a request.
+    is_json : bool
+        Whether an array is sent as JSON.
+    """
+    size = max(1, min(most, BATCH))
+    if isinstance(rows, np.ndarray):
+        size = min(size, _rows_per_body(rows, is_json=is_json))
+    if len(rows) <= size:
+        return request(rows)
+    parts = (
+        replace(request(rows[start : start + size]), row=start)
+        for start in range(0, len(rows), size)
+    )
+    return replace(next(parts), more=parts, join=join)
+
+
+def _rows_per_body(X: NDArray[Any], *, is_json: bool) -> int:
+    number = _DIGITS if is_json else 4 if X.dtype == np.float32 else 8
+    n_bytes: int = max(1, number * X.shape[1])
+    return max(1, _BODY // n_bytes)
 
 
 def batches(
@@ -74,8 +116,7 @@ def batches(
     check_lengths(X, strings, integers, objects)
     check_distinct(strings)
     # Items with payloads go as JSON, and their descriptors too.
-    number = _DIGITS if objects is not None else X.itemsize
-    batch = min(as_integer("batch", batch), _BODY // max(1, number * X.shape[1]))
+    batch = min(as_integer("batch", batch), _rows_per_body(X, is_json=objects is not None))
     batch = max(1, batch)
     parts = []
     for start in range(0, len(X), batch):

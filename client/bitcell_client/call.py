@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from types import MethodType
@@ -29,6 +29,10 @@ class Request(Generic[T]):
 
     `read` raises ValueError if the answer does not have the expected form. `path` has a value for
     each placeholder in the call's path.
+
+    Where the input is too large for one request, this is the first of several: `more` has the
+    others, each with the `row` of the input that it begins with, and `join` makes one answer of
+    all.
     """
 
     read: Callable[[httpx2.Response], T]
@@ -37,6 +41,9 @@ class Request(Generic[T]):
     json: Any = None
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    row: int = 0
+    more: Iterable[Request[T]] = ()
+    join: Callable[[list[T]], T] | None = None
 
 
 class BlockingSender(ABC):

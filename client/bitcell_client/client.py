@@ -58,6 +58,12 @@ class Client(Connection, BlockingSender):
         self.close()
 
     def _send(self, call: Call[Any, Any], request: Request[T]) -> T:
+        answer = self._send_one(call, request)
+        if request.join is None:
+            return answer
+        return request.join([answer, *[self._send_one(call, one) for one in request.more]])
+
+    def _send_one(self, call: Call[Any, Any], request: Request[T]) -> T:
         attempt = 0
         while True:
             outcome: httpx2.Response | httpx2.RequestError

@@ -105,7 +105,10 @@ def read_answer(request: Request[T], outcome: httpx2.Response | httpx2.RequestEr
     if not isinstance(outcome, httpx2.Response):
         raise unreachable(outcome) from outcome
     if outcome.status_code >= 400:
-        raise service_error(outcome)
+        error = service_error(outcome)
+        if request.row:
+            error.shift_row(request.row)
+        raise error
     if outcome.status_code >= 300:
         location = outcome.headers.get("Location")
         call = name_of(outcome.request)

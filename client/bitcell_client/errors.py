@@ -66,6 +66,12 @@ class ServiceError(BitcellError):
         call = name_of(response.request)
         super().__init__(f"{self.status} {response.reason_phrase}: {self.detail} ({call})")
 
+    def shift_row(self, start: int) -> None:
+        """Say which row of the whole input `row` is, where the request began with row `start`."""
+        if self.row is not None:
+            self.row += start
+            self.args = (f"{self}; this is row {self.row} of the input",)
+
 
 class InvalidRequest(ServiceError):
     """400 or 422: the request is not valid."""

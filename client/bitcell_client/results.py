@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+from bitcell_client.display import Result, table, values_of
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 RerankBy = Literal["descriptors", "bits"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoder:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Encoder(Result):
     """An encoder; `fingerprint` is the SHA-256 of everything that decides its codes."""
 
     name: str
@@ -21,8 +26,8 @@ class Encoder:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Method(Result):
     """A hashing method.
 
     A `data_free` method needs only a dimension. `needs_torch` is about training, not encoding.
@@ -34,8 +39,8 @@ class Method:
     needs_torch: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Collection(Result):
     """A collection; `items` is how many it holds, `fingerprint` that of its encoder."""
 
     name: str
@@ -46,24 +51,24 @@ class Collection:
     keep_descriptors: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Snapshot(Result):
     """A snapshot: a file in `snapshots/` of the data directory, and its number of items."""
 
     snapshot: str
     items: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BitPair:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BitPair(Result):
     """Two bits and their correlation."""
 
     bits: tuple[int, int]
     correlation: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BitStatistics:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BitStatistics(Result):
     """How well a collection's codes use their bits.
 
     Attributes
@@ -90,8 +95,8 @@ class BitStatistics:
     heat_map: list[list[float]]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketSizes:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BucketSizes(Result):
     """How many codes are shared by `least` to `most` items, and how many items those are."""
 
     least: int
@@ -100,8 +105,8 @@ class BucketSizes:
     items: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketStatistics:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class BucketStatistics(Result):
     """How many items share a code.
 
     Attributes
@@ -122,8 +127,8 @@ class BucketStatistics:
     sizes: list[BucketSizes]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Statistics(Result):
     """Statistics of a collection's codes; `bits` and `buckets` are None while it is empty."""
 
     items: int
@@ -132,23 +137,23 @@ class Statistics:
     buckets: BucketStatistics | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upserted:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Upserted(Result):
     """The number of items written, and the number that the collection now holds."""
 
     upserted: int
     items: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deleted:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Deleted(Result):
     """The number of items deleted."""
 
     deleted: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Item(Result):
     """A stored item; `code` is its packed code in hex."""
 
     id: str
@@ -157,16 +162,23 @@ class Item:
     payload: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemPage:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ItemPage(Result):
     """A page of the items of a collection; `of` is how many it holds in all."""
 
     items: list[Item]
     of: int
 
+    def __repr__(self) -> str:
+        return f"ItemPage({len(self.items)} items of {self.of})"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table with a row for each item."""
+        return table([values_of(item) for item in self.items], ["id", "code"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Neighbour(Result):
     """A neighbour of a query.
 
     `distance` is the Hamming distance, `score` what the neighbour was reranked by, `code` the
@@ -181,8 +193,8 @@ class Neighbour:
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Certificate(Result):
     """What an answer rests on: the search, before `offset` and `rerank` pick from it.
 
     Attributes
@@ -203,8 +215,8 @@ class Certificate:
     tie: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class QueryResult(Result):
     """The neighbours and the certificate of each query, in the order of the queries.
 
     Neighbours are in ascending order of distance, then of id. `codes` are those of the queries,
@@ -215,17 +227,30 @@ class QueryResult:
     certificates: list[Certificate]
     codes: list[str] | None = None
 
+    def __repr__(self) -> str:
+        n = sum(map(len, self.results))
+        return f"QueryResult({len(self.results)} queries, {n} neighbours)"
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+    def to_pandas(self) -> pd.DataFrame:
+        """Return a table with a row for each neighbour; `query` is the row of its query."""
+        rows = [
+            {"query": query} | values_of(neighbour)
+            for query, neighbours in enumerate(self.results)
+            for neighbour in neighbours
+        ]
+        return table(rows, ["query", "id", "distance"])
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Accepted(Result):
     """A job that was started, and the path to ask for its state."""
 
     id: str
     url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Progress(Result):
     """How far a job is: `done` steps `of` all, what it does `now`, and the time left.
 
     `seconds_left` assumes that each step takes as long as those before; it is None before the
@@ -238,8 +263,8 @@ class Progress:
     seconds_left: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Job(Result):
     """A job; times are seconds since 1970.
 
     `kind` is `training`, `benchmark` or `reencoding`. `progress` is there while it waits or runs,
@@ -256,3 +281,11 @@ class Job:
     created: float
     started: float | None = None
     ended: float | None = None
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return the table of a benchmark that is done; ValueError for any other job."""
+        if self.kind != "benchmark" or self.result is None:
+            raise ValueError(
+                f"only a benchmark that is done has a table; this is a {self.kind}, {self.state}"
+            )
+        return table(self.result["results"], ["method", "n_bits"])

@@ -104,7 +104,7 @@ def check_output(output: str) -> None:
     assert lines[0] == "digit-0007 0 7"
     assert lines[3:5] == [
         "1000 items",
-        "Neighbour(id='item-0', distance=0, label=None, payload=None, score=None, code=None)",
+        "Neighbour(id='item-0', distance=0)",
     ]
     assert "done None" in lines
     assert "there is no collection 'no-such-collection'" in output

@@ -10,7 +10,16 @@ import httpx2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcell_client.arguments import as_bytes, as_integer, as_labels, as_list, as_matrix, as_object
+from bitcell_client.arguments import (
+    as_bytes,
+    as_integer,
+    as_labels,
+    as_list,
+    as_matrix,
+    as_object,
+    as_shaped,
+)
+from bitcell_client.batches import split
 from bitcell_client.call import (
     NPY,
     Request,
@@ -95,11 +104,13 @@ class EncoderCalls:
 
     @call("POST", "/v1/encoders/{name}/encode", safe=True)
     def encode(self, name: str, descriptors: ArrayLike) -> Request[NDArray[np.uint8]]:
-        """Return packed codes, uint8 (n, ceil(n_bits / 8)), of descriptors (n, d)."""
-        content = as_npy(as_matrix(descriptors))
-        return Request(
-            matrix_as(np.uint8), {"name": name}, content=content, headers={"Content-Type": NPY}
-        )
+        """Return packed codes, uint8 (n, ceil(n_bits / 8)), of any number of descriptors (n, d)."""
+
+        def request(X: NDArray[Any]) -> Request[NDArray[np.uint8]]:
+            content, headers = as_npy(as_matrix(X)), {"Content-Type": NPY}
+            return Request(matrix_as(np.uint8), {"name": name}, content=content, headers=headers)
+
+        return split(as_shaped(descriptors), request, np.concatenate)
 
     @call("GET", "/v1/methods")
     def methods(self) -> Request[list[Method]]:

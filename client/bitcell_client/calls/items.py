@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bitcell_client.arguments import (
     as_bool,
@@ -19,8 +19,10 @@ from bitcell_client.arguments import (
     as_list,
     as_matrix,
     as_object,
+    as_shaped,
     check_lengths,
 )
+from bitcell_client.batches import split
 from bitcell_client.call import (
     NPY,
     Request,
@@ -31,6 +33,8 @@ from bitcell_client.call import (
     without_none,
 )
 from bitcell_client.results import Deleted, Item, ItemPage, QueryResult, RerankBy, Upserted
+
+_DEFAULT_K, _MAX_RESULTS = 10, 200_000
 
 
 class ItemCalls:
@@ -120,6 +124,9 @@ class ItemCalls:
     ) -> Request[QueryResult]:
         """Return the nearest items by Hamming distance, exactly.
 
+        Any number of queries is sent in as many requests as they need; between those, others may
+        write to the collection.
+
         Parameters
         ----------
         name : str
@@ -166,21 +173,53 @@ class ItemCalls:
                 "rerank_by": rerank_by,
             }
         )
-        read, path = answer_as(QueryResult), {"name": name}
         if image is not None:
             # The service looks at the file itself: any image type will do.
-            headers = {"Content-Type": "image/png"}
-            return Request(read, path, options, content=as_bytes("image", image), headers=headers)
-        X = None if descriptors is None else as_matrix(descriptors)
-        if X is not None and filter is None:
+            content, headers = as_bytes("image", image), {"Content-Type": "image/png"}
+            path = {"name": name}
+            return Request(answer_as(QueryResult), path, options, content=content, headers=headers)
+        conditions = as_object("filter", filter)
+        if descriptors is not None:
+            return _query_by_descriptors(name, as_shaped(descriptors), options, conditions)
+        return _query_by_ids(name, as_ids(() if ids is None else ids), options, conditions)
+
+
+def _query_by_ids(
+    name: str, ids: list[str], options: dict[str, Any], conditions: dict[str, Any] | None
+) -> Request[QueryResult]:
+    body = without_none(options | {"filter": conditions})
+
+    def request(part: list[str]) -> Request[QueryResult]:
+        return Request(answer_as(QueryResult), {"name": name}, json=body | {"ids": part})
+
+    return split(ids, request, _join, most=_most(options))
+
+
+def _query_by_descriptors(
+    name: str, X: NDArray[Any], options: dict[str, Any], conditions: dict[str, Any] | None
+) -> Request[QueryResult]:
+    read, path = answer_as(QueryResult), {"name": name}
+
+    def request(part: NDArray[Any]) -> Request[QueryResult]:
+        matrix = as_matrix(part)
+        if conditions is None:
             headers = {"Content-Type": NPY}
-            return Request(read, path, options, content=as_npy(X), headers=headers)
-        queries = {
-            "descriptors": None if X is None else X.tolist(),
-            "ids": None if ids is None else as_ids(ids),
-        }
-        return Request(
-            read,
-            path,
-            json=without_none(options | queries | {"filter": as_object("filter", filter)}),
-        )
+            return Request(read, path, options, content=as_npy(matrix), headers=headers)
+        body = options | {"filter": conditions, "descriptors": matrix.tolist()}
+        return Request(read, path, json=body)
+
+    return split(X, request, _join, most=_most(options), is_json=conditions is not None)
+
+
+def _most(options: dict[str, Any]) -> int:
+    """Return how many queries the service answers at once by default."""
+    page: int = options["offset"] + options.get("k", _DEFAULT_K)
+    return int(_MAX_RESULTS // max(1, options.get("rerank", page)))
+
+
+def _join(answers: list[QueryResult]) -> QueryResult:
+    return QueryResult(
+        results=[row for answer in answers for row in answer.results],
+        certificates=[row for answer in answers for row in answer.certificates],
+        codes=None if answers[0].codes is None else [c for a in answers for c in a.codes or ()],
+    )
