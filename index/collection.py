@@ -22,6 +22,7 @@ from index.validation import (
     as_half,
     as_ids,
     as_label_column,
+    as_plain,
     as_texts,
     check_codes,
     check_ids,
@@ -109,7 +110,8 @@ class Collection:
             The disk has no room.
         """
         strings = as_ids(ids)
-        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), descriptors)
+        plain = None if descriptors is None else as_plain(descriptors)
+        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain)
 
     def _upsert(
         self,

@@ -110,7 +110,7 @@ class Store:
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
-            state = self._insert(name, n_bits, encoder, fingerprint, keep_descriptors)
+            state = self._insert(name, int(n_bits), encoder, fingerprint, keep_descriptors)
             return self._publish(state)
 
     def _insert(

@@ -85,6 +85,8 @@ def check_ids(ids: Sequence[str]) -> None:
 
 def check_bits(n_bits: int) -> None:
     """Raise InvalidItems unless codes may have this length."""
+    if not _is_integer(n_bits):
+        raise InvalidItems(f"n_bits must be an integer, got {n_bits!r:.80}")
     if not 1 <= n_bits <= MAX_BITS:
         raise InvalidItems(f"n_bits must be from 1 to {MAX_BITS}, got {n_bits!r:.80}")
 
@@ -219,6 +221,16 @@ def _too_deep(item: str) -> InvalidItems:
     return InvalidItems(
         f"a payload has at most {MAX_LEVELS} levels of lists and objects; that of {item} has more"
     )
+
+
+def as_plain(descriptors: ArrayLike) -> NDArray[Any]:
+    """Return descriptors as an array; raise InvalidItems unless all are real numbers."""
+    if np.ma.is_masked(descriptors):
+        raise InvalidItems("descriptors must be complete, got masked values")
+    X = np.asarray(descriptors)
+    if X.dtype.kind not in "fiu":
+        raise InvalidItems(f"descriptors must be real numbers, got {X.dtype}")
+    return X
 
 
 def as_half(descriptors: ArrayLike, n: int, dimension: int | None) -> NDArray[np.float16]:

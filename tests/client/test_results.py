@@ -190,6 +190,8 @@ def test_help_shows_the_signature_of_a_call() -> None:
     assert "query(self, name: 'str', descriptors: 'ArrayLike | None' = None, *, ids:" in shown
     assert "-> 'QueryResult'" in shown
     assert "Return the nearest items by Hamming distance" in shown
+    for kind in (QueryResult, Neighbour, Certificate):
+        assert all(f"`{field.name}`" in shown for field in dataclasses.fields(kind)), kind
     assert str(inspect.signature(AsyncClient.query)).endswith("-> 'Awaitable[QueryResult]'")
     with Client() as client:
         assert str(inspect.signature(client.drop_encoder)) == "(name: 'str') -> 'None'"

@@ -221,6 +221,33 @@ def test_a_code_length_that_no_table_can_hold_is_refused(n_bits: int, store: Sto
     assert store.list() == []
 
 
+@pytest.mark.parametrize("n_bits", [8.0, "8", True, None, np.timedelta64(8, "s")])
+def test_a_code_length_is_an_integer(n_bits: Any, store: Store) -> None:
+    with pytest.raises(InvalidItems, match="n_bits must be an integer, got"):
+        store.create("c", n_bits)
+    length: Any = np.int64(8)
+    assert store.create("c", length).n_bits == 8
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "message"),
+    [
+        (np.ma.array([[1.0, 2.0]], mask=[[False, True]]), "complete, got masked values"),
+        (np.array([[1 + 2j, 3]]), "real numbers, got complex128"),
+        (np.array([[1, 2]], "m8[s]"), "real numbers, got timedelta64"),
+        (np.array([["1", "2"]]), "real numbers, got <U1"),
+        (np.array([[True, False]]), "real numbers, got bool"),
+    ],
+)
+def test_numpy_drops_no_part_of_a_kept_descriptor(
+    descriptors: Any, message: str, store: Store
+) -> None:
+    collection = store.create("c", 8, keep_descriptors=True)
+    with pytest.raises(InvalidItems, match=f"^descriptors must be {message}"):
+        collection.upsert(["a"], ONE, descriptors=descriptors)
+    assert len(collection) == 0
+
+
 def test_escaped_and_plain_payloads_are_filtered_alike(store: Store) -> None:
     """Earlier versions escaped all text that is not ASCII."""
     from bitcodes import to_words

@@ -153,6 +153,14 @@ class ItemCalls:
         rerank_by : {"descriptors", "bits"}, optional
             The Euclidean distance to the kept descriptors, which is the default where they are
             kept; or the asymmetric distance of the query's projection to the codes.
+
+        Returns
+        -------
+        QueryResult
+            `results`: for each query, its neighbours, each with `id`, `distance` and, where there
+            are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
+            `exact`, `radius`, `looked` and `tie`. `codes` of the queries, if asked for.
+            `to_pandas()` makes a table of it.
         """
         if sum(queries is not None for queries in (descriptors, ids, image)) != 1:
             raise ValueError("expected one of descriptors, ids and image")
