@@ -17,6 +17,7 @@ from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
 from app.http.routes.gist import IMAGE_DIMENSION
+from app.service.checks import check_batch
 from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
@@ -69,6 +70,8 @@ def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upser
     """Insert items, or replace those with the same id: all or none, on disk when answered."""
     if body.is_npy:
         descriptors, ids, *rest = npy.read_arrays(body.data, npy.ITEMS, required=2)
+        # Before each id becomes a string, which may take sixty times as much memory.
+        check_batch(ids.size, service.settings)
         names = npy.strings(ids)
         labels = as_labels(rest[0], len(names)) if rest else None
         collection = service.collections.upsert(name, names, npy.not_empty(descriptors), labels)

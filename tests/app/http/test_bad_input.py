@@ -378,6 +378,15 @@ def test_the_row_that_is_wrong_is_a_member_of_the_problem(
     assert answer.json()["row"] == 1
 
 
+@pytest.mark.parametrize("ids", [np.zeros(100_001, np.uint8), np.zeros((400, 400), np.uint8)])
+def test_too_many_ids_are_refused_before_they_are_strings(
+    small: TestClient, ids: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("app.http.npy.strings")
+    answer = small.put(ITEMS, content=npy(X, ids), headers=NPY)
+    assert_problem(answer, 413, "at most 100000 descriptors or items")
+
+
 @pytest.mark.parametrize("url", ["", "?rerank_by=bits"])
 def test_rerank_by_without_rerank(small: TestClient, url: str) -> None:
     if url:
