@@ -25,7 +25,7 @@ from bitcell_client.errors import BitcellError, ServiceError
 
 T = TypeVar("T")
 BATCH = 10_000
-"""Rows per request, or fewer if they do not fit into `_BODY`."""
+"""Rows per request by default, or fewer if they do not fit into `_BODY`."""
 # Bytes of descriptors in one request: half of what the service accepts by default.
 _BODY = 32 << 20
 # Bytes of a number in JSON.
@@ -67,7 +67,7 @@ def split(
     request: Callable[[Any], Request[T]],
     join: Callable[[list[T]], T],
     *,
-    most: int = BATCH,
+    most: int,
     is_json: bool = False,
 ) -> Request[T]:
     """Return a request for all rows, or the first of as many as they need.
@@ -84,7 +84,7 @@ def split(
     is_json : bool
         Whether an array is sent as JSON.
     """
-    size = max(1, min(most, BATCH))
+    size = max(1, most)
     if isinstance(rows, np.ndarray):
         size = min(size, _rows_per_body(rows, is_json=is_json))
     if len(rows) <= size:

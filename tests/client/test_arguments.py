@@ -276,6 +276,8 @@ INTEGERS: dict[str, Callable[[Client, Any], Any]] = {
     "offset": lambda client, offset: client.items("c", offset=offset),
     "n_bits": lambda client, n_bits: client.create_encoder("e", "lsh", n_bits, dimension=3),
     "batch": lambda client, batch: client.load("c", IDS, X, batch=batch),
+    "batch ": lambda client, batch: client.query("c", X, batch=batch),
+    "batch  ": lambda client, batch: client.encode("e", X, batch=batch),
     "limit": lambda client, limit: client.jobs(limit),
 }
 
@@ -285,7 +287,7 @@ INTEGERS: dict[str, Callable[[Client, Any], Any]] = {
 def test_what_is_no_integer_is_no_number_of_things(
     name: str, value: Any, client: Client, sent: list[httpx2.Request]
 ) -> None:
-    with pytest.raises(ValueError, match=f"^{name} must be an integer, got "):
+    with pytest.raises(ValueError, match=f"^{name.strip()} must be an integer, got "):
         INTEGERS[name](client, value)
     assert sent == []
 

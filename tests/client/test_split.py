@@ -67,23 +67,24 @@ class Service:
 
 
 @pytest.fixture(params=[False, True], ids=["blocking", "async"])
-def is_async(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> bool:
-    monkeypatch.setattr("bitcell_client.batches.BATCH", 10)
+def is_async(request: pytest.FixtureRequest) -> bool:
     return bool(request.param)
 
 
 @pytest.mark.parametrize("expected", [[10, 10, 5], [10, 10], [10], [1]])
 def test_encode_takes_any_number_of_descriptors(expected: list[int], is_async: bool) -> None:
     service, n = Service(), sum(expected)
-    codes = service.call(lambda client: client.encode("e", X[:n]), is_async=is_async)
+    codes = service.call(lambda client: client.encode("e", X[:n], batch=10), is_async=is_async)
     np.testing.assert_array_equal(codes, LSH.encode(X[:n]))
     assert service.rows == expected
 
 
 QUERIES: dict[str, Callable[[Any], Any]] = {
-    "descriptors": lambda client: client.query("c", X, codes=True),
-    "descriptors with a filter": lambda client: client.query("c", X, codes=True, filter={"a": 1}),
-    "ids": lambda client: client.query("c", ids=IDS, codes=True),
+    "descriptors": lambda client: client.query("c", X, codes=True, batch=10),
+    "descriptors with a filter": lambda client: client.query(
+        "c", X, codes=True, filter={"a": 1}, batch=10
+    ),
+    "ids": lambda client: client.query("c", ids=IDS, codes=True, batch=10),
 }
 
 
@@ -97,7 +98,7 @@ def test_query_takes_any_number_of_queries(what: str, is_async: bool) -> None:
     assert len(answer.certificates) == 25
     assert service.rows == [10, 10, 5]
     service = Service()
-    answer = service.call(lambda client: client.query("c", X[:20]), is_async=is_async)
+    answer = service.call(lambda client: client.query("c", X[:20], batch=10), is_async=is_async)
     assert (len(answer.results), answer.codes) == (20, None)
 
 
@@ -115,7 +116,9 @@ def test_a_request_asks_for_no_more_neighbours_than_the_service_returns(
     options: dict[str, int], expected: list[int], is_async: bool
 ) -> None:
     service = Service()
-    answer = service.call(lambda client: client.query("c", X, **options), is_async=is_async)
+    answer = service.call(
+        lambda client: client.query("c", X, **options, batch=10), is_async=is_async
+    )
     assert isinstance(answer, QueryResult)
     assert len(answer.results) == 25
     assert service.rows == expected
@@ -142,8 +145,8 @@ def test_an_error_names_the_row_of_the_whole_input(is_async: bool) -> None:
     wrong = X.copy()
     wrong[13, 0] = np.nan
     calls: list[Callable[[Any], Any]] = [
-        lambda client: client.encode("e", wrong),
-        lambda client: client.query("c", wrong),
+        lambda client: client.encode("e", wrong, batch=10),
+        lambda client: client.query("c", wrong, batch=10),
     ]
     for call in calls:
         message = r"row 3, column 0 is nan \(POST .*\); this is row 13 of the input$"

@@ -19,7 +19,7 @@ from bitcell_client.arguments import (
     as_object,
     as_shaped,
 )
-from bitcell_client.batches import split
+from bitcell_client.batches import BATCH, split
 from bitcell_client.call import (
     NPY,
     Request,
@@ -103,14 +103,20 @@ class EncoderCalls:
         return Request(read_nothing, {"name": name})
 
     @call("POST", "/v1/encoders/{name}/encode", safe=True)
-    def encode(self, name: str, descriptors: ArrayLike) -> Request[NDArray[np.uint8]]:
-        """Return packed codes, uint8 (n, ceil(n_bits / 8)), of any number of descriptors (n, d)."""
+    def encode(
+        self, name: str, descriptors: ArrayLike, *, batch: int = BATCH
+    ) -> Request[NDArray[np.uint8]]:
+        """Return packed codes, uint8 (n, ceil(n_bits / 8)), of any number of descriptors (n, d).
+
+        At most `batch` descriptors are sent in one request.
+        """
 
         def request(X: NDArray[Any]) -> Request[NDArray[np.uint8]]:
             content, headers = as_npy(as_matrix(X)), {"Content-Type": NPY}
             return Request(matrix_as(np.uint8), {"name": name}, content=content, headers=headers)
 
-        return split(as_shaped(descriptors), request, np.concatenate)
+        most = as_integer("batch", batch)
+        return split(as_shaped(descriptors), request, np.concatenate, most=most)
 
     @call("GET", "/v1/methods")
     def methods(self) -> Request[list[Method]]:

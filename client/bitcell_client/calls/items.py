@@ -22,7 +22,7 @@ from bitcell_client.arguments import (
     as_shaped,
     check_lengths,
 )
-from bitcell_client.batches import split
+from bitcell_client.batches import BATCH, split
 from bitcell_client.call import (
     NPY,
     Request,
@@ -121,10 +121,11 @@ class ItemCalls:
         filter: Mapping[str, Any] | None = None,  # noqa: A002
         rerank: int | None = None,
         rerank_by: RerankBy | None = None,
+        batch: int = BATCH,
     ) -> Request[QueryResult]:
         """Return the nearest items by Hamming distance, exactly.
 
-        Any number of queries is sent in as many requests as they need; between those, others may
+        Any number of queries is sent in as many requests as they need. Between those, others may
         write to the collection.
 
         Parameters
@@ -153,6 +154,8 @@ class ItemCalls:
         rerank_by : {"descriptors", "bits"}, optional
             The Euclidean distance to the kept descriptors, which is the default where they are
             kept; or the asymmetric distance of the query's projection to the codes.
+        batch : int
+            The most queries of one request; fewer if they have many neighbours.
 
         Returns
         -------
@@ -187,24 +190,33 @@ class ItemCalls:
             path = {"name": name}
             return Request(answer_as(QueryResult), path, options, content=content, headers=headers)
         conditions = as_object("filter", filter)
+        most = min(as_integer("batch", batch), _most(options))
         if descriptors is not None:
-            return _query_by_descriptors(name, as_shaped(descriptors), options, conditions)
-        return _query_by_ids(name, as_ids(() if ids is None else ids), options, conditions)
+            return _query_by_descriptors(name, as_shaped(descriptors), options, conditions, most)
+        return _query_by_ids(name, as_ids(() if ids is None else ids), options, conditions, most)
 
 
 def _query_by_ids(
-    name: str, ids: list[str], options: dict[str, Any], conditions: dict[str, Any] | None
+    name: str,
+    ids: list[str],
+    options: dict[str, Any],
+    conditions: dict[str, Any] | None,
+    most: int,
 ) -> Request[QueryResult]:
     body = without_none(options | {"filter": conditions})
 
     def request(part: list[str]) -> Request[QueryResult]:
         return Request(answer_as(QueryResult), {"name": name}, json=body | {"ids": part})
 
-    return split(ids, request, _join, most=_most(options))
+    return split(ids, request, _join, most=most)
 
 
 def _query_by_descriptors(
-    name: str, X: NDArray[Any], options: dict[str, Any], conditions: dict[str, Any] | None
+    name: str,
+    X: NDArray[Any],
+    options: dict[str, Any],
+    conditions: dict[str, Any] | None,
+    most: int,
 ) -> Request[QueryResult]:
     read, path = answer_as(QueryResult), {"name": name}
 
@@ -216,7 +228,7 @@ def _query_by_descriptors(
         body = options | {"filter": conditions, "descriptors": matrix.tolist()}
         return Request(read, path, json=body)
 
-    return split(X, request, _join, most=_most(options), is_json=conditions is not None)
+    return split(X, request, _join, most=most, is_json=conditions is not None)
 
 
 def _most(options: dict[str, Any]) -> int:
