@@ -16,11 +16,11 @@ from bitcell_client.arguments import (
     as_integer,
     as_labels,
     as_list,
-    as_shaped,
     check_distinct,
     check_lengths,
 )
 from bitcell_client.call import Request
+from bitcell_client.codes import Codes, descriptors_or_codes
 from bitcell_client.errors import BitcellError, ServiceError
 
 T = TypeVar("T")
@@ -38,7 +38,7 @@ class Part:
 
     start: int
     stop: int
-    arguments: tuple[Any, ...]
+    arguments: dict[str, Any]
 
     @contextmanager
     def described(self) -> Iterator[None]:
@@ -104,24 +104,33 @@ def _rows_per_body(X: NDArray[Any], *, is_json: bool) -> int:
 
 def batches(
     ids: Iterable[str | int],
-    descriptors: ArrayLike,
+    descriptors: ArrayLike | None,
     labels: ArrayLike | None,
     payloads: Sequence[Mapping[str, Any] | None] | None,
+    codes: Codes | None,
     batch: int,
 ) -> list[Part]:
     """Check the whole input, and return what each `upsert` gets of it."""
-    X, strings = as_shaped(descriptors), as_ids(ids)
+    what, X = descriptors_or_codes(descriptors, codes)
+    strings = as_ids(ids)
     integers = None if labels is None else as_labels(labels)
     objects = None if payloads is None else as_list("payloads", payloads)
-    check_lengths(X, strings, integers, objects)
+    check_lengths(X, strings, integers, objects, what)
     check_distinct(strings)
     # Items with payloads go as JSON, and their descriptors too.
     batch = min(as_integer("batch", batch), _rows_per_body(X, is_json=objects is not None))
     batch = max(1, batch)
+    columns: dict[str, Any] = {
+        "ids": strings,
+        f"{what}s": X,
+        "labels": integers,
+        "payloads": objects,
+    }
     parts = []
     for start in range(0, len(X), batch):
         rows = slice(start, start + batch)
-        columns = (values if values is None else values[rows] for values in (integers, objects))
-        stop = min(start + batch, len(X))
-        parts.append(Part(start, stop, (strings[rows], X[rows], *columns)))
+        given = {
+            name: values if values is None else values[rows] for name, values in columns.items()
+        }
+        parts.append(Part(start, min(start + batch, len(X)), given))
     return parts

@@ -9,7 +9,9 @@ from types import NoneType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pandas import DataFrame
+
+    from bitcell_client.results import Item, Job, Neighbour
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 4, 4, 8
@@ -32,7 +34,31 @@ def values_of(result: Any) -> dict[str, Any]:
     return {field.name: getattr(result, field.name) for field in fields(result)}
 
 
-def table(rows: list[dict[str, Any]], always: Sequence[str]) -> pd.DataFrame:
+def neighbour_table(results: list[list[Neighbour]]) -> DataFrame:
+    """Return a table with a row for each neighbour of each query."""
+    rows = [
+        {"query": query} | values_of(neighbour)
+        for query, neighbours in enumerate(results)
+        for neighbour in neighbours
+    ]
+    return _table(rows, ["query", "id", "distance"])
+
+
+def item_table(items: list[Item]) -> DataFrame:
+    """Return a table with a row for each item."""
+    return _table([values_of(item) for item in items], ["id", "code"])
+
+
+def benchmark_table(job: Job) -> DataFrame:
+    """Return the table of a benchmark that is done; ValueError for any other job."""
+    if job.kind != "benchmark" or job.result is None:
+        raise ValueError(
+            f"only a benchmark that is done has a table; this is a {job.kind}, {job.state}"
+        )
+    return _table(job.result["results"], ["method", "n_bits"])
+
+
+def _table(rows: list[dict[str, Any]], always: Sequence[str]) -> DataFrame:
     """Return rows as a table of the columns in `always` and those that any row has."""
     try:
         import pandas as pd

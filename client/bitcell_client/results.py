@@ -5,17 +5,17 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from bitcell_client.display import Result, table, values_of
+from bitcell_client import display
 
 if TYPE_CHECKING:
-    import pandas as pd
+    from pandas import DataFrame
 
 RerankBy = Literal["descriptors", "bits"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Encoder(Result):
+class Encoder(display.Result):
     """An encoder; `fingerprint` is the SHA-256 of everything that decides its codes."""
 
     name: str
@@ -27,7 +27,7 @@ class Encoder(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Method(Result):
+class Method(display.Result):
     """A hashing method.
 
     A `data_free` method needs only a dimension. `needs_torch` is about training, not encoding.
@@ -40,19 +40,22 @@ class Method(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Collection(Result):
-    """A collection; `items` is how many it holds, `fingerprint` that of its encoder."""
+class Collection(display.Result):
+    """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
+
+    Encoder and fingerprint are None if it holds codes of the caller's own.
+    """
 
     name: str
-    encoder: str
-    fingerprint: str
+    encoder: str | None
+    fingerprint: str | None
     n_bits: int
     items: int
     keep_descriptors: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Snapshot(Result):
+class Snapshot(display.Result):
     """A snapshot: a file in `snapshots/` of the data directory, and its number of items."""
 
     snapshot: str
@@ -60,7 +63,7 @@ class Snapshot(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class BitPair(Result):
+class BitPair(display.Result):
     """Two bits and their correlation."""
 
     bits: tuple[int, int]
@@ -68,7 +71,7 @@ class BitPair(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class BitStatistics(Result):
+class BitStatistics(display.Result):
     """How well a collection's codes use their bits.
 
     Attributes
@@ -96,7 +99,7 @@ class BitStatistics(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class BucketSizes(Result):
+class BucketSizes(display.Result):
     """How many codes are shared by `least` to `most` items, and how many items those are."""
 
     least: int
@@ -106,7 +109,7 @@ class BucketSizes(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class BucketStatistics(Result):
+class BucketStatistics(display.Result):
     """How many items share a code.
 
     Attributes
@@ -128,7 +131,7 @@ class BucketStatistics(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Statistics(Result):
+class Statistics(display.Result):
     """Statistics of a collection's codes; `bits` and `buckets` are None while it is empty."""
 
     items: int
@@ -138,7 +141,7 @@ class Statistics(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Upserted(Result):
+class Upserted(display.Result):
     """The number of items written, and the number that the collection now holds."""
 
     upserted: int
@@ -146,14 +149,14 @@ class Upserted(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Deleted(Result):
+class Deleted(display.Result):
     """The number of items deleted."""
 
     deleted: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Item(Result):
+class Item(display.Result):
     """A stored item; `code` is its packed code in hex."""
 
     id: str
@@ -163,7 +166,7 @@ class Item(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ItemPage(Result):
+class ItemPage(display.Result):
     """A page of the items of a collection; `of` is how many it holds in all."""
 
     items: list[Item]
@@ -172,13 +175,13 @@ class ItemPage(Result):
     def __repr__(self) -> str:
         return f"ItemPage({len(self.items)} items of {self.of})"
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self) -> DataFrame:
         """Return a table with a row for each item."""
-        return table([values_of(item) for item in self.items], ["id", "code"])
+        return display.item_table(self.items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Neighbour(Result):
+class Neighbour(display.Result):
     """A neighbour of a query.
 
     `distance` is the Hamming distance, `score` what the neighbour was reranked by, `code` the
@@ -194,7 +197,7 @@ class Neighbour(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Certificate(Result):
+class Certificate(display.Result):
     """What an answer rests on: the search, before `offset` and `rerank` pick from it.
 
     Attributes
@@ -207,16 +210,23 @@ class Certificate(Result):
         How many codes were looked at.
     tie : int
         How many items lie at the distance of the last one found.
+    within : int, optional
+        How many items lie within the `radius` of the query. None for a query without a radius, and
+        if the search ended at the `k` of the query.
+    truncated : bool, optional
+        Whether fewer were found than lie within that radius. None if `within` is.
     """
 
     exact: bool
     radius: int
     looked: int
     tie: int
+    within: int | None = None
+    truncated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class QueryResult(Result):
+class QueryResult(display.Result):
     """The neighbours and the certificate of each query, in the order of the queries.
 
     Neighbours are in ascending order of distance, then of id. `codes` are those of the queries,
@@ -231,18 +241,13 @@ class QueryResult(Result):
         n = sum(map(len, self.results))
         return f"QueryResult({len(self.results)} queries, {n} neighbours)"
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self) -> DataFrame:
         """Return a table with a row for each neighbour; `query` is the row of its query."""
-        rows = [
-            {"query": query} | values_of(neighbour)
-            for query, neighbours in enumerate(self.results)
-            for neighbour in neighbours
-        ]
-        return table(rows, ["query", "id", "distance"])
+        return display.neighbour_table(self.results)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Accepted(Result):
+class Accepted(display.Result):
     """A job that was started, and the path to ask for its state."""
 
     id: str
@@ -250,7 +255,7 @@ class Accepted(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Progress(Result):
+class Progress(display.Result):
     """How far a job is: `done` steps `of` all, what it does `now`, and the time left.
 
     `seconds_left` assumes that each step takes as long as those before; it is None before the
@@ -264,7 +269,7 @@ class Progress(Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Job(Result):
+class Job(display.Result):
     """A job; times are seconds since 1970.
 
     `kind` is `training`, `benchmark` or `reencoding`. `progress` is there while it waits or runs,
@@ -282,10 +287,6 @@ class Job(Result):
     started: float | None = None
     ended: float | None = None
 
-    def to_pandas(self) -> pd.DataFrame:
+    def to_pandas(self) -> DataFrame:
         """Return the table of a benchmark that is done; ValueError for any other job."""
-        if self.kind != "benchmark" or self.result is None:
-            raise ValueError(
-                f"only a benchmark that is done has a table; this is a {self.kind}, {self.state}"
-            )
-        return table(self.result["results"], ["method", "n_bits"])
+        return display.benchmark_table(self)

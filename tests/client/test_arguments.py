@@ -261,7 +261,7 @@ def test_scalars_and_arrays_of_numpy_are_sent_as_plain_ones(
     assert bodies[1]["filter"] == {"label": 1, "a": {"in": [0, 1, 2]}}
     assert (bodies[1]["k"], bodies[1]["radius"]) == (2, 2)
     assert dict(sent[2].url.params) == {
-        "k": "2", "offset": "1", "payloads": "false", "codes": "true"
+        "k": "2", "offset": "1", "payloads": "false", "return_codes": "true"
     }  # fmt: skip
     assert (bodies[2]["n_bits"], bodies[2]["dimension"]) == (2, 1)
     assert bodies[2]["params"] == {"random_state": 1}

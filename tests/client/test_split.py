@@ -18,6 +18,7 @@ from hashing import make_hasher
 X = np.random.default_rng(0).normal(size=(25, 8)).astype(np.float32)
 IDS = [f"item-{i}" for i in range(len(X))]
 LSH = make_hasher("lsh", n_bits=12, random_state=0).fit(X)
+HEX = [code.tobytes().hex() for code in LSH.encode(X)]
 
 
 class Service:
@@ -29,11 +30,13 @@ class Service:
     def __call__(self, request: httpx2.Request) -> httpx2.Response:
         if request.headers["Content-Type"] == "application/json":
             body = json.loads(request.read())
-            queries = body.get("ids") or np.array(body["descriptors"], np.float32)
-            with_codes = body["codes"]
+            queries = (
+                body.get("ids") or body.get("codes") or np.array(body["descriptors"], np.float32)
+            )
+            with_codes = body["return_codes"]
         else:
             queries = np.load(io.BytesIO(request.read()))
-            with_codes = request.url.params.get("codes") == "true"
+            with_codes = request.url.params.get("return_codes") == "true"
         self.rows.append(len(queries))
         if isinstance(queries, np.ndarray) and np.isnan(queries).any():
             row = int(np.isnan(queries).any(1).argmax())
@@ -85,6 +88,10 @@ QUERIES: dict[str, Callable[[Any], Any]] = {
         "c", X, codes=True, filter={"a": 1}, batch=10
     ),
     "ids": lambda client: client.query("c", ids=IDS, codes=True, batch=10),
+    "codes": lambda client: client.query("c", codes=HEX, return_codes=True, batch=10),
+    "packed codes": lambda client: client.query(
+        "c", codes=LSH.encode(X), return_codes=True, batch=10
+    ),
 }
 
 
@@ -92,7 +99,7 @@ QUERIES: dict[str, Callable[[Any], Any]] = {
 def test_query_takes_any_number_of_queries(what: str, is_async: bool) -> None:
     service = Service()
     answer = service.call(QUERIES[what], is_async=is_async)
-    names = IDS if what == "ids" else [str(x[0]) for x in X]
+    names = IDS if what == "ids" else HEX if "codes" in what else [str(x[0]) for x in X]
     assert [row[0].id for row in answer.results] == names
     assert answer.codes == [f"{name:>4.4}" for name in names]
     assert len(answer.certificates) == 25

@@ -23,7 +23,7 @@ N_BITS = 20  # not a multiple of 8
 # the extremes of a component, not at its mean.
 LEAST_SHARE = {"agh": 0.15, "sh": 0.15}
 # Methods that draw nothing.
-NO_SEED = {"pcah", "sh"}
+NO_SEED = {"sign", "pcah", "sh"}
 
 
 @pytest.fixture(scope="module", params=list(HASHERS))

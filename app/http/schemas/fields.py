@@ -31,12 +31,19 @@ Descriptors = Annotated[
     Field(fail_fast=True, min_length=1, description="One list of numbers per descriptor."),
 ]
 
+Hex = Annotated[str, Field(strict=True, description="A packed code in hex.")]
+HexCodes = Annotated[
+    list[Hex], Field(fail_fast=True, min_length=1, description="Packed codes in hex.")
+]
+
 
 _VECTORS = {"vector", "vectors", "embedding", "embeddings", "query", "queries", "data", "x"}
 ELSEWHERE = {
     "k": {"top_k", "topk", "limit", "n", "size", "n_results", "num_results"},
     "descriptor": _VECTORS,
     "descriptors": _VECTORS,
+    "code": {"hash", "hex", "binary_vector"},
+    "codes": {"hashes", "hash", "binary_vectors"},
     "payload": {"metadata", "properties", "document"},
     "payloads": {"with_payload", "with_payloads", "include_payload", "metadatas"},
     "filter": {"where", "filters", "expr"},

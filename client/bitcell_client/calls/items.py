@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcell_client.arguments import (
@@ -32,6 +33,7 @@ from bitcell_client.call import (
     read_nothing,
     without_none,
 )
+from bitcell_client.codes import Codes, as_hex, descriptors_or_codes
 from bitcell_client.results import Deleted, Item, ItemPage, QueryResult, RerankBy, Upserted
 
 _DEFAULT_K, _MAX_RESULTS = 10, 200_000
@@ -45,9 +47,11 @@ class ItemCalls:
         self,
         name: str,
         ids: Iterable[str | int],
-        descriptors: ArrayLike,
+        descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
+        *,
+        codes: Codes | None = None,
     ) -> Request[Upserted]:
         """Insert items, or replace those whose id exists: all or none, on disk on return.
 
@@ -58,24 +62,34 @@ class ItemCalls:
         name : str
             The collection.
         ids : sequence of str or int
-            One per descriptor; integers become their decimal digits.
-        descriptors : array-like, (n, d)
+            One per descriptor or code; integers become their decimal digits.
+        descriptors : array-like, (n, d), optional
+            For a collection with an encoder.
         labels : array-like of int, (n,), optional
             -1 or None for none.
         payloads : sequence of dict or None, optional
             JSON objects; numbers and arrays of numpy become plain ones.
+        codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
+            In place of descriptors, for a collection without an encoder.
         """
-        X, strings = as_matrix(descriptors), as_ids(ids)
+        what, X = descriptors_or_codes(descriptors, codes)
+        if what == "descriptor":
+            X = as_matrix(X)
+        strings = as_ids(ids)
         integers = None if labels is None else as_labels(labels)
         objects = None if payloads is None else as_list("payloads", payloads)
-        check_lengths(X, strings, integers, objects)
+        check_lengths(X, strings, integers, objects, what)
         read, path = answer_as(Upserted), {"name": name}
         if objects is None:
             arrays = [X, as_id_array(strings), *([] if integers is None else [integers])]
-            return Request(read, path, content=as_npy(*arrays), headers={"Content-Type": NPY})
+            # A collection with an encoder would take codes for descriptors.
+            query = {} if codes is None else {"holds": "codes"}
+            headers = {"Content-Type": NPY}
+            return Request(read, path, query, content=as_npy(*arrays), headers=headers)
+        values = X.tolist() if codes is None else as_hex(X)
         items = [
-            {"id": id_, "descriptor": x, "payload": as_object(f"the payload of {id_!r}", payload)}
-            for id_, x, payload in zip(strings, X.tolist(), objects, strict=True)
+            {"id": id_, what: value, "payload": as_object(f"the payload of {id_!r}", payload)}
+            for id_, value, payload in zip(strings, values, objects, strict=True)
         ]
         if integers is not None:
             for item, label in zip(items, integers.tolist(), strict=True):
@@ -116,7 +130,8 @@ class ItemCalls:
         k: int | None = None,
         radius: int | None = None,
         payloads: bool = True,
-        codes: bool = False,
+        codes: bool | Codes = False,
+        return_codes: bool = False,
         offset: int = 0,
         filter: Mapping[str, Any] | None = None,  # noqa: A002
         rerank: int | None = None,
@@ -133,7 +148,7 @@ class ItemCalls:
         name : str
             The collection.
         descriptors : array-like, (n, d), optional
-            The queries; or one of the next two.
+            The queries; or one of ids, image and codes.
         ids : sequence of str or int, optional
             Items of the collection as queries.
         image : bytes, optional
@@ -142,8 +157,13 @@ class ItemCalls:
             Neighbours per query: by default 10, or with `radius` as many as the service allows.
         radius : int, optional
             The greatest Hamming distance of a neighbour.
-        payloads, codes : bool
-            Whether neighbours come with payloads; whether codes come, of queries and neighbours.
+        payloads : bool
+            Whether neighbours come with payloads.
+        codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
+            Codes as queries, in any collection of codes of this length. True is the same as
+            `return_codes`.
+        return_codes : bool
+            Whether codes come, of queries and neighbours.
         offset : int
             How many of the nearest to leave out.
         filter : dict, optional
@@ -162,11 +182,13 @@ class ItemCalls:
         QueryResult
             `results`: for each query, its neighbours, each with `id`, `distance` and, where there
             are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
-            `exact`, `radius`, `looked` and `tie`. `codes` of the queries, if asked for.
+            `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`. `codes`
+            of the queries, if asked for.
             `to_pandas()` makes a table of it.
         """
-        if sum(queries is not None for queries in (descriptors, ids, image)) != 1:
-            raise ValueError("expected one of descriptors, ids and image")
+        flag, given = (codes, None) if isinstance(codes, bool | np.bool_) else (False, codes)
+        if sum(queries is not None for queries in (descriptors, ids, image, given)) != 1:
+            raise ValueError("expected one of descriptors, ids, image and codes")
         if image is not None and filter is not None:
             raise ValueError(
                 "expected no filter with an image: query by its descriptor instead, from `gist`"
@@ -178,7 +200,7 @@ class ItemCalls:
                 "k": as_integer("k", k),
                 "radius": as_integer("radius", radius),
                 "payloads": as_bool("payloads", payloads),
-                "codes": as_bool("codes", codes),
+                "return_codes": as_bool("return_codes", return_codes) or bool(flag),
                 "offset": as_integer("offset", offset),
                 "rerank": as_integer("rerank", rerank),
                 "rerank_by": rerank_by,
@@ -193,22 +215,21 @@ class ItemCalls:
         most = min(as_integer("batch", batch), _most(options))
         if descriptors is not None:
             return _query_by_descriptors(name, as_shaped(descriptors), options, conditions, most)
-        return _query_by_ids(name, as_ids(() if ids is None else ids), options, conditions, most)
+        body = without_none(options | {"filter": conditions})
+        if given is not None:
+            return _query_by_names(name, "codes", as_hex(given), body, most)
+        return _query_by_names(name, "ids", as_ids(() if ids is None else ids), body, most)
 
 
-def _query_by_ids(
-    name: str,
-    ids: list[str],
-    options: dict[str, Any],
-    conditions: dict[str, Any] | None,
-    most: int,
+def _query_by_names(
+    name: str, what: str, names: list[str], body: dict[str, Any], most: int
 ) -> Request[QueryResult]:
-    body = without_none(options | {"filter": conditions})
+    """Return the request of a query by ids, or by codes in hex."""
 
     def request(part: list[str]) -> Request[QueryResult]:
-        return Request(answer_as(QueryResult), {"name": name}, json=body | {"ids": part})
+        return Request(answer_as(QueryResult), {"name": name}, json=body | {what: part})
 
-    return split(ids, request, _join, most=most)
+    return split(names, request, _join, most=most)
 
 
 def _query_by_descriptors(
