@@ -93,6 +93,8 @@ def check_bits(n_bits: int) -> None:
 
 def check_codes(codes: Codes, n: int, n_bits: int) -> None:
     """Raise InvalidItems unless these are n packed codes of n_bits."""
+    if np.ma.is_masked(codes):
+        raise InvalidItems("codes must be complete, got masked values")
     expected = (n, code_size(n_bits))
     if codes.dtype != np.uint8 or codes.shape != expected:
         raise InvalidItems(

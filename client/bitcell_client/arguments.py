@@ -65,7 +65,7 @@ def check_distinct(ids: list[str]) -> None:
 
 def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
     """Return labels as int64, with -1 for none; ValueError unless they are integers or None."""
-    _check_complete("labels", labels)
+    check_complete("labels", labels)
     column = np.asarray(labels) if not isinstance(labels, list | tuple) else labels
     if isinstance(column, np.ndarray) and column.ndim != 1:
         raise ValueError(f"labels must have shape (n,), got {column.shape}")
@@ -91,7 +91,7 @@ def _as_label(label: Any, row: int) -> int:
 
 def as_shaped(descriptors: ArrayLike) -> NDArray[Any]:
     """Return descriptors as a matrix of real numbers of any type; ValueError for anything else."""
-    _check_complete("descriptors", descriptors)
+    check_complete("descriptors", descriptors)
     X = np.asarray(descriptors)
     if X.dtype.kind not in "fiu":
         raise ValueError(f"descriptors must be real numbers, got {X.dtype}")
@@ -106,7 +106,7 @@ def as_matrix(descriptors: ArrayLike) -> NDArray[Any]:
     return X if X.dtype == np.float32 else X.astype(np.float64)
 
 
-def _check_complete(name: str, values: Any) -> None:
+def check_complete(name: str, values: Any) -> None:
     """Raise ValueError where numpy would drop a part of the values: their mask or their unit."""
     # A unit is a property of the type: a table may have a column of that name.
     if hasattr(type(values), "units") or hasattr(type(values), "unit"):
@@ -225,7 +225,7 @@ def as_items(items: list[dict[str, Any]]) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufUO":
-        _check_complete("an array", value)
+        check_complete("an array", value)
         plain = value.tolist()
         if not isinstance(plain, np.generic):
             return plain

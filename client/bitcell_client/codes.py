@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcell_client.arguments import as_shaped
+from bitcell_client.arguments import as_shaped, check_complete
 
 Codes = NDArray[np.uint8] | Sequence[str]
 """Codes, (n, ceil(n_bits / 8)) uint8 as `numpy.packbits(bits, axis=1)` packs them; or in hex."""
@@ -27,6 +27,7 @@ def as_packed(codes: Codes) -> NDArray[np.uint8]:
         if not texts or 2 * len(data) != sum(map(len, texts)):
             raise ValueError("expected codes in hex, without spaces, and at least one of them")
         return np.frombuffer(data, np.uint8).reshape(len(texts), -1)
+    check_complete("codes", codes)
     array: NDArray[Any] = np.asarray(codes)
     if array.dtype != np.uint8 or array.ndim != 2:
         raise ValueError(

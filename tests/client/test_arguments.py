@@ -151,6 +151,20 @@ def test_what_is_no_real_number_is_in_no_descriptor(
     assert sent == []
 
 
+def test_a_masked_code_is_not_the_value_under_the_mask(
+    client: Client, sent: list[httpx2.Request]
+) -> None:
+    codes = np.ma.array(np.zeros((3, 2), np.uint8), mask=np.arange(6).reshape(3, 2) == 3)
+    calls: list[Callable[[], Any]] = [
+        lambda: client.upsert("c", IDS, codes=codes),
+        lambda: client.query("c", codes=codes),
+    ]
+    for call in calls:
+        with pytest.raises(ValueError, match="codes must be complete; a value in row 1 is masked"):
+            call()
+    assert sent == []
+
+
 LISTS: dict[str, Callable[[Client, Any], Any]] = {
     "ids of upsert": lambda client, ids: client.upsert("c", ids, X),
     "ids of load": lambda client, ids: client.load("c", ids, X),

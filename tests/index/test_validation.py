@@ -221,6 +221,13 @@ def test_a_code_length_that_no_table_can_hold_is_refused(n_bits: int, store: Sto
     assert store.list() == []
 
 
+def test_a_masked_code_is_not_the_value_under_the_mask(store: Store) -> None:
+    collection = store.create("c", 8)
+    with pytest.raises(InvalidItems, match="codes must be complete, got masked values"):
+        collection.upsert(["a"], np.ma.array(ONE, mask=True))
+    assert len(collection) == 0
+
+
 @pytest.mark.parametrize("n_bits", [8.0, "8", True, None, np.timedelta64(8, "s")])
 def test_a_code_length_is_an_integer(n_bits: Any, store: Store) -> None:
     with pytest.raises(InvalidItems, match="n_bits must be an integer, got"):
