@@ -103,6 +103,7 @@ BODIES: dict[str, dict[str, Any]] = {
         },
         "for codes of your own": {"name": "hashes", "n_bits": 64},
     },
+    "PUT /v1/collections/{name}": {"one collection": {"encoder": "mine", "keep_descriptors": True}},
     "PUT /v1/collections/{name}/items": {
         "two items": {
             "items": [
@@ -132,7 +133,28 @@ BODIES: dict[str, dict[str, Any]] = {
         },
         "reranked": {"descriptors": _QUERY_DESCRIPTORS, "k": 1, "rerank": 2},
     },
-    "POST /v1/collections/{name}/items/delete": {"one item": {"ids": ["spoon"]}},
+    "PATCH /v1/collections/{name}/items/{item_id}": {
+        "one field of the payload": {"payload": {"price": 4}},
+        "no label": {"label": None},
+    },
+    "PATCH /v1/collections/{name}/items": {
+        "two items": {
+            "items": [
+                {"id": "cup", "label": 1, "payload": {"price": 3}},
+                {"id": "spoon", "payload": {"tags": ["new"]}},
+            ]
+        }
+    },
+    "POST /v1/collections/{name}/items/count": {
+        "of a label": {"filter": {"label": {"in": [1, 2]}}}
+    },
+    "POST /v1/collections/{name}/items/list": {
+        "of a price": {"filter": {"price": {"lt": 5}}, "limit": 100}
+    },
+    "POST /v1/collections/{name}/items/delete": {
+        "one item": {"ids": ["spoon"]},
+        "those that match": {"filter": {"tags": {"contains": "old"}}},
+    },
     "POST /v1/collections/{name}/reencode": {"another encoder": {"encoder": "mine"}},
     "POST /v1/collections/{name}/restore": {"one snapshot": {"snapshot": _SNAPSHOT}},
     "POST /v1/benchmarks": {
@@ -160,6 +182,8 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/collections 200": [_COLLECTION],
     "POST /v1/collections 201": _COLLECTION | {"items": 0},
     "GET /v1/collections/{name} 200": _COLLECTION,
+    "PUT /v1/collections/{name} 200": _COLLECTION,
+    "PUT /v1/collections/{name} 201": _COLLECTION | {"items": 0},
     "POST /v1/collections/{name}/reencode 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
     "POST /v1/collections/{name}/snapshots 201": {"snapshot": _SNAPSHOT, "items": 2},
     "POST /v1/collections/{name}/restore 201": _COLLECTION | {"name": "things-again"},
@@ -184,6 +208,10 @@ ANSWERS: dict[str, Any] = {
     },
     "GET /v1/collections/{name}/items 200": {"items": [_CUP], "of": 2},
     "GET /v1/collections/{name}/items/{item_id} 200": _CUP,
+    "PATCH /v1/collections/{name}/items/{item_id} 200": _CUP | {"payload": {"price": 4}},
+    "PATCH /v1/collections/{name}/items 200": {"changed": 2, "items": 2},
+    "POST /v1/collections/{name}/items/count 200": {"count": 2},
+    "POST /v1/collections/{name}/items/list 200": {"items": [_CUP], "of": 1},
     "POST /v1/collections/{name}/items/delete 200": {"deleted": 1},
     "POST /v1/collections/{name}/query 200": {
         "results": [

@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pandas import DataFrame
 
-    from bitcell_client.results import Item, Job, Neighbour
 
 _SHORT = reprlib.Repr()
 _SHORT.maxlevel, _SHORT.maxlist, _SHORT.maxtuple, _SHORT.maxdict = 3, 4, 4, 8
@@ -29,33 +28,61 @@ class Result:
         return f"{type(self).__name__}({', '.join(shown)})"
 
 
+class Items(Result):
+    """A page of items."""
+
+    __slots__ = ()
+    items: list[Any]
+    of: int
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({len(self.items)} items of {self.of})"
+
+    def to_pandas(self) -> DataFrame:
+        """Return a table with a row for each item."""
+        return _table([values_of(item) for item in self.items], ["id", "code"])
+
+
+class Neighbours(Result):
+    """The neighbours of queries."""
+
+    __slots__ = ()
+    results: list[list[Any]]
+
+    def __repr__(self) -> str:
+        n = sum(map(len, self.results))
+        return f"{type(self).__name__}({len(self.results)} queries, {n} neighbours)"
+
+    def to_pandas(self) -> DataFrame:
+        """Return a table with a row for each neighbour; `query` is the row of its query."""
+        rows = [
+            {"query": query} | values_of(neighbour)
+            for query, neighbours in enumerate(self.results)
+            for neighbour in neighbours
+        ]
+        return _table(rows, ["query", "id", "distance"])
+
+
+class Benchmark(Result):
+    """A job, which may be a benchmark."""
+
+    __slots__ = ()
+    kind: str
+    state: Any
+    result: dict[str, Any] | None
+
+    def to_pandas(self) -> DataFrame:
+        """Return the table of a benchmark that is done; ValueError for any other job."""
+        if self.kind != "benchmark" or self.result is None:
+            raise ValueError(
+                f"only a benchmark that is done has a table; this is a {self.kind}, {self.state}"
+            )
+        return _table(self.result["results"], ["method", "n_bits"])
+
+
 def values_of(result: Any) -> dict[str, Any]:
     """Return the fields of an answer, in their order."""
     return {field.name: getattr(result, field.name) for field in fields(result)}
-
-
-def neighbour_table(results: list[list[Neighbour]]) -> DataFrame:
-    """Return a table with a row for each neighbour of each query."""
-    rows = [
-        {"query": query} | values_of(neighbour)
-        for query, neighbours in enumerate(results)
-        for neighbour in neighbours
-    ]
-    return _table(rows, ["query", "id", "distance"])
-
-
-def item_table(items: list[Item]) -> DataFrame:
-    """Return a table with a row for each item."""
-    return _table([values_of(item) for item in items], ["id", "code"])
-
-
-def benchmark_table(job: Job) -> DataFrame:
-    """Return the table of a benchmark that is done; ValueError for any other job."""
-    if job.kind != "benchmark" or job.result is None:
-        raise ValueError(
-            f"only a benchmark that is done has a table; this is a {job.kind}, {job.state}"
-        )
-    return _table(job.result["results"], ["method", "n_bits"])
 
 
 def _table(rows: list[dict[str, Any]], always: Sequence[str]) -> DataFrame:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from bitcell_client import display
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 RerankBy = Literal["descriptors", "bits"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
@@ -156,6 +153,21 @@ class Deleted(display.Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Changed(display.Result):
+    """The number of items changed, and the number that the collection holds."""
+
+    changed: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Counted(display.Result):
+    """The number of items that match a filter."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Item(display.Result):
     """A stored item; `code` is its packed code in hex."""
 
@@ -166,18 +178,11 @@ class Item(display.Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class ItemPage(display.Result):
-    """A page of the items of a collection; `of` is how many it holds in all."""
+class ItemPage(display.Items):
+    """A page of items; `of` is how many the collection holds in all, or how many match."""
 
     items: list[Item]
     of: int
-
-    def __repr__(self) -> str:
-        return f"ItemPage({len(self.items)} items of {self.of})"
-
-    def to_pandas(self) -> DataFrame:
-        """Return a table with a row for each item."""
-        return display.item_table(self.items)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -226,7 +231,7 @@ class Certificate(display.Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class QueryResult(display.Result):
+class QueryResult(display.Neighbours):
     """The neighbours and the certificate of each query, in the order of the queries.
 
     Neighbours are in ascending order of distance, then of id. `codes` are those of the queries,
@@ -236,14 +241,6 @@ class QueryResult(display.Result):
     results: list[list[Neighbour]]
     certificates: list[Certificate]
     codes: list[str] | None = None
-
-    def __repr__(self) -> str:
-        n = sum(map(len, self.results))
-        return f"QueryResult({len(self.results)} queries, {n} neighbours)"
-
-    def to_pandas(self) -> DataFrame:
-        """Return a table with a row for each neighbour; `query` is the row of its query."""
-        return display.neighbour_table(self.results)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -269,7 +266,7 @@ class Progress(display.Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
-class Job(display.Result):
+class Job(display.Benchmark):
     """A job; times are seconds since 1970.
 
     `kind` is `training`, `benchmark` or `reencoding`. `progress` is there while it waits or runs,
@@ -286,7 +283,3 @@ class Job(display.Result):
     created: float
     started: float | None = None
     ended: float | None = None
-
-    def to_pandas(self) -> DataFrame:
-        """Return the table of a benchmark that is done; ValueError for any other job."""
-        return display.benchmark_table(self)

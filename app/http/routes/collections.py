@@ -33,6 +33,24 @@ def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
     return [_out(collection) for collection in service.collections.list()]
 
 
+@router.put(
+    "/{name}",
+    response_model=schemas.CollectionOut,
+    responses={201: {"model": schemas.CollectionOut, "description": "It has been created."}},
+    openapi_extra=takes(schemas.CollectionSettings),
+)
+def get_or_create_collection(
+    name: str, body: BodyDep, response: Response, service: ServiceDep
+) -> schemas.CollectionOut:
+    """Create a collection, or show the one that exists with the same settings."""
+    wanted = body.parse(schemas.CollectionSettings)
+    collection, is_new = service.collections.get_or_create(
+        name, wanted.encoder, wanted.keep_descriptors, n_bits=wanted.n_bits
+    )
+    response.status_code = 201 if is_new else 200
+    return _out(collection)
+
+
 @router.get("/{name}")
 def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
     """Show one collection."""

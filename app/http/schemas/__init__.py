@@ -2,6 +2,7 @@
 
 from app.http.schemas.collections import (
     CollectionOut,
+    CollectionSettings,
     NewCollection,
     Reencode,
     Restore,
@@ -18,7 +19,22 @@ from app.http.schemas.encoders import (
     Training,
 )
 from app.http.schemas.fields import ELSEWHERE, Body
-from app.http.schemas.items import Deleted, Ids, ItemOut, ItemsOut, NewItem, NewItems, Upserted
+from app.http.schemas.items import (
+    Changed,
+    Counted,
+    Deleted,
+    ItemChange,
+    ItemChanges,
+    ItemOut,
+    ItemPatch,
+    ItemsOut,
+    NewItem,
+    NewItems,
+    ToCount,
+    ToDelete,
+    ToList,
+    Upserted,
+)
 from app.http.schemas.jobs import Accepted, JobOut, NewBenchmark, ProgressOut
 from app.http.schemas.problems import Problem
 from app.http.schemas.queries import (
@@ -39,15 +55,20 @@ __all__ = [
     "Body",
     "BucketsOut",
     "CertificateOut",
+    "Changed",
     "CodesOut",
     "CollectionOut",
+    "CollectionSettings",
+    "Counted",
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
     "Holds",
-    "Ids",
     "Images",
+    "ItemChange",
+    "ItemChanges",
     "ItemOut",
+    "ItemPatch",
     "ItemsOut",
     "JobOut",
     "MethodOut",
@@ -69,7 +90,10 @@ __all__ = [
     "SizesOut",
     "SnapshotOut",
     "StatisticsOut",
+    "ToCount",
+    "ToDelete",
     "ToEncode",
+    "ToList",
     "Training",
     "Upserted",
 ]

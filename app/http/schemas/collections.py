@@ -30,6 +30,14 @@ class NewCollection(Body):
     )
 
 
+class CollectionSettings(Body):
+    """The settings of a collection that is to exist, as in `NewCollection`."""
+
+    encoder: Text | None = None
+    n_bits: Integer | None = None
+    keep_descriptors: bool = False
+
+
 class Reencode(Body):
     """The encoder that is to encode a collection from now on."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator
 from pydantic_core import PydanticCustomError
 
 Number = Annotated[float, Field(strict=True)]
@@ -31,6 +31,17 @@ Descriptors = Annotated[
     Field(fail_fast=True, min_length=1, description="One list of numbers per descriptor."),
 ]
 
+Condition = Annotated[
+    dict[str, JsonValue],
+    Field(
+        description=(
+            'Only items that match: `{"label": 3}`, `{"price": {"gte": 1, "lt": 5}}`, '
+            '`{"a.b": {"in": ["x", "y"]}}`, `{"tags": {"contains": "x"}}`, `{"id": {"in": ["x"]}}`'
+            ". All fields of one object must match; `and`, `or` and `not` combine such objects."
+        ),
+        examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
+    ),
+]
 Hex = Annotated[str, Field(strict=True, description="A packed code in hex.")]
 HexCodes = Annotated[
     list[Hex], Field(fail_fast=True, min_length=1, description="Packed codes in hex.")

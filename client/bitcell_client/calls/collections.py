@@ -56,6 +56,22 @@ class CollectionCalls:
         }
         return Request(answer_as(Collection), json=without_none(body))
 
+    @call("PUT", "/v1/collections/{name}", safe=True)
+    def get_or_create_collection(
+        self,
+        name: str,
+        encoder: str | None = None,
+        *,
+        n_bits: int | None = None,
+        keep_descriptors: bool = False,
+    ) -> Request[Collection]:
+        """Create a collection as `create_collection` does, or return the one that exists.
+
+        Raise Conflict if that one has other settings.
+        """
+        body = {"encoder": encoder, "n_bits": n_bits, "keep_descriptors": keep_descriptors}
+        return Request(answer_as(Collection), {"name": name}, json=without_none(body))
+
     @call("DELETE", "/v1/collections/{name}")
     def drop_collection(self, name: str) -> Request[None]:
         """Delete a collection and its items."""

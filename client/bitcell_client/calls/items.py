@@ -1,16 +1,13 @@
-"""Items of a collection: write, read, delete, and query."""
+"""Items of a collection: write, read, change and delete."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import ArrayLike
 
 from bitcell_client.arguments import (
-    as_bool,
-    as_bytes,
     as_id,
     as_id_array,
     as_ids,
@@ -20,10 +17,8 @@ from bitcell_client.arguments import (
     as_list,
     as_matrix,
     as_object,
-    as_shaped,
     check_lengths,
 )
-from bitcell_client.batches import BATCH, split
 from bitcell_client.call import (
     NPY,
     Request,
@@ -34,9 +29,14 @@ from bitcell_client.call import (
     without_none,
 )
 from bitcell_client.codes import Codes, as_hex, descriptors_or_codes
-from bitcell_client.results import Deleted, Item, ItemPage, QueryResult, RerankBy, Upserted
-
-_DEFAULT_K, _MAX_RESULTS = 10, 200_000
+from bitcell_client.results import (
+    Changed,
+    Counted,
+    Deleted,
+    Item,
+    ItemPage,
+    Upserted,
+)
 
 
 class ItemCalls:
@@ -114,153 +114,83 @@ class ItemCalls:
         return Request(read_nothing, {"name": name, "item_id": as_id(item_id)})
 
     @call("POST", "/v1/collections/{name}/items/delete")
-    def delete_items(self, name: str, ids: Iterable[str | int]) -> Request[Deleted]:
-        """Delete items; ids that do not exist are ignored."""
-        body = {"ids": as_ids(ids, ordered=False)}
-        return Request(answer_as(Deleted), {"name": name}, json=body)
-
-    @call("POST", "/v1/collections/{name}/query", safe=True)
-    def query(
+    def delete_items(
         self,
         name: str,
-        descriptors: ArrayLike | None = None,
-        *,
         ids: Iterable[str | int] | None = None,
-        image: bytes | None = None,
-        k: int | None = None,
-        radius: int | None = None,
-        payloads: bool = True,
-        codes: bool | Codes = False,
-        return_codes: bool = False,
-        offset: int = 0,
+        *,
         filter: Mapping[str, Any] | None = None,  # noqa: A002
-        rerank: int | None = None,
-        rerank_by: RerankBy | None = None,
-        batch: int = BATCH,
-    ) -> Request[QueryResult]:
-        """Return the nearest items by Hamming distance, exactly.
+    ) -> Request[Deleted]:
+        """Delete the items with some ids, of which unknown ones are ignored, or all that match.
 
-        Any number of queries is sent in as many requests as they need. Between those, others may
-        write to the collection.
+        With a filter, those that match at one moment are deleted together.
+        """
+        if (ids is None) == (filter is None):
+            raise ValueError("expected either ids or filter")
+        body = without_none(
+            {
+                "ids": None if ids is None else as_ids(ids, ordered=False),
+                "filter": as_object("filter", filter),
+            }
+        )
+        return Request(answer_as(Deleted), {"name": name}, json=body)
+
+    @call("POST", "/v1/collections/{name}/items/count", safe=True)
+    def count_items(self, name: str, filter: Mapping[str, Any]) -> Request[Counted]:  # noqa: A002
+        """Return how many items match a filter."""
+        return Request(
+            answer_as(Counted), {"name": name}, json={"filter": as_object("filter", filter)}
+        )
+
+    @call("POST", "/v1/collections/{name}/items/list", safe=True)
+    def list_items(
+        self,
+        name: str,
+        filter: Mapping[str, Any],  # noqa: A002
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Request[ItemPage]:
+        """Return a page of the items that match a filter, in the order of `items`."""
+        body = {
+            "filter": as_object("filter", filter),
+            "limit": as_integer("limit", limit),
+            "offset": as_integer("offset", offset),
+        }
+        return Request(answer_as(ItemPage), {"name": name}, json=body)
+
+    @call("PATCH", "/v1/collections/{name}/items/{item_id}")
+    def change_item(
+        self, name: str, item_id: str | int, change: Mapping[str, Any]
+    ) -> Request[Item]:
+        """Change the label or the payload of an item, and return it as it is then.
 
         Parameters
         ----------
         name : str
             The collection.
-        descriptors : array-like, (n, d), optional
-            The queries; or one of ids, image and codes.
-        ids : sequence of str or int, optional
-            Items of the collection as queries.
-        image : bytes, optional
-            An image file as the query, of a collection of GIST descriptors.
-        k : int, optional
-            Neighbours per query: by default 10, or with `radius` as many as the service allows.
-        radius : int, optional
-            The greatest Hamming distance of a neighbour.
-        payloads : bool
-            Whether neighbours come with payloads.
-        codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
-            Codes as queries, in any collection of codes of this length. True is the same as
-            `return_codes`.
-        return_codes : bool
-            Whether codes come, of queries and neighbours.
-        offset : int
-            How many of the nearest to leave out.
-        filter : dict, optional
-            A condition on labels and payloads, as in `{"label": {"in": [1, 2]}}`. Not with
-            `image`.
-        rerank : int, optional
-            Take this many by Hamming distance and order them by `rerank_by`.
-        rerank_by : {"descriptors", "bits"}, optional
-            The Euclidean distance to the kept descriptors, which is the default where they are
-            kept; or the asymmetric distance of the query's projection to the codes.
-        batch : int
-            The most queries of one request; fewer if they have many neighbours.
-
-        Returns
-        -------
-        QueryResult
-            `results`: for each query, its neighbours, each with `id`, `distance` and, where there
-            are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
-            `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`. `codes`
-            of the queries, if asked for.
-            `to_pandas()` makes a table of it.
+        item_id : str or int
+        change : dict
+            A JSON merge patch (RFC 7396) with `label`, `payload` or both, as in
+            `{"payload": {"price": 4}}`: what it does not name stays as it is, None removes it.
         """
-        flag, given = (codes, None) if isinstance(codes, bool | np.bool_) else (False, codes)
-        if sum(queries is not None for queries in (descriptors, ids, image, given)) != 1:
-            raise ValueError("expected one of descriptors, ids, image and codes")
-        if image is not None and filter is not None:
-            raise ValueError(
-                "expected no filter with an image: query by its descriptor instead, from `gist`"
-            )
-        if rerank_by is not None and rerank is None:
-            raise ValueError("rerank_by needs rerank, the number of items to reorder")
-        options = without_none(
-            {
-                "k": as_integer("k", k),
-                "radius": as_integer("radius", radius),
-                "payloads": as_bool("payloads", payloads),
-                "return_codes": as_bool("return_codes", return_codes) or bool(flag),
-                "offset": as_integer("offset", offset),
-                "rerank": as_integer("rerank", rerank),
-                "rerank_by": rerank_by,
-            }
-        )
-        if image is not None:
-            # The service looks at the file itself: any image type will do.
-            content, headers = as_bytes("image", image), {"Content-Type": "image/png"}
-            path = {"name": name}
-            return Request(answer_as(QueryResult), path, options, content=content, headers=headers)
-        conditions = as_object("filter", filter)
-        most = min(as_integer("batch", batch), _most(options))
-        if descriptors is not None:
-            return _query_by_descriptors(name, as_shaped(descriptors), options, conditions, most)
-        body = without_none(options | {"filter": conditions})
-        if given is not None:
-            return _query_by_names(name, "codes", as_hex(given), body, most)
-        return _query_by_names(name, "ids", as_ids(() if ids is None else ids), body, most)
+        path = {"name": name, "item_id": as_id(item_id)}
+        return Request(answer_as(Item), path, json=as_object("change", change))
 
+    @call("PATCH", "/v1/collections/{name}/items")
+    def change_items(self, name: str, changes: Mapping[str, Mapping[str, Any]]) -> Request[Changed]:
+        """Change several items, each as `change_item` does: all or none, on disk on return.
 
-def _query_by_names(
-    name: str, what: str, names: list[str], body: dict[str, Any], most: int
-) -> Request[QueryResult]:
-    """Return the request of a query by ids, or by codes in hex."""
-
-    def request(part: list[str]) -> Request[QueryResult]:
-        return Request(answer_as(QueryResult), {"name": name}, json=body | {what: part})
-
-    return split(names, request, _join, most=most)
-
-
-def _query_by_descriptors(
-    name: str,
-    X: NDArray[Any],
-    options: dict[str, Any],
-    conditions: dict[str, Any] | None,
-    most: int,
-) -> Request[QueryResult]:
-    read, path = answer_as(QueryResult), {"name": name}
-
-    def request(part: NDArray[Any]) -> Request[QueryResult]:
-        matrix = as_matrix(part)
-        if conditions is None:
-            headers = {"Content-Type": NPY}
-            return Request(read, path, options, content=as_npy(matrix), headers=headers)
-        body = options | {"filter": conditions, "descriptors": matrix.tolist()}
-        return Request(read, path, json=body)
-
-    return split(X, request, _join, most=most, is_json=conditions is not None)
-
-
-def _most(options: dict[str, Any]) -> int:
-    """Return how many queries the service answers at once by default."""
-    page: int = options["offset"] + options.get("k", _DEFAULT_K)
-    return int(_MAX_RESULTS // max(1, options.get("rerank", page)))
-
-
-def _join(answers: list[QueryResult]) -> QueryResult:
-    return QueryResult(
-        results=[row for answer in answers for row in answer.results],
-        certificates=[row for answer in answers for row in answer.certificates],
-        codes=None if answers[0].codes is None else [c for a in answers for c in a.codes or ()],
-    )
+        Parameters
+        ----------
+        name : str
+            The collection.
+        changes : dict
+            The change of each item by its id.
+        """
+        items = [
+            (as_object(f"the change of {item_id!r}", change) or {}) | {"id": as_id(item_id)}
+            for item_id, change in (as_object("changes", changes) or {}).items()
+        ]
+        headers = {"Content-Type": "application/json"}
+        content = as_items(items)
+        return Request(answer_as(Changed), {"name": name}, content=content, headers=headers)
