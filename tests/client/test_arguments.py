@@ -22,10 +22,12 @@ ANSWERS: dict[str, Any] = {
         "name": "c", "encoder": "e", "fingerprint": "f", "n_bits": 8, "items": 0,
         "keep_descriptors": False,
     },
-    "items": {"upserted": 3, "items": 3},
+    "items": {"upserted": 3, "changed": 3, "items": 3},
     "query": {"results": [], "certificates": []},
     "delete": {"deleted": 1},
-    "items/1": None,
+    "items/1": {"id": "1", "code": "ff"},
+    "count": {"count": 1},
+    "list": {"items": [], "of": 0},
     "encoders": {"id": "j", "url": "/v1/jobs/j"},
     "benchmarks": {"id": "j", "url": "/v1/jobs/j"},
 }  # fmt: skip
@@ -253,7 +255,14 @@ def test_an_integer_names_an_item(client: Client, sent: list[httpx2.Request]) ->
     item_ids: list[Any] = [1, np.int64(1), "1"]
     for item_id in item_ids:
         client.delete_item("c", item_id)
+        client.item("c", item_id)
+        client.change_item("c", item_id, {"label": np.int64(3)})
     assert {request.url.path for request in sent} == {"/v1/collections/c/items/1"}
+    assert json.loads(sent[-1].read()) == {"label": 3}
+    changes: Any = {1: {"label": 2}, "b": {"payload": {"n": np.float32(0.5)}}}
+    client.change_items("c", changes)
+    expected = [{"label": 2, "id": "1"}, {"payload": {"n": 0.5}, "id": "b"}]
+    assert json.loads(sent[-1].read()) == {"items": expected}
 
 
 NUMPY = {"a": np.int64(3), "b": np.float32(1.5), "c": np.bool_(True), "d": np.arange(2), "e": "x"}
@@ -277,6 +286,12 @@ def test_scalars_and_arrays_of_numpy_are_sent_as_plain_ones(
     assert dict(sent[2].url.params) == {
         "k": "2", "offset": "1", "payloads": "false", "return_codes": "true"
     }  # fmt: skip
+    client.count_items("c", {"label": y[1]})
+    client.list_items("c", {"label": y[1]}, limit=y[2], offset=y[1])
+    client.delete_items("c", filter={"label": {"in": y}})
+    assert json.loads(sent[-3].read()) == {"filter": {"label": 1}}
+    assert json.loads(sent[-2].read()) == {"filter": {"label": 1}, "limit": 2, "offset": 1}
+    assert json.loads(sent[-1].read()) == {"filter": {"label": {"in": [0, 1, 2]}}}
     assert (bodies[2]["n_bits"], bodies[2]["dimension"]) == (2, 1)
     assert bodies[2]["params"] == {"random_state": 1}
     assert bodies[3] == {"methods": ["lsh"], "bits": [8, 9, 10], "seeds": [0]} | {
@@ -342,6 +357,8 @@ def test_one_value_is_not_taken_as_an_object(
     calls: dict[str, Callable[[], Any]] = {
         "the payload of 'b'": lambda: client.upsert("c", IDS, X, payloads=[{}, value, {}]),
         "filter": lambda: client.query("c", X, filter=value),
+        "change": lambda: client.change_item("c", "a", value),
+        "changes": lambda: client.change_items("c", value),
         "params": lambda: client.create_encoder("e", "lsh", 8, value, dimension=3),
     }
     for name, call in calls.items():

@@ -89,6 +89,8 @@ def test_integers_are_ids_in_decimal(item_id: Any, store: Store) -> None:
     assert (type(item.id), item.id) == (str, "7")
     assert collection.get(item_id) == collection.get("7") == item
     assert len(collection.codes([item_id])) == len(collection.descriptors([item_id])) == 1
+    collection.patch([item_id], [{"label": 3}])
+    assert collection.patch_one(item_id, {"payload": {"n": 1}}).label == 3
     assert collection.delete([item_id]) == 1
     with pytest.raises(InvalidItems, match="distinct; '7' occurs twice"):
         collection.upsert([item_id, "7"], np.repeat(ONE, 2, axis=0), descriptors=np.ones((2, 2)))

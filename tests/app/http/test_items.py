@@ -87,6 +87,9 @@ def test_integers_are_ids_in_decimal(small: TestClient) -> None:
         for ids in ([7, 9, -8], ["7", "9", "-8"])
     )
     assert by_number == by_text
+    change = {"items": [{"id": 7, "label": 3}]}
+    assert small.patch(f"{URL}/items", json=change).json()["changed"] == 1
+    assert small.get(f"{URL}/items/7").json()["label"] == 3
     assert small.post(f"{URL}/items/delete", json={"ids": [7, "8", 10]}).json() == {"deleted": 2}
     twice = {"items": [{"id": i, "descriptor": [1, 1, 2, 3]} for i in (7, "7")]}
     assert "'7' occurs twice" in small.put(f"{URL}/items", json=twice).json()["detail"]
