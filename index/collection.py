@@ -18,7 +18,7 @@ from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
-from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
+from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import (
     Payload,
     as_half,
@@ -286,6 +286,22 @@ class Collection:
             yield DescriptorBatch(
                 view.names(part), view.labels(part), state.descriptors(view, part)
             )
+
+    def code_batches(
+        self, where: Filter | None = None, checkpoint: Checkpoint = lambda: None
+    ) -> Iterator[CodeBatch]:
+        """Yield ids and codes of all current items that match a filter, some items at a time.
+
+        `checkpoint` is called while the filter is evaluated and may raise to give up.
+        """
+        state = self._state
+        view, rows = state.live()
+        if where is not None:
+            with state.reading():
+                rows = rows[where.mask(view, state.columns, checkpoint)[rows]]
+        for first in range(0, len(rows), _CHUNK):
+            part = rows[first : first + _CHUNK]
+            yield CodeBatch(view.names(part), view.codes(part))
 
     def is_ready(self, where: Filter) -> bool:
         """Return whether a filter takes little time: it has to read few payloads, or none."""

@@ -53,6 +53,27 @@ _REENCODED = {
     "started": 1795478575.76,
     "ended": 1795478575.82,
 }
+_DUPLICATES = {
+    "id": _JOB,
+    "kind": "duplicates",
+    "state": "done",
+    "request": {"collection": "things", "radius": 8, "filter": None, "max_pairs": 1000000},
+    "progress": None,
+    "result": {
+        "collection": "things",
+        "radius": 8,
+        "items": 2,
+        "groups": 1,
+        "grouped": 2,
+        "pairs": 1,
+        "truncated": False,
+        "largest": [{"items": 2, "pairs": 1, "farthest": 6, "ids": ["cup", "spoon"]}],
+    },
+    "error": None,
+    "created": 1795478575.75,
+    "started": 1795478575.76,
+    "ended": 1795478575.82,
+}
 _CUP = {"id": "cup", "code": "7092", "label": 1, "payload": {"price": 3}}
 _PIXEL = (  # A PNG file of one black pixel.
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -156,6 +177,10 @@ BODIES: dict[str, dict[str, Any]] = {
         "those that match": {"filter": {"tags": {"contains": "old"}}},
     },
     "POST /v1/collections/{name}/reencode": {"another encoder": {"encoder": "mine"}},
+    "POST /v1/collections/{name}/duplicates": {
+        "all items": {"radius": 8},
+        "some items": {"radius": 8, "filter": {"label": {"in": [1, 2]}}, "max_pairs": 1000},
+    },
     "POST /v1/collections/{name}/restore": {"one snapshot": {"snapshot": _SNAPSHOT}},
     "POST /v1/benchmarks": {
         "of a dataset": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
@@ -185,6 +210,7 @@ ANSWERS: dict[str, Any] = {
     "PUT /v1/collections/{name} 200": _COLLECTION,
     "PUT /v1/collections/{name} 201": _COLLECTION | {"items": 0},
     "POST /v1/collections/{name}/reencode 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
+    "POST /v1/collections/{name}/duplicates 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
     "POST /v1/collections/{name}/snapshots 201": {"snapshot": _SNAPSHOT, "items": 2},
     "POST /v1/collections/{name}/restore 201": _COLLECTION | {"name": "things-again"},
     "PUT /v1/collections/{name}/items 200": {"upserted": 2, "items": 2},
@@ -222,8 +248,9 @@ ANSWERS: dict[str, Any] = {
         ],
         "certificates": [{"exact": True, "radius": 16, "looked": 2, "tie": 1}],
     },
-    "GET /v1/jobs 200": [_RUNNING, _REENCODED],
+    "GET /v1/jobs 200": [_RUNNING, _REENCODED, _DUPLICATES | {"result": None}],
     "GET /v1/jobs/{job} 200": _REENCODED,
+    "GET /v1/jobs/{job}/groups 200": '{"items":["cup","spoon"],"pairs":[[0,1,6]]}\n',
     "GET /v1/jobs/{job}/events 200": {"data": '{"id":"295f20d59224","state":"done"}'},
     "POST /v1/benchmarks 202": {"id": _BENCHMARK, "url": f"/v1/benchmarks/{_BENCHMARK}"},
     "GET /v1/benchmarks 200": [_RUNNING],

@@ -21,6 +21,7 @@ _BODIES = (
     schemas.ToEncode,
     schemas.Images,
     schemas.NewCollection,
+    schemas.FindDuplicates,
     schemas.CollectionSettings,
     schemas.Reencode,
     schemas.Restore,

@@ -22,6 +22,7 @@ from bitcell_client.errors import (
     Unavailable,
     Unreachable,
 )
+from bitcell_client.groups import DuplicateGroup, DuplicateGroups
 from bitcell_client.results import (
     Accepted,
     BitPair,
@@ -61,6 +62,8 @@ __all__ = [
     "Conflict",
     "Counted",
     "Deleted",
+    "DuplicateGroup",
+    "DuplicateGroups",
     "Encoder",
     "Forbidden",
     "InvalidRequest",

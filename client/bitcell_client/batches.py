@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcell_client.arguments import (
+    Codes,
     InvalidRow,
     as_ids,
     as_integer,
@@ -18,9 +19,9 @@ from bitcell_client.arguments import (
     as_list,
     check_distinct,
     check_lengths,
+    descriptors_or_codes,
 )
 from bitcell_client.call import Request
-from bitcell_client.codes import Codes, descriptors_or_codes
 from bitcell_client.errors import BitcellError, ServiceError
 
 T = TypeVar("T")

@@ -9,9 +9,9 @@ from typing import Any, Self, TypeVar, overload
 import httpx2
 from numpy.typing import ArrayLike
 
+from bitcell_client.arguments import Codes
 from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import BlockingSender, Call, Request
-from bitcell_client.codes import Codes
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
 from bitcell_client.following import ProgressLine, event, events_path, has_ended, job_id, pauses

@@ -134,6 +134,16 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert bitcell.collection("c").items == len(X) - 3
         assert [collection.name for collection in bitcell.collections()] == ["c"]
 
+        labelled = {"label": {"lte": 2}}
+        search = bitcell.find_duplicates("c", 3, filter=labelled, max_pairs=10**6)
+        about = bitcell.wait(search).result
+        groups = bitcell.duplicate_groups(search)
+        assert about
+        assert len(groups) == about["groups"] > 0
+        assert len(groups.ids) == about["grouped"]
+        for first, second, distance in groups[0].pairs[:20]:
+            assert (bits[IDS.index(first)] != bits[IDS.index(second)]).sum() == distance <= 3
+
         bitcell.wait(bitcell.reencode("c", "itq"))
         assert bitcell.collection("c").n_bits == 8
         snapshot = bitcell.snapshot("c")

@@ -94,6 +94,22 @@ def reencode_collection(
     return schemas.Accepted(id=job, url=url)
 
 
+@router.post("/{name}/duplicates", status_code=202, openapi_extra=takes(schemas.FindDuplicates))
+def find_duplicates(
+    name: str, body: BodyDep, request: Request, response: Response, service: ServiceDep
+) -> schemas.Accepted:
+    """Start a job that finds all near-duplicates: pairs of items within a Hamming distance.
+
+    It compares the items that the collection holds when the job starts, and puts those that are
+    connected by pairs into groups.
+    """
+    new = body.parse(schemas.FindDuplicates)
+    job = service.duplicates.start(name, new.radius, new.filter, new.max_pairs)
+    url = request.url_for("show_job", job=job).path
+    response.headers["Location"] = url
+    return schemas.Accepted(id=job, url=url)
+
+
 @router.post("/{name}/snapshots", status_code=201)
 def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
     """Write the current items to a file in the data directory, while the collection is in use."""

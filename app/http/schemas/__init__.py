@@ -3,6 +3,7 @@
 from app.http.schemas.collections import (
     CollectionOut,
     CollectionSettings,
+    FindDuplicates,
     NewCollection,
     Reencode,
     Restore,
@@ -63,7 +64,9 @@ __all__ = [
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "FindDuplicates",
     "Holds",
+    "Ids",
     "Images",
     "ItemChange",
     "ItemChanges",

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.http.schemas.fields import Body, Integer, Text
+from app.jobs.duplicates import MAX_PAIRS
 
 
 class NewCollection(Body):
@@ -27,6 +28,25 @@ class NewCollection(Body):
     keep_descriptors: bool = Field(
         False,
         description="Keep the descriptors on disk as float16, for reranking and re-encoding.",
+    )
+
+
+class FindDuplicates(Body):
+    """Which items count as near-duplicates, and among which items to look for them."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"radius": 4}]})
+
+    radius: Integer = Field(
+        ge=0, le=2**31 - 1, description="Largest Hamming distance of a pair of near-duplicates."
+    )
+    filter: dict[str, JsonValue] | None = Field(
+        None, description="Compare only the items that match, as in a query."
+    )
+    max_pairs: Integer = Field(
+        1_000_000,
+        ge=1,
+        le=MAX_PAIRS,
+        description="Largest number of pairs to return. The groups are complete all the same.",
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from bitcell_client.arguments import as_bool, as_integer
+from collections.abc import Mapping
+from typing import Any
+
+from bitcell_client.arguments import as_bool, as_integer, as_object
 from bitcell_client.call import Request, answer_as, call, read_nothing, without_none
 from bitcell_client.results import Accepted, Collection, Snapshot, Statistics
 
@@ -81,6 +84,27 @@ class CollectionCalls:
     def reencode(self, name: str, encoder: str) -> Request[Accepted]:
         """Start a job that encodes a collection's kept descriptors with another encoder."""
         return Request(answer_as(Accepted), {"name": name}, json={"encoder": encoder})
+
+    @call("POST", "/v1/collections/{name}/duplicates")
+    def find_duplicates(
+        self,
+        name: str,
+        radius: int,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name in the API
+        max_pairs: int | None = None,
+    ) -> Request[Accepted]:
+        """Start a job that finds all pairs of items within a Hamming distance, and their groups.
+
+        `wait` for it; `duplicate_groups` then returns the groups. They are complete even if there
+        are more pairs than `max_pairs`, by default 1,000,000.
+        """
+        body = {
+            "radius": as_integer("radius", radius),
+            "filter": as_object("filter", filter),
+            "max_pairs": as_integer("max_pairs", max_pairs),
+        }
+        return Request(answer_as(Accepted), {"name": name}, json=without_none(body))
 
     @call("POST", "/v1/collections/{name}/snapshots")
     def snapshot(self, name: str) -> Request[Snapshot]:

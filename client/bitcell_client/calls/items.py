@@ -8,6 +8,8 @@ from typing import Any
 from numpy.typing import ArrayLike
 
 from bitcell_client.arguments import (
+    Codes,
+    as_hex,
     as_id,
     as_id_array,
     as_ids,
@@ -18,6 +20,7 @@ from bitcell_client.arguments import (
     as_matrix,
     as_object,
     check_lengths,
+    descriptors_or_codes,
 )
 from bitcell_client.call import (
     NPY,
@@ -28,7 +31,6 @@ from bitcell_client.call import (
     read_nothing,
     without_none,
 )
-from bitcell_client.codes import Codes, as_hex, descriptors_or_codes
 from bitcell_client.results import (
     Changed,
     Counted,

@@ -6,6 +6,7 @@ from collections.abc import Iterable
 
 from bitcell_client.arguments import as_integer, as_integers, as_list
 from bitcell_client.call import (
+    NPY,
     Request,
     answer_as,
     call,
@@ -13,6 +14,7 @@ from bitcell_client.call import (
     read_text,
     without_none,
 )
+from bitcell_client.groups import DuplicateGroups, read_groups
 from bitcell_client.results import Accepted, Job
 
 
@@ -28,6 +30,12 @@ class JobCalls:
     def job(self, job: str) -> Request[Job]:
         """Return a job: its state and progress; its result or error when it has ended."""
         return Request(answer_as(Job), {"job": job})
+
+    @call("GET", "/v1/jobs/{job}/groups")
+    def duplicate_groups(self, job: str | Accepted | Job) -> Request[DuplicateGroups]:
+        """Return all groups that a search for duplicates found, the largest first."""
+        name = job if isinstance(job, str) else job.id
+        return Request(read_groups, {"job": name}, headers={"Accept": NPY})
 
     @call("DELETE", "/v1/jobs/{job}")
     def remove_job(self, job: str) -> Request[None]:

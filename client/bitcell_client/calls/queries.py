@@ -9,8 +9,10 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcell_client.arguments import (
+    Codes,
     as_bool,
     as_bytes,
+    as_hex,
     as_ids,
     as_integer,
     as_matrix,
@@ -26,7 +28,6 @@ from bitcell_client.call import (
     call,
     without_none,
 )
-from bitcell_client.codes import Codes, as_hex
 from bitcell_client.results import (
     QueryResult,
     RerankBy,
