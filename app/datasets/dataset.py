@@ -49,11 +49,11 @@ class Dataset:
     ids : (n,) str
     class_names : (c,) str, or None
         The name of class i.
+    given : Given, or None
+        The queries that come with the dataset.
     images : (n, h, w, 3) uint8, or None
     mirror : (d,) intp, or None
         ``descriptors[:, mirror]`` are the descriptors of the mirror images.
-    given : Given, or None
-        The queries that come with the dataset.
     """
 
     name: str
@@ -61,9 +61,9 @@ class Dataset:
     labels: NDArray[np.int64]
     ids: NDArray[np.str_]
     class_names: NDArray[np.str_] | None = None
+    given: Given | None = None
     images: NDArray[np.uint8] | None = None
     mirror: NDArray[np.intp] | None = None
-    given: Given | None = None
 
     def __len__(self) -> int:
         return len(self.descriptors)

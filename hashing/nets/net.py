@@ -10,7 +10,6 @@ from numpy.typing import NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
-from hashing.nets.torch_check import check_torch
 from hashing.parts.activations import ACTIVATIONS
 from hashing.parts.linear import MAX_HIDDEN, Layer, LinearHasher, TwoLayerHasher
 from hashing.parts.moments import fold, moments
@@ -176,7 +175,15 @@ def _import_training(method: str) -> Any:
 
     Only `fit` imports torch, so that encoding works without it and `import hashing` stays fast.
     """
-    check_torch(method)
+    try:
+        import torch  # noqa: F401
+    except ImportError as error:
+        raise InvalidInput(
+            f"{method} is trained with torch, which cannot be imported ({error}); "
+            "`make train-deps` installs it, or, in a checkout, `pip install --no-deps -r "
+            "requirements-torch.txt --index-url https://download.pytorch.org/whl/cpu` and then "
+            "`pip install '.[train]'`"
+        ) from error
     from hashing.nets import training
 
     return training
