@@ -8,7 +8,6 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -107,14 +106,10 @@ def test_the_tutorial_prints_what_it_shows(typed: Typed) -> None:
 
 
 def recipes() -> Iterator[Any]:
-    """Yield the code and the output of each recipe, skipped if a package for it is missing."""
+    """Yield the code and the output of each recipe."""
     for section in (ROOT / "docs" / "recipes.md").read_text().split("\n## ")[1:]:
         for kind, code, shown in BLOCK.findall(section):
-            marks = []
-            if "import imagehash" in code and find_spec("imagehash") is None:
-                reason = "imagehash: pip install imagehash"
-                marks = [pytest.mark.skip(reason=reason), pytest.mark.may_skip_in_ci]
-            yield pytest.param(kind, code, shown, marks=marks, id=section.partition("\n")[0])
+            yield pytest.param(kind, code, shown, id=section.partition("\n")[0])
 
 
 @pytest.mark.parametrize(("kind", "code", "shown"), list(recipes()))

@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
 import pytest
 from scipy.spatial.distance import cdist
@@ -15,7 +16,6 @@ from tests.app.cli.test_main import bitcell
 
 def write_file(path: Path, n: int, d: int) -> None:
     """Write correlated vectors, 100 queries, and their true neighbours by another search."""
-    h5py = pytest.importorskip("h5py", reason="HDF5: pip install h5py")
     rng = np.random.default_rng(0)
     spread = np.diag(1 / np.arange(1, d + 1) ** 0.5)
     points = rng.normal(size=(n + 100, d)) @ spread @ np.linalg.qr(rng.normal(size=(d, d)))[0]
@@ -40,7 +40,6 @@ def benchmark(path: Path, bits: str, monkeypatch: pytest.MonkeyPatch) -> dict[st
     return result
 
 
-@pytest.mark.may_skip_in_ci  # h5py is not a dependency.
 def test_a_small_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -56,7 +55,6 @@ def test_a_small_file(
 
 
 @pytest.mark.slow
-@pytest.mark.may_skip_in_ci
 def test_recall_grows_with_the_length_and_with_reranking(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

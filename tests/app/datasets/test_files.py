@@ -9,9 +9,12 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
+import h5py
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
+from pyarrow import parquet
 
 from app.datasets.catalog import UnknownDataset, load_dataset
 from app.datasets.dataset import BadDataset
@@ -19,8 +22,6 @@ from app.datasets.files import read_dataset
 
 X = np.random.default_rng(0).normal(size=(50, 6)).astype(np.float32)
 HUGE = 10**12
-REASONS = {"h5py": "HDF5: pip install h5py", "pyarrow": "parquet: pip install pyarrow"}
-optional = pytest.mark.may_skip_in_ci  # Neither package is a dependency.
 
 
 def vecs(X: NDArray[Any], dtype: str) -> bytes:
@@ -36,15 +37,7 @@ def npy_header(shape: tuple[int, ...], dtype: str = "<f4") -> bytes:
 
 
 def write_parquet(path: Path, columns: dict[str, Any], **options: Any) -> None:
-    pa = pytest.importorskip("pyarrow", reason=REASONS["pyarrow"])
-    from pyarrow import parquet
-
     parquet.write_table(pa.table(columns), path, **options)
-
-
-@pytest.fixture
-def h5py() -> Any:
-    return pytest.importorskip("h5py", reason=REASONS["h5py"])
 
 
 def read(path: Path, content: bytes) -> NDArray[np.float32]:
@@ -83,8 +76,7 @@ def test_npy(dtype: Any, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read_dataset(tmp_path / "x.npy", "x").descriptors, values)
 
 
-@optional
-def test_hdf5_has_descriptors_queries_and_neighbours(h5py: Any, tmp_path: Path) -> None:
+def test_hdf5_has_descriptors_queries_and_neighbours(tmp_path: Path) -> None:
     path = tmp_path / "sift.bin"
     neighbours = np.arange(20).reshape(10, 2)
     for distance, expected in (("euclidean", "euclidean"), ("angular", "cosine")):
@@ -107,7 +99,6 @@ def test_hdf5_has_descriptors_queries_and_neighbours(h5py: Any, tmp_path: Path) 
         assert dataset.given.distance == expected
 
 
-@optional
 @pytest.mark.parametrize(
     ("change", "message"),
     [
@@ -124,9 +115,7 @@ def test_hdf5_has_descriptors_queries_and_neighbours(h5py: Any, tmp_path: Path) 
         ({"neighbors": np.full((10, 2), -1)}, "rows of `train`, from 0 to 49, got -1 to -1"),
     ],
 )
-def test_bad_hdf5_is_refused(
-    change: dict[str, Any], message: str, h5py: Any, tmp_path: Path
-) -> None:
+def test_bad_hdf5_is_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
     good = {"train": X, "test": X[:10], "neighbors": np.arange(20).reshape(10, 2)}
     with h5py.File(tmp_path / "x.hdf5", "w") as file:
         for key, value in (good | change).items():
@@ -136,8 +125,7 @@ def test_bad_hdf5_is_refused(
         read_dataset(tmp_path / "x.hdf5", "x")
 
 
-@optional
-def test_hdf5_reads_no_other_files(h5py: Any, tmp_path: Path) -> None:
+def test_hdf5_reads_no_other_files(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "other.hdf5", "w") as file:
         file["train"] = X
     (tmp_path / "raw.bin").write_bytes(X.tobytes())
@@ -159,10 +147,8 @@ def test_hdf5_reads_no_other_files(h5py: Any, tmp_path: Path) -> None:
             read_dataset(tmp_path / "x.hdf5", "x")
 
 
-@optional
 @pytest.mark.parametrize("kind", ["list", "fixed", "large", "double"])
 def test_parquet(kind: str, tmp_path: Path) -> None:
-    pa = pytest.importorskip("pyarrow", reason=REASONS["pyarrow"])
     types = {
         "list": pa.list_(pa.float32()),
         "fixed": pa.list_(pa.float32(), 6),
@@ -188,7 +174,6 @@ def test_parquet(kind: str, tmp_path: Path) -> None:
     assert dataset.class_name(0) == "a"
 
 
-@optional
 @pytest.mark.parametrize(
     ("columns", "message"),
     [
@@ -229,12 +214,8 @@ HOSTILE = {
 }
 
 
-@optional
 @pytest.mark.parametrize("kind", HOSTILE)
 def test_a_hostile_file_is_refused_and_reserves_no_memory(kind: str, tmp_path: Path) -> None:
-    if kind in ("hdf5", "parquet"):
-        package = {"hdf5": "h5py", "parquet": "pyarrow"}[kind]
-        pytest.importorskip(package, reason=REASONS[package])
     (tmp_path / "x").write_bytes(HOSTILE[kind])
     assert refused_within(1 << 22, tmp_path / "x")
 
@@ -256,15 +237,13 @@ def test_an_npz_whose_header_claims_more_than_it_holds_is_refused(tmp_path: Path
         assert refused_within(1 << 22, tmp_path / "x")
 
 
-@optional
-def test_hdf5_that_claims_more_than_it_holds_is_refused(h5py: Any, tmp_path: Path) -> None:
+def test_hdf5_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:
     with h5py.File(tmp_path / "x", "w") as file:
         file.create_dataset("train", (HUGE, 128), np.float32, chunks=(64, 128))
         file["train"][0] = 1.0
     assert refused_within(1 << 22, tmp_path / "x")
 
 
-@optional
 @pytest.mark.parametrize("kind", ["npz", "hdf5", "parquet"])
 def test_damaged_files_raise_nothing_else(kind: str, tmp_path: Path) -> None:
     path = tmp_path / "x"
@@ -274,7 +253,6 @@ def test_damaged_files_raise_nothing_else(kind: str, tmp_path: Path) -> None:
     elif kind == "parquet":
         write_parquet(path, {"emb": X.tolist(), "label": ["a", "b"] * 25})
     else:
-        h5py = pytest.importorskip("h5py", reason=REASONS["h5py"])
         with h5py.File(path, "w") as file:
             file.create_dataset("train", data=X, compression="gzip", chunks=(8, 6))
     good, rng = path.read_bytes(), np.random.default_rng(0)
