@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from index.types import Item
 from index.validation import as_label_column, as_text, check_ids
 
 Patch = Mapping[str, Any]
+T = TypeVar("T")
 
 # All other writes wait while what was written during a pass over the items is tested, which takes
 # some tens of milliseconds for this many items. If there are more, another pass begins, up to this
@@ -59,7 +60,7 @@ def patch(
 ) -> None:
     """Change labels and payloads as `Collection.patch` does."""
     if ids:
-        state.write(partial(_patch, state, *_checked(ids, patches), count), ids)
+        state.write(partial(_patch, state, *_checked(ids, patches), count, lambda batch: None), ids)
 
 
 def patch_one(state: State, item_id: str, change: Patch) -> Item:
@@ -67,11 +68,13 @@ def patch_one(state: State, item_id: str, change: Patch) -> Item:
     checked = _checked([item_id], [change])
 
     def work(connection: sqlite3.Connection) -> Item:
-        batch = _patch(state, *checked, lambda n: None, connection)
-        (code,), (label,) = to_codes(batch.words, code_size(state.n_bits)), batch.labels.tolist()
-        (serial,) = batch.serials.tolist()
-        text = state.record.payload_bytes([serial], connection=connection).get(serial)
-        return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
+        def item(batch: Batch) -> Item:
+            (code,) = to_codes(batch.words, code_size(state.n_bits))
+            (label,), (serial,) = batch.labels.tolist(), batch.serials.tolist()
+            text = state.record.payload_bytes([serial], connection=connection).get(serial)
+            return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
+
+        return _patch(state, *checked, lambda n: None, item, connection)
 
     return state.write(work, [item_id])
 
@@ -99,9 +102,10 @@ def _patch(
     patches: Sequence[Patch],
     new_labels: NDArray[np.int64],
     count: Count,
+    result: Callable[[Batch], T],
     connection: sqlite3.Connection,
-) -> Batch:
-    """Put items again, with their codes and descriptors; return them with their new serials.
+) -> T:
+    """Put items again, with their codes and descriptors; return `result` of what was written.
 
     All that is read has been written before, if only in the same transaction.
     """
@@ -128,8 +132,10 @@ def _patch(
         if state.descriptor_type is not None:
             count(record.descriptor_bytes(connection) * len(ids))
             record.copy_descriptors(connection, serials, new)
+        returned = result(replace(batch, serials=new))
+        # Nothing may fail from here on: what is staged is published with the next commit.
         state.rows.stage(ids, words, labels, new, rows)
-    return replace(batch, serials=new)
+    return returned
 
 
 def _patched(stored: bytes | None, change: Patch, item_id: str) -> str | None:

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import Collection, Database, Filter, Full, InvalidItems, NotFound, Store
+from index import Collection, Database, DiskError, Filter, Full, InvalidItems, NotFound, Store
 from index.changes import merge_patch
 from index.memory import rows
+from index.storage.record import Record
 from tests.index.conftest import opened
 from tests.index.filter_oracle import holds
 from tests.index.items import CODES, IDS, LABELS, PAYLOADS, make_keeping
@@ -201,6 +202,29 @@ def test_a_patch_that_rewrites_too_much_is_given_up(store: Store, collection: Co
     keeping.patch(IDS, [{"payload": None}] * 300, count)
     keeping.patch(IDS, [{"label": 1}] * 300, count)
     assert counted[-1] == 4 * X.size
+
+
+def test_a_patch_that_fails_at_its_last_read_is_not_published_later(
+    collection: Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is on disk, and not what was staged before the error, is what readers see."""
+    before, reads = collection.items(0, 300), 0
+    payload_bytes = Record.payload_bytes
+
+    def failing(*args: Any, **options: Any) -> Any:
+        nonlocal reads
+        reads += 1
+        if reads == 2:
+            raise DiskError("cannot be read")
+        return payload_bytes(*args, **options)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Record, "payload_bytes", failing)
+        with pytest.raises(DiskError):
+            collection.patch_one(IDS[1], {"label": 99})
+    collection.upsert(["new"], CODES[:1])
+    collection.delete(["new"])
+    assert collection.items(0, 300) == before
 
 
 def test_patches_at_the_same_time_lose_no_update(collection: Collection) -> None:
