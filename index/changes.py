@@ -42,14 +42,16 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
             view = state.rows.view()
             mask = where.mask(view, state.columns, checkpoint)
         n_passes += 1
+        tested = view.serials()
         with state.writing_alone():
             now = state.rows.view()
-            n_new = now.n_rows - view.n_rows
-            # In another segment the rows are other ones.
-            if now.segment is view.segment and (n_new <= _FEW_NEW or n_passes >= _MAX_PASSES):
-                new_rows = np.arange(view.n_rows, now.n_rows)
-                new = where.mask_of(now, new_rows, state.columns, checkpoint)
-                rows = now.live_among(np.concatenate([mask, new]))
+            # In another segment the rows are other ones; serial numbers stay and only grow.
+            serials = now.serials()
+            new_rows = np.flatnonzero(serials > tested.max(initial=-1))
+            if len(new_rows) <= _FEW_NEW or n_passes >= _MAX_PASSES:
+                matches = np.isin(serials, tested[mask])
+                matches[new_rows] = where.mask_of(now, new_rows, state.columns, checkpoint)
+                rows = now.live_among(matches)
                 if len(rows):
                     state.delete_rows(now, rows)
                 return len(rows)

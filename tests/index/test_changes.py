@@ -308,16 +308,24 @@ def test_what_is_written_while_a_filter_is_tested_counts(
     assert [(collection.get(i).payload or {})["id"] for i in matching[:2]] == [2, 2]
 
 
-def test_a_deletion_ends_although_others_never_stop_writing(collection: Collection) -> None:
+@pytest.mark.parametrize("rebuild", [False, True])
+def test_a_deletion_ends_although_others_never_stop_writing(
+    store: Store, collection: Collection, monkeypatch: pytest.MonkeyPatch, rebuild: bool
+) -> None:
     n_written = 0
+    if rebuild:
+        monkeypatch.setattr(rows, "_SMALLEST_TAIL", 1)
 
     def write() -> None:
         nonlocal n_written
         if collection._state.database._alone:
             return
+        assert n_written < 5
         ids = [f"new-{n_written}-{i}" for i in range(1001)]
         collection.upsert(ids, np.tile(CODES[:1], (1001, 1)), [7] * 1001)
         n_written += 1
+        if rebuild:
+            store.settle()
 
     assert collection.delete_matching(Filter({"label": 7, "not": {"id": "x"}}), write) > 0
     assert n_written == 5
