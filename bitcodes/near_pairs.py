@@ -123,7 +123,7 @@ class _PartJoin:
     def _within_runs(self) -> Iterator[float]:
         """Compare the codes of each run with one another."""
         several = self._lengths > 1
-        starts, lengths = self._unless_connected(self._starts[several], self._lengths[several])
+        starts, lengths = self._starts[several], self._lengths[several]
         done, of = 0, int((lengths**2).sum())
         is_long = lengths > _LONG_RUN
         for start, length in zip(starts[is_long].tolist(), lengths[is_long].tolist(), strict=True):
@@ -154,16 +154,6 @@ class _PartJoin:
             self._compare(*products(*(column[part] for column in short)))
             done += int(sizes[part].sum())
             yield done / of
-
-    def _unless_connected(self, starts: Integers, lengths: Integers) -> tuple[Integers, Integers]:
-        """Return the runs in which pairs are still wanted."""
-        if not self._found.truncated or not len(starts):
-            return starts, lengths
-        root = self._found.root[self._order]
-        edges = np.column_stack([starts, starts + lengths]).ravel()
-        padded = np.append(root, root[-1])
-        differ = np.minimum.reduceat(padded, edges)[::2] != np.maximum.reduceat(padded, edges)[::2]
-        return starts[differ], lengths[differ]
 
     def _squares(self, a: tuple[int, int], b: tuple[int, int]) -> Iterator[float]:
         """Compare all codes of a run with all of another, or of the same, in squares.
