@@ -113,7 +113,7 @@ class Store:
         with self._lock:
             self._check_free(name)
             kept = "float32" if keep_descriptors is True else keep_descriptors or None
-            state = self._insert(name, n_bits, encoder, fingerprint, kept)
+            state = self._insert(name, int(n_bits), encoder, fingerprint, kept)
             return self._publish(state)
 
     def _insert(

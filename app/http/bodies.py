@@ -13,6 +13,7 @@ from starlette.datastructures import Headers
 
 from app.http import npy
 from app.http.problems import UnsupportedMedia
+from app.http.schemas.fields import fields_at
 from hashing import InvalidInput
 
 JSON = "application/json"
@@ -76,7 +77,7 @@ class Raw:
                 raise InvalidInput(
                     f"expected the fields of this call, got {count} wrong or unknown ones"
                 ) from None
-            raise RequestValidationError(error.errors()) from None
+            raise RequestValidationError(_with_fields(error, model)) from None
 
 
 async def raw_body(request: Request) -> Raw:
@@ -115,6 +116,16 @@ def parse_url(model: type[Model], parameters: dict[str, str]) -> Model:
     except ValidationError as error:
         errors = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
         raise RequestValidationError(errors) from None
+
+
+def _with_fields(error: ValidationError, model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Return the errors; those of unknown fields with the fields that there are."""
+    return [
+        {**each, "fields": fields_at(model, each["loc"][:-1])}
+        if each["type"] == "extra_forbidden"
+        else dict(each)
+        for each in error.errors()
+    ]
 
 
 def in_url(model: type[BaseModel]) -> list[dict[str, Any]]:

@@ -38,6 +38,8 @@ class EncoderStore:
         self._database = database
         self._lock = Lock()
         self._pins: Counter[str] = Counter()
+        self.trained_by: Callable[[str], str | None] = lambda name: None
+        """Returns the id of the job that is to train the encoder of a name, if there is one."""
         with database.transaction() as connection:
             connection.execute(_SCHEMA)
         rows = database.read("SELECT name, file FROM encoders")
@@ -65,7 +67,9 @@ class EncoderStore:
         """Return the encoder with this name; raise NotFound if there is none."""
         encoder = self._encoders.get(name)
         if encoder is None:
-            raise NotFound(f"there is no encoder {name!r}")
+            job = self.trained_by(name)
+            training = "" if job is None else f" yet: it is being trained by job {job}"
+            raise NotFound(f"there is no encoder {name!r}{training}")
         return encoder
 
     def list(self) -> list[Encoder]:

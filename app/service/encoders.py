@@ -170,8 +170,8 @@ class Encoders:
 
     def _check_name_free(self, name: str) -> None:
         # In this order: a training that ends in between has stored its encoder.
-        if name in [request["name"] for request in self._jobs.open_requests("training")]:
-            raise AlreadyExists(f"an encoder {name!r} is already being trained")
+        if (job := self._jobs.trains(name)) is not None:
+            raise AlreadyExists(f"an encoder {name!r} is already being trained by job {job}")
         self._store.check_free(name)
 
 

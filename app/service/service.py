@@ -118,6 +118,7 @@ class Service:
             limit=settings.max_jobs,
         )
         self.jobs.on_end = self.metrics.count_job
+        encoder_store.trained_by = self.jobs.trains
         self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database))
         self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
         self.encoders = Encoders(settings, encoder_store, self.collections, self.jobs)

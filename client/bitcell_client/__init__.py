@@ -25,10 +25,6 @@ from bitcell_client.errors import (
 from bitcell_client.groups import DuplicateGroup, DuplicateGroups
 from bitcell_client.results import (
     Accepted,
-    BitPair,
-    BitStatistics,
-    BucketSizes,
-    BucketStatistics,
     Certificate,
     Changed,
     Collection,
@@ -44,8 +40,14 @@ from bitcell_client.results import (
     QueryResult,
     Snapshot,
     SnapshotFile,
-    Statistics,
     Upserted,
+)
+from bitcell_client.statistics import (
+    BitPair,
+    BitStatistics,
+    BucketSizes,
+    BucketStatistics,
+    Statistics,
 )
 
 __all__ = [

@@ -60,6 +60,7 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         made = bitcell.create_encoder("made", "lsh", 12, {"random_state": 3}, dimension=16)
         assert isinstance(made, Encoder)
         assert made.params["random_state"] == 3
+        assert bitcell.wait(made) is made
         job = bitcell.create_encoder("itq", "itq", 8, descriptors=X, labels=LABELS)
         assert isinstance(job, Accepted)
         shown = list(bitcell.events(job))
@@ -278,6 +279,7 @@ def test_calls_of_the_async_client_are_awaited(process: Process, tmp_path: Path)
             queries = [bitcell.query("async", X[i : i + 1], k=1) for i in range(20)]
             answers = await asyncio.gather(*queries)
             assert [answer.results[0][0].distance for answer in answers] == [0] * 20
+            assert await bitcell.wait(encoder) is encoder
             job = await bitcell.create_encoder("async2", "itq", 8, collection="async")
             assert isinstance(job, Accepted)
             assert (await bitcell.wait(job, timeout=60)).state == "done"

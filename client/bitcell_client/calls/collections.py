@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bitcell_client.arguments import as_bool, as_integer, as_object
 from bitcell_client.call import Request, answer_as, call, read_nothing, without_none
 from bitcell_client.results import (
     Accepted,
@@ -12,8 +13,8 @@ from bitcell_client.results import (
     DescriptorType,
     Snapshot,
     SnapshotFile,
-    Statistics,
 )
+from bitcell_client.statistics import Statistics
 
 
 class CollectionCalls:
@@ -61,8 +62,8 @@ class CollectionCalls:
         body = {
             "name": name,
             "encoder": encoder,
-            "n_bits": n_bits,
-            "keep_descriptors": keep_descriptors,
+            "n_bits": as_integer("n_bits", n_bits),
+            "keep_descriptors": as_bool("keep_descriptors", keep_descriptors),
         }
         return Request(answer_as(Collection), json=without_none(body))
 
@@ -106,7 +107,11 @@ class CollectionCalls:
         `wait` for it; `duplicate_groups` then returns the groups. They are complete even if there
         are more pairs than `max_pairs`, by default 1,000,000.
         """
-        body = {"radius": radius, "filter": filter, "max_pairs": max_pairs}
+        body = {
+            "radius": as_integer("radius", radius),
+            "filter": as_object("filter", filter),
+            "max_pairs": as_integer("max_pairs", max_pairs),
+        }
         return Request(answer_as(Accepted), {"name": name}, json=without_none(body))
 
     @call("POST", "/v1/collections/{name}/snapshots")

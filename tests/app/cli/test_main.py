@@ -206,6 +206,8 @@ def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) ->
         ("benchmark --dataset mnist --methods lsh", "there is no dataset 'mnist'"),
         ("benchmark --dataset no.npz --methods lsh", "there is no file no.npz"),
         ("benchmark --dataset digits --methods md5", "there is no method 'md5'"),
+        ("benchmark --dataset digits --methods LSH", "did you mean 'lsh'?"),
+        ("train --dataset digits --method siamese1 --bits 8 --out e.safetensors", "'siamese-1'?"),
         ("benchmark --dataset digits --methods lsh --bits 1x", "whole numbers, got '1x'"),
         ("benchmark --dataset digits --methods lsh --bits 0", "bits must be from 1"),
         ("benchmark --dataset digits --methods , --bits 1", "at least one method"),
