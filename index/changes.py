@@ -91,10 +91,11 @@ def _checked(
     for place, each in enumerate(patches):
         if not isinstance(each, Mapping) or not each or not set(each) <= {"label", "payload"}:
             raise InvalidItems(
-                f"expected a label, a payload or both to change item {place}, got {each!r:.60}"
+                f"expected a label, a payload or both to change item {place}, got {each!r:.60}",
+                place,
             )
         if each.get("payload") is not None:
-            as_text(each["payload"], f"item {place}")
+            as_text(each["payload"], f"item {place}", place)
     return ids, patches, as_label_column([each.get("label") for each in patches], len(ids))
 
 
@@ -125,10 +126,8 @@ def _patch(
             part = slice(start, start + _CHUNK)
             stored = record.payload_bytes(serials[part].tolist(), count, connection)
             texts = [
-                _patched(stored.get(serial), each, item_id)
-                for serial, each, item_id in zip(
-                    serials[part].tolist(), patches[part], ids[part], strict=True
-                )
+                _patched(stored.get(serial), patches[place], ids[place], place)
+                for place, serial in enumerate(serials[part].tolist(), start)
             ]
             record.put_payloads(connection, new[part], texts)
         if state.descriptor_type is not None:
@@ -140,7 +139,7 @@ def _patch(
     return returned
 
 
-def _patched(stored: bytes | None, change: Patch, item_id: str) -> str | None:
+def _patched(stored: bytes | None, change: Patch, item_id: str, place: int) -> str | None:
     """Return the new payload of an item as JSON, None for none."""
     if "payload" not in change:
         return None if stored is None else stored.decode()
@@ -148,7 +147,7 @@ def _patched(stored: bytes | None, change: Patch, item_id: str) -> str | None:
         return None
     merged = merge_patch({} if stored is None else json.loads(stored), change["payload"])
     # Earlier versions stored lone surrogates, which may be in what is not changed.
-    return as_text(merged, f"item {item_id!r}", allow_surrogates=True)
+    return as_text(merged, f"item {item_id!r}", place, allow_surrogates=True)
 
 
 def merge_patch(target: Any, change: Any) -> Any:

@@ -156,14 +156,10 @@ def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | No
         return None
     if len(payloads) != n:
         raise InvalidItems(f"expected {n} payloads, one an item, got {len(payloads)}")
-    texts: list[str | None] = []
-    for place, payload in enumerate(payloads):
-        try:
-            texts.append(None if payload is None else as_text(payload, f"item {place}"))
-        except InvalidItems as error:
-            error.row = place
-            raise
-    return texts
+    return [
+        None if payload is None else as_text(payload, f"item {place}", place)
+        for place, payload in enumerate(payloads)
+    ]
 
 
 def check_stored(ids: Sequence[str], texts: Sequence[str | None]) -> None:
@@ -179,11 +175,21 @@ def check_stored(ids: Sequence[str], texts: Sequence[str | None]) -> None:
             as_text(payload, item, allow_surrogates=True)
 
 
-def as_text(payload: Payload, item: str, *, allow_surrogates: bool = False) -> str:
-    """Return the payload of an item as `as_texts` does.
+def as_text(
+    payload: Payload, item: str, row: int | None = None, *, allow_surrogates: bool = False
+) -> str:
+    """Return the payload of an item as `as_texts` does; `row` is its place in a batch.
 
     Lone surrogates are escaped if they are allowed, as earlier versions did with all text.
     """
+    try:
+        return _as_text(payload, item, allow_surrogates)
+    except InvalidItems as error:
+        error.row = row
+        raise
+
+
+def _as_text(payload: Payload, item: str, allow_surrogates: bool) -> str:
     if not isinstance(payload, Mapping):
         raise InvalidItems(f"a payload is a JSON object; that of {item} is {payload!r:.50}")
     try:
