@@ -104,9 +104,11 @@ def check_codes(codes: Codes, n: int, n_bits: int) -> None:
         )
     padding = -n_bits % 8
     if padding and (beyond := codes[:, -1] & ((1 << padding) - 1)).any():
+        place = int(np.flatnonzero(beyond)[0])
         raise InvalidItems(
             f"the codes have bits set beyond their {n_bits} bits: the lowest {padding} bits of the "
-            f"last byte are zero; those of code {int(np.flatnonzero(beyond)[0])} are not"
+            f"last byte are zero; those of code {place} are not",
+            place,
         )
 
 
@@ -256,10 +258,12 @@ def as_kept(
         )
     with np.errstate(over="ignore"):
         rounded = X.astype(kept, copy=False)
-    if not np.isfinite(rounded).all():
-        largest = np.finfo(kept).max
+    is_finite = np.isfinite(rounded)
+    if not is_finite.all():
+        largest, place = np.finfo(kept).max, int(is_finite.all(axis=1).argmin())
         raise InvalidItems(
             f"descriptors that are kept must be finite and at most {largest:.7g}, the limit of "
-            f"{kept}"
+            f"{kept}; that of item {place} is not",
+            place,
         )
     return rounded
