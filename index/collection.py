@@ -313,11 +313,8 @@ class Collection:
 
         `checkpoint` is called while the filter is evaluated and may raise to give up.
         """
-        state = self._state
-        view, rows = state.live()
-        if where is not None:
-            with state.reading():
-                rows = rows[where.mask(view, state.columns, checkpoint)[rows]]
+        with self._state.reading():
+            view, rows = self._matching(where, checkpoint)
         for first in range(0, len(rows), _CHUNK):
             part = rows[first : first + _CHUNK]
             yield CodeBatch(view.names(part), view.codes(part))

@@ -165,8 +165,8 @@ class _Search:
         `count_all`, and the number stays unknown otherwise.
         """
         within = [len(answer.rows) if len(answer.rows) < self.k else None for answer in answers]
-        if count_all:
-            rest = [place for place, n in enumerate(within) if n is None]
+        rest = [place for place, n in enumerate(within) if n is None] if count_all else []
+        if rest:
             words, places = self._codes_to_scan()
             weights = (
                 self._counts if places is None or self._counts is None else self._counts[places]
