@@ -20,6 +20,7 @@ from app.jobs.kind import Outcome, Task
 from app.service.collections.duplicates import check_result, export
 from app.service.settings import Settings
 from bitcodes import Codes, hamming
+from bitcodes.near_groups import Groups
 from index import Database, Full, NotFound, Store
 from tests.app.jobs.waiting import ended
 
@@ -155,6 +156,22 @@ def test_both_forms_say_the_same_however_they_are_cut(
         assert shown["ids"] == group["items"][:12]
         assert shown["pairs"] == len(group["pairs"])
         assert shown["farthest"] == max(distance for *_, distance in group["pairs"])
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "width"), [(4000, 2, 256), (4000, 4000, 256), (2**17, 2**17, 8)]
+)
+def test_no_part_of_an_answer_is_large(n: int, size: int, width: int) -> None:
+    """A client that does not read keeps a part in memory."""
+    ids = [f"{i:08}".encode() + "\N{GRINNING FACE}".encode() * (width - 8) for i in range(n)]
+    starts = np.arange(0, n, size, dtype=np.uint32)
+    pairs, distances = np.stack([starts, starts + 1], axis=1), np.ones(len(starts), np.uint16)
+    sizes = np.full(len(starts), size)
+    file = group_file.pack(ids, Groups(np.arange(n), sizes, pairs, distances, False))
+    groups = GroupFile(lambda offset, size: file[offset : offset + size])
+    assert max(map(len, groups.lines())) < 1 << 19
+    assert max(map(len, groups.npy())) < 1 << 19
+    assert arrays(groups)[1].tolist() == [i // size for i in range(n)]
 
 
 def test_too_many_pairs_are_cut_off_but_groups_are_complete(store: Store, tmp_path: Path) -> None:
