@@ -20,9 +20,11 @@ for command in (
     datasets.gist,
     snapshots.snapshot,
     snapshots.restore,
+    snapshots.backup,
     duplicates,
     encoders.train,
     encoders.encode,
+    encoders.export,
     benchmark.benchmark,
 ):
     cli.command()(command)

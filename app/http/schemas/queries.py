@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Integer, Text
+from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
 
 Holds = Literal["descriptors", "codes"]
 RerankBy = Literal["descriptors", "bits"]
@@ -27,7 +27,7 @@ class Query(Body):
     )
 
     descriptors: Descriptors | None = None
-    ids: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    ids: Annotated[list[Id], Field(fail_fast=True, min_length=1)] | None = None
     k: Integer | None = Field(
         None,
         ge=1,
