@@ -393,12 +393,18 @@ class Collection:
     ) -> Scored:
         state = self._state
         by = options.rerank_distance(self.keep_descriptors)
-        if by == "descriptors":
+        if by != "bits":
             state.check_keeps_descriptors()
             if descriptors is None:
-                raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
+                raise InvalidItems(f"reranking by {by} takes the descriptors of the queries")
             return by_descriptors(
-                view, answers, descriptors, state.dimension, state.record, checkpoint
+                view,
+                answers,
+                descriptors,
+                state.dimension,
+                state.record,
+                checkpoint,
+                cosine=by == "cosine",
             )
         if projections is None:
             raise InvalidItems("reranking by bits takes the projections of the queries")

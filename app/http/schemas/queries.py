@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
 
 Holds = Literal["descriptors", "codes"]
-RerankBy = Literal["descriptors", "bits"]
+RerankBy = Literal["descriptors", "cosine", "bits"]
 MAX_RADIUS = 2**31 - 2
 # Chosen by the type of the value, so that an error is about what was meant: a string is a code that
 # should be in a list.
@@ -57,8 +57,8 @@ class Query(Body):
         None,
         description=(
             "`descriptors`: Euclidean distance to the kept descriptors; the default if the "
-            "collection keeps them. `bits`: asymmetric distance between the query's projection "
-            "and the codes."
+            "collection keeps them. `cosine`: one minus the cosine with them. `bits`: asymmetric "
+            "distance between the query's projection and the codes."
         ),
     )
 
