@@ -264,6 +264,12 @@ def test_what_is_refused(client: TestClient) -> None:
     ):
         assert client.post(URL, json=body).status_code == 422, body
     assert client.post("/v1/collections/x/duplicates", json={"radius": 1}).status_code == 404
+    # Every answer about the job has its filter.
+    long = {"radius": 1, "filter": {"label": {"in": [*range(4000)]}}}
+    refused = client.post(URL, json=long)
+    assert refused.status_code == 413
+    assert "has at most 16384 bytes of JSON" in refused.json()["detail"]
+    assert client.get("/v1/jobs").json() == []
     assert client.get("/v1/jobs/x/groups").status_code == 404
     jobs = client.app.state.service.jobs  # type: ignore[attr-defined]
     with jobs._lock:  # The job does not start.
