@@ -123,7 +123,7 @@ def measure_all(
     errors : dict
         Why the other rows could not be measured.
     missing : str or None
-        What is missing; None if it was not interrupted.
+        What is missing because it was interrupted; None if nothing is.
 
     Raises
     ------
@@ -174,13 +174,18 @@ def _measure_seeds(
 
 def _missing(
     measured: Mapping[Row, Sequence[object]], errors: dict[Row, str], seeds: Sequence[int]
-) -> str:
-    """Say which rows lack the figures of which seeds. Rows are measured seed by seed."""
+) -> str | None:
+    """Say which rows lack the figures of which seeds; None if none does.
+
+    Rows are measured seed by seed.
+    """
     parts = []
     for row, figures in measured.items():
         left = seeds[len(figures) :]
         if left and row not in errors:
             parts.append(f"{row} (seed {', '.join(map(str, left))})")
+    if not parts:
+        return None
     return f"The benchmark was interrupted. Not measured: {'; '.join(parts)}."
 
 

@@ -11,10 +11,11 @@ from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, 
 Holds = Literal["descriptors", "codes"]
 RerankBy = Literal["descriptors", "cosine", "bits"]
 MAX_RADIUS = 2**31 - 2
-# Chosen by its type, so that an error is about the one that was meant.
+# Chosen by the type of the value, so that an error is about what was meant: a string is a code that
+# should be in a list.
 _FlagOrCodes = Annotated[
     Annotated[bool, Tag("flag")] | Annotated[HexCodes, Tag("hex")],
-    Discriminator(lambda value: "hex" if isinstance(value, list) else "flag"),
+    Discriminator(lambda value: "hex" if isinstance(value, list | str) else "flag"),
 ]
 
 

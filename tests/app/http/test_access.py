@@ -122,6 +122,23 @@ def test_a_read_key_can_post_only_what_reads(serve: Client) -> None:
     }
 
 
+@pytest.mark.parametrize("item_id", ["count", "list"])
+def test_a_read_key_cannot_change_an_item_with_the_name_of_a_call(
+    serve: Client, item_id: str
+) -> None:
+    client = serve(require_keys=True)
+    read, write = bearer(make_key(client, READ)), bearer(make_key(client, WRITE))
+    client.post("/v1/collections", json={"name": "c", "n_bits": 8}, headers=write)
+    items = [{"id": item_id, "code": "00", "label": 1}]
+    client.put("/v1/collections/c/items", json={"items": items}, headers=write)
+    url = f"/v1/collections/c/items/{item_id}"
+    changed = client.patch(url, json={"label": 2}, headers=read)
+    assert_problem(changed, 403, "may only read")
+    assert_problem(client.delete(url, headers=read), 403, "may only read")
+    assert client.get(url, headers=read).json()["label"] == 1
+    assert client.delete(url, headers=write).status_code == 204
+
+
 def test_no_key_is_needed_on_loopback(serve: Client) -> None:
     assert serve(host="127.0.0.1").get("/v1/encoders").status_code == 200
 

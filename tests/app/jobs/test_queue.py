@@ -13,6 +13,7 @@ import pytest
 from app.errors import TooMany
 from app.jobs.folders import MARKER, NAME
 from app.jobs.kind import Kind
+from app.jobs.process import INTERRUPT
 from app.jobs.queue import MAX_STARTS, Jobs
 from index import Database, NotFound
 from tests.app.jobs import work_functions
@@ -253,6 +254,25 @@ def test_a_second_cancel_kills_a_job_that_ignores_the_first(start: Callable[...,
     shown = end_of(jobs, job)
     assert (shown["state"], shown["result"]) == ("cancelled", None)
     assert has_ended(pid)
+
+
+def test_a_process_that_ends_just_before_it_is_interrupted_is_no_error(
+    start: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = os.kill
+
+    def too_late(pid: int, number: int) -> None:
+        if number == INTERRUPT:
+            raise ProcessLookupError
+        kill(pid, number)
+
+    jobs = start()
+    job = jobs.add("interruptible", {})
+    until(jobs, job, is_running)
+    monkeypatch.setattr("os.kill", too_late)
+    jobs.remove(job)
+    jobs.remove(job)
+    assert end_of(jobs, job)["state"] == "cancelled"
 
 
 def test_a_job_that_does_not_end_in_time_when_interrupted_is_killed(
