@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -92,3 +93,6 @@ def _add_routes(app: FastAPI) -> None:
     routers = [module.router for module in modules]
     for router in (*routers, encoders.methods, benchmarks.datasets):
         app.router.routes.extend(router.routes)
+    for route in app.router.routes:
+        if isinstance(route, APIRoute) and "GET" in route.methods:
+            route.methods.add("HEAD")  # FastAPI adds none. Uvicorn sends no body in answer to it.

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from copy import copy
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
+from starlette.routing import BaseRoute
 
 from app.http import schemas
 from app.http.examples import ANSWERS, BODIES, DISK_FULL, PARAMETERS, PROBLEM
@@ -35,7 +38,10 @@ def document(app: FastAPI) -> dict[str, Any]:
     """Return the document of an application. It is generated once."""
     if app.openapi_schema is None:
         generated = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=[_without_head(route) for route in app.routes],
         )
         _, bodies = models_json_schema(
             [(model, "validation") for model in _BODIES],
@@ -51,6 +57,15 @@ def document(app: FastAPI) -> dict[str, Any]:
                 _complete(method.upper(), path, call)
         app.openapi_schema = generated
     return app.openapi_schema
+
+
+def _without_head(route: BaseRoute) -> BaseRoute:
+    """Return a route without HEAD, which answers as GET does and is not listed."""
+    if not isinstance(route, APIRoute):
+        return route
+    listed = copy(route)
+    listed.methods = route.methods - {"HEAD"}
+    return listed
 
 
 def rendered(app: FastAPI) -> tuple[bytes, bytes]:
