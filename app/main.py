@@ -18,7 +18,17 @@ from app.http.middleware.limits import Limits
 from app.http.middleware.request_log import Observe
 from app.http.openapi import document
 from app.http.problems import add_handlers
-from app.http.routes import benchmarks, collections, encoders, gist, health, home, items, jobs
+from app.http.routes import (
+    benchmarks,
+    collections,
+    encoders,
+    filtered,
+    gist,
+    health,
+    home,
+    items,
+    jobs,
+)
 from app.service.demo import make_demo
 from app.service.service import Service
 from app.service.settings import Settings
@@ -89,7 +99,7 @@ def _add_routes(app: FastAPI) -> None:
     Routes are tried in order, so queries come first. The routes of a router that is included with
     `include_router` would be matched twice.
     """
-    modules = (items, health, encoders, gist, collections, jobs, benchmarks, home)
+    modules = (items, filtered, health, encoders, gist, collections, jobs, benchmarks, home)
     routers = [module.router for module in modules]
     for router in (*routers, encoders.methods, benchmarks.datasets):
         app.router.routes.extend(router.routes)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size, to_words
+from index import changes
 from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
@@ -16,7 +18,7 @@ from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
-from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
+from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
 
 # Items per batch where all of them are read.
@@ -130,6 +132,48 @@ class Collection:
         """Delete the items with these ids and return how many there were. Ignore unknown ids."""
         return self._state.delete(list(dict.fromkeys(ids)))
 
+    def delete_matching(self, where: Filter, checkpoint: Checkpoint = lambda: None) -> int:
+        """Delete the items that match a filter at one moment, and return how many they were.
+
+        `checkpoint` may raise to give up; nothing is deleted then.
+        """
+        return changes.delete_matching(self._state, where, checkpoint)
+
+    def patch(
+        self,
+        ids: Sequence[str],
+        patches: Sequence[Mapping[str, Any]],
+        count: Count = lambda n: None,
+    ) -> None:
+        """Change labels or payloads of items: of all of them or, on an error, of none.
+
+        The items come last in the order of `items` then.
+
+        Parameters
+        ----------
+        ids : (n,) str
+            Distinct ids of items.
+        patches : (n,) mappings
+            JSON merge patches (RFC 7396) with `label`, `payload` or both. What a patch does not
+            name stays as it is, also inside the payload; None removes it.
+        count : callable
+            Called with the bytes of payloads and descriptors that are read to be written again. It
+            may raise to give up.
+
+        Raises
+        ------
+        InvalidItems
+        NotFound
+            An item is missing.
+        Full
+            The disk has no room.
+        """
+        changes.patch(self._state, ids, patches, count)
+
+    def patch_one(self, item_id: str, patch: Mapping[str, Any]) -> Item:
+        """Change one item as `patch` does, and return it as it is then."""
+        return changes.patch_one(self._state, item_id, patch)
+
     def get(self, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
         state = self._state
@@ -138,18 +182,36 @@ class Collection:
             return self._items(view, rows)[0]
 
     def items(
-        self, offset: int, limit: int, count: Count = lambda n: None
+        self,
+        offset: int,
+        limit: int,
+        count: Count = lambda n: None,
+        *,
+        where: Filter | None = None,
+        checkpoint: Checkpoint = lambda: None,
     ) -> tuple[list[Item], int]:
-        """Return a page of the items, in the order of their insertion, and the number of all.
+        """Return a page of the items that match, in the order of insertion, and how many match.
 
         `count` is called with the bytes of parts of the page, about as they are in JSON, before it
-        is put together. It may raise to give up.
+        is put together. It and `checkpoint` may raise to give up.
         """
-        state = self._state
-        view, rows = state.live()
-        page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
-        with state.reading():
+        with self._state.reading():
+            view, rows = self._matching(where, checkpoint)
+            page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
             return self._items(view, rows[page], count), len(rows)
+
+    def count(self, where: Filter, checkpoint: Checkpoint = lambda: None) -> int:
+        """Return how many items match a filter. `checkpoint` may raise to give up."""
+        with self._state.reading():
+            return len(self._matching(where, checkpoint)[1])
+
+    def _matching(
+        self, where: Filter | None, checkpoint: Checkpoint
+    ) -> tuple[View, NDArray[np.int64]]:
+        if where is None:
+            return self._state.live()
+        view = self._state.rows.view()
+        return view, view.live_among(where.mask(view, self._state.columns, checkpoint))
 
     def _items(
         self, view: View, rows: NDArray[np.int64], count: Count = lambda n: None
@@ -213,6 +275,22 @@ class Collection:
             yield DescriptorBatch(
                 view.names(part), view.labels(part), state.descriptors(view, part)
             )
+
+    def code_batches(
+        self, where: Filter | None = None, checkpoint: Checkpoint = lambda: None
+    ) -> Iterator[CodeBatch]:
+        """Yield ids and codes of all current items that match a filter, some items at a time.
+
+        `checkpoint` is called while the filter is evaluated and may raise to give up.
+        """
+        state = self._state
+        view, rows = state.live()
+        if where is not None:
+            with state.reading():
+                rows = rows[where.mask(view, state.columns, checkpoint)[rows]]
+        for first in range(0, len(rows), _CHUNK):
+            part = rows[first : first + _CHUNK]
+            yield CodeBatch(view.names(part), view.codes(part))
 
     def is_ready(self, where: Filter) -> bool:
         """Return whether a filter takes little time: it has to read few payloads, or none."""

@@ -93,7 +93,7 @@ class State:
                 self.dimension = dimensions.pop()
 
         dimensions: list[int | None] = []
-        self._write(work, ids, undo)
+        self.write(work, ids, undo)
 
     def _check_dimension(self, dimension: int) -> None:
         if self.dimension not in (None, dimension):
@@ -111,9 +111,38 @@ class State:
                 self.rows.stage_deletion([ids[place] for place in places.tolist()], rows[places])
             return len(places)
 
-        return self._write(work, ids)
+        return self.write(work, ids)
 
-    def _write(
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        ids: Sequence[str],
+        undo_more: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Call `work`, which changes the items with these ids; see `Database.write`."""
+        with self._writing():
+            return self._commit(work, ids, undo_more)
+
+    @contextmanager
+    def writing_alone(self) -> Iterator[None]:
+        """Let all other writes wait during the block, which may call `delete_rows`."""
+        # In this order: `no_writes` waits for writes in progress before it waits for the database.
+        with self._writing(), self.database.exclusive():
+            self.check_present()
+            yield
+
+    def delete_rows(self, view: View, rows: NDArray[np.int64]) -> None:
+        """Delete rows of the current view, inside `writing_alone`."""
+        ids, serials = view.names(rows), view.serials(rows)
+
+        def work(connection: sqlite3.Connection) -> None:
+            with self.record.all_or_nothing():
+                self.record.delete(connection, serials)
+                self.rows.stage_deletion(ids, rows)
+
+        self._commit(work, ids)
+
+    def _commit(
         self,
         work: Callable[[sqlite3.Connection], T],
         ids: Sequence[str],
@@ -131,8 +160,7 @@ class State:
             self.record.undo()
             undo_more()
 
-        with self._writing():
-            result = self.database.write(work, publish, undo)
+        result = self.database.write(work, publish, undo)
         if self.rows.is_segment_due or self.record.due:
             self._wake(self)
         return result
@@ -177,10 +205,14 @@ class State:
             There is no such item.
         """
         view, rows = self.rows.locate(ids)
+        self.check_found(ids, rows)
+        return view, rows
+
+    def check_found(self, ids: Sequence[str], rows: NDArray[np.int64]) -> None:
+        """Raise NotFound if one of the rows of `ids` is -1."""
         if (rows < 0).any():
             missing = ids[int(np.argmax(rows < 0))]
             raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
-        return view, rows
 
     def payload_texts(self, view: View, rows: NDArray[np.int64]) -> list[str | None]:
         """Return the payloads of rows as JSON, None for items without one."""

@@ -117,6 +117,13 @@ class DescriptorBatch(NamedTuple):
     descriptors: NDArray[np.float16]
 
 
+class CodeBatch(NamedTuple):
+    """Some of the items of a collection, with their packed codes."""
+
+    ids: list[str]
+    codes: Codes
+
+
 class CodeSample(NamedTuple):
     """Packed codes of items chosen at random, in random order, and the number of all items."""
 

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from app.cli import benchmark, datasets, encoders, keys, serve, snapshots
+from app.cli.duplicates.command import duplicates
 
 cli = typer.Typer(
     help="Turn descriptors into short binary codes and find exact neighbours by Hamming distance.",
@@ -19,6 +20,7 @@ for command in (
     datasets.gist,
     snapshots.snapshot,
     snapshots.restore,
+    duplicates,
     encoders.train,
     encoders.encode,
     benchmark.benchmark,

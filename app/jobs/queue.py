@@ -137,6 +137,16 @@ class Jobs:
             raise Conflict(f"{kind} {job!r} has no report: its state is {state}, not done")
         return output
 
+    def output_reader(self, job: str, kind: str) -> Callable[[int, int], bytes]:
+        """Return what reads the bytes that a job produced: (offset, size) to bytes.
+
+        Raise Conflict unless the job is done.
+        """
+        state = self.get(job, kind)["state"]
+        if state != "done":
+            raise Conflict(f"{kind} {job!r} has no result: its state is {state}, not done")
+        return partial(self._record.output_part, job)
+
     def remove(self, job: str) -> None:
         """Cancel a job that is queued or running; delete one that has ended.
 

@@ -22,6 +22,7 @@ from bitcell_client.errors import (
     Unavailable,
     Unreachable,
 )
+from bitcell_client.groups import DuplicateGroup, DuplicateGroups
 from bitcell_client.results import (
     Accepted,
     BitPair,
@@ -29,7 +30,9 @@ from bitcell_client.results import (
     BucketSizes,
     BucketStatistics,
     Certificate,
+    Changed,
     Collection,
+    Counted,
     Deleted,
     Encoder,
     Item,
@@ -53,10 +56,14 @@ __all__ = [
     "BucketSizes",
     "BucketStatistics",
     "Certificate",
+    "Changed",
     "Client",
     "Collection",
     "Conflict",
+    "Counted",
     "Deleted",
+    "DuplicateGroup",
+    "DuplicateGroups",
     "Encoder",
     "Forbidden",
     "InvalidRequest",

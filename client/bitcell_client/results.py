@@ -151,6 +151,21 @@ class Deleted:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Changed:
+    """The number of items changed, and the number that the collection holds."""
+
+    changed: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Counted:
+    """The number of items that match a filter."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Item:
     """A stored item; `code` is its packed code in hex."""
 
@@ -162,7 +177,7 @@ class Item:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ItemPage:
-    """A page of the items of a collection; `of` is how many it holds in all."""
+    """A page of items; `of` is how many the collection holds in all, or how many match."""
 
     items: list[Item]
     of: int
@@ -252,8 +267,8 @@ class Progress:
 class Job:
     """A job; times are seconds since 1970.
 
-    `kind` is `training`, `benchmark` or `reencoding`. `progress` is there while it waits or runs,
-    `result` when it is done, `error` when it failed.
+    `kind` is `training`, `benchmark`, `reencoding` or `duplicates`. `progress` is there while it
+    waits or runs, `result` when it is done, `error` when it failed.
     """
 
     id: str

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
@@ -104,7 +104,7 @@ class Record:
             part = numbered.between(start, start + PART)
             self._put_part(connection, part)
             staged.append((int(part.serials[0]), len(part)))
-        self._put_payloads(connection, serials, payloads)
+        self.put_payloads(connection, serials, payloads)
         if descriptors is not None:
             vectors = map(np.ndarray.tobytes, descriptors.astype("<f2"))
             connection.executemany(
@@ -120,12 +120,30 @@ class Record:
         self._staged_dead += [replaced] if len(replaced) else []
         return serials
 
-    def _put_payloads(
+    def copy_descriptors(
+        self, connection: sqlite3.Connection, old: NDArray[np.int64], new: NDArray[np.int64]
+    ) -> None:
+        """Give items with the serials `new` the descriptors of those with the serials `old`."""
+        connection.executemany(
+            "INSERT INTO descriptors SELECT collection, ?, vector, checksum FROM descriptors "
+            "WHERE collection = ? AND serial = ?",
+            ((to, self.key, of) for to, of in zip(new.tolist(), old.tolist(), strict=True)),
+        )
+
+    def descriptor_bytes(self, connection: sqlite3.Connection) -> int:
+        """Return the size of one descriptor; 0 if there are none."""
+        found = connection.execute(
+            "SELECT length(vector) FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    def put_payloads(
         self,
         connection: sqlite3.Connection,
         serials: NDArray[np.int64],
         payloads: Sequence[str | None] | None,
     ) -> None:
+        """Write payloads as JSON of items with these serials, of which None have none."""
         if payloads is not None:
             # Set before any reader sees these items, and never reset.
             self._has_payloads |= any(text is not None for text in payloads)
@@ -190,18 +208,22 @@ class Record:
         return {serial: text.decode() for serial, text in self.payload_bytes(serials).items()}
 
     def payload_bytes(
-        self, serials: Iterable[int], count: Count = lambda n: None
+        self,
+        serials: Iterable[int],
+        count: Count = lambda n: None,
+        connection: sqlite3.Connection | None = None,
     ) -> dict[int, bytes]:
         """Return payloads as `payloads` does, but in UTF-8.
 
-        `count` is called with the number of bytes after each few payloads. It may raise.
+        `count` is called with the number of bytes after each few payloads. It may raise. With the
+        `connection` of a write, what its transaction has written so far counts.
         """
         if not self._has_payloads:
             return {}
         return {
             serial: text
             for serial, text, checksum in self._select(
-                "payloads", "CAST(payload AS BLOB)", serials, count
+                "payloads", "CAST(payload AS BLOB)", serials, count, connection
             )
             if self._is_sound(crc32(text) == checksum, f"the payload of item {serial}")
         }
@@ -231,14 +253,15 @@ class Record:
         column: str,
         serials: Iterable[int],
         count: Count = lambda n: None,
+        connection: sqlite3.Connection | None = None,
     ) -> list[tuple[Any, ...]]:
         """Return serial, column and checksum; `count` gets the bytes of each few columns."""
         wanted = sorted(serials)
         rows: list[tuple[Any, ...]] = []
-        with self.database.reading() as connection:
+        with nullcontext(connection) if connection else self.database.reading() as reader:
             for start in range(0, len(wanted), _MAX_PARAMETERS):
                 part = wanted[start : start + _MAX_PARAMETERS]
-                found = connection.execute(
+                found = reader.execute(
                     f"SELECT serial, {column}, checksum FROM {table} "  # noqa: S608
                     f"WHERE collection = ? AND serial IN ({', '.join('?' * len(part))})",
                     (self.key, *part),

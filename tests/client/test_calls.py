@@ -108,10 +108,40 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert bitcell.item("c", IDS[3]).label == 0
         assert len(bitcell.items("c", limit=7).items) == 7
         assert bitcell.statistics("c").items == len(X)
+        assert bitcell.get_or_create_collection("c", "lsh", keep_descriptors=True).items == len(X)
+        with pytest.raises(Conflict, match=r"expected collection 'c' to have \{'encoder': 'lsh'"):
+            bitcell.get_or_create_collection("c", "lsh")
+        where = {"label": 1, "id": {"in": IDS[:150]}}
+        assert bitcell.count_items("c", where).count == 50
+        page = bitcell.list_items("c", where, limit=3, offset=48)
+        assert ([item.id for item in page.items], page.of) == (IDS[148:150], 50)
+        changed = bitcell.change_item("c", IDS[4], {"payload": {"tags": ["a", None]}})
+        assert changed == bitcell.item("c", IDS[4])
+        assert (changed.label, changed.payload) == (0, {"tags": ["a", None]})
+        changes: dict[str, dict[str, Any]] = {
+            IDS[4]: {"label": None},
+            IDS[3]: {"payload": {"tags": ["a"], "n": None}},
+        }
+        assert bitcell.change_items("c", changes).changed == 2
+        assert bitcell.count_items("c", {"tags": {"all": ["a"]}}).count == 2
+        assert bitcell.delete_items("c", filter={"tags": {"contains": None}}).deleted == 1
+        bitcell.upsert("c", IDS[4:5], X[4:5], LABELS[4:5])
+        with pytest.raises(ValueError, match="either ids or filter"):
+            bitcell.delete_items("c")
         bitcell.delete_item("c", IDS[3])
         assert bitcell.delete_items("c", IDS[2:5]).deleted == 2
         assert bitcell.collection("c").items == len(X) - 3
         assert [collection.name for collection in bitcell.collections()] == ["c"]
+
+        labelled = {"label": {"lte": 2}}
+        search = bitcell.find_duplicates("c", 3, filter=labelled, max_pairs=10**6)
+        about = bitcell.wait(search).result
+        groups = bitcell.duplicate_groups(search)
+        assert about
+        assert len(groups) == about["groups"] > 0
+        assert len(groups.ids) == about["grouped"]
+        for first, second, distance in groups[0].pairs[:20]:
+            assert (bits[IDS.index(first)] != bits[IDS.index(second)]).sum() == distance <= 3
 
         bitcell.wait(bitcell.reencode("c", "itq"))
         assert bitcell.collection("c").n_bits == 8

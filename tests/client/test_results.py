@@ -106,10 +106,10 @@ def test_results_have_the_fields_of_the_service(document: dict[str, Any]) -> Non
             created, accepted = get_args(result)
             comparison.check(created, content["201"]["application/json"]["schema"], name)
             comparison.check(accepted, content["202"]["application/json"]["schema"], name)
-        elif name not in ("encode", "gist"):  # Those answer with arrays.
-            (media,) = content.values()
-            assert set(media) == {"application/json"}
-            comparison.check(result, media["application/json"]["schema"], name)
+        elif name not in ("encode", "gist", "duplicate_groups"):  # Those answer with arrays.
+            for media in content.values():
+                assert set(media) == {"application/json"}
+                comparison.check(result, media["application/json"]["schema"], name)
     exported = {value for value in vars(bitcell_client).values() if dataclasses.is_dataclass(value)}
     assert comparison.met == exported
 

@@ -33,6 +33,24 @@ def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
     return [_out(collection) for collection in service.collections.list()]
 
 
+@router.put(
+    "/{name}",
+    response_model=schemas.CollectionOut,
+    responses={201: {"model": schemas.CollectionOut, "description": "It has been created."}},
+    openapi_extra=takes(schemas.CollectionSettings),
+)
+def get_or_create_collection(
+    name: str, body: BodyDep, response: Response, service: ServiceDep
+) -> schemas.CollectionOut:
+    """Create a collection, or show the one that exists with the same settings."""
+    wanted = body.parse(schemas.CollectionSettings)
+    collection, is_new = service.collections.get_or_create(
+        name, wanted.encoder, wanted.keep_descriptors, n_bits=wanted.n_bits
+    )
+    response.status_code = 201 if is_new else 200
+    return _out(collection)
+
+
 @router.get("/{name}")
 def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
     """Show one collection."""
@@ -71,6 +89,22 @@ def reencode_collection(
     replace the old ones in one step.
     """
     job = service.collections.reencode(name, body.parse(schemas.Reencode).encoder)
+    url = request.url_for("show_job", job=job).path
+    response.headers["Location"] = url
+    return schemas.Accepted(id=job, url=url)
+
+
+@router.post("/{name}/duplicates", status_code=202, openapi_extra=takes(schemas.FindDuplicates))
+def find_duplicates(
+    name: str, body: BodyDep, request: Request, response: Response, service: ServiceDep
+) -> schemas.Accepted:
+    """Start a job that finds all near-duplicates: pairs of items within a Hamming distance.
+
+    It compares the items that the collection holds when the job starts, and puts those that are
+    connected by pairs into groups.
+    """
+    new = body.parse(schemas.FindDuplicates)
+    job = service.duplicates.start(name, new.radius, new.filter, new.max_pairs)
     url = request.url_for("show_job", job=job).path
     response.headers["Location"] = url
     return schemas.Accepted(id=job, url=url)

@@ -1,4 +1,4 @@
-"""Routes of items: insert, list, show, delete and query."""
+"""Routes of items: insert, list, show, change, delete and query."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def list_items(
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """List items, oldest first. The order is stable while nothing is written."""
-    with service.answers.counted(f"ask for fewer items than `limit` = {limit}") as size:
+    with service.answers.counted(answers.fewer_items(limit)) as size:
         items, n = service.collections.items(name, offset, limit, size)
         return Response(answers.of_items(items, n), media_type=JSON)
 
@@ -127,11 +127,25 @@ def delete_item(name: str, item_id: str, service: ServiceDep) -> None:
     service.collections.delete_item(name, item_id)
 
 
-@router.post("/items/delete", openapi_extra=takes(schemas.Ids))
-def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
-    """Delete items; unknown ids are skipped."""
-    ids = body.parse(schemas.Ids).ids
-    return schemas.Deleted(deleted=service.collections.delete_items(name, ids))
+@router.patch(
+    "/items/{item_id:path}",
+    response_model=schemas.ItemOut,
+    openapi_extra=takes(schemas.ItemPatch),
+)
+def change_item(name: str, item_id: str, body: BodyDep, service: ServiceDep) -> Response:
+    """Change the label or the payload of an item, and return it as it is then."""
+    patch = body.parse(schemas.ItemPatch).as_given()
+    item = service.collections.patch_item(name, item_id, patch)
+    return Response(answers.of_item(item), media_type=JSON)
+
+
+@router.patch("/items", openapi_extra=takes(schemas.ItemChanges))
+def change_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Changed:
+    """Change labels or payloads of items: all or none, on disk when answered."""
+    items = body.parse(schemas.ItemChanges).items
+    ids, patches = [item.id for item in items], [item.as_given() for item in items]
+    collection = service.collections.patch(name, ids, patches)
+    return schemas.Changed(changed=len(ids), items=len(collection))
 
 
 def _matrix(

@@ -2,6 +2,8 @@
 
 from app.http.schemas.collections import (
     CollectionOut,
+    CollectionSettings,
+    FindDuplicates,
     NewCollection,
     Reencode,
     Restore,
@@ -18,7 +20,22 @@ from app.http.schemas.encoders import (
     Training,
 )
 from app.http.schemas.fields import Body
-from app.http.schemas.items import Deleted, Ids, ItemOut, ItemsOut, NewItem, NewItems, Upserted
+from app.http.schemas.items import (
+    Changed,
+    Counted,
+    Deleted,
+    ItemChange,
+    ItemChanges,
+    ItemOut,
+    ItemPatch,
+    ItemsOut,
+    NewItem,
+    NewItems,
+    ToCount,
+    ToDelete,
+    ToList,
+    Upserted,
+)
 from app.http.schemas.jobs import Accepted, JobOut, NewBenchmark, ProgressOut
 from app.http.schemas.problems import Problem
 from app.http.schemas.queries import (
@@ -38,15 +55,22 @@ __all__ = [
     "Body",
     "BucketsOut",
     "CertificateOut",
+    "Changed",
     "CodesOut",
     "CollectionOut",
+    "CollectionSettings",
+    "Counted",
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "FindDuplicates",
     "Holds",
     "Ids",
     "Images",
+    "ItemChange",
+    "ItemChanges",
     "ItemOut",
+    "ItemPatch",
     "ItemsOut",
     "JobOut",
     "MethodOut",
@@ -68,7 +92,10 @@ __all__ = [
     "SizesOut",
     "SnapshotOut",
     "StatisticsOut",
+    "ToCount",
+    "ToDelete",
     "ToEncode",
+    "ToList",
     "Training",
     "Upserted",
 ]

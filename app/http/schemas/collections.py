@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.http.schemas.fields import Body, Integer, Text
+from app.jobs.duplicates import MAX_PAIRS
 
 
 class NewCollection(Body):
@@ -28,6 +29,33 @@ class NewCollection(Body):
         False,
         description="Keep the descriptors on disk as float16, for reranking and re-encoding.",
     )
+
+
+class FindDuplicates(Body):
+    """Which items count as near-duplicates, and among which items to look for them."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"radius": 4}]})
+
+    radius: Integer = Field(
+        ge=0, le=2**31 - 1, description="Largest Hamming distance of a pair of near-duplicates."
+    )
+    filter: dict[str, JsonValue] | None = Field(
+        None, description="Compare only the items that match, as in a query."
+    )
+    max_pairs: Integer = Field(
+        1_000_000,
+        ge=1,
+        le=MAX_PAIRS,
+        description="Largest number of pairs to return. The groups are complete all the same.",
+    )
+
+
+class CollectionSettings(Body):
+    """The settings of a collection that is to exist, as in `NewCollection`."""
+
+    encoder: Text | None = None
+    n_bits: Integer | None = None
+    keep_descriptors: bool = False
 
 
 class Reencode(Body):

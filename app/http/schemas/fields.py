@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 Number = Annotated[float, Field(strict=True)]
 Integer = Annotated[int, Field(strict=True)]
@@ -18,6 +18,17 @@ Descriptors = Annotated[
     Field(fail_fast=True, min_length=1, description="One list of numbers per descriptor."),
 ]
 
+Condition = Annotated[
+    dict[str, JsonValue],
+    Field(
+        description=(
+            'Only items that match: `{"label": 3}`, `{"price": {"gte": 1, "lt": 5}}`, '
+            '`{"a.b": {"in": ["x", "y"]}}`, `{"tags": {"contains": "x"}}`, `{"id": {"in": ["x"]}}`'
+            ". All fields of one object must match; `and`, `or` and `not` combine such objects."
+        ),
+        examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
+    ),
+]
 Hex = Annotated[str, Field(strict=True, description="A packed code in hex.")]
 HexCodes = Annotated[
     list[Hex], Field(fail_fast=True, min_length=1, description="Packed codes in hex.")

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from bitcell_client.call import Request, answer_as, call, read_nothing, without_none
 from bitcell_client.results import Accepted, Collection, Snapshot, Statistics
 
@@ -55,6 +58,22 @@ class CollectionCalls:
         }
         return Request(answer_as(Collection), json=without_none(body))
 
+    @call("PUT", "/v1/collections/{name}", safe=True)
+    def get_or_create_collection(
+        self,
+        name: str,
+        encoder: str | None = None,
+        *,
+        n_bits: int | None = None,
+        keep_descriptors: bool = False,
+    ) -> Request[Collection]:
+        """Create a collection as `create_collection` does, or return the one that exists.
+
+        Raise Conflict if that one has other settings.
+        """
+        body = {"encoder": encoder, "n_bits": n_bits, "keep_descriptors": keep_descriptors}
+        return Request(answer_as(Collection), {"name": name}, json=without_none(body))
+
     @call("DELETE", "/v1/collections/{name}")
     def drop_collection(self, name: str) -> Request[None]:
         """Delete a collection and its items."""
@@ -64,6 +83,23 @@ class CollectionCalls:
     def reencode(self, name: str, encoder: str) -> Request[Accepted]:
         """Start a job that encodes a collection's kept descriptors with another encoder."""
         return Request(answer_as(Accepted), {"name": name}, json={"encoder": encoder})
+
+    @call("POST", "/v1/collections/{name}/duplicates")
+    def find_duplicates(
+        self,
+        name: str,
+        radius: int,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name in the API
+        max_pairs: int | None = None,
+    ) -> Request[Accepted]:
+        """Start a job that finds all pairs of items within a Hamming distance, and their groups.
+
+        `wait` for it; `duplicate_groups` then returns the groups. They are complete even if there
+        are more pairs than `max_pairs`, by default 1,000,000.
+        """
+        body = {"radius": radius, "filter": filter, "max_pairs": max_pairs}
+        return Request(answer_as(Accepted), {"name": name}, json=without_none(body))
 
     @call("POST", "/v1/collections/{name}/snapshots")
     def snapshot(self, name: str) -> Request[Snapshot]:

@@ -1,4 +1,4 @@
-"""Items of a collection: write, read, delete, and query."""
+"""Items of a collection: write, change, read, delete, and query."""
 
 from __future__ import annotations
 
@@ -21,7 +21,16 @@ from bitcell_client.call import (
     without_none,
 )
 from bitcell_client.codes import Codes, as_hex, as_packed
-from bitcell_client.results import Deleted, Item, ItemPage, QueryResult, RerankBy, Upserted
+from bitcell_client.results import (
+    Changed,
+    Counted,
+    Deleted,
+    Item,
+    ItemPage,
+    QueryResult,
+    RerankBy,
+    Upserted,
+)
 
 
 class ItemCalls:
@@ -99,9 +108,68 @@ class ItemCalls:
         return Request(read_nothing, {"name": name, "item_id": item_id})
 
     @call("POST", "/v1/collections/{name}/items/delete")
-    def delete_items(self, name: str, ids: Sequence[str]) -> Request[Deleted]:
-        """Delete items; ids that do not exist are ignored."""
-        return Request(answer_as(Deleted), {"name": name}, json={"ids": list(ids)})
+    def delete_items(
+        self,
+        name: str,
+        ids: Sequence[str] | None = None,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002
+    ) -> Request[Deleted]:
+        """Delete the items with some ids, of which unknown ones are ignored, or all that match.
+
+        With a filter, those that match at one moment are deleted together.
+        """
+        if (ids is None) == (filter is None):
+            raise ValueError("expected either ids or filter")
+        body = {"filter": filter} if ids is None else {"ids": list(ids)}
+        return Request(answer_as(Deleted), {"name": name}, json=body)
+
+    @call("POST", "/v1/collections/{name}/items/count", safe=True)
+    def count_items(self, name: str, filter: Mapping[str, Any]) -> Request[Counted]:  # noqa: A002
+        """Return how many items match a filter."""
+        return Request(answer_as(Counted), {"name": name}, json={"filter": filter})
+
+    @call("POST", "/v1/collections/{name}/items/list", safe=True)
+    def list_items(
+        self,
+        name: str,
+        filter: Mapping[str, Any],  # noqa: A002
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Request[ItemPage]:
+        """Return a page of the items that match a filter, in the order of `items`."""
+        body = {"filter": filter, "limit": limit, "offset": offset}
+        return Request(answer_as(ItemPage), {"name": name}, json=body)
+
+    @call("PATCH", "/v1/collections/{name}/items/{item_id}")
+    def change_item(self, name: str, item_id: str, change: Mapping[str, Any]) -> Request[Item]:
+        """Change the label or the payload of an item, and return it as it is then.
+
+        Parameters
+        ----------
+        name : str
+            The collection.
+        item_id : str
+        change : dict
+            A JSON merge patch (RFC 7396) with `label`, `payload` or both, as in
+            `{"payload": {"price": 4}}`: what it does not name stays as it is, None removes it.
+        """
+        path = {"name": name, "item_id": item_id}
+        return Request(answer_as(Item), path, json=dict(change))
+
+    @call("PATCH", "/v1/collections/{name}/items")
+    def change_items(self, name: str, changes: Mapping[str, Mapping[str, Any]]) -> Request[Changed]:
+        """Change several items, each as `change_item` does: all or none, on disk on return.
+
+        Parameters
+        ----------
+        name : str
+            The collection.
+        changes : dict
+            The change of each item by its id.
+        """
+        items = [{**change, "id": item_id} for item_id, change in changes.items()]
+        return Request(answer_as(Changed), {"name": name}, json={"items": items})
 
     @call("POST", "/v1/collections/{name}/query", safe=True)
     def query(

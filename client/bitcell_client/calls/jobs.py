@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bitcell_client.call import (
+    NPY,
     Request,
     answer_as,
     call,
@@ -12,6 +13,7 @@ from bitcell_client.call import (
     read_text,
     without_none,
 )
+from bitcell_client.groups import DuplicateGroups, read_groups
 from bitcell_client.results import Accepted, Job
 
 
@@ -27,6 +29,12 @@ class JobCalls:
     def job(self, job: str) -> Request[Job]:
         """Return a job: its state and progress; its result or error when it has ended."""
         return Request(answer_as(Job), {"job": job})
+
+    @call("GET", "/v1/jobs/{job}/groups")
+    def duplicate_groups(self, job: str | Accepted | Job) -> Request[DuplicateGroups]:
+        """Return all groups that a search for duplicates found, the largest first."""
+        name = job if isinstance(job, str) else job.id
+        return Request(read_groups, {"job": name}, headers={"Accept": NPY})
 
     @call("DELETE", "/v1/jobs/{job}")
     def remove_job(self, job: str) -> Request[None]:
