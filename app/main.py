@@ -104,5 +104,5 @@ def _add_routes(app: FastAPI) -> None:
     for router in (*routers, encoders.methods, benchmarks.datasets):
         app.router.routes.extend(router.routes)
     for route in app.router.routes:
-        if isinstance(route, APIRoute) and "GET" in route.methods:
+        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
             route.methods.add("HEAD")  # FastAPI adds none. Uvicorn sends no body in answer to it.

@@ -70,7 +70,7 @@ def _without_head(route: BaseRoute) -> BaseRoute:
     if not isinstance(route, APIRoute):
         return route
     listed = copy(route)
-    listed.methods = route.methods - {"HEAD"}
+    listed.methods = set(route.methods or ()) - {"HEAD"}
     return listed
 
 

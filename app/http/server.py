@@ -14,12 +14,14 @@ from typing import Any
 
 import structlog
 import uvicorn
+from starlette.concurrency import run_in_threadpool
 
 from app.http import log_setup
 from app.http.connection import Protocol
 from app.http.middleware.access import is_loopback, keys_are_required
 from app.http.open_connections import OpenConnections, possible_connections
 from app.main import create_app
+from app.service.data_dir import forget_url, note_url
 from app.service.keys import WRITE
 from app.service.service import Service
 from app.service.settings import Settings
@@ -138,10 +140,13 @@ class _Server(uvicorn.Server):
         self._loop.set_exception_handler(log_setup.log_loop_failure)
         await super().startup(sockets)
         if self.started and sockets:
+            url = _url(sockets[0], reached_from_here=True)
+            await run_in_threadpool(note_url, self._service.settings.data_dir, url)
             log.info(f"Bitcell is at {_url(sockets[0])}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and let the requests in progress end in time."""
+        await run_in_threadpool(forget_url, self._service.settings.data_dir)
         stop, loop = self._service.searches.stop, asyncio.get_running_loop()
         loop.call_later(max(0, GRACE_SECONDS - LAST_SECONDS), stop)
         await super().shutdown(sockets)

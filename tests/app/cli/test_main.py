@@ -286,7 +286,7 @@ def test_a_key_in_the_wrong_folder_is_refused_or_noted(
     monkeypatch.delenv("BITCELL_DATA_DIR")
     before = sorted(folder.rglob("*"))
     assert bitcell(monkeypatch, "keys create lost") == 2
-    assert "bitcell-data holds no data: is BITCELL_DATA_DIR set?" in capsys.readouterr().err
+    assert "bitcell-data holds no data: is BITCELL_DATA_DIR set" in capsys.readouterr().err
     assert sorted(folder.rglob("*")) == before
     # Where a service has been started, the default folder is the right one.
     Database(folder / "bitcell-data" / "bitcell.db").close()
