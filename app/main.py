@@ -15,6 +15,7 @@ from app.http import npy
 from app.http.job_events import JobEvents
 from app.http.middleware.access import Access
 from app.http.middleware.limits import Limits
+from app.http.middleware.prefix import Prefix
 from app.http.middleware.request_log import Observe
 from app.http.openapi import document
 from app.http.problems import add_handlers
@@ -72,6 +73,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         version=version("bitcell"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         openapi_url=None,  # home.py has the route: FastAPI would render the document every time.
         docs_url=None,
         redoc_url=None,
@@ -89,6 +91,8 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
     app.add_middleware(Access, settings=settings)
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(Observe)
+    if settings.root_path:
+        app.add_middleware(Prefix, root_path=settings.root_path)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 

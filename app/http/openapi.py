@@ -47,7 +47,8 @@ def document(app: FastAPI) -> dict[str, Any]:
             title=app.title,
             version=app.version,
             description=app.description,
-            routes=[_without_head(route) for route in app.routes],
+            routes=[_as_listed(route) for route in app.routes],
+            servers=app.servers,
         )
         _, bodies = models_json_schema(
             [(model, "validation") for model in _BODIES],
@@ -65,12 +66,13 @@ def document(app: FastAPI) -> dict[str, Any]:
     return app.openapi_schema
 
 
-def _without_head(route: BaseRoute) -> BaseRoute:
-    """Return a route without HEAD, which answers as GET does and is not listed."""
+def _as_listed(route: BaseRoute) -> BaseRoute:
+    """Return a route with a short id and without HEAD, which answers as GET does."""
     if not isinstance(route, APIRoute):
         return route
     listed = copy(route)
     listed.methods = set(route.methods or ()) - {"HEAD"}
+    listed.unique_id = route.name
     return listed
 
 
