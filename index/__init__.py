@@ -20,6 +20,7 @@ from index.errors import (
 )
 from index.filters.filter import Filter
 from index.search.paths import searches_by_path
+from index.storage.catalog import DescriptorType
 from index.storage.database import Database
 from index.store import Store
 from index.types import (
@@ -44,6 +45,7 @@ __all__ = [
     "Damaged",
     "Database",
     "DescriptorBatch",
+    "DescriptorType",
     "DiskError",
     "Filter",
     "Found",

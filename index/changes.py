@@ -125,7 +125,7 @@ def _patch(
                 )
             ]
             record.put_payloads(connection, new[part], texts)
-        if state.keep_descriptors:
+        if state.descriptor_type is not None:
             count(record.descriptor_bytes(connection) * len(ids))
             record.copy_descriptors(connection, serials, new)
         state.rows.stage(ids, words, labels, new, rows)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -18,8 +18,18 @@ from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
+from index.storage.catalog import DescriptorType
 from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
-from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
+from index.validation import (
+    Payload,
+    as_ids,
+    as_kept,
+    as_label_column,
+    as_plain,
+    as_texts,
+    check_codes,
+    check_ids,
+)
 
 # Items per batch where all of them are read.
 _CHUNK = 4096
@@ -63,8 +73,13 @@ class Collection:
 
     @property
     def keep_descriptors(self) -> bool:
-        """Whether items come with their descriptors, which are kept as float16."""
-        return self._state.keep_descriptors
+        """Whether items come with their descriptors, which are kept as `descriptor_type` says."""
+        return self._state.descriptor_type is not None
+
+    @property
+    def descriptor_type(self) -> DescriptorType | None:
+        """How descriptors are kept; None if they are not."""
+        return self._state.descriptor_type
 
     @property
     def dimension(self) -> int | None:
@@ -73,7 +88,7 @@ class Collection:
 
     def upsert(
         self,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         codes: Codes,
         labels: Sequence[int | None] | NDArray[np.integer] | None = None,
         payloads: Sequence[Payload | None] | None = None,
@@ -83,8 +98,8 @@ class Collection:
 
         Parameters
         ----------
-        ids : (n,) str
-            1 to 256 characters each, without duplicates.
+        ids : (n,) str or int
+            1 to 256 characters each, without duplicates; integers become their decimal digits.
         codes : (n, ceil(n_bits / 8)) uint8
             Packed, with clear padding bits.
         labels : (n,) int, optional
@@ -93,7 +108,7 @@ class Collection:
         payloads : (n,) mappings that JSON can hold, optional
             At most 64 KiB of UTF-8 each, as compact JSON. A replaced item loses its payload.
         descriptors : (n, d), where the collection keeps them and only there
-            Stored as float16; every batch has the d of the first.
+            Rounded to `descriptor_type`; every batch has the d of the first.
 
         Raises
         ------
@@ -102,7 +117,9 @@ class Collection:
         Full
             The disk has no room.
         """
-        self._upsert(ids, codes, labels, as_texts(payloads, len(ids)), descriptors)
+        strings = as_ids(ids)
+        plain = None if descriptors is None else as_plain(descriptors)
+        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain)
 
     def _upsert(
         self,
@@ -116,21 +133,34 @@ class Collection:
         check_ids(ids)
         check_codes(codes, len(ids), state.n_bits)
         column = as_label_column(labels, len(ids))
-        if state.keep_descriptors != (descriptors is not None):
+        kept = state.descriptor_type
+        if (kept is not None) != (descriptors is not None):
             raise InvalidItems(
                 f"collection {state.name!r} "
                 + (
                     "keeps descriptors: give one for each item"
-                    if state.keep_descriptors
+                    if kept is not None
                     else "keeps no descriptors: make it with keep_descriptors to give some"
                 )
             )
-        half = None if descriptors is None else as_half(descriptors, len(ids), state.dimension)
-        state.put(ids, to_words(codes), column, texts, half)
+        rounded = None
+        if kept is not None and descriptors is not None:
+            rounded = as_kept(descriptors, len(ids), state.dimension, kept)
+        state.put(ids, to_words(codes), column, texts, rounded)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def as_kept(self, descriptors: ArrayLike) -> NDArray[Any]:
+        """Return descriptors, (n, d), rounded as this collection keeps them.
+
+        Raise InvalidItems if it keeps none, or if it cannot keep these.
+        """
+        state = self._state
+        state.check_keeps_descriptors()
+        X, kept = np.asarray(descriptors), state.descriptor_type or "float32"
+        return as_kept(X, len(X), state.dimension, kept)
+
+    def delete(self, ids: Iterable[str | int]) -> int:
         """Delete the items with these ids and return how many there were. Ignore unknown ids."""
-        return self._state.delete(list(dict.fromkeys(ids)))
+        return self._state.delete(list(dict.fromkeys(as_ids(ids))))
 
     def delete_matching(self, where: Filter, checkpoint: Checkpoint = lambda: None) -> int:
         """Delete the items that match a filter at one moment, and return how many they were.
@@ -141,7 +171,7 @@ class Collection:
 
     def patch(
         self,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         patches: Sequence[Mapping[str, Any]],
         count: Count = lambda n: None,
     ) -> None:
@@ -151,7 +181,7 @@ class Collection:
 
         Parameters
         ----------
-        ids : (n,) str
+        ids : (n,) str or int
             Distinct ids of items.
         patches : (n,) mappings
             JSON merge patches (RFC 7396) with `label`, `payload` or both. What a patch does not
@@ -168,17 +198,17 @@ class Collection:
         Full
             The disk has no room.
         """
-        changes.patch(self._state, ids, patches, count)
+        changes.patch(self._state, as_ids(ids), patches, count)
 
-    def patch_one(self, item_id: str, patch: Mapping[str, Any]) -> Item:
+    def patch_one(self, item_id: str | int, patch: Mapping[str, Any]) -> Item:
         """Change one item as `patch` does, and return it as it is then."""
-        return changes.patch_one(self._state, item_id, patch)
+        return changes.patch_one(self._state, as_ids([item_id])[0], patch)
 
-    def get(self, item_id: str) -> Item:
+    def get(self, item_id: str | int) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
         state = self._state
         with state.reading():
-            view, rows = state.find([item_id])
+            view, rows = state.find(as_ids([item_id]))
             return self._items(view, rows)[0]
 
     def items(
@@ -223,10 +253,10 @@ class Collection:
             for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
         ]
 
-    def codes(self, ids: Sequence[str]) -> Codes:
+    def codes(self, ids: Iterable[str | int]) -> Codes:
         """Return the codes of items, (len(ids), size); raise NotFound if one is missing."""
         self._state.check_present()
-        view, rows = self._state.find(ids)
+        view, rows = self._state.find(as_ids(ids))
         return view.codes(rows)
 
     def sample_codes(self, limit: int, seed: int = 0) -> CodeSample:
@@ -244,7 +274,7 @@ class Collection:
         view, rows = self._state.live()
         return bool((view.labels(rows) >= 0).any())
 
-    def descriptors(self, ids: Sequence[str]) -> NDArray[np.float16]:
+    def descriptors(self, ids: Iterable[str | int]) -> NDArray[Any]:
         """Return the descriptors of items, (len(ids), d).
 
         Raises
@@ -257,7 +287,7 @@ class Collection:
         state = self._state
         state.check_keeps_descriptors()
         with state.reading():
-            return state.descriptors(*state.find(ids))
+            return state.descriptors(*state.find(as_ids(ids)))
 
     def descriptor_batches(self) -> Iterator[DescriptorBatch]:
         """Yield ids, labels and descriptors of all current items, some items at a time.
@@ -362,13 +392,19 @@ class Collection:
         checkpoint: Checkpoint,
     ) -> Scored:
         state = self._state
-        by = options.rerank_distance(state.keep_descriptors)
-        if by == "descriptors":
+        by = options.rerank_distance(self.keep_descriptors)
+        if by != "bits":
             state.check_keeps_descriptors()
             if descriptors is None:
-                raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
+                raise InvalidItems(f"reranking by {by} takes the descriptors of the queries")
             return by_descriptors(
-                view, answers, descriptors, state.dimension, state.record, checkpoint
+                view,
+                answers,
+                descriptors,
+                state.dimension,
+                state.record,
+                checkpoint,
+                cosine=by == "cosine",
             )
         if projections is None:
             raise InvalidItems("reranking by bits takes the projections of the queries")

@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Condition
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,10 @@ class State:
 
     Attributes
     ----------
-    key, name, n_bits, encoder, fingerprint, keep_descriptors
+    key, name, n_bits, encoder, fingerprint
         As in the table of collections.
+    descriptor_type : {"float16", "float32"}, optional
+        How descriptors are kept; None if they are not.
     dimension : int, optional
         The dimension of the descriptors that are kept; None before the first.
     removed : NotFound, optional
@@ -45,11 +47,11 @@ class State:
     def __init__(
         self, database: Database, row: Row, cache: ColumnCache, wake: Callable[[State], None]
     ) -> None:
-        self.key, self.name, self.n_bits, self.encoder, self.fingerprint, keep = row
-        self.keep_descriptors = bool(keep)
+        self.key, self.name, self.n_bits, self.encoder, self.fingerprint, _ = row
+        self.descriptor_type = row.descriptor_type
         self.database = database
         self.removed: NotFound | None = None
-        self.record = Record(database, self.key, self.n_bits)
+        self.record = Record(database, self.key, self.n_bits, row.descriptor_type)
         self.rows = Rows(self.n_bits, self.record.load())
         self.columns = Columns(self.record, cache)
         self.dimension = self.record.dimension()
@@ -67,7 +69,7 @@ class State:
         words: Words,
         labels: NDArray[np.int64],
         texts: Sequence[str | None] | None,
-        descriptors: NDArray[np.float16] | None,
+        descriptors: NDArray[Any] | None,
     ) -> None:
         """Insert or replace items that have been checked: labels -1 for none, payloads as JSON."""
         if not ids:
@@ -221,14 +223,14 @@ class State:
             texts = self.record.payloads(serials)
         return [texts.get(serial) for serial in serials]
 
-    def descriptors(self, view: View, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+    def descriptors(self, view: View, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return the descriptors of rows of a collection that keeps them."""
         with self.reading():
             return self.record.descriptors(view.serials(rows).tolist())
 
     def check_keeps_descriptors(self) -> None:
         """Raise InvalidItems unless the collection keeps descriptors."""
-        if not self.keep_descriptors:
+        if self.descriptor_type is None:
             raise InvalidItems(
                 f"collection {self.name!r} keeps no descriptors: make it with keep_descriptors"
             )

@@ -27,9 +27,11 @@ for command in (
     datasets.gist,
     snapshots.snapshot,
     snapshots.restore,
+    snapshots.backup,
     duplicates,
     encoders.train,
     encoders.encode,
+    encoders.export,
     benchmark.benchmark,
     methods,
 ):

@@ -44,10 +44,11 @@ class RunningService:
         response = self._request("POST", _path("collections", collection, "snapshots"))
         return self._read(SnapshotOut, response)
 
-    def restore(self, collection: str, file: str) -> CollectionOut:
+    def restore(self, collection: str, file: str, encoder: str | None) -> CollectionOut:
         """Have a collection created from a file in `snapshots/` of the data directory."""
         path = _path("collections", collection, "restore")
-        return self._read(CollectionOut, self._request("POST", path, {"snapshot": file}))
+        body = {"snapshot": file, "encoder": encoder}
+        return self._read(CollectionOut, self._request("POST", path, body))
 
     def find_duplicates(self, collection: str, body: dict[str, Any]) -> Accepted:
         """Have near-duplicates searched for, as a job."""

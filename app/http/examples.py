@@ -22,6 +22,7 @@ _COLLECTION = {
     "n_bits": 16,
     "items": 2,
     "keep_descriptors": True,
+    "descriptor_type": "float32",
 }
 _RUNNING = {
     "id": _BENCHMARK,
@@ -53,6 +54,7 @@ _REENCODED = {
     "started": 1795478575.76,
     "ended": 1795478575.82,
 }
+_SNAPSHOT_FILE = {"snapshot": _SNAPSHOT, "bytes": 1024, "created": 1795478575.75}
 _DUPLICATES = {
     "id": _JOB,
     "kind": "duplicates",
@@ -85,6 +87,8 @@ PARAMETERS: dict[str, Any] = {
     "item_id": "cup",
     "job": _JOB,
     "benchmark": _BENCHMARK,
+    "snapshot": _SNAPSHOT,
+    "keep": 3,
     "limit": 100,
     "holds": "codes",
     "k": 10,
@@ -212,6 +216,8 @@ ANSWERS: dict[str, Any] = {
     "POST /v1/collections/{name}/reencode 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
     "POST /v1/collections/{name}/duplicates 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
     "POST /v1/collections/{name}/snapshots 201": {"snapshot": _SNAPSHOT, "items": 2},
+    "GET /v1/snapshots 200": [_SNAPSHOT_FILE],
+    "PUT /v1/snapshots/{snapshot} 201": _SNAPSHOT_FILE,
     "POST /v1/collections/{name}/restore 201": _COLLECTION | {"name": "things-again"},
     "PUT /v1/collections/{name}/items 200": {"upserted": 2, "items": 2},
     "GET /v1/collections/{name}/statistics 200": {

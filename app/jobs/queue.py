@@ -117,6 +117,14 @@ class Jobs:
         with self._lock:
             return [entry.request for entry in self._open.values() if entry.kind == kind]
 
+    def trains(self, encoder: str) -> str | None:
+        """Return the id of the job that is to train this encoder; None if there is none."""
+        with self._lock:
+            for entry in self._open.values():
+                if entry.kind == "training" and entry.request["name"] == encoder:
+                    return entry.id
+        return None
+
     def get(self, job: str, kind: str | None = None) -> JobFields:
         """Return a job without its output; raise NotFound if there is none, or not of that kind."""
         return self._with_progress(self._record.get(job, kind))

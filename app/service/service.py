@@ -118,11 +118,12 @@ class Service:
             limit=settings.max_jobs,
         )
         self.jobs.on_end = self.metrics.count_job
+        encoder_store.trained_by = self.jobs.trains
         self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database))
         self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
         self.encoders = Encoders(settings, encoder_store, self.collections, self.jobs)
         self.searches = Searches(settings, store, encoder_store, self.metrics)
-        self.snapshots = Snapshots(settings, store, encoder_store)
+        self.snapshots = Snapshots(settings, store, encoder_store, self.encoders)
         self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
         self.duplicates = finding.Duplicates(store, self.jobs)
 

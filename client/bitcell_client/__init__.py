@@ -25,10 +25,6 @@ from bitcell_client.errors import (
 from bitcell_client.groups import DuplicateGroup, DuplicateGroups
 from bitcell_client.results import (
     Accepted,
-    BitPair,
-    BitStatistics,
-    BucketSizes,
-    BucketStatistics,
     Certificate,
     Changed,
     Collection,
@@ -43,8 +39,15 @@ from bitcell_client.results import (
     Progress,
     QueryResult,
     Snapshot,
-    Statistics,
+    SnapshotFile,
     Upserted,
+)
+from bitcell_client.statistics import (
+    BitPair,
+    BitStatistics,
+    BucketSizes,
+    BucketStatistics,
+    Statistics,
 )
 
 __all__ = [
@@ -78,6 +81,7 @@ __all__ = [
     "QueryResult",
     "ServiceError",
     "Snapshot",
+    "SnapshotFile",
     "Statistics",
     "TooLarge",
     "TooMany",

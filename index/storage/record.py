@@ -16,6 +16,7 @@ from bitcodes import code_size, word_count
 from index.callbacks import Count
 from index.memory.batch import Batch
 from index.storage import part_format
+from index.storage.catalog import DescriptorType
 from index.storage.database import Database
 
 # Most items of a part.
@@ -41,10 +42,18 @@ class Record:
     Methods that take a connection must be called inside `Database.write`.
     """
 
-    def __init__(self, database: Database, key: int, n_bits: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        key: int,
+        n_bits: int,
+        descriptor_type: DescriptorType | None = None,
+    ) -> None:
         self.database = database
         self.key = key
         self._size = code_size(n_bits)
+        self._descriptors = "descriptors" if descriptor_type == "float16" else "vectors"
+        self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
         self._n_words = word_count(n_bits)
         self._next_serial = 0
         # First serial and number of items of each part.
@@ -93,7 +102,7 @@ class Record:
         connection: sqlite3.Connection,
         batch: Batch,
         payloads: Sequence[str | None] | None,
-        descriptors: NDArray[np.float16] | None,
+        descriptors: NDArray[Any] | None,
         replaced: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Write items, mark those with the serials `replaced` as dead; return the new serials."""
@@ -106,9 +115,9 @@ class Record:
             staged.append((int(part.serials[0]), len(part)))
         self.put_payloads(connection, serials, payloads)
         if descriptors is not None:
-            vectors = map(np.ndarray.tobytes, descriptors.astype("<f2"))
+            vectors = map(np.ndarray.tobytes, descriptors.astype(self._kept))
             connection.executemany(
-                "INSERT INTO descriptors VALUES (?, ?, ?, ?)",
+                f"INSERT INTO {self._descriptors} VALUES (?, ?, ?, ?)",  # noqa: S608
                 (
                     (self.key, serial, data, crc32(data))
                     for serial, data in zip(serials.tolist(), vectors, strict=True)
@@ -125,7 +134,8 @@ class Record:
     ) -> None:
         """Give items with the serials `new` the descriptors of those with the serials `old`."""
         connection.executemany(
-            "INSERT INTO descriptors SELECT collection, ?, vector, checksum FROM descriptors "
+            f"INSERT INTO {self._descriptors} "  # noqa: S608
+            f"SELECT collection, ?, vector, checksum FROM {self._descriptors} "
             "WHERE collection = ? AND serial = ?",
             ((to, self.key, of) for to, of in zip(new.tolist(), old.tolist(), strict=True)),
         )
@@ -133,7 +143,9 @@ class Record:
     def descriptor_bytes(self, connection: sqlite3.Connection) -> int:
         """Return the size of one descriptor; 0 if there are none."""
         found = connection.execute(
-            "SELECT length(vector) FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
+            f"SELECT length(vector) FROM {self._descriptors} "  # noqa: S608
+            "WHERE collection = ? LIMIT 1",
+            (self.key,),
         ).fetchone()
         return int(found[0]) if found else 0
 
@@ -228,24 +240,26 @@ class Record:
             if self._is_sound(crc32(text) == checksum, f"the payload of item {serial}")
         }
 
-    def descriptors(self, serials: Sequence[int]) -> NDArray[np.float16]:
+    def descriptors(self, serials: Sequence[int]) -> NDArray[Any]:
         """Return the descriptors of items in the order of `serials`; KeyError if one is missing."""
         if not serials:
-            return np.empty((0, self.dimension() or 0), np.float16)
+            return np.empty((0, self.dimension() or 0), self._kept.newbyteorder("="))
         vectors = {
             serial: data
-            for serial, data, checksum in self._select("descriptors", "vector", serials)
+            for serial, data, checksum in self._select(self._descriptors, "vector", serials)
             if self._is_sound(crc32(data) == checksum, f"the descriptor of item {serial}")
         }
-        joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), "<f2")
-        return joined.reshape(len(serials), -1).astype(np.float16)
+        joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), self._kept)
+        return joined.reshape(len(serials), -1).astype(self._kept.newbyteorder("="))
 
     def dimension(self) -> int | None:
         """Return the dimension of the descriptors; None if there are none."""
         rows = self.database.read(
-            "SELECT length(vector) / 2 FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
+            f"SELECT length(vector) FROM {self._descriptors} "  # noqa: S608
+            "WHERE collection = ? LIMIT 1",
+            (self.key,),
         )
-        return rows[0][0] if rows else None
+        return rows[0][0] // self._kept.itemsize if rows else None
 
     def _select(
         self,
@@ -331,7 +345,7 @@ class Record:
         if len(kept):
             self._put_part(connection, kept)
         new = [(int(kept.serials[0]), len(kept))] if len(kept) else []
-        for table in ("payloads", "descriptors"):
+        for table in ("payloads", self._descriptors):
             connection.executemany(
                 f"DELETE FROM {table} WHERE collection = ? AND serial = ?",  # noqa: S608
                 ((self.key, serial) for serial in deleted.tolist()),

@@ -56,9 +56,11 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         file = tmp_path / "lsh.safetensors"
         LSH.save(file)
         assert bitcell.upload_encoder("lsh", file.read_bytes()).n_bits == 20
+        assert bitcell.encoder_file("lsh") == file.read_bytes()
         made = bitcell.create_encoder("made", "lsh", 12, {"random_state": 3}, dimension=16)
         assert isinstance(made, Encoder)
         assert made.params["random_state"] == 3
+        assert bitcell.wait(made) is made
         job = bitcell.create_encoder("itq", "itq", 8, descriptors=X, labels=LABELS)
         assert isinstance(job, Accepted)
         shown = list(bitcell.events(job))
@@ -149,6 +151,24 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert snapshot.items == len(X) - 3
         assert bitcell.restore("copy", snapshot.snapshot).items == len(X) - 3
         bitcell.drop_collection("copy")
+        copy = tmp_path / "a copy.snapshot"
+        bitcell.download_snapshot(snapshot.snapshot, copy)
+        (listed,) = bitcell.snapshots()
+        assert (listed.snapshot, listed.bytes) == (snapshot.snapshot, copy.stat().st_size)
+        uploaded = bitcell.upload_snapshot(copy)
+        assert (uploaded.snapshot, uploaded.bytes) == (copy.name, listed.bytes)
+        assert bitcell.restore("copy", copy.name, encoder="copied").encoder == "copied"
+        bitcell.drop_collection("copy")
+        newer = bitcell.snapshot("c", keep=1)
+        assert newer.removed == [snapshot.snapshot]
+        bitcell.delete_snapshot(newer.snapshot)
+        assert [one.snapshot for one in bitcell.snapshots()] == [copy.name]
+        with pytest.raises(NotFound, match="no snapshot"):
+            bitcell.download_snapshot(newer.snapshot, tmp_path / "none")
+        copy.write_bytes(copy.read_bytes()[:-1])
+        with pytest.raises(InvalidRequest, match="is damaged"):
+            bitcell.upload_snapshot(copy, "cut.snapshot")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a copy.snapshot", file.name]
 
         started = bitcell.start_benchmark(["lsh"], [8], collection="c", seeds=[0])
         bitcell.wait(started.id)
@@ -249,7 +269,7 @@ def test_there_is_a_call_for_every_operation_of_the_service(tmp_path: Path) -> N
     assert set(CALLS) == operations
 
 
-def test_calls_of_the_async_client_are_awaited(process: Process) -> None:
+def test_calls_of_the_async_client_are_awaited(process: Process, tmp_path: Path) -> None:
     async def run() -> None:
         async with AsyncClient(process.url) as bitcell:
             encoder = await bitcell.create_encoder("async", "lsh", 16, dimension=16)
@@ -259,10 +279,16 @@ def test_calls_of_the_async_client_are_awaited(process: Process) -> None:
             queries = [bitcell.query("async", X[i : i + 1], k=1) for i in range(20)]
             answers = await asyncio.gather(*queries)
             assert [answer.results[0][0].distance for answer in answers] == [0] * 20
+            assert await bitcell.wait(encoder) is encoder
             job = await bitcell.create_encoder("async2", "itq", 8, collection="async")
             assert isinstance(job, Accepted)
             assert (await bitcell.wait(job, timeout=60)).state == "done"
             assert [shown.state async for shown in bitcell.events(job.id)] == ["done"]
+            made, copy = await bitcell.snapshot("async"), tmp_path / "copy.snapshot"
+            await bitcell.download_snapshot(made.snapshot, copy)
+            assert (await bitcell.upload_snapshot(copy)).bytes == copy.stat().st_size
+            with pytest.raises(Conflict, match="already a snapshot"):
+                await bitcell.upload_snapshot(copy)
             with pytest.raises(NotFound, match="nowhere"):
                 await bitcell.query("nowhere", X)
             await bitcell.create_collection("own", n_bits=20)

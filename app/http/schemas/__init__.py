@@ -7,6 +7,7 @@ from app.http.schemas.collections import (
     NewCollection,
     Reencode,
     Restore,
+    SnapshotFileOut,
     SnapshotOut,
 )
 from app.http.schemas.encoders import (
@@ -19,7 +20,7 @@ from app.http.schemas.encoders import (
     ToEncode,
     Training,
 )
-from app.http.schemas.fields import Body
+from app.http.schemas.fields import ELSEWHERE, Body
 from app.http.schemas.items import (
     Changed,
     Counted,
@@ -50,6 +51,7 @@ from app.http.schemas.queries import (
 from app.http.schemas.statistics import BitsOut, BucketsOut, PairOut, SizesOut, StatisticsOut
 
 __all__ = [
+    "ELSEWHERE",
     "Accepted",
     "BitsOut",
     "Body",
@@ -90,6 +92,7 @@ __all__ = [
     "RerankBy",
     "Restore",
     "SizesOut",
+    "SnapshotFileOut",
     "SnapshotOut",
     "StatisticsOut",
     "ToCount",

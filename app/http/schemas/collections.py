@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.http.schemas.fields import Body, Integer, Text
 from app.jobs.duplicates import MAX_PAIRS
+from index import DescriptorType
 
 
 class NewCollection(Body):
@@ -25,9 +26,10 @@ class NewCollection(Body):
         description="In place of `encoder`: the length, 1 to 4,096, of codes that items and "
         "queries come with.",
     )
-    keep_descriptors: bool = Field(
+    keep_descriptors: bool | DescriptorType = Field(
         False,
-        description="Keep the descriptors on disk as float16, for reranking and re-encoding.",
+        description="Keep the descriptors on disk, for reranking and re-encoding: as float32, or "
+        "as float16 in half the room. Items that float16 gives other codes are refused.",
     )
 
 
@@ -55,7 +57,7 @@ class CollectionSettings(Body):
 
     encoder: Text | None = None
     n_bits: Integer | None = None
-    keep_descriptors: bool = False
+    keep_descriptors: bool | DescriptorType = False
 
 
 class Reencode(Body):
@@ -68,6 +70,11 @@ class Restore(Body):
     """The snapshot to restore: the name of a file in `snapshots/` of the data directory."""
 
     snapshot: Text
+    encoder: Text | None = Field(
+        None,
+        description="Name of the encoder, which is created if there is none of that name; by "
+        "default its name in the snapshot.",
+    )
 
 
 class SnapshotOut(BaseModel):
@@ -75,6 +82,17 @@ class SnapshotOut(BaseModel):
 
     snapshot: str
     items: int
+    removed: list[str] | None = Field(
+        None, description="The snapshots that were deleted, if `keep` was given."
+    )
+
+
+class SnapshotFileOut(BaseModel):
+    """A file in `snapshots/` of the data directory."""
+
+    snapshot: str
+    bytes: int
+    created: float = Field(description="When it was written, in seconds since 1970.")
 
 
 class CollectionOut(BaseModel):
@@ -88,3 +106,6 @@ class CollectionOut(BaseModel):
     n_bits: int
     items: int = Field(description="Number of items.")
     keep_descriptors: bool
+    descriptor_type: DescriptorType | None = Field(
+        None, description="How descriptors are kept; null if they are not."
+    )

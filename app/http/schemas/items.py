@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue
 
-from app.http.schemas.fields import Body, Condition, Hex, Integer, Label, Number, Text
+from app.http.schemas.fields import Body, Condition, Hex, Id, Integer, Label, Number
 
 
 class NewItem(Body):
@@ -15,7 +15,7 @@ class NewItem(Body):
     The descriptor is encoded, and kept only if the collection keeps descriptors.
     """
 
-    id: Text
+    id: Id
     descriptor: Annotated[list[Number], Field(fail_fast=True, min_length=1)] | None = None
     code: Hex | None = None
     label: Label | None = None
@@ -68,7 +68,7 @@ class ItemPatch(Body):
 class ItemChange(ItemPatch):
     """An item to change."""
 
-    id: Text
+    id: Id
 
 
 class ItemChanges(Body):
@@ -87,7 +87,7 @@ class Changed(BaseModel):
 class ToDelete(Body):
     """Items to delete: their ids, or a filter that they match."""
 
-    ids: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    ids: Annotated[list[Id], Field(fail_fast=True, min_length=1)] | None = None
     filter: Condition | None = None
 
 

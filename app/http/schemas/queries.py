@@ -6,10 +6,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Integer, Text
+from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
 
 Holds = Literal["descriptors", "codes"]
-RerankBy = Literal["descriptors", "bits"]
+RerankBy = Literal["descriptors", "cosine", "bits"]
 MAX_RADIUS = 2**31 - 2
 # Chosen by its type, so that an error is about the one that was meant.
 _FlagOrCodes = Annotated[
@@ -26,7 +26,7 @@ class Query(Body):
     )
 
     descriptors: Descriptors | None = None
-    ids: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    ids: Annotated[list[Id], Field(fail_fast=True, min_length=1)] | None = None
     k: Integer | None = Field(
         None,
         ge=1,
@@ -56,8 +56,8 @@ class Query(Body):
         None,
         description=(
             "`descriptors`: Euclidean distance to the kept descriptors; the default if the "
-            "collection keeps them. `bits`: asymmetric distance between the query's projection "
-            "and the codes."
+            "collection keeps them. `cosine`: one minus the cosine with them. `bits`: asymmetric "
+            "distance between the query's projection and the codes."
         ),
     )
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from app.jobs.queue import Jobs
 from app.service.checks import Rewriting, Size, check_batch
 from app.service.collections.codes import GivenCodes, item_codes
-from app.service.collections.kept_descriptors import kept_descriptors
+from app.service.collections.kept_descriptors import check_kept, kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -21,8 +21,13 @@ from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
 from hashing.base import MAX_BITS
-from hashing.validation import check_int
-from index import AlreadyExists, Collection, Filter, Item, NotFound, Store
+from hashing.validation import as_descriptors, check_int
+from index import AlreadyExists, Collection, DescriptorType, Filter, Item, NotFound, Store
+
+_LOSSY = (
+    'scale and centre them, or make a collection with keep_descriptors "float32"; nothing was '
+    "written"
+)
 
 
 class Collections:
@@ -48,7 +53,7 @@ class Collections:
         self,
         name: str,
         encoder: str | None = None,
-        keep_descriptors: bool = False,
+        keep_descriptors: bool | DescriptorType = False,
         *,
         n_bits: int | None = None,
     ) -> Collection:
@@ -83,7 +88,7 @@ class Collections:
         self,
         name: str,
         encoder: str | None = None,
-        keep_descriptors: bool = False,
+        keep_descriptors: bool | DescriptorType = False,
         *,
         n_bits: int | None = None,
     ) -> tuple[Collection, bool]:
@@ -101,7 +106,9 @@ class Collections:
         wanted: dict[str, Any] = {"encoder": encoder, "keep_descriptors": keep_descriptors}
         found: dict[str, Any] = {
             "encoder": collection.encoder or None,
-            "keep_descriptors": collection.keep_descriptors,
+            "keep_descriptors": collection.keep_descriptors
+            if isinstance(keep_descriptors, bool)
+            else collection.descriptor_type,
         }
         if n_bits is not None:
             wanted["n_bits"], found["n_bits"] = n_bits, collection.n_bits
@@ -136,16 +143,23 @@ class Collections:
         *,
         codes: GivenCodes | None = None,
     ) -> Collection:
-        """Insert or replace n items, with codes made from descriptors, (n, d), or given."""
+        """Insert or replace n items, with codes made from descriptors, (n, d), or given.
+
+        Raise InvalidInput if the collection keeps descriptors as float16, and these lose too much.
+        """
         check_batch(len(ids), self._settings)
         check_room(self._settings)
+        X = descriptors if codes is not None else as_descriptors(descriptors)
 
         def put(collection: Collection) -> Collection:
-            made = item_codes(self._encoders, collection, descriptors, codes)
+            made = item_codes(self._encoders, collection, X, codes)
             if len(made) != len(ids):
                 what = "descriptor" if codes is None else "code"
                 raise InvalidInput(f"expected one id per {what} ({len(made)}), got {len(ids)}")
-            kept = descriptors if collection.keep_descriptors else None
+            kept = collection.as_kept(X) if collection.keep_descriptors else None
+            # A hasher takes descriptors as float32, so that only float16 can change codes.
+            if kept is not None and kept.dtype == np.float16:
+                check_kept(self._encoders.hasher_of(collection), kept, made, name, _LOSSY)
             collection.upsert(ids, made, labels, payloads, kept)
             return collection
 
