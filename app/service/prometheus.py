@@ -37,7 +37,7 @@ _TIES = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 
 # Otherwise every series has a second one with the time at which it was made.
-disable_created_metrics()
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
