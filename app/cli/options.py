@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 DatasetOption = Annotated[
     str,
-    typer.Option(help="`digits`, a fetched dataset such as `cifar10`, or the path of an .npz."),
+    typer.Option(
+        help="`digits`, a fetched dataset such as `cifar10`, or the path of a file: npz, npy, "
+        "fvecs, bvecs, ivecs, HDF5 or parquet."
+    ),
 ]
 MirrorOption = Annotated[
     str | None,

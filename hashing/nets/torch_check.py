@@ -15,6 +15,7 @@ def check_torch(what: str) -> None:
     except ImportError as error:
         raise InvalidInput(
             f"{what} is trained with torch, which cannot be imported ({error}); "
-            "`make train-deps` installs it, or, in a checkout, `pip install '.[train]' "
-            "--extra-index-url https://download.pytorch.org/whl/cpu`"
+            "`make train-deps` installs it, or, in a checkout, `pip install --no-deps -r "
+            "requirements-torch.txt --index-url https://download.pytorch.org/whl/cpu` and then "
+            "`pip install '.[train]'`"
         ) from error
