@@ -12,6 +12,7 @@ from threading import Lock, RLock
 from typing import Any, Generic, TypeVar, cast
 
 from index.errors import Closed, Damaged, DiskError, Full, IndexProblem, InUse, Unreadable
+from index.storage import shrink
 
 VERSION = 3
 # Each reading connection has a page cache of its own.
@@ -112,6 +113,7 @@ class Database:
 
     def _prepare(self) -> None:
         execute = self._connection.execute
+        shrink.choose_mode(self._connection)
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA foreign_keys = ON")
@@ -121,9 +123,12 @@ class Database:
                 f"{self.path} has version {self.version}; the newest known here is {VERSION}"
             )
         (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and not self.version:
+            raise Unreadable(f"{self.path} is a database of another program, not of Bitcell")
         if not tables:
             self.version = VERSION
             execute(f"PRAGMA user_version = {VERSION}")
+        shrink.rewrite_old(self._connection, self.path)
 
     def damaged(self, what: object) -> Damaged:
         """Return the error to raise for damage that was found, and remember it as `fault`."""
@@ -244,6 +249,8 @@ class Database:
             return self.damaged(error)
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             return DiskError(f"{self.path} could not be read or written: {error}")
+        if str(error).startswith(("no such column", "no such table")):
+            return self.damaged(error)
         return None
 
     def _has_no_room(self) -> bool:
@@ -261,6 +268,15 @@ class Database:
                 yield
             finally:
                 self._alone = before
+
+    def shrink(self, pages: int) -> bool:
+        """Return up to `pages` free pages to the file system, and whether there are more."""
+        with self.transaction() as connection:
+            more = shrink.cut_some(connection, pages)
+        if not more:
+            with self._lock:
+                shrink.empty_log(self._connection)
+        return more
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:

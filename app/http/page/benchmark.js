@@ -15,9 +15,9 @@ const isPreset = (method) => method.data_free && method.method !== "random-net-1
 
 export async function show(view, { collections, job, signal }) {
   const [datasets, methods, jobs] = await Promise.all([
-    call("/v1/datasets"),
-    call("/v1/methods"),
-    call("/v1/benchmarks"),
+    call("v1/datasets"),
+    call("v1/methods"),
+    call("v1/benchmarks"),
   ]);
   const usable = collections.filter((each) => each.keep_descriptors && each.items).map((each) => each.name);
   const request = jobs.find((each) => each.id === job)?.request;
@@ -55,7 +55,7 @@ function form(datasets, collections, methods, request) {
     error.replaceChildren();
     try {
       if (!checked.length) throw new Error("Choose at least one method.");
-      const accepted = await call("/v1/benchmarks", { method: "POST", json: {
+      const accepted = await call("v1/benchmarks", { method: "POST", json: {
         ...JSON.parse(source.value), methods: checked, bits: bits.value.split(",").map(Number), protocol: protocol.value } });
       location.hash = `#/benchmark/${encodeURIComponent(accepted.id)}`;
     } catch (reason) {

@@ -9,7 +9,7 @@ const GROUPS_AT_ONCE = 10;
 const MAX_LISTED = 12;
 
 export async function show(view, { collection, id, signal }) {
-  const [about, jobs] = await Promise.all([call(path("collections", collection)), call("/v1/jobs?limit=1000")]);
+  const [about, jobs] = await Promise.all([call(path("collections", collection)), call("v1/jobs?limit=1000")]);
   const searches = jobs.filter((job) => job.kind === "duplicates" && job.request.collection === collection);
   const chosen = id ?? searches[0]?.id;
   const answer = h("section", { class: "answer", "aria-labelledby": "found-title" });

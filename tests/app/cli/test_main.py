@@ -328,6 +328,22 @@ def test_a_command_that_reads_creates_nothing(
     assert missing in message
 
 
+def test_a_key_in_the_wrong_folder_is_refused_or_noted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bitcell(monkeypatch, "keys create early") == 0
+    assert f"{folder / 'data'} holds no data yet" in capsys.readouterr().err
+    monkeypatch.delenv("BITCELL_DATA_DIR")
+    before = sorted(folder.rglob("*"))
+    assert bitcell(monkeypatch, "keys create lost") == 2
+    assert "bitcell-data holds no data: is BITCELL_DATA_DIR set" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+    # Where a service has been started, the default folder is the right one.
+    Database(folder / "bitcell-data" / "bitcell.db").close()
+    assert bitcell(monkeypatch, "keys create mine") == 0
+    assert "holds no data" not in capsys.readouterr().err
+
+
 def test_listing_no_keys_says_so(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -233,11 +233,11 @@ def test_unknown_url_parameters(small: TestClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/healthz", "GET"),
-        ("POST", "/v1/collections/c/items", "GET, PATCH, PUT"),
-        ("PATCH", "/v1/encoders", "GET, POST"),
-        ("POST", "/v1/encoders/e", "DELETE, GET, PUT"),
-        ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, PATCH, POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("POST", "/v1/collections/c/items", "GET, HEAD, PATCH, PUT"),
+        ("PATCH", "/v1/encoders", "GET, HEAD, POST"),
+        ("POST", "/v1/encoders/e", "DELETE, GET, HEAD, PUT"),
+        ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, HEAD, PATCH, POST"),
     ],
 )
 def test_a_method_that_is_not_allowed_gets_the_allowed_ones(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -13,6 +14,7 @@ import pytest
 from app.errors import TooMany
 from app.jobs.folders import MARKER, NAME
 from app.jobs.kind import Kind
+from app.jobs.open_job import OpenJob
 from app.jobs.process import INTERRUPT
 from app.jobs.queue import MAX_STARTS, Jobs
 from index import Database, NotFound
@@ -284,3 +286,16 @@ def test_a_job_that_does_not_end_in_time_when_interrupted_is_killed(
     until(jobs, job, is_running)
     jobs.remove(job)
     assert end_of(jobs, job)["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_durations_do_not_depend_on_the_clock_that_someone_sets(
+    step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = OpenJob("a", "describe", {})
+    entry.start()
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + step)
+    entry.note_progress(1, 2, "half")
+    assert 0 <= entry.seconds() < 60
+    assert 0 <= entry.progress["seconds_left"] < 60
