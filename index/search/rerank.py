@@ -51,8 +51,8 @@ def _euclidean_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> N
 def _cosine_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one minus the cosines; a vector of zeros has the cosine 0 with every other."""
     lengths = np.linalg.norm(kept, axis=1) * np.linalg.norm(x)
-    score: NDArray[np.float64] = 1 - (kept * x).sum(axis=1) / np.where(lengths == 0, 1, lengths)
-    return score
+    cosines = (kept * x).sum(axis=1) / np.where(lengths == 0, 1, lengths)
+    return 1 - np.clip(cosines, -1, 1)
 
 
 def by_bits(
