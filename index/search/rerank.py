@@ -52,7 +52,8 @@ def _cosine_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> NDAr
     """Return one minus the cosines; a vector of zeros has the cosine 0 with every other."""
     lengths = np.linalg.norm(kept, axis=1) * np.linalg.norm(x)
     cosines = (kept * x).sum(axis=1) / np.where(lengths == 0, 1, lengths)
-    return 1 - np.clip(cosines, -1, 1)
+    score: NDArray[np.float64] = 1 - np.clip(cosines, -1, 1)
+    return score
 
 
 def by_bits(

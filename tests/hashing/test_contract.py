@@ -230,7 +230,7 @@ def test_unknown_methods_and_parameters_are_refused(hasher: Hasher) -> None:
         make_hasher("md5")
     with pytest.raises(InvalidInput, match="no parameter 'method'"):
         make_hasher(hasher.method, method="lsh")
-    with pytest.raises(InvalidInput, match="no parameter 'bits'; it has n_bits"):
+    with pytest.raises(InvalidInput, match=r"no parameter 'bits' .*; it has n_bits"):
         make_hasher(hasher.method, bits=3)
     with pytest.raises(InvalidInput, match="no parameter 'bits'"):
         clone(hasher).set_params(bits=3)
