@@ -28,7 +28,7 @@ def query(
     descriptors: Annotated[
         Path | None, typer.Option(help="An .npy file of descriptors, (n, d).")
     ] = None,
-    k: Annotated[int | None, typer.Option("-k", help="Neighbours per query.", min=1)] = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", help="Neighbours per query.", min=1)] = None,
     radius: Annotated[
         int | None, typer.Option(help="Largest Hamming distance of a neighbour.", min=0)
     ] = None,

@@ -71,7 +71,7 @@ def test_a_dataset_is_loaded_with_its_labels(run: Callable[[str], str]) -> None:
     np.savez("mine.npz", descriptors=X, labels=np.arange(20) % 3, ids=ids)
     assert run("load mine mine.npz --encoder demo") == "mine: 20 items loaded, 20 in all\n"
     np.save("queries.npy", X[[4, 5]])
-    shown = run("query mine --descriptors queries.npy -k 2")
+    shown = run("query mine --descriptors queries.npy --k 2")
     assert "query 0:" in shown
     nearest = [line.split()[:4] for line in shown.splitlines() if line.startswith("item ")][::2]
     assert nearest == [
