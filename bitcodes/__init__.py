@@ -115,7 +115,7 @@ def to_codes(words: Words, size: int) -> Codes:
 
 
 def distance_type(n_words: int) -> np.dtype[np.unsignedinteger]:
-    """Return the smallest type that holds every Hamming distance of codes of so many words."""
+    """Return the smallest type that holds every Hamming distance of codes of `n_words` words."""
     return np.min_scalar_type(64 * n_words)
 
 

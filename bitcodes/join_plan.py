@@ -47,7 +47,7 @@ class Part:
     mask : (words,) uint64
         The same bits, set.
     budget : int
-        The part finds the pairs that differ in at most so many of these bits.
+        The largest number of these bits in which a pair that the part finds may differ.
     """
 
     places: NDArray[np.uint64]

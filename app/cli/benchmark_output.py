@@ -64,8 +64,8 @@ _RECALL: tuple[tuple[str, str, Format], ...] = (
     ("bytes", "bytes_per_item", _number(0)),
 )
 _RECALL_LEGEND = (
-    "recall: share of the true neighbours that are among as many first; r. 100, r. 1000: the same "
-    "if so many first are ranked again by their descriptors."
+    "recall: share of the k true neighbours that are among the first k; r. 100, r. 1000: the same "
+    "after the first 100 or 1,000 are ranked again by their descriptors."
 )
 _LEGEND = (
     "difference: mAP less that of the best method of the same length, or of --reference, with its "

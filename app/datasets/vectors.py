@@ -22,7 +22,7 @@ _HEADERS: dict[tuple[int, int], Any] = {
     (1, 0): npy_format.read_array_header_1_0,
     (2, 0): npy_format.read_array_header_2_0,
 }
-_BAD_HEADER = (
+BAD_HEADER = (
     ValueError,
     TypeError,
     SyntaxError,
@@ -43,7 +43,7 @@ def check_npy(file: IO[bytes], size: int) -> None:
     """Read the header of an npy array; BadDataset unless its plain values fit into `size` bytes."""
     try:
         shape, _, dtype = _HEADERS[npy_format.read_magic(file)](file)
-    except _BAD_HEADER as error:
+    except BAD_HEADER as error:
         raise BadDataset(f"the npy header cannot be read: {error!s:.200}") from None
     if dtype.hasobject:
         raise BadDataset(

@@ -13,7 +13,7 @@ from app.cli.snapshots import UrlOption
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# The body of a request has at most this many bytes, and at most so many items.
+# Limits of the body of one request: its bytes, and its items.
 _BYTES = 8 << 20
 _ITEMS = 10_000
 
