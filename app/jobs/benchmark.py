@@ -6,7 +6,7 @@ from typing import Any
 
 from app.benchmark.report.render import render
 from app.benchmark.rows import Row
-from app.benchmark.run import run
+from app.benchmark.run import run, to_the_end
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset
 from app.jobs.collection_arrays import read_arrays
@@ -51,4 +51,5 @@ def work(task: Task, progress: Progress) -> Outcome:
         request["protocol"], request["queries_per_class"], request["labels_per_class"]
     )
     result = run(dataset, table, protocol, request["seeds"], progress)
-    return Outcome(result, render(result, dataset).encode(), partial="interrupted" in result)
+    page = to_the_end(lambda: render(result, dataset).encode())
+    return Outcome(result, page, partial="interrupted" in result)

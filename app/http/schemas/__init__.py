@@ -20,7 +20,7 @@ from app.http.schemas.encoders import (
     ToEncode,
     Training,
 )
-from app.http.schemas.fields import ELSEWHERE, Body
+from app.http.schemas.fields import ELSEWHERE, Body, UrlInteger
 from app.http.schemas.items import (
     Changed,
     Counted,
@@ -101,4 +101,5 @@ __all__ = [
     "ToList",
     "Training",
     "Upserted",
+    "UrlInteger",
 ]
