@@ -24,6 +24,7 @@ from app.http.problems import add_handlers
 from app.http.routes import (
     benchmarks,
     collections,
+    datasets,
     encoders,
     filtered,
     gist,
@@ -115,11 +116,12 @@ def _add_routes(app: FastAPI) -> None:
         collections,
         jobs,
         benchmarks,
+        datasets,
         snapshots,
         home,
     )
     routers = [module.router for module in modules]
-    for router in (*routers, encoders.methods, benchmarks.datasets):
+    for router in (*routers, encoders.methods):
         app.router.routes.extend(router.routes)
     for route in app.router.routes:
         if not isinstance(route, APIRoute):

@@ -1,4 +1,4 @@
-"""Routes of benchmarks and datasets."""
+"""Routes of benchmarks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,11 @@ from fastapi.responses import HTMLResponse
 from app.benchmark.report import POLICY
 from app.benchmark.rows import rows
 from app.benchmark.splits import Protocol
-from app.datasets.catalog import known_datasets
 from app.http import schemas
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
 
 router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
-datasets = APIRouter(prefix="/v1/datasets", tags=["benchmarks"])
 
 
 @router.post("", status_code=202, openapi_extra=takes(schemas.NewBenchmark))
@@ -38,12 +36,6 @@ def start_benchmark(
 def list_benchmarks(service: ServiceDep) -> list[schemas.JobOut]:
     """List all benchmarks, newest first, without their results."""
     return [schemas.JobOut(**found) for found in service.jobs.newest("benchmark")]
-
-
-@datasets.get("")
-def list_datasets(service: ServiceDep) -> list[str]:
-    """List the datasets that benchmarks and trainings can name."""
-    return list(known_datasets(service.settings.data_dir))
 
 
 @router.get("/{benchmark}")

@@ -10,6 +10,7 @@ from app.http.schemas.collections import (
     SnapshotFileOut,
     SnapshotOut,
 )
+from app.http.schemas.datasets import DatasetOut, UploadedDatasetOut
 from app.http.schemas.encoders import (
     CodesOut,
     DescriptorsOut,
@@ -62,12 +63,12 @@ __all__ = [
     "CollectionOut",
     "CollectionSettings",
     "Counted",
+    "DatasetOut",
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
     "FindDuplicates",
     "Holds",
-    "Ids",
     "Images",
     "ItemChange",
     "ItemChanges",
@@ -100,6 +101,7 @@ __all__ = [
     "ToEncode",
     "ToList",
     "Training",
+    "UploadedDatasetOut",
     "Upserted",
     "UrlInteger",
 ]

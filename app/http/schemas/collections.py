@@ -14,11 +14,14 @@ from index import DescriptorType
 _TYPES = get_args(DescriptorType)
 
 
-def _as_choice(value: Any) -> bool | str:
+def _as_choice(value: Any) -> Any:
     # 1 == True, also for a `Literal`.
     if not isinstance(value, bool) and value not in _TYPES:
-        expected = f"Input should be true, false, {' or '.join(map(repr, _TYPES))}"
-        raise PydanticCustomError("keep_descriptors", expected)  # type: ignore[arg-type]
+        raise PydanticCustomError(
+            "keep_descriptors",
+            "Input should be true, false, {types}",
+            {"types": " or ".join(map(repr, _TYPES))},
+        )
     return value
 
 

@@ -1,4 +1,4 @@
-"""Jobs and benchmarks."""
+"""Jobs, benchmarks and datasets."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from bitcell_client.call import (
     without_none,
 )
 from bitcell_client.groups import DuplicateGroups, read_groups
-from bitcell_client.results import Accepted, Job
+from bitcell_client.results import Accepted, Dataset, Job
 
 
 class JobCalls:
@@ -45,6 +45,16 @@ class JobCalls:
     def datasets(self) -> Request[list[str]]:
         """Return the names of the datasets for benchmarks and training."""
         return Request(answer_as(list[str]))
+
+    @call("GET", "/v1/datasets/{dataset}")
+    def dataset(self, dataset: str) -> Request[Dataset]:
+        """Return the size and the time of a dataset."""
+        return Request(answer_as(Dataset), {"dataset": dataset})
+
+    @call("DELETE", "/v1/datasets/{dataset}")
+    def delete_dataset(self, dataset: str) -> Request[None]:
+        """Delete a dataset that no job uses."""
+        return Request(read_nothing, {"dataset": dataset})
 
     @call("POST", "/v1/benchmarks")
     def start_benchmark(
