@@ -55,6 +55,7 @@ _REENCODED = {
     "ended": 1795478575.82,
 }
 _SNAPSHOT_FILE = {"snapshot": _SNAPSHOT, "bytes": 1024, "created": 1795478575.75}
+_DATASET = {"dataset": "faces", "bytes": 153_600_128, "created": 1795478575.75}
 _DUPLICATES = {
     "id": _JOB,
     "kind": "duplicates",
@@ -88,6 +89,7 @@ PARAMETERS: dict[str, Any] = {
     "job": _JOB,
     "benchmark": _BENCHMARK,
     "snapshot": _SNAPSHOT,
+    "dataset": "faces",
     "keep": 3,
     "limit": 100,
     "holds": "codes",
@@ -206,7 +208,10 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/methods 200": [
         {"method": "lsh", "data_free": True, "needs_labels": False, "needs_torch": False}
     ],
-    "GET /v1/datasets 200": ["digits"],
+    "GET /v1/datasets 200": ["digits", "faces"],
+    "GET /v1/datasets/{dataset} 200": _DATASET,
+    "PUT /v1/datasets/{dataset} 201": _DATASET
+    | {"items": 100_000, "dimension": 384, "labelled": 100_000, "classes": 500, "queries": 0},
     "POST /v1/gist 200": {"descriptors": [[0.0] * 384]},
     "GET /v1/collections 200": [_COLLECTION],
     "POST /v1/collections 201": _COLLECTION | {"items": 0},

@@ -154,9 +154,7 @@ class Client(Connection, BlockingSender):
         It is an npz, npy, fvecs, bvecs, ivecs, HDF5 or parquet file. The service answers when it
         has read it, which takes about as long as loading it does.
         """
-        return self._upload(
-            dataset_path(file, dataset), file, Request(answer_as(UploadedDataset))
-        )
+        return self._upload(dataset_path(file, dataset), file, Request(answer_as(UploadedDataset)))
 
     def _upload(self, path: str, file: str | PathLike[str], request: Request[T]) -> T:
         headers = headers_for(file)

@@ -9,6 +9,7 @@ const RAW = "raw";
 // What methods are compared with, and what it needs.
 const BASELINES = { [RAW]: "no codes", "raw-cosine": "no codes", "classifier": "labels" };
 const PROTOCOLS = ["retrieval-59k", "unseen-classes", "unseen-only"];
+const DATASET_TYPES = ".npz,.npy,.fvecs,.bvecs,.ivecs,.hdf5,.h5,.parquet";
 // Data-free methods are fast. random-net-1 is left out: it gives the same bits as lsh.
 const isPreset = (method) => method.data_free && method.method !== "random-net-1";
 
@@ -63,18 +64,45 @@ function form(datasets, collections, methods, request) {
   };
   return h("form", { class: "stack", onsubmit: start },
     h("h2", { id: "start-title" }, "New benchmark"),
-    h("label", { for: "source" }, "Data"), source,
+    h("label", { for: "source" }, "Data"), source, uploadField(source),
     h("label", { for: "bits" }, "Code lengths in bits"), bits,
     h("label", { for: "protocol" }, "Protocol"), protocol,
     methodBoxes(methods, request), error, h("button", {}, "Start"));
 }
 
+const sourceOption = (kind) => (name) => h("option", { value: JSON.stringify({ [kind]: name }) }, `${kind} ${name}`);
+const datasetOption = sourceOption("dataset");
+
 function sourceField(datasets, collections, request) {
-  const option = (kind) => (name) => h("option", { value: JSON.stringify({ [kind]: name }) }, `${kind} ${name}`);
-  const select = h("select", { id: "source" }, datasets.map(option("dataset")), collections.map(option("collection")));
+  const select = h("select", { id: "source" }, datasets.map(datasetOption), collections.map(sourceOption("collection")));
   const last = request && JSON.stringify(request.dataset ? { dataset: request.dataset } : { collection: request.collection });
   if ([...select.options].some((each) => each.value === last)) select.value = last;
   return select;
+}
+
+/** A field that uploads a dataset file and chooses it in `source`. */
+function uploadField(source) {
+  const note = h("div", { class: "note" });
+  const upload = async ({ target }) => {
+    const [file] = target.files;
+    if (!file) return;
+    note.replaceChildren(`Uploading ${file.name} …`);
+    target.disabled = true;
+    try {
+      const name = file.name.replace(/\.[^.]*$/, "");
+      const made = await call(path("datasets", name), { method: "PUT", file, type: "application/octet-stream" });
+      source.append(datasetOption(made.dataset));
+      source.value = datasetOption(made.dataset).value;
+      note.replaceChildren(`${made.dataset}: ${count(made.items, "item")} of dimension ${made.dimension}.`);
+      say(`The dataset ${made.dataset} has been uploaded.`);
+    } catch (reason) {
+      note.replaceChildren(problem(reason));
+    }
+    target.disabled = false;
+    target.value = "";
+  };
+  return [h("label", { for: "dataset" }, "Upload a dataset file"),
+    h("input", { id: "dataset", type: "file", accept: DATASET_TYPES, onchange: upload }), note];
 }
 
 function methodBoxes(methods, request) {
