@@ -11,7 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets.dataset import BadDataset, Dataset
-from hashing.validation import InvalidInput, as_descriptors, as_labels, check_finite
+from hashing.validation import (
+    InvalidInput,
+    as_descriptors,
+    as_labels,
+    as_privileged,
+    check_finite,
+)
 
 
 def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
@@ -54,6 +60,9 @@ def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
     check_finite(descriptors)
     n, d = descriptors.shape
     labels = as_labels(arrays["labels"], n)
+    privileged = arrays.get("privileged")
+    if privileged is not None:
+        privileged = as_privileged(privileged, n)
     return Dataset(
         name=name,
         descriptors=np.asarray(descriptors, np.float32),
@@ -61,7 +70,9 @@ def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
         ids=_ids(arrays.get("ids"), n),
         class_names=_class_names(arrays.get("class_names"), labels),
         images=_images(arrays.get("images"), n),
-        mirror=_mirror(arrays.get("mirror"), d),
+        mirror=_mirror("mirror", arrays.get("mirror"), d, "dimensions"),
+        privileged=privileged,
+        privileged_mirror=_privileged_mirror(arrays.get("privileged_mirror"), privileged),
     )
 
 
@@ -99,7 +110,7 @@ def _images(images: NDArray[Any] | None, n: int) -> NDArray[np.uint8] | None:
     return images
 
 
-def _mirror(mirror: NDArray[Any] | None, d: int) -> NDArray[np.intp] | None:
+def _mirror(key: str, mirror: NDArray[Any] | None, d: int, columns: str) -> NDArray[np.intp] | None:
     if mirror is None:
         return None
     if (
@@ -107,5 +118,14 @@ def _mirror(mirror: NDArray[Any] | None, d: int) -> NDArray[np.intp] | None:
         or mirror.shape != (d,)
         or not np.array_equal(np.sort(mirror), np.arange(d))
     ):
-        raise InvalidInput(f"mirror must be a permutation of the {d} dimensions")
+        raise InvalidInput(f"{key} must be a permutation of the {d} {columns}")
     return mirror.astype(np.intp)
+
+
+def _privileged_mirror(
+    mirror: NDArray[Any] | None, privileged: NDArray[Any] | None
+) -> NDArray[np.intp] | None:
+    if mirror is not None and privileged is None:
+        raise InvalidInput("privileged_mirror needs the array 'privileged'")
+    d = 0 if privileged is None else privileged.shape[1]
+    return _mirror("privileged_mirror", mirror, d, "privileged features")

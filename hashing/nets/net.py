@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, ClassVar, cast
+from typing import Any, ClassVar, Self, cast
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
+from hashing.nets.teacher import Teacher, check_torch, default_noise
+from hashing.nets.views import View, as_mirror, default_power, raise_to_power, standardised
 from hashing.parts.activations import ACTIVATIONS
 from hashing.parts.linear import MAX_HIDDEN, Layer, LinearHasher, TwoLayerHasher
-from hashing.parts.moments import fold, moments
+from hashing.parts.moments import fold
 from hashing.parts.pairs import labelled
+from hashing.progress import stage
 from hashing.shapes import Shape
-from hashing.validation import InvalidInput, check_int, check_number
+from hashing.validation import (
+    InvalidInput,
+    check_int,
+    check_number,
+    check_permutation,
+)
 
 MAX_STEPS = 10**6
 MAX_MIRROR = 1 << 20
-NOISE_ROWS = 1000
-NOISE_RANGE = (0.3, 0.7)
-"""The default noise for n rows is √(NOISE_ROWS / n), clipped to this range."""
+NOISE_RANGE = (0.1, 0.7)
+"""The default noise for n rows is √(1000 / n), clipped to this range."""
 
 
 class _Net(Hasher):
@@ -31,16 +38,13 @@ class _Net(Hasher):
     ----------
     power_ : (1,) float32
         The exponent that `fit` used.
-    reused_seconds_ : float
-        Seconds that `fit` saved because the previous fit, of another code length, had the same
-        teacher.
     """
 
     needs_labels: ClassVar[bool] = True
     needs_torch: ClassVar[bool] = True
+    later_parameters: ClassVar[frozenset[str]] = frozenset({"privileged_mirror"})
 
     power_: NDArray[np.float32]
-    reused_seconds_: float
 
     def __init__(
         self,
@@ -49,19 +53,72 @@ class _Net(Hasher):
         hidden: int = 2048,
         power: float | None = None,
         mirror: Sequence[int] | None = None,
+        privileged_mirror: Sequence[int] | None = None,
         noise: float | None = None,
-        teacher_steps: int = 5000,
-        steps: int = 1000,
+        teacher_steps: int = 6000,
+        steps: int = 2500,
         random_state: int = 0,
     ) -> None:
         self.n_bits = n_bits
         self.hidden = hidden
         self.power = power
         self.mirror = mirror
+        self.privileged_mirror = privileged_mirror
         self.noise = noise
         self.teacher_steps = teacher_steps
         self.steps = steps
         self.random_state = random_state
+
+    def fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None = None,
+        privileged: ArrayLike | None = None,
+        *,
+        teacher: Teacher | None = None,
+    ) -> Self:
+        """Learn the encoder from descriptors.
+
+        Parameters
+        ----------
+        X : (n, d) array_like of finite numbers
+        y : (n,) array_like of int
+            Labels of two classes or more; -1 means unlabelled.
+        privileged : (n, p) array_like, optional
+            Features that are known of these rows, but not of queries; NaN in the whole row where
+            they are unknown. They help the teacher, so they need not resemble the descriptors.
+        teacher : Teacher, optional
+            One that was made by `new_teacher` of a net with the same parameters, and fitted to the
+            same X, y and privileged features, which are then not needed here. By default `fit`
+            trains one.
+
+        Returns
+        -------
+        self
+
+        Raises
+        ------
+        InvalidInput
+            As `Hasher.fit`; or the teacher was not fitted, or to other data or with other
+            parameters.
+        """
+
+        def learn(X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+            self._learn(X, cast("NDArray[np.int64]", y), privileged, teacher)
+
+        return self._checked_fit(X, y, learn)
+
+    def new_teacher(self) -> Teacher:
+        """Return a teacher, not yet fitted, with the parameters of this net."""
+        return Teacher(
+            hidden=self.hidden,
+            power=self.power,
+            mirror=self.mirror,
+            privileged_mirror=self.privileged_mirror,
+            noise=self.noise,
+            steps=self.teacher_steps,
+            random_state=self.random_state,
+        )
 
     def check_parameters(self) -> None:
         """Raise InvalidInput for a parameter out of its range."""
@@ -77,7 +134,8 @@ class _Net(Hasher):
             check_number("noise", self.noise)
             if self.noise < 0:
                 raise InvalidInput(f"noise must be 0 or more, got {self.noise}")
-        _check_mirror(self.mirror)
+        for name in ("mirror", "privileged_mirror"):
+            check_permutation(name, getattr(self, name), MAX_MIRROR)
 
     def _check_learned(self, n_features: int) -> None:
         super()._check_learned(n_features)
@@ -87,8 +145,27 @@ class _Net(Hasher):
         if self.power is not None and self.power_.item() != np.float32(self.power):
             raise InvalidInput(f"power_ must be the power {self.power}, got {self.power_.item()}")
 
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+        self._learn(X, cast("NDArray[np.int64]", y), None, None)
+
+    def _learn(
+        self,
+        X: NDArray[Any],
+        y: NDArray[np.int64],
+        privileged: ArrayLike | None,
+        teacher: Teacher | None,
+    ) -> None:
+        """Set the learned arrays from checked descriptors and labels."""
+        raise NotImplementedError
+
     def _train(
-        self, X: NDArray[Any], y: NDArray[np.int64] | None, *, two_layers: bool
+        self,
+        X: NDArray[Any],
+        y: NDArray[np.int64],
+        privileged: ArrayLike | None,
+        teacher: Teacher | None,
+        *,
+        two_layers: bool,
     ) -> tuple[list[Layer], NDArray[np.float64]]:
         """Train the layers.
 
@@ -99,25 +176,31 @@ class _Net(Hasher):
         shift : (d,) float64
             What the standardisation subtracts.
         """
-        labels = cast("NDArray[np.int64]", y)  # `needs_labels`: `fit` has refused None.
-        labelled(labels)
+        labelled(y)
         self._check_mirror_of(X.shape[1])
-        training = _import_training(self.method)
-        power = self.power or (0.5 if X.min() >= 0 else 1.0)
+        check_torch(self.method)
+        from hashing.nets import ranking_loss
+
+        power = self.power or default_power(X)
         self.power_ = np.array([power], np.float32)
-        standardised, shift, divisor = self._standardised(X)
-        layers, self.reused_seconds_ = training.train_layers(
-            standardised,
-            labels,
-            self.n_bits,
-            two_layers=two_layers,
-            hidden=self.hidden,
-            teacher_steps=self.teacher_steps,
-            steps=self.steps,
-            mirror=self.mirror,
-            noise=self._noise(len(X)),
-            random_state=self.random_state,
-        )
+        teacher_steps = 0 if teacher is not None else self.teacher_steps
+        total = teacher_steps + self.steps
+        if teacher is None:
+            with stage(0, total, "the teacher learns the classes"):
+                teacher = self.new_teacher().fit(X, y, privileged)
+        else:
+            self._check_teacher(teacher, X, y, privileged)
+        values, shift, divisor = standardised(X, power)
+        with stage(teacher_steps, total, "the net learns the codes"):
+            layers = ranking_loss.train(
+                View(values, as_mirror(self.mirror)),
+                teacher.probabilities_,
+                self.n_bits,
+                teacher.hidden_layer_ if two_layers else None,
+                noise=default_noise(len(X), *NOISE_RANGE) if self.noise is None else self.noise,
+                steps=self.steps,
+                random_state=self.random_state,
+            )
         if not all(np.isfinite(array).all() for layer in layers for array in layer):
             raise InvalidInput(
                 "training diverged: the weights are not finite; a smaller noise may help"
@@ -127,6 +210,24 @@ class _Net(Hasher):
         layers[0] = folded, bias + offset
         return layers, shift
 
+    def _check_teacher(
+        self,
+        teacher: Teacher,
+        X: NDArray[Any],
+        y: NDArray[np.int64],
+        privileged: ArrayLike | None,
+    ) -> None:
+        if privileged is not None:
+            raise InvalidInput(
+                "privileged features go to `fit` of the teacher, which has been fitted already"
+            )
+        if teacher != self.new_teacher():
+            raise InvalidInput(f"the teacher must be {self.new_teacher()!r}, got {teacher!r}")
+        if not hasattr(teacher, "labels_"):
+            raise InvalidInput("the teacher has not been fitted: call teacher.fit(X, y) first")
+        if teacher.n_features_ != X.shape[1] or not np.array_equal(teacher.labels_, y):
+            raise InvalidInput("the teacher was fitted to other descriptors or labels than these")
+
     def _check_mirror_of(self, n_features: int) -> None:
         if self.mirror is not None and len(self.mirror) != n_features:
             raise InvalidInput(
@@ -134,58 +235,9 @@ class _Net(Hasher):
                 f"got {len(self.mirror)} of them"
             )
 
-    def _standardised(
-        self, X: NDArray[Any]
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
-        """Return X raised to the power and standardised, with the shift and the divisor."""
-        raised = self._raise_to_power(X.astype(np.float64))
-        shift, divisor = moments(raised, center=True, scale=True)
-        raised -= shift
-        raised /= divisor
-        return raised.astype(np.float32), shift, divisor
-
-    def _noise(self, n_rows: int) -> float:
-        if self.noise is not None:
-            return self.noise
-        return float(np.clip((NOISE_ROWS / n_rows) ** 0.5, *NOISE_RANGE))
-
     def _raise_to_power(self, X: Matrix) -> Matrix:
         """Return sign(x)·|x|^power in the dtype of X; X itself if the power is 1."""
-        power = self.power_.item()
-        if power == 1:
-            return X
-        size = np.abs(X)
-        size = np.sqrt(size, out=size) if power == 0.5 else size**power
-        return np.copysign(size, X, out=size)
-
-
-def _check_mirror(mirror: object) -> None:
-    if mirror is None:
-        return
-    if not isinstance(mirror, list | tuple) or len(mirror) > MAX_MIRROR:
-        raise InvalidInput(f"mirror must be a list of dimensions, got {mirror!r:.50}")
-    for dimension in mirror:
-        check_int("each entry of mirror", dimension, 0, len(mirror) - 1)
-    if len(set(mirror)) < len(mirror):
-        raise InvalidInput("mirror must name each dimension once, but one stands in it twice")
-
-
-def _import_training(method: str) -> Any:
-    """Return the module that trains, which needs torch; raise InvalidInput without torch.
-
-    Only `fit` imports torch, so that encoding works without it and `import hashing` stays fast.
-    """
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise InvalidInput(
-            f"{method} is trained with torch, which cannot be imported ({error}); "
-            "`make train-deps` installs it, or, in a checkout, `pip install '.[train]' "
-            "--extra-index-url https://download.pytorch.org/whl/cpu`"
-        ) from error
-    from hashing.nets import training
-
-    return training
+        return raise_to_power(X, self.power_.item())
 
 
 class Net2(_Net, TwoLayerHasher):
@@ -237,8 +289,14 @@ class Net2(_Net, TwoLayerHasher):
         """Return the shapes of the arrays that `fit` sets, by attribute name."""
         return TwoLayerHasher.learned_shapes(self, n_features) | {"power_": (1,)}
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        layers, _ = self._train(X, y, two_layers=True)
+    def _learn(
+        self,
+        X: NDArray[Any],
+        y: NDArray[np.int64],
+        privileged: ArrayLike | None,
+        teacher: Teacher | None,
+    ) -> None:
+        layers, _ = self._train(X, y, privileged, teacher, two_layers=True)
         (self.hidden_weights_, self.hidden_bias_), (self.weights_, self.bias_) = layers
 
     def _activation(self, v: Matrix) -> Matrix:
@@ -271,8 +329,14 @@ class Net1(_Net, LinearHasher):
         """Return the shapes of the arrays that `fit` sets, by attribute name."""
         return LinearHasher.learned_shapes(self, n_features) | {"power_": (1,)}
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        ((weights, bias),), shift = self._train(X, y, two_layers=False)
+    def _learn(
+        self,
+        X: NDArray[Any],
+        y: NDArray[np.int64],
+        privileged: ArrayLike | None,
+        teacher: Teacher | None,
+    ) -> None:
+        ((weights, bias),), shift = self._train(X, y, privileged, teacher, two_layers=False)
         self._set_linear(weights, bias, shift)
 
     def _project(self, X: Matrix) -> Matrix:

@@ -1,0 +1,70 @@
+"""What a row is seen by: its descriptor, or its privileged features, standardised."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from hashing.arrays import Matrix
+from hashing.parts.moments import moments
+
+Rows = NDArray[np.intp] | slice
+
+
+@dataclass(frozen=True)
+class View:
+    """One kind of features of all rows.
+
+    Attributes
+    ----------
+    values : (n, d) float32
+        Standardised.
+    mirror : (d,) intp, or None
+        ``values[:, mirror]`` are the features of the mirror images.
+    """
+
+    values: NDArray[np.float32]
+    mirror: NDArray[np.intp] | None = None
+
+    def at(self, rows: Rows) -> View:
+        """Return the view of some rows."""
+        return View(self.values[rows], self.mirror)
+
+    def images(self, rows: Rows) -> list[NDArray[np.float32]]:
+        """Return the features of some rows and, if there are any, of their mirror images."""
+        values = self.values[rows]
+        return [values] if self.mirror is None else [values, values[:, self.mirror]]
+
+
+def as_mirror(mirror: Sequence[int] | None) -> NDArray[np.intp] | None:
+    """Return the columns of mirror images as an array."""
+    return None if mirror is None else np.asarray(mirror, np.intp)
+
+
+def default_power(X: NDArray[Any]) -> float:
+    """Return 0.5 if no descriptor has a negative value, else 1."""
+    return 0.5 if X.min() >= 0 else 1.0
+
+
+def raise_to_power(X: Matrix, power: float) -> Matrix:
+    """Return sign(x)·|x|^power in the dtype of X; X itself if the power is 1."""
+    if power == 1:
+        return X
+    size = np.abs(X)
+    size = np.sqrt(size, out=size) if power == 0.5 else size**power
+    return np.copysign(size, X, out=size)
+
+
+def standardised(
+    X: NDArray[Any], power: float = 1.0
+) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float64]]:
+    """Return X raised to the power and standardised, with the shift and the divisor."""
+    raised = raise_to_power(X.astype(np.float64), power)
+    shift, divisor = moments(raised, center=True, scale=True)
+    raised -= shift
+    raised /= divisor
+    return raised.astype(np.float32), shift, divisor
