@@ -24,7 +24,9 @@ from app.benchmark.splits import Split
 from app.benchmark.tied_rankings import Reals, TiedRankings, harmonic_numbers
 from app.datasets.dataset import Dataset
 from bitcodes import Codes, code_size, hamming
-from hashing import Hasher, make_hasher
+from hashing import Hasher, InvalidInput, make_hasher
+from hashing.nets.net import Net1, Net2
+from hashing.nets.teacher import Teacher
 
 NEIGHBOURS = 100
 RADIUS = 2
@@ -48,6 +50,19 @@ class Task:
         self.neighbours = nearest(self.queries, self.database, NEIGHBOURS)
         self.harmonic = harmonic_numbers(len(self.database))
         self.sheet_queries = sheet_queries(self.query_labels)
+        privileged = dataset.privileged
+        self.privileged = None if privileged is None else privileged[split.database]
+        self._teachers: list[tuple[bool, Teacher]] = []
+
+    def teacher(self, net: Net1 | Net2, *, privileged: bool) -> Teacher:
+        """Return the teacher of a net, which all nets with the same parameters share."""
+        wanted = net.new_teacher()
+        for with_privileged, teacher in self._teachers:
+            if teacher == wanted and with_privileged == privileged:
+                return teacher
+        wanted.fit(self.database, self.y, self.privileged if privileged else None)
+        self._teachers.append((privileged, wanted))
+        return wanted
 
 
 @dataclass(frozen=True)
@@ -76,7 +91,7 @@ def measure(row: Row, task: Task) -> Measured:
     """Measure a row on a split; InvalidInput if the method cannot be fitted to it."""
     if row.n_bits is None:
         return _measure_raw(task)
-    return _measure_codes(row.method, row.n_bits, task)
+    return _measure_codes(row, row.n_bits, task)
 
 
 def curve_ranks(n: int) -> NDArray[np.int64]:
@@ -89,11 +104,9 @@ def sheet_queries(query_labels: NDArray[np.int64]) -> Positions:
     return np.unique(query_labels, return_index=True)[1][:SHEET]
 
 
-def _measure_codes(method: str, n_bits: int, task: Task) -> Measured:
-    params = task.dataset.parameters(method)
-    hasher = make_hasher(method, n_bits=n_bits, random_state=task.seed, **params)
+def _measure_codes(row: Row, n_bits: int, task: Task) -> Measured:
     start = time.perf_counter()
-    hasher.fit(task.database, task.y)
+    hasher, reused = _fit(row, n_bits, task)
     fitted = time.perf_counter()
     codes = hasher.encode(task.database)
     encoded = time.perf_counter()
@@ -106,14 +119,28 @@ def _measure_codes(method: str, n_bits: int, task: Task) -> Measured:
         "map_asymmetric": _map_asymmetric(hasher, codes, task),
         **_radius_figures(rankings),
         "recall_neighbours_100": float(by_neighbours.relevant_in_first(np.array([k])).mean() / k),
-        # A net may reuse the teacher of the fit before it; the seconds saved count here.
-        "fit_seconds": fitted - start + getattr(hasher, "reused_seconds_", 0.0),
+        "fit_seconds": fitted - start + reused,
         "encode_seconds": encoded - fitted,
         "bytes_per_item": code_size(n_bits),
     }
     distances = hamming(query_codes[task.sheet_queries], codes)
     sheet = np.argsort(distances, axis=1, kind="stable")[:, :SHEET]
     return _measured([rankings], figures, sheet, task)
+
+
+def _fit(row: Row, n_bits: int, task: Task) -> tuple[Hasher, float]:
+    """Return a fitted hasher, and the seconds saved because its teacher was there already."""
+    dataset = task.dataset if row.privileged else task.dataset.without_privileged()
+    if row.privileged and dataset.privileged is None:
+        raise InvalidInput(f"{row.method} needs privileged features, which {dataset.name} lacks")
+    params = dataset.parameters(row.hasher)
+    hasher = make_hasher(row.hasher, n_bits=n_bits, random_state=task.seed, **params)
+    if not isinstance(hasher, Net1 | Net2):
+        return hasher.fit(task.database, task.y), 0.0
+    start = time.perf_counter()
+    teacher = task.teacher(hasher, privileged=row.privileged)
+    reused = max(0.0, teacher.seconds_ - (time.perf_counter() - start))
+    return hasher.fit(task.database, task.y, teacher=teacher), reused
 
 
 def _map_asymmetric(hasher: Hasher, codes: Codes, task: Task) -> float:

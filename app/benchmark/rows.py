@@ -9,17 +9,34 @@ from hashing import HASHERS, InvalidInput
 from hashing.base import MAX_BITS
 from hashing.validation import check_int
 
+NETS = ("net-1", "net-2")
+"""The methods that can learn from privileged features."""
 RAW = "raw"
 """The baseline: Euclidean distance between descriptors, without codes."""
-METHODS = (RAW, *HASHERS)
+PRIVILEGED = "+privileged"
+"""Ends the name of a row whose method is also taught by the privileged features of a dataset.
+
+Without it a net learns from descriptors alone, also where the dataset has privileged features.
+"""
+METHODS = (RAW, *HASHERS, *(f"{name}{PRIVILEGED}" for name in HASHERS if name in NETS))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a method at a code length. `raw` has no code length."""
+    """One row: a method, perhaps with `PRIVILEGED`, at a code length. `raw` has no code length."""
 
     method: str
     n_bits: int | None
+
+    @property
+    def hasher(self) -> str:
+        """The name of the method in `HASHERS`."""
+        return self.method.removesuffix(PRIVILEGED)
+
+    @property
+    def privileged(self) -> bool:
+        """Whether the method is taught by privileged features."""
+        return self.method.endswith(PRIVILEGED)
 
     def __str__(self) -> str:
         return self.method if self.n_bits is None else f"{self.method}, {self.n_bits} bits"

@@ -15,6 +15,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 from scipy.linalg import eigh
+from scipy.sparse import csr_array
 
 from hashing.atomic_file import atomic_write
 from hashing.parts.blas import one_blas_thread
@@ -287,11 +288,12 @@ def _cluster(patches: Floats, n_words: int, rng: np.random.Generator) -> Floats:
         for i in _starts(patches, 5000):
             block = patches[i : i + 5000]
             similarity = block @ both.T
-            nearest = np.abs(similarity).argmax(axis=1)
-            strength = np.zeros_like(similarity)
+            nearest = np.maximum(similarity, -similarity).argmax(axis=1)
             rows = np.arange(len(block))
-            strength[rows, nearest] = similarity[rows, nearest]
-            sums += strength.T @ block
+            strength = csr_array(
+                (similarity[rows, nearest], (nearest, rows)), shape=(len(both), len(block))
+            )
+            sums += strength @ block
         words = _unit(sums[:n_words] + _flip(sums[n_words:]) + np.float32(1e-3) * words)
     return words
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
-from hashing.nets.teacher import Teacher, check_torch, default_noise
+from hashing.nets.teacher import ACTIVITY, Teacher, check_torch, default_noise
 from hashing.nets.views import View, as_mirror, default_power, raise_to_power, standardised
 from hashing.parts.activations import ACTIVATIONS
 from hashing.parts.linear import MAX_HIDDEN, Layer, LinearHasher, TwoLayerHasher
@@ -55,7 +55,7 @@ class _Net(Hasher):
         mirror: Sequence[int] | None = None,
         privileged_mirror: Sequence[int] | None = None,
         noise: float | None = None,
-        teacher_steps: int = 6000,
+        teacher_steps: int = 7000,
         steps: int = 2500,
         random_state: int = 0,
     ) -> None:
@@ -86,7 +86,9 @@ class _Net(Hasher):
             Labels of two classes or more; -1 means unlabelled.
         privileged : (n, p) array_like, optional
             Features that are known of these rows, but not of queries; NaN in the whole row where
-            they are unknown. They help the teacher, so they need not resemble the descriptors.
+            they are unknown. Only the teacher sees them. They are centred and divided by one
+            number, so that columns keep their relative sizes: scale columns of different units
+            before.
         teacher : Teacher, optional
             One that was made by `new_teacher` of a net with the same parameters, and fitted to the
             same X, y and privileged features, which are then not needed here. By default `fit`
@@ -186,7 +188,7 @@ class _Net(Hasher):
         teacher_steps = 0 if teacher is not None else self.teacher_steps
         total = teacher_steps + self.steps
         if teacher is None:
-            with stage(0, total, "the teacher learns the classes"):
+            with stage(0, total, ACTIVITY):
                 teacher = self.new_teacher().fit(X, y, privileged)
         else:
             self._check_teacher(teacher, X, y, privileged)
@@ -245,7 +247,8 @@ class Net2(_Net, TwoLayerHasher):
 
     s is the descriptor, raised to a signed power and standardised. Training has two parts. First a
     teacher learns the class of each descriptor, from the labels and from where the descriptors
-    without labels lie (`hashing.nets.teacher.teach`). Then the net takes over the teacher's hidden
+    without labels lie, and from privileged features, which the rows of `fit` may have although
+    queries have none (`hashing.nets.teacher.Teacher`). Then the net takes over the teacher's hidden
     layer and learns codes whose Hamming distance ranks descriptors by the teacher's probability
     that they share their class, by gradient steps on the average precision itself
     (`hashing.nets.ranking_loss.train`). Descriptors without a label (y = -1) take part in full and
@@ -264,9 +267,13 @@ class Net2(_Net, TwoLayerHasher):
     mirror : list of int, optional
         ``X[:, mirror]`` are the descriptors of the mirror images, which are then further examples:
         ``hashing.gist.Gist().mirror.tolist()`` for GIST. None if descriptors have no mirror image.
+    privileged_mirror : list of int, optional
+        ``privileged[:, privileged_mirror]`` are the privileged features of the mirror images.
+        None if they are not known; then a row keeps its features when its descriptor is mirrored.
     noise : float, optional
         Standard deviation of the Gaussian noise added to s in training, against overfitting few
-        descriptors. The default for n descriptors is √(1000 / n), clipped to 0.3 to 0.7.
+        descriptors. The default for n descriptors is √(1000 / n), clipped to 0.1 to 0.7, and for
+        the teacher to 0.3 to 0.7.
     teacher_steps : int
         Gradient steps of the teacher, each on 512 descriptors.
     steps : int
@@ -315,7 +322,7 @@ class Net1(_Net, LinearHasher):
         Code length.
     hidden : int
         Width of the teacher's hidden layer. The net itself has none.
-    power, mirror, noise, teacher_steps, steps, random_state
+    power, mirror, privileged_mirror, noise, teacher_steps, steps, random_state
         As in `Net2`.
 
     References

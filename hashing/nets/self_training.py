@@ -19,7 +19,9 @@ from hashing.progress import report
 DEEP_WIDTH = 0.3125
 """Width of the two layers of the second classifier, as a share of the first's one: as fast."""
 ROUNDS = 12
-"""How often the targets are replaced by what the classifiers predict."""
+"""How often the targets are replaced by what the classifiers predict, at most."""
+STEPS_PER_ROUND = 150
+"""Least steps between two replacements: sooner, classifiers know less than the first guess."""
 SHARPEN = 1 / 0.7
 """Power that probabilities are raised to before they become targets."""
 PRIVILEGED_NOISE = 0.5
@@ -148,7 +150,8 @@ def _train_in_rounds(
     steps: int,
 ) -> Probabilities:
     """Train the classifiers on what they predict; return their last prediction."""
-    ends = np.linspace(0, steps, min(ROUNDS, steps) + 1).astype(int).tolist()
+    rounds = min(ROUNDS, max(1, steps // STEPS_PER_ROUND))
+    ends = np.linspace(0, steps, rounds + 1).astype(int).tolist()
     done, n = 0, len(P)
     with ThreadPoolExecutor(len(members)) as threads:
         for end in ends[1:]:

@@ -10,9 +10,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hashing.nets.views import View, as_mirror, default_power, standardised
+from hashing.nets.views import View, as_mirror, default_power, scaled, standardised
 from hashing.parts.linear import Layer
 from hashing.parts.pairs import labelled
+from hashing.progress import stage
 from hashing.validation import (
     LARGEST_FITTED,
     InvalidInput,
@@ -22,6 +23,7 @@ from hashing.validation import (
     check_finite,
 )
 
+ACTIVITY = "the teacher learns the classes"
 NOISE_ROWS = 1000
 NOISE_RANGE = (0.3, 0.7)
 """The default noise for n rows is √(NOISE_ROWS / n), clipped to this range."""
@@ -92,7 +94,7 @@ class Teacher:
     mirror: Sequence[int] | None = None
     privileged_mirror: Sequence[int] | None = None
     noise: float | None = None
-    steps: int = 6000
+    steps: int = 7000
     random_state: int = 0
 
     probabilities_: NDArray[np.float32] = field(init=False, repr=False, compare=False)
@@ -113,7 +115,8 @@ class Teacher:
             the labelled rows are taken for those of all rows.
         privileged : (n, p) array_like, optional
             Features that are known of these rows, but not of queries; NaN in the whole row where
-            they are unknown.
+            they are unknown. They are centred and divided by one number, so that columns keep
+            their relative sizes.
 
         Raises
         ------
@@ -132,17 +135,18 @@ class Teacher:
 
         values, _, _ = standardised(X, self.power or default_power(X))
         classes, of_row = np.unique(y[rows], return_inverse=True)
-        self.probabilities_, self.hidden_layer_ = self_train(
-            View(values, as_mirror(self.mirror)),
-            features,
-            known,
-            rows,
-            np.eye(len(classes), dtype=np.float32)[of_row],
-            hidden=self.hidden,
-            noise=default_noise(len(X), *NOISE_RANGE) if self.noise is None else self.noise,
-            steps=self.steps,
-            random_state=self.random_state,
-        )
+        with stage(0, self.steps, ACTIVITY):
+            self.probabilities_, self.hidden_layer_ = self_train(
+                View(values, as_mirror(self.mirror)),
+                features,
+                known,
+                rows,
+                np.eye(len(classes), dtype=np.float32)[of_row],
+                hidden=self.hidden,
+                noise=default_noise(len(X), *NOISE_RANGE) if self.noise is None else self.noise,
+                steps=self.steps,
+                random_state=self.random_state,
+            )
         self.labels_, self.n_features_ = y, X.shape[1]
         self.seconds_ = time.perf_counter() - start
         return self
@@ -162,8 +166,9 @@ class Teacher:
         known = np.flatnonzero(~np.isnan(F[:, 0]))
         if not len(known):
             return None, None
-        values, _, _ = standardised(F[known] if len(known) < n else F)
-        return known if len(known) < n else None, View(values, as_mirror(self.privileged_mirror))
+        some = len(known) < n
+        values = scaled(F[known] if some else F)
+        return known if some else None, View(values, as_mirror(self.privileged_mirror))
 
 
 def default_noise(n: int, low: float, high: float) -> float:

@@ -68,3 +68,15 @@ def standardised(
     raised -= shift
     raised /= divisor
     return raised.astype(np.float32), shift, divisor
+
+
+def scaled(F: NDArray[Any]) -> NDArray[np.float32]:
+    """Return F centred, and divided by one number: the root of the mean variance of its columns.
+
+    Columns keep their relative sizes, which principal components and embeddings rely on.
+    """
+    centred = F.astype(np.float32)
+    centred -= F.mean(axis=0, dtype=np.float64)
+    spread = float(np.sqrt(np.einsum("ij,ij->", centred, centred, dtype=np.float64) / F.size))
+    centred /= np.float32(spread or 1.0)
+    return centred
