@@ -89,7 +89,7 @@ def fetch(
         )
         partial.mkdir(parents=True, exist_ok=True)
         if "descriptors" not in arrays:
-            describe = _Described("describing", "gist", lambda images: Gist().transform(images))
+            describe = _Described("describing", "gist", Gist().transform)
             arrays |= {"descriptors": describe(arrays["images"], partial), "mirror": Gist().mirror}
         arrays |= _privileged(arrays["images"], partial)
         with atomic_write(out, partial) as file:
