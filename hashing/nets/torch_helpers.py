@@ -90,8 +90,8 @@ def deterministic() -> Iterator[None]:
     """Use one thread per product, so that sums have one order, and switch gradients on.
 
     Both are restored at the end. Training draws nothing from torch's random generators. The number
-    of threads and the choice of deterministic operations, which matters on a GPU, are settings of
-    the whole process, so only one training runs at a time.
+    of threads is a setting of the whole process, so only one training runs at a time. On a GPU,
+    the order of the sums is up to the GPU's library.
     """
     with (
         _one_training_at_a_time,
