@@ -16,7 +16,7 @@ RUN /opt/bitcell/bin/pip install --no-cache-dir --no-deps /src \
 # `docker build --target serve -t bitcell .`; docs/operating.md describes how to run it.
 FROM python:3.11-slim-bookworm AS serve
 RUN useradd --uid 10001 --user-group --no-create-home bitcell \
- && install -d -o bitcell -g bitcell /data
+ && install -d -m 700 -o bitcell -g bitcell /data
 COPY --from=build /opt/bitcell /opt/bitcell
 ENV PATH=/opt/bitcell/bin:$PATH \
     BITCELL_DATA_DIR=/data \

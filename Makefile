@@ -13,7 +13,7 @@ help:
 	@echo "make test        set up the environment, with torch where possible, and run the tests"
 	@echo "make lint        check style with ruff and types with mypy --strict"
 	@echo "make bench       run the slow tests and the measurements; fails if a floor is missed"
-	@echo "make train-deps  install a CPU build of torch, to train net-1 and net-2"
+	@echo "make train-deps  install a CPU build of torch, to train the nets"
 	@echo "make lock        resolve the locked versions again (needs uv)"
 	@echo "make clean       remove the environment and the caches of the tools"
 
@@ -54,17 +54,21 @@ $(VENV)/.dev: requirements-dev.txt pyproject.toml client/pyproject.toml | $(VENV
 	$(PIP) install --quiet --no-deps -e . -e ./client
 	@touch $@ $(VENV)/.serve
 
-# Try the indexes that pip is configured with first, then the index of CPU builds as well.
-$(VENV)/.train: requirements-train.txt $(VENV)/.serve
-	$(PIP) install --quiet -r requirements-train.txt || \
-	  $(PIP) install --quiet --extra-index-url $(TORCH_INDEX) -r requirements-train.txt
+# torch comes alone, from the sources that pip is configured with or else from the index of CPU
+# builds. What it needs comes from the configured sources only.
+TORCH := install --quiet --no-deps --require-hashes -r requirements-torch.txt
+$(VENV)/.train: requirements-torch.txt requirements-train.txt $(VENV)/.serve
+	$(PIP) $(TORCH) || { echo "Trying $(TORCH_INDEX) instead." >&2; \
+	  $(PIP) $(TORCH) --index-url $(TORCH_INDEX); }
+	$(PIP) install --quiet --require-hashes -r requirements-train.txt
 	@touch $@
 
 LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy fewest \
-  --no-emit-index-url --no-header --no-annotate pyproject.toml
+  --no-emit-index-url --no-header --no-annotate --generate-hashes
 lock:
-	$(LOCK) --generate-hashes -o requirements.txt
-	$(LOCK) --generate-hashes --group dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) pyproject.toml -o requirements.txt
+	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) --group torch -c requirements-dev.txt -o requirements-train.txt
 
 clean:
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

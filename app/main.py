@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 
 from fastapi import FastAPI
@@ -11,6 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
 from app.http import npy
+from app.http.job_events import JobEvents
 from app.http.middleware.access import Access
 from app.http.middleware.limits import Limits
 from app.http.middleware.request_log import Observe
@@ -50,7 +51,8 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         try:
             await run_in_threadpool(make_demo, opened)
             app.state.service = opened
-            yield
+            with closing(JobEvents(opened.jobs)) as app.state.job_events:
+                yield
         finally:
             await run_in_threadpool(opened.close)
 
@@ -59,6 +61,8 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         version=version("bitcell"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        openapi_url=None,  # home.py has the route: FastAPI would render the document every time.
+        docs_url=None,
         redoc_url=None,
     )
     _add_routes(app)

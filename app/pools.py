@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from typing import Any
 
@@ -23,5 +23,16 @@ class Pool(ThreadPoolExecutor):
 
     def close(self, seconds: float) -> bool:
         """Cancel queued calls, wait up to `seconds` for running ones; return whether all ended."""
-        self.shutdown(wait=False, cancel_futures=True)
-        return not wait(list(self._unfinished), seconds).not_done
+        return close_all([self], seconds)
+
+
+def close_all(pools: Iterable[Pool], seconds: float) -> bool:
+    """Cancel the queued calls of all pools, then wait up to `seconds` for the running ones.
+
+    Return whether all have ended.
+    """
+    unfinished: list[Future[Any]] = []
+    for pool in pools:
+        pool.shutdown(wait=False, cancel_futures=True)
+        unfinished += pool._unfinished
+    return not wait(unfinished, seconds).not_done

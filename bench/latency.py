@@ -17,6 +17,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from app.service.checks import Size
 from app.service.service import Service
 from app.service.settings import Settings
 from bench.measuring import in_turn
@@ -62,11 +63,14 @@ def both() -> Iterator[tuple[Service, ServiceProcess, NDArray[np.float32]]]:
 def single() -> dict[str, float]:
     """Return the milliseconds that HTTP adds to the median of a single query."""
     with both() as (in_process, served, queries):
+        size = Size(in_process.answers, "")
         bodies = [npy(query[None]) for query in queries]
         with Client(served.url) as client:
             times = in_turn(
                 [
-                    lambda i: in_process.searches.search("c", TEN, descriptors=queries[i][None]),
+                    lambda i: in_process.searches.search(
+                        "c", TEN, size, descriptors=queries[i][None]
+                    ),
                     lambda i: served.request("POST", QUERY, bodies[i]),
                     lambda i: served.request("GET", "/healthz"),
                     lambda i: client.query("c", queries[i][None], k=10),
@@ -90,10 +94,11 @@ def single() -> dict[str, float]:
 def batch() -> dict[str, float]:
     """Return the rate of 1,000 queries in one npy body, as a share of the rate in process."""
     with both() as (in_process, served, queries):
+        size = Size(in_process.answers, "")
         body = npy(queries)
         times = in_turn(
             [
-                lambda i: in_process.searches.search("c", TEN, descriptors=queries),
+                lambda i: in_process.searches.search("c", TEN, size, descriptors=queries),
                 lambda i: served.request("POST", QUERY, body),
             ],
             BATCHES,

@@ -112,13 +112,13 @@ class Hasher(Estimator, ABC):
         if hasattr(self, "n_features_in_"):
             del self.n_features_in_  # If this fit fails, the hasher is unfitted.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-            learn(X, labels)
+            try:
+                learn(X, labels)
+            except NotFinite:
+                raise _overflow("a hidden layer", X) from None
         for name in self.learned_shapes(X.shape[1]):
             if not np.isfinite(getattr(self, name)).all():
-                raise InvalidInput(
-                    f"the descriptors overflow float32 ({name} is not finite): their largest "
-                    f"absolute value is {np.abs(X.astype(np.float64)).max():.3g}; scale them"
-                )
+                raise _overflow(name, X)
         self.n_features_in_ = X.shape[1]
         return self
 
@@ -126,7 +126,7 @@ class Hasher(Estimator, ABC):
         """Return real projections, (n, d) to (n, n_bits) float32; a bit is set where z > 0."""
         X = self._check_queries(X)
         z = np.empty((len(X), self.n_bits), np.float32)
-        self._project_into(z, X, self._output_activation)
+        self._project_into(z, X, lambda z: z)
         return z
 
     def encode(self, X: ArrayLike) -> Codes:
@@ -222,13 +222,9 @@ class Hasher(Estimator, ABC):
         """Project (n, d) to (n, n_bits) in the dtype of X.
 
         Return a new array, which the caller may overwrite. A row with NaN or infinity must give
-        one in its projections, or raise `NotFinite`. A last nonlinearity that keeps every sign
-        belongs in `_output_activation`.
+        one in its projections, or raise `NotFinite`. A last nonlinearity that keeps every sign is
+        left out: asymmetric distances need to know how far from zero a projection is.
         """
-
-    def _output_activation(self, z: Matrix) -> Matrix:
-        """Apply a function that keeps every sign; only `project` needs it. May overwrite z."""
-        return z
 
     def _cancellation_scale(self) -> float:
         """Return how large the terms are that cancel when a projection is near zero.
@@ -303,3 +299,10 @@ class Hasher(Estimator, ABC):
         """Raise NotFitted if `fit` has not been called."""
         if not hasattr(self, "n_features_in_"):
             raise NotFitted(f"this {self.method} has not been fitted: call fit(X) first")
+
+
+def _overflow(what: str, X: NDArray[Any]) -> InvalidInput:
+    return InvalidInput(
+        f"the descriptors overflow float32 ({what} is not finite): their largest absolute value is "
+        f"{np.abs(X.astype(np.float64)).max():.3g}; scale them"
+    )

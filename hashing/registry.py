@@ -13,10 +13,13 @@ from hashing.methods.diffhash import DiffHash
 from hashing.methods.itq import ITQ
 from hashing.methods.ksh import KSH
 from hashing.methods.lsh import LSH
+from hashing.methods.pcah import PCAH
 from hashing.methods.random_net import RandomNet1, RandomNet2
 from hashing.methods.sdh import SDH
+from hashing.methods.sh import SH
 from hashing.methods.ssh import SSH
 from hashing.nets.net import Net1, Net2
+from hashing.nets.siamese import Siamese1, Siamese2
 from hashing.storage import BadEncoder, EncoderFile
 from hashing.validation import InvalidInput
 
@@ -24,12 +27,16 @@ HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
     "random-net-1": RandomNet1,
     "random-net-2": RandomNet2,
+    "pcah": PCAH,
+    "sh": SH,
     "itq": ITQ,
     "agh": AGH,
     "diffhash": DiffHash,
     "ssh": SSH,
     "ksh": KSH,
     "sdh": SDH,
+    "siamese-1": Siamese1,
+    "siamese-2": Siamese2,
     "net-1": Net1,
     "net-2": Net2,
 }

@@ -7,12 +7,14 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcodes import Codes, to_words
+from bitcodes import Codes, code_size, to_words
+from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
+from index.filters.filter import Filter
 from index.memory.view import View
 from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
-from index.search.results import as_found, describe, with_codes
+from index.search.results import as_found, describe
 from index.state import State
 from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
@@ -135,16 +137,25 @@ class Collection:
             view, rows = state.find([item_id])
             return self._items(view, rows)[0]
 
-    def items(self, offset: int, limit: int) -> tuple[list[Item], int]:
-        """Return a page of the items, in the order of their insertion, and the number of all."""
+    def items(
+        self, offset: int, limit: int, count: Count = lambda n: None
+    ) -> tuple[list[Item], int]:
+        """Return a page of the items, in the order of their insertion, and the number of all.
+
+        `count` is called with the bytes of parts of the page, about as they are in JSON, before it
+        is put together. It may raise to give up.
+        """
         state = self._state
         view, rows = state.live()
         page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
         with state.reading():
-            return self._items(view, rows[page]), len(rows)
+            return self._items(view, rows[page], count), len(rows)
 
-    def _items(self, view: View, rows: NDArray[np.int64]) -> list[Item]:
-        described = describe(view, rows, self._state.record)
+    def _items(
+        self, view: View, rows: NDArray[np.int64], count: Count = lambda n: None
+    ) -> list[Item]:
+        count(2 * code_size(self.n_bits) * len(rows))
+        described = describe(view, rows, self._state.record, count)
         return [
             Item(item_id, code.tobytes(), label, payload)
             for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
@@ -203,6 +214,10 @@ class Collection:
                 view.names(part), view.labels(part), state.descriptors(view, part)
             )
 
+    def is_ready(self, where: Filter) -> bool:
+        """Return whether a filter takes little time: it has to read few payloads, or none."""
+        return where.is_ready(self._state.rows.view(), self._state.columns)
+
     def search(
         self,
         codes: Codes,
@@ -210,6 +225,8 @@ class Collection:
         *,
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
+        checkpoint: Checkpoint = lambda: None,
+        count: Count = lambda n: None,
     ) -> list[Found]:
         """Return the nearest items of each query code: exact, with ties in the order of the ids.
 
@@ -222,6 +239,11 @@ class Collection:
             Of the queries, to rerank by descriptors.
         projections : (q, n_bits), optional
             Of the queries, to rerank by bits: what the encoder thresholds at zero.
+        checkpoint : callable
+            Called again and again during the search, in any thread. It may raise to give up.
+        count : callable
+            Called with the bytes of parts of the result, about as they are in JSON, before it is
+            put together. It may raise to give up.
 
         Raises
         ------
@@ -232,16 +254,17 @@ class Collection:
         check_codes(codes, len(codes), state.n_bits)
         with state.reading():
             view = state.rows.view()
-            mask = None if options.where is None else options.where.mask(view, state.columns)
-            answers = search(view, to_words(codes), options.depth, options.radius, mask)
+            mask = None
+            if options.where is not None:
+                mask = options.where.mask(view, state.columns, checkpoint)
+            words = to_words(codes)
+            answers = search(view, words, options.depth, options.radius, mask, checkpoint)
             scores: list[NDArray[np.float64]] | None = None
             if options.rerank is not None:
-                answers, scores = self._rerank(view, answers, options, descriptors, projections)
-            record = state.record if options.payloads else None
-            found = as_found(view, answers, scores, options.page, record)
-            if options.codes:
-                found = with_codes(view, answers, options.page, codes, found)
-            return found
+                answers, scores = self._rerank(
+                    view, answers, options, descriptors, projections, checkpoint
+                )
+            return as_found(view, answers, scores, codes, options, state.record, count)
 
     def _rerank(
         self,
@@ -250,6 +273,7 @@ class Collection:
         options: SearchOptions,
         descriptors: ArrayLike | None,
         projections: ArrayLike | None,
+        checkpoint: Checkpoint,
     ) -> Scored:
         state = self._state
         by = options.rerank_distance(state.keep_descriptors)
@@ -257,7 +281,9 @@ class Collection:
             state.check_keeps_descriptors()
             if descriptors is None:
                 raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
-            return by_descriptors(view, answers, descriptors, state.dimension, state.record)
+            return by_descriptors(
+                view, answers, descriptors, state.dimension, state.record, checkpoint
+            )
         if projections is None:
             raise InvalidItems("reranking by bits takes the projections of the queries")
-        return by_bits(view, answers, projections, state.n_bits)
+        return by_bits(view, answers, projections, state.n_bits, checkpoint)

@@ -11,6 +11,7 @@ from threading import Condition, Event, Thread
 from time import monotonic
 from weakref import ref
 
+from index.callbacks import Checkpoint
 from index.errors import Closed
 from index.memory.trim import give_back
 from index.state import State
@@ -134,7 +135,7 @@ class Maintenance:
             self._closed.wait((monotonic() - start) * (1 / _SHARE - 1))
 
 
-def maintain(state: State, checkpoint: Callable[[], None] = lambda: None) -> None:
+def maintain(state: State, checkpoint: Checkpoint = lambda: None) -> None:
     """Keep searches and starts fast: join parts of the record, rebuild the tables when due."""
     while _join_parts(state):
         checkpoint()

@@ -17,8 +17,9 @@ Progress = Callable[[int, int], None]
 
 # Items per write.
 _CHUNK = 4096
-# Writes wait during the last pass, which therefore starts once a pass has had no more changes than
-# this. If items change faster than they are re-encoded, it starts after this many passes.
+# Writes to the collection wait during the last pass, which therefore starts once a pass has had no
+# more changes than this. If items change faster than they are re-encoded, it starts after this many
+# passes.
 _FEW_CHANGES = 500
 _MAX_PASSES = 20
 
@@ -33,14 +34,16 @@ def copy_all(old: State, new: State, encode: Encode, progress: Progress) -> None
         _copy(old, new, view, rows[first : first + _CHUNK], encode)
         progress(min(first + _CHUNK, len(rows)), len(rows))
     for _ in range(_MAX_PASSES):
-        if copy_changes(old, new, encode) <= _FEW_CHANGES:
+        if copy_changes(old, new, encode, progress) <= _FEW_CHANGES:
             return
 
 
-def copy_changes(old: State, new: State, encode: Encode) -> int:
+def copy_changes(old: State, new: State, encode: Encode, progress: Progress) -> int:
     """Repeat in `new` all writes to `old` since the last call; return how many ids changed."""
     changed = old.take_changes()
     for first in range(0, len(changed), _CHUNK):
+        # All is done but for the changes. The call may raise to give up.
+        progress(len(old.rows), len(old.rows))
         ids = changed[first : first + _CHUNK]
         view, rows = old.rows.locate(ids)
         new.delete([ids[place] for place in np.flatnonzero(rows < 0).tolist()])

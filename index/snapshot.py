@@ -2,89 +2,123 @@
 
 The file is a magic line with the format version, followed by blocks. A block is its length
 (8 bytes), a CRC-32 (4 bytes) and its bytes; the last block is empty. The first block is a JSON
-object that describes the collection. The others hold items in four columns, each after its length
-(8 bytes): ids and payloads as JSON; codes; labels (int64, -1 for none); descriptors (float16). All
-numbers are little-endian. The CRC of a block continues that of the block before, so that no block
-can be missing or out of place.
+object that describes the collection. The others hold up to 4,096 items in four columns, each after
+its length (8 bytes): ids and payloads as JSON; codes; labels (int64, -1 for none); descriptors
+(float16). All numbers are little-endian. The CRC of a block continues that of the block before, so
+that no block can be missing or out of place.
+
+A file may come from a stranger, with checksums that are right. A restore therefore takes only what
+`Collection.upsert` takes, and lone surrogates, which earlier versions took. A snapshot is only
+written of what can be restored.
 """
 
 from __future__ import annotations
 
 import json
-import os
-import struct
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
-from zlib import crc32
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from bitcodes import code_size
 from index.collection import Collection
-from index.errors import BadSnapshot
+from index.errors import InvalidItems
+from index.memory.view import View
+from index.state import State
+from index.storage.snapshot_format import (
+    MAGIC,
+    MAX_ITEMS,
+    BlockWriter,
+    Description,
+    Output,
+    damaged,
+    read_blocks,
+    read_description,
+    read_items,
+)
 from index.store import Store
-from index.validation import as_texts
+from index.validation import check_stored
 
-MAGIC = b"Bitcell snapshot 1\n"
-_HEAD = struct.Struct("<QI")
-# Items per block.
-_CHUNK = 4096
-_MAX_BITS = 1 << 20
-# What parsing JSON and using its values raises where they are not what was written.
-_UNREADABLE = (ValueError, TypeError, RecursionError)
+__all__ = ["MAGIC", "Description", "describe", "read", "write"]
+
+# Items that are read before the size of a block is looked at, and when the block is then complete.
+_STEP = 512
+_ENOUGH = 16 << 20
 
 
-@dataclass(frozen=True)
-class Description:
-    """The collection in a snapshot. `name` is None in files of the first versions."""
+def write(collection: Collection, file: Output) -> int:
+    """Write the current items to a file; return how many there are.
 
-    name: str | None
-    n_bits: int
-    encoder: str
-    fingerprint: str
-    keep_descriptors: bool
-
-
-def write(collection: Collection, file: BinaryIO) -> int:
-    """Write the current items to a file; return how many there are."""
-    file.write(MAGIC)
-    checksum = 0
-
-    def write_block(data: bytes) -> None:
-        nonlocal checksum
-        checksum = crc32(data, checksum)
-        file.write(_HEAD.pack(len(data), checksum) + data)
-
-    description = {
-        "name": collection.name,
-        "n_bits": collection.n_bits,
-        "encoder": collection.encoder,
-        "fingerprint": collection.fingerprint,
-        "keep_descriptors": collection.keep_descriptors,
-    }
-    write_block(json.dumps(description).encode())
+    Raises
+    ------
+    NotFound
+        The collection is dropped meanwhile.
+    InvalidItems
+        An earlier version accepted an item that this one would not restore.
+    """
+    writer = BlockWriter(file)
+    writer.description(
+        Description(
+            collection.name,
+            collection.n_bits,
+            collection.encoder,
+            collection.fingerprint,
+            collection.keep_descriptors,
+        )
+    )
     state = collection._state
     view, rows = state.live()
-    for first in range(0, len(rows), _CHUNK):
-        part = rows[first : first + _CHUNK]
-        payloads = ",".join(text or "null" for text in state.payload_texts(view, part))
+    for part, texts in _chunks(state, view, rows):
+        ids = view.names(part)
+        check_stored(ids, texts)
+        payloads = ",".join(text or "null" for text in texts)
         columns = [
-            f"[{json.dumps(view.names(part))},[{payloads}]]".encode(),
+            f"[{json.dumps(ids)},[{payloads}]]".encode(),
             view.codes(part).tobytes(),
             view.labels(part).astype("<i8").tobytes(),
             state.descriptors(view, part).astype("<f2").tobytes()
             if collection.keep_descriptors
             else b"",
         ]
-        write_block(b"".join(struct.pack("<Q", len(column)) + column for column in columns))
-    write_block(b"")
+        writer.items(columns)
+    writer.end()
     return len(rows)
 
 
-def read(store: Store, path: Path, name: str) -> Collection:
+def _chunks(
+    state: State, view: View, rows: NDArray[np.int64]
+) -> Iterator[tuple[NDArray[np.int64], list[str | None]]]:
+    """Yield the rows of each block and their payloads; a block has a limited number of bytes."""
+    texts: list[str | None] = []
+    start = size = 0
+    for first in range(0, len(rows), _STEP):
+        step = state.payload_texts(view, rows[first : first + _STEP])
+        texts += step
+        size += sum(len(text) for text in step if text) + 2 * len(step) * (state.dimension or 0)
+        end = start + len(texts)
+        if len(texts) >= MAX_ITEMS or size >= _ENOUGH or end == len(rows):
+            yield rows[start:end], texts
+            texts, start, size = [], end, 0
+
+
+def read(
+    store: Store,
+    path: Path,
+    name: str,
+    check: Callable[[Description], int | None] = lambda about: None,
+) -> Collection:
     """Make a new collection from the items in a file. If that fails, no part of it is kept.
+
+    Parameters
+    ----------
+    store : Store
+    path : Path
+    name : str
+        Of the new collection.
+    check : callable
+        Called with the description before anything else happens. It raises if the file is not
+        wanted, and returns the dimension that descriptors must have, None for any.
 
     Raises
     ------
@@ -96,8 +130,9 @@ def read(store: Store, path: Path, name: str) -> Collection:
         The name is not allowed, or the items are not.
     """
     with path.open("rb") as file:
-        blocks = _blocks(file, path)
-        about = _description(blocks, path)
+        blocks = read_blocks(file, path)
+        about = read_description(blocks, path)
+        dimension = check(about)
         with store._making(
             name,
             about.n_bits,
@@ -105,84 +140,29 @@ def read(store: Store, path: Path, name: str) -> Collection:
             fingerprint=about.fingerprint,
             keep_descriptors=about.keep_descriptors,
         ) as state:
-            made = Collection(state)
-            for data in blocks:
-                ids, codes, labels, payloads, descriptors = _items(data, about.n_bits, path)
-                # Earlier versions took text with lone surrogates, which may come back.
-                texts = as_texts(payloads, len(ids), allow_surrogates=True)
-                made._upsert(ids, codes, labels, texts, descriptors)
+            made, n = Collection(state), 0
+            for place, data in enumerate(blocks, 1):
+                try:
+                    n += _put(made, read_items(data, about.n_bits, path), dimension)
+                except InvalidItems as error:
+                    raise InvalidItems(f"block {place} of {path.name}: {error}") from None
+            if n != len(made):
+                raise damaged(path, f"it holds {n} items, but only {len(made)} distinct ids")
     return made
 
 
 def describe(path: Path) -> Description:
     """Return what a file holds; raise BadSnapshot if its beginning is damaged or no snapshot."""
     with path.open("rb") as file:
-        return _description(_blocks(file, path), path)
+        return read_description(read_blocks(file, path), path)
 
 
-def _description(blocks: Iterator[bytes], path: Path) -> Description:
-    try:
-        about = json.loads(next(blocks))
-        n_bits = int(about["n_bits"])
-        if not 1 <= n_bits <= _MAX_BITS:
-            raise ValueError(f"expected 1 to {_MAX_BITS} bits, got {n_bits}")
-        return Description(
-            None if about.get("name") is None else str(about["name"]),
-            n_bits,
-            str(about["encoder"]),
-            str(about["fingerprint"]),
-            bool(about["keep_descriptors"]),
+def _put(collection: Collection, items: tuple[Any, ...], dimension: int | None) -> int:
+    ids, codes, labels, texts, descriptors = items
+    if dimension is not None and descriptors is not None and descriptors.shape[1] != dimension:
+        raise InvalidItems(
+            f"expected descriptors of dimension {dimension}, which the encoder takes; got "
+            f"{descriptors.shape[1]}"
         )
-    except BadSnapshot:
-        raise
-    except (*_UNREADABLE, AttributeError, KeyError, StopIteration) as error:
-        raise _damaged(path, f"its description cannot be read: {error!r}") from None
-
-
-def _blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the blocks, each after its checksum has been verified."""
-    if file.read(len(MAGIC)) != MAGIC:
-        raise BadSnapshot(f"{path} is no snapshot of version 1")
-    state, size = 0, os.fstat(file.fileno()).st_size
-    while True:
-        head = file.read(_HEAD.size)
-        if len(head) < _HEAD.size:
-            raise _damaged(path, "it ends too early")
-        length, checksum = _HEAD.unpack(head)
-        data = file.read(length) if length <= size - file.tell() else b""
-        state = crc32(data, state)
-        if len(data) != length or state != checksum:
-            raise _damaged(path, f"the checksum of the block up to byte {file.tell()} is wrong")
-        if not length:
-            if file.read(1):
-                raise _damaged(path, "more data follows its end")
-            return
-        yield data
-
-
-def _items(data: bytes, n_bits: int, path: Path) -> tuple[Any, ...]:
-    """Return ids, codes, labels, payloads and descriptors (None where there are none)."""
-    columns, at = [], 0
-    try:
-        while at < len(data):
-            (length,) = struct.unpack_from("<Q", data, at)
-            columns.append(data[at + 8 : at + 8 + length])
-            at += 8 + length
-        texts, codes, labels, descriptors = columns
-        ids, payloads = json.loads(texts)
-        if not isinstance(ids, list) or not isinstance(payloads, list):
-            raise TypeError("expected lists of ids and payloads")
-        kept = np.frombuffer(descriptors, "<f2").reshape(len(ids), -1) if descriptors else None
-        return (
-            ids,
-            np.frombuffer(codes, np.uint8).reshape(len(ids), code_size(n_bits)),
-            np.frombuffer(labels, "<i8"),
-            payloads,
-            kept,
-        )
-    except (*_UNREADABLE, struct.error) as error:
-        raise _damaged(path, f"a block cannot be read: {error}") from None
-
-
-def _damaged(path: Path, why: str) -> BadSnapshot:
-    return BadSnapshot(f"{path} is damaged: {why}; take the snapshot again or use another copy")
+    collection._upsert(ids, codes, labels, texts, descriptors)
+    return len(ids)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from threading import Condition
 from typing import TypeVar
 
 import numpy as np
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from bitcodes import Words
 from index.errors import AlreadyExists, InvalidItems, NotFound
+from index.filters.cache import ColumnCache
 from index.filters.columns import Columns
 from index.memory.batch import Batch
 from index.memory.ids import pack
@@ -40,16 +42,22 @@ class State:
         Set once the collection has been dropped or re-encoded; calls then raise an error like it.
     """
 
-    def __init__(self, database: Database, row: Row, wake: Callable[[State], None]) -> None:
+    def __init__(
+        self, database: Database, row: Row, cache: ColumnCache, wake: Callable[[State], None]
+    ) -> None:
         self.key, self.name, self.n_bits, self.encoder, self.fingerprint, keep = row
         self.keep_descriptors = bool(keep)
         self.database = database
         self.removed: NotFound | None = None
         self.record = Record(database, self.key, self.n_bits)
         self.rows = Rows(self.n_bits, self.record.load())
-        self.columns = Columns(self.record)
+        self.columns = Columns(self.record, cache)
         self.dimension = self.record.dimension()
         self._changed: set[str] | None = None
+        # For `no_writes`: the number of writes in progress, and whether others have to wait.
+        self._writers = Condition()
+        self._n_writing = 0
+        self._is_held = False
         self._wake = wake
         wake(self)
 
@@ -123,10 +131,36 @@ class State:
             self.record.undo()
             undo_more()
 
-        result = self.database.write(work, publish, undo)
+        with self._writing():
+            result = self.database.write(work, publish, undo)
         if self.rows.is_segment_due or self.record.due:
             self._wake(self)
         return result
+
+    @contextmanager
+    def _writing(self) -> Iterator[None]:
+        with self._writers:
+            self._writers.wait_for(lambda: not self._is_held)
+            self._n_writing += 1
+        try:
+            yield
+        finally:
+            with self._writers:
+                self._n_writing -= 1
+                self._writers.notify_all()
+
+    @contextmanager
+    def no_writes(self) -> Iterator[None]:
+        """Let all writes to this collection wait during the block, but none to other ones."""
+        with self._writers:
+            self._is_held = True
+            self._writers.wait_for(lambda: not self._n_writing)
+        try:
+            yield
+        finally:
+            with self._writers:
+                self._is_held = False
+                self._writers.notify_all()
 
     def live(self) -> tuple[View, NDArray[np.int64]]:
         """Return a view of the current items, and its live rows."""
@@ -181,6 +215,11 @@ class State:
             self.check_present()
             raise
         self.check_present()
+
+    def remove(self, error: NotFound) -> None:
+        """Set `removed`, and free the memory of columns."""
+        self.removed = error
+        self.columns.close()
 
     def check_present(self) -> None:
         """Raise an error like `removed` if the collection has been dropped or re-encoded."""

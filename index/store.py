@@ -13,14 +13,18 @@ from numpy.typing import NDArray
 
 from bitcodes import Codes
 from index.collection import Collection
-from index.errors import AlreadyExists, InvalidItems, NotFound, Replaced
+from index.errors import AlreadyExists, NotFound, Replaced
+from index.filters.cache import ColumnCache
 from index.maintenance import Maintenance
 from index.reencoding import copy_all, copy_changes
 from index.state import State
 from index.storage import catalog, migrate
 from index.storage.database import Database
 from index.storage.schema import SCHEMA
-from index.validation import check_name
+from index.validation import check_bits, check_name
+
+MAX_COLUMNS = 256 << 20
+"""Default of `max_columns`."""
 
 T = TypeVar("T")
 
@@ -29,10 +33,18 @@ class Store:
     """The collections in a database, by name. Safe for threads.
 
     `get` and `list` wait for no other call.
+
+    Parameters
+    ----------
+    database : Database
+    max_columns : int
+        Bytes of memory for fields of payloads that filters use, in all collections together.
+        Columns of a single query that exceed it are not kept, but read for each query.
     """
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_columns: int = MAX_COLUMNS) -> None:
         self._database = database
+        self._columns = ColumnCache(max_columns)
         # Held while names are given or taken.
         self._lock = Lock()
         # Names of collections that are being made, which nobody else can take.
@@ -57,7 +69,7 @@ class Store:
             self._maintenance.delete(database, key)
 
     def _open(self, row: catalog.Row) -> State:
-        return State(self._database, row, self._maintenance.wake)
+        return State(self._database, row, self._columns, self._maintenance.wake)
 
     def close(self) -> None:
         """Stop the work in the background. The database stays open."""
@@ -124,7 +136,7 @@ class Store:
 
     def _check_free(self, name: str) -> None:
         if name in self._collections:
-            raise AlreadyExists(f"there is a collection {name!r} already")
+            raise AlreadyExists(f"there is already a collection {name!r}")
         if name in self._being_made:
             raise AlreadyExists(f"a collection {name!r} is already being made")
 
@@ -161,7 +173,7 @@ class Store:
 
             def publish() -> None:
                 self._collections = {n: c for n, c in self._collections.items() if n != name}
-                state.removed = NotFound(f"there is no collection {name!r}")
+                state.remove(NotFound(f"there is no collection {name!r}"))
 
             # Alone: a write in the same transaction would be acknowledged and gone.
             with self._database.exclusive():
@@ -170,7 +182,7 @@ class Store:
 
     def _discard(self, state: State) -> None:
         """Remove a collection that was not finished. A full disk does not make this fail."""
-        state.removed = NotFound(f"there is no collection {state.name!r}")
+        state.remove(NotFound(f"there is no collection {state.name!r}"))
         self._maintenance.delete(self._database, state.key)
 
     @contextmanager
@@ -212,9 +224,9 @@ class Store:
         """Encode all items again, from their kept descriptors, and switch to the new codes.
 
         Until the switch the collection answers searches with its old codes and accepts writes,
-        which are encoded again too. An error or a crash leaves the collection as it was. After the
-        switch every call of the old `Collection` raises `Replaced`: get the new one and encode
-        the queries with the new encoder.
+        which are encoded again too; only the last of them wait. An error or a crash leaves the
+        collection as it was. After the switch every call of the old `Collection` raises
+        `Replaced`: get the new one and encode the queries with the new encoder.
 
         Parameters
         ----------
@@ -237,9 +249,10 @@ class Store:
             new = self._insert(name, n_bits, encoder, fingerprint, True, unfinished=True)
             try:
                 copy_all(old, new, encode, progress)
-                with self._lock, self._database.exclusive():
-                    copy_changes(old, new, encode)
-                    return self._switch(old, new)
+                with old.no_writes():
+                    copy_changes(old, new, encode, progress)
+                    with self._lock, self._database.exclusive():
+                        return self._switch(old, new)
             except BaseException:
                 self._discard(new)
                 raise
@@ -256,7 +269,7 @@ class Store:
 
         def publish() -> None:
             published.append(self._publish(new))
-            old.removed = Replaced(f"collection {old.name!r} has been re-encoded")
+            old.remove(Replaced(f"collection {old.name!r} has been re-encoded"))
 
         self._database.write(work, publish, lambda: None)
         self._maintenance.delete(self._database, old.key)
@@ -265,5 +278,4 @@ class Store:
 
 def _check_new(name: str, n_bits: int) -> None:
     check_name(name)
-    if n_bits < 1:
-        raise InvalidItems(f"n_bits must be at least 1, got {n_bits}")
+    check_bits(n_bits)

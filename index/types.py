@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -88,12 +89,20 @@ class SearchOptions:
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A stored item. `code` is packed; `label` and `payload` are None where it has none."""
+    """A stored item. `code` is packed; `label` and `payload` are None where it has none.
+
+    `payload_json` is the payload as it is stored: compact JSON in UTF-8.
+    """
 
     id: str
     code: bytes
     label: int | None
-    payload: dict[str, Any] | None
+    payload_json: bytes | None
+
+    @property
+    def payload(self) -> dict[str, Any] | None:
+        """The payload, parsed at each call."""
+        return _parsed(self.payload_json)
 
 
 class DescriptorBatch(NamedTuple):
@@ -147,15 +156,21 @@ class Neighbour:
     """An item that a search found, with its Hamming distance.
 
     `score` is the distance by which it was reranked; `code` is its packed code. Both are None
-    unless the search asked for them.
+    unless the search asked for them. `payload_json` is the payload as it is stored: compact JSON in
+    UTF-8.
     """
 
     id: str
     distance: int
     label: int | None
-    payload: dict[str, Any] | None
+    payload_json: bytes | None
     score: float | None = None
     code: bytes | None = None
+
+    @property
+    def payload(self) -> dict[str, Any] | None:
+        """The payload, parsed at each call."""
+        return _parsed(self.payload_json)
 
 
 @dataclass(frozen=True, slots=True)
@@ -168,3 +183,8 @@ class Found:
     neighbours: list[Neighbour]
     certificate: Certificate
     code: bytes | None = None
+
+
+def _parsed(payload: bytes | None) -> dict[str, Any] | None:
+    parsed: dict[str, Any] | None = None if payload is None else json.loads(payload)
+    return parsed

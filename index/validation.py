@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping, Sequence
+from itertools import chain
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,9 @@ from index.memory.ids import first_duplicate
 
 MAX_ID = 256
 MAX_PAYLOAD = 1 << 16
+MAX_LEVELS = 100
+"""How deeply a payload may be nested. Parsers of JSON give up at some depth, the first near 200."""
+MAX_BITS = 1 << 16
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABELS = "a label is an integer from 0 to 2**63 - 1, or -1 or None for none"
 
@@ -52,6 +56,12 @@ def check_ids(ids: Sequence[str]) -> None:
         raise InvalidItems(
             f"the ids of a batch are distinct; {first_duplicate(ids)!r} occurs twice"
         )
+
+
+def check_bits(n_bits: int) -> None:
+    """Raise InvalidItems unless codes may have this length."""
+    if not 1 <= n_bits <= MAX_BITS:
+        raise InvalidItems(f"n_bits must be from 1 to {MAX_BITS}, got {n_bits!r:.80}")
 
 
 def check_codes(codes: Codes, n: int, n_bits: int) -> None:
@@ -102,43 +112,83 @@ def _as_label(label: Any, place: int) -> int:
     return int(label)
 
 
-def as_texts(
-    payloads: Sequence[Payload | None] | None, n: int, *, allow_surrogates: bool = False
-) -> list[str | None] | None:
+def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | None] | None:
     """Return payloads as compact JSON that can be encoded as UTF-8.
 
-    A payload of more than 64 KiB is refused. So is text with a lone surrogate, which is no Unicode,
-    unless `allow_surrogates`: it is escaped then, as earlier versions did with all text.
+    Raise InvalidItems if one is no object, has more than 64 KiB or more than 100 levels, or has
+    text with a lone surrogate, which is no Unicode.
     """
     if payloads is None:
         return None
     if len(payloads) != n:
         raise InvalidItems(f"expected {n} payloads, one an item, got {len(payloads)}")
     return [
-        None if payload is None else _dump(payload, place, allow_surrogates)
+        None if payload is None else as_text(payload, f"item {place}")
         for place, payload in enumerate(payloads)
     ]
 
 
-def _dump(payload: Payload, place: int, allow_surrogates: bool) -> str:
+def check_stored(ids: Sequence[str], texts: Sequence[str | None]) -> None:
+    """Raise InvalidItems if items of the record, which earlier versions took, are now refused."""
+    check_ids(ids)
+    for item_id, text in zip(ids, texts, strict=True):
+        if text is not None and (not text.startswith("{") or _may_be_deep(text)):
+            item = f"item {item_id!r}"
+            try:
+                payload = json.loads(text)
+            except RecursionError:
+                raise _too_deep(item) from None
+            as_text(payload, item, allow_surrogates=True)
+
+
+def as_text(payload: Payload, item: str, *, allow_surrogates: bool = False) -> str:
+    """Return the payload of an item as `as_texts` does.
+
+    Lone surrogates are escaped if they are allowed, as earlier versions did with all text.
+    """
+    if not isinstance(payload, Mapping):
+        raise InvalidItems(f"a payload is a JSON object; that of {item} is {payload!r:.50}")
     try:
         text = json.dumps(payload, allow_nan=False, ensure_ascii=False, separators=(",", ":"))
         size = len(text) if text.isascii() else len(text.encode())
     except UnicodeEncodeError as error:
         if not allow_surrogates:
             raise InvalidItems(
-                f"the payload of item {place} has text that is no Unicode: the lone surrogate "
+                f"the payload of {item} has text that is no Unicode: the lone surrogate "
                 f"{error.object[error.start]!a}"
             ) from None
         text = json.dumps(payload, allow_nan=False, separators=(",", ":"))
         size = len(text)
-    except (TypeError, ValueError, RecursionError) as error:
-        raise InvalidItems(f"the payload of item {place} is not JSON: {error}") from None
+    except RecursionError:
+        raise _too_deep(item) from None
+    except (TypeError, ValueError) as error:
+        raise InvalidItems(f"the payload of {item} is not JSON: {error}") from None
     if size > MAX_PAYLOAD:
-        raise InvalidItems(
-            f"a payload has at most {MAX_PAYLOAD} bytes; that of item {place} has {size}"
-        )
+        raise InvalidItems(f"a payload has at most {MAX_PAYLOAD} bytes; that of {item} has {size}")
+    if _may_be_deep(text) and _is_deep(payload):
+        raise _too_deep(item)
     return text
+
+
+def _may_be_deep(text: str) -> bool:
+    """Return whether JSON text has enough opening brackets to be nested too deeply."""
+    return text.count("{") + text.count("[") > MAX_LEVELS
+
+
+def _is_deep(payload: Payload) -> bool:
+    level: list[Any] = [payload]
+    for _ in range(MAX_LEVELS):
+        inside = (value.values() if isinstance(value, dict) else value for value in level)
+        level = [
+            value for value in chain.from_iterable(inside) if isinstance(value, dict | list | tuple)
+        ]
+    return bool(level)
+
+
+def _too_deep(item: str) -> InvalidItems:
+    return InvalidItems(
+        f"a payload has at most {MAX_LEVELS} levels of lists and objects; that of {item} has more"
+    )
 
 
 def as_half(descriptors: ArrayLike, n: int, dimension: int | None) -> NDArray[np.float16]:

@@ -10,10 +10,12 @@ import pytest
 QUICK: dict[str, dict[str, Any]] = {
     "ksh": {"max_steps": 20, "n_anchors": 100},
     "ssh": {"n_pairs": 2000},
+    "siamese-1": {"steps": 40},
+    "siamese-2": {"steps": 40, "hidden": 32},
     "net-1": {"steps": 30, "teacher_steps": 15, "hidden": 32},
     "net-2": {"steps": 30, "teacher_steps": 15, "hidden": 32},
 }
-NEED_TORCH = {"net-1", "net-2"}
+NEED_TORCH = {"siamese-1", "siamese-2", "net-1", "net-2"}
 
 
 def quick(method: str) -> dict[str, Any]:

@@ -30,3 +30,15 @@ def test_every_package_is_copied() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())
     patterns = project["tool"]["setuptools"]["packages"]["find"]["include"]
     assert {pattern.removesuffix("*") for pattern in patterns} <= set(COPIED)
+
+
+def test_compose_bounds_the_service_as_the_documentation_says() -> None:
+    compose = (ROOT / "docker" / "compose.yml").read_text()
+    settings = dict(re.findall(r"^    (\w+): (.+)$", compose, re.MULTILINE))
+    assert settings["mem_limit"] == settings["memswap_limit"] == "4g"
+    assert settings["pids_limit"] == "4096"
+    assert settings["read_only"] == "true"
+    assert settings["cap_drop"] == "[ALL]"
+    assert settings["security_opt"] == '["no-new-privileges:true"]'
+    operating = (ROOT / "docs" / "operating.md").read_text()
+    assert "--memory 4g --memory-swap 4g --pids-limit 4096 --read-only --tmpfs /tmp" in operating

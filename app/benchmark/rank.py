@@ -1,8 +1,8 @@
-"""Rank a database for each query: by Hamming, asymmetric or Euclidean distance."""
+"""Rank a database for each query: by Hamming, asymmetric, Euclidean or cosine distance."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,8 @@ from hashing.validation import InvalidInput
 
 Labels = NDArray[np.integer[Any]]
 Positions = NDArray[np.intp]
+Blocks = Iterable[tuple[slice, NDArray[np.float64]]]
+"""Blocks of queries, each with its distances to the database."""
 
 # Distances computed at a time, queries times database items: a few bytes each.
 _BLOCK_DISTANCES = 1 << 22
@@ -26,7 +28,7 @@ def rank_codes(
     query_labels: Labels,
     db_codes: Codes,
     db_labels: Labels,
-    neighbours: Positions | None = None,
+    neighbours: Sequence[Positions] | None = None,
 ) -> tuple[TiedRankings, TiedRankings]:
     """Rank by Hamming distance, with two senses of relevance: labels and neighbours.
 
@@ -41,8 +43,9 @@ def rank_codes(
         An item is relevant to the queries of its label; -1 is relevant to nothing.
     db_codes : (m, size) uint8
     db_labels : (m,) int
-    neighbours : (q, k) int, optional
-        Positions in the database of the items that are relevant in the second sense.
+    neighbours : q arrays of int, optional
+        For each query, the positions in the database of the items that are relevant in the second
+        sense.
 
     Returns
     -------
@@ -68,8 +71,8 @@ def rank_codes(
         # Distance and relevance go into one number, so that one pass counts both.
         keys = hamming(query_codes[block], db_codes)
         if neighbours is not None:
-            near = np.take_along_axis(keys, neighbours[block], axis=1)
-            neighbour_counts[block] = [np.bincount(row, minlength=groups) for row in near]
+            for i, row in enumerate(keys, block.start):
+                neighbour_counts[i] = np.bincount(row[neighbours[i]], minlength=groups)
         keys *= 2
         keys += _relevant(query_labels[block], db_labels)
         for i, row in enumerate(keys, block.start):
@@ -84,8 +87,10 @@ def rank_asymmetric(
     """Rank by asymmetric distance, one query at a time: real-valued queries, binary items.
 
     The distance of a query z to the bits b of an item is Σ_i -z_i if b_i is set and +z_i if not.
-    It orders items as the Euclidean distance of z to the bits as ±1 does (Gordo et al.,
-    "Asymmetric Distances for Binary Embeddings", PAMI 2014, with thresholds at zero).
+    It orders items as the Euclidean distance of z to the bits as ±1 does (A. Gordo, F. Perronnin,
+    Y. Gong, S. Lazebnik, "Asymmetric Distances for Binary Embeddings", PAMI 2014). Deviation: the
+    paper learns what a bit stands for, the mean of the projections on its side of the threshold.
+    Here it is always -1 or 1, so that codes need nothing but themselves.
 
     Parameters
     ----------
@@ -101,11 +106,11 @@ def rank_asymmetric(
     """
     bits = unpack(db_codes, projections.shape[1]).astype(np.float64)
     _check_shapes(projections, query_labels, bits, db_labels)
-    for block in _blocks(len(projections), len(db_codes)):
-        relevant = _relevant(query_labels[block], db_labels)
-        distances = _rounded(asymmetric_distances(projections[block], bits))
-        for row, row_relevant in zip(distances, relevant, strict=True):
-            yield _rank_one(row, row_relevant)
+    blocks = (
+        (block, _rounded(asymmetric_distances(projections[block], bits)))
+        for block in _blocks(len(projections), len(db_codes))
+    )
+    return rank_by_label(blocks, query_labels, db_labels)
 
 
 def rank_euclidean(
@@ -126,15 +131,29 @@ def rank_euclidean(
         Of one query, with as many groups as it needs.
     """
     _check_shapes(queries, query_labels, db, db_labels)
-    for block, distances in euclidean_distances(queries, db):
+    return rank_by_label(euclidean_distances(queries, db), query_labels, db_labels)
+
+
+def rank_by_label(
+    blocks: Blocks, query_labels: Labels, db_labels: Labels
+) -> Iterator[TiedRankings]:
+    """Rank by distances, one query at a time; items of the query's label are relevant."""
+    for block, distances in blocks:
         relevant = _relevant(query_labels[block], db_labels)
         for row, row_relevant in zip(distances, relevant, strict=True):
             yield _rank_one(row, row_relevant)
 
 
-def euclidean_distances(
-    queries: NDArray[np.floating], db: NDArray[np.floating]
-) -> Iterator[tuple[slice, NDArray[np.float64]]]:
+def rank_by_neighbours(blocks: Blocks, neighbours: Sequence[Positions]) -> Iterator[TiedRankings]:
+    """Rank by distances, one query at a time; its neighbours are relevant."""
+    for block, distances in blocks:
+        for row, near in zip(distances, neighbours[block], strict=True):
+            relevant = np.zeros(len(row), bool)
+            relevant[near] = True
+            yield _rank_one(row, relevant)
+
+
+def euclidean_distances(queries: NDArray[np.floating], db: NDArray[np.floating]) -> Blocks:
     """Yield squared Euclidean distances of (q, d) to (m, d), minus ‖q‖², in blocks of queries.
 
     They are float64, rounded to a multiple of 1e-13 of the largest square, so that the rounding
@@ -151,16 +170,35 @@ def euclidean_distances(
         yield block, _rounded(distances, float(squares.max(initial=0)))
 
 
-def nearest(queries: NDArray[np.floating], db: NDArray[np.floating], k: int) -> Positions:
-    """Return the positions of the k nearest items by Euclidean distance, (q, min(k, m)).
+def cosine_distances(queries: NDArray[np.floating], db: NDArray[np.floating]) -> Blocks:
+    """Yield the cosines of (q, d) and (m, d), negated and rounded, in blocks of queries.
 
-    Their order is undefined, and so is the choice between items tied at the k-th place.
+    They are of the vectors as they are, not centred. A zero vector has the cosine 0.
+    """
+    queries, db = _unit(queries), _unit(db)
+    for block in _blocks(len(queries), len(db)):
+        yield block, _rounded(-(queries[block] @ db.T), 1.0)
+
+
+def nearest(queries: NDArray[np.floating], db: NDArray[np.floating], k: int) -> list[Positions]:
+    """Return the positions of the k nearest items by Euclidean distance, for each query.
+
+    There are more than k if several items tie at the distance of the k-th: all of them count. The
+    order of the positions is undefined.
     """
     k = min(k, len(db))
-    positions = np.empty((len(queries), k), np.intp)
-    for block, distances in euclidean_distances(queries, db):
-        positions[block] = np.argpartition(distances, k - 1, axis=1)[:, :k]
-    return positions
+    return [
+        np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
+        for _, distances in euclidean_distances(queries, db)
+        for row in distances
+    ]
+
+
+def _unit(X: NDArray[np.floating]) -> NDArray[np.float64]:
+    """Return the rows scaled to length 1; a zero row stays zero."""
+    X = X.astype(np.float64)
+    norms = np.linalg.norm(X, axis=1, keepdims=True)
+    return np.asarray(X / np.where(norms > 0, norms, 1))
 
 
 def _rank_one(distances: NDArray[np.float64], relevant: NDArray[np.bool_]) -> TiedRankings:

@@ -12,18 +12,27 @@ from hashing.validation import check_int
 NETS = ("net-1", "net-2")
 """The methods that can learn from privileged features."""
 RAW = "raw"
-"""The baseline: Euclidean distance between descriptors, without codes."""
+"""Euclidean distance between descriptors, without codes."""
+COSINE = "raw-cosine"
+"""Cosine of descriptors, without codes."""
+CLASSIFIER = "classifier"
+"""The class that a classifier predicts, as a code of one bit per class."""
+BASELINES = (RAW, COSINE, CLASSIFIER)
+"""What methods are compared with; the code length is not a choice."""
 PRIVILEGED = "+privileged"
 """Ends the name of a row whose method is also taught by the privileged features of a dataset.
 
 Without it a net learns from descriptors alone, also where the dataset has privileged features.
 """
-METHODS = (RAW, *HASHERS, *(f"{name}{PRIVILEGED}" for name in HASHERS if name in NETS))
+METHODS = (*BASELINES, *HASHERS, *(f"{name}{PRIVILEGED}" for name in NETS))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a method, perhaps with `PRIVILEGED`, at a code length. `raw` has no code length."""
+    """One row: a method, perhaps with `PRIVILEGED`, at a code length.
+
+    Baselines have no code length to choose.
+    """
 
     method: str
     n_bits: int | None
@@ -60,5 +69,14 @@ def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
     return [
         Row(method, n_bits)
         for method in dict.fromkeys(methods)
-        for n_bits in ([None] if method == RAW else dict.fromkeys(bits))
+        for n_bits in ([None] if method in BASELINES else dict.fromkeys(bits))
     ]
+
+
+def check_reference(method: str | None, table: Sequence[Row]) -> None:
+    """Raise InvalidInput if there is a reference that is not a method of the table."""
+    methods = dict.fromkeys(row.method for row in table)
+    if method is not None and method not in methods:
+        raise InvalidInput(
+            f"the reference must be one of the methods, {', '.join(methods)}; got {method!r}"
+        )

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from app.benchmark.averages import bootstrap_interval, mean
-from app.benchmark.measure import Figures, Measured, Task, curve_ranks, measure, sheet_queries
-from app.benchmark.rows import Row
+from app.benchmark.measure import Measured, Task, curve_ranks, measure, sheet_queries
+from app.benchmark.results import result_rows
+from app.benchmark.rows import Row, check_reference
 from app.benchmark.splits import Protocol, Split, describe, split
 from app.datasets.dataset import Dataset
 from hashing import InvalidInput
@@ -22,6 +22,9 @@ def run(
     protocol: Protocol,
     seeds: Sequence[int] = (0,),
     progress: Progress = lambda done, total, description: None,
+    *,
+    reference: str | None = None,
+    tune: bool = False,
 ) -> dict[str, Any]:
     """Measure every row on the split of every seed.
 
@@ -34,9 +37,13 @@ def run(
     rows : sequence of Row
     protocol : Protocol
     seeds : sequence of int
-        One split, and one fit of each row, per seed.
+        One split, and one fit of each row, per seed. Repeated seeds count once.
     progress : callable, optional
         Called with the rows done, the rows in all, and a description of the current step.
+    reference : str, optional
+        The method that the others are compared with; without it the best of each code length.
+    tune : bool
+        Choose parameters of each method for each seed, on a part of the labels that `fit` sees.
 
     Returns
     -------
@@ -46,20 +53,49 @@ def run(
         - `protocol`: as carried out.
         - `dataset`: name and sizes.
         - `results`: one per row, with `map`, the mean over seeds in 0 to 1, `map_spread`, their
-          standard deviation, `map_interval`, the bootstrap interval over queries, `maps`, one per
-          seed, `curve`, and the figures of `Measured`, means over seeds.
+          sample standard deviation, `map_interval`, the interval of `map`, `maps`, one per seed,
+          `difference` to the `reference`, with its `mean` and `interval` (None for the reference
+          itself and for a row without one), `curve`, and the figures of `Measured`, means over
+          seeds. With `tune`, `tuned` has the parameters chosen for each seed.
         - `curve_ranks`: the ranks at which each `curve` is measured.
         - `sheet`: for the first seed, a query of each class and its first neighbours.
 
     Raises
     ------
     InvalidInput
-        There is no seed, the protocol does not fit the dataset, or no row could be measured.
+        There is no seed, the protocol does not fit the dataset, the reference is not among the
+        rows, or no row could be measured.
     """
     if not seeds:
         raise InvalidInput("a benchmark needs at least one seed")
-    report = describe(protocol, dataset.labels, list(seeds))
+    # A seed that counts twice would make the intervals too narrow.
+    seeds = list(dict.fromkeys(seeds))
+    check_reference(reference, rows)
+    report = describe(protocol, dataset.labels, seeds)
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
+    measured, errors = _measure_all(dataset, rows, seeds, splits, progress, tune=tune)
+    complete = {row: measured[row] for row in rows if row not in errors}
+    return {
+        "protocol": report | {"unseen": [parts.unseen for parts in splits]},
+        "dataset": _dataset(dataset, splits[0]),
+        "results": result_rows(
+            rows, measured, errors, [dataset.labels[each.queries] for each in splits], reference
+        ),
+        "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
+        "sheet": _sheet(dataset, splits[0], complete),
+    }
+
+
+def _measure_all(
+    dataset: Dataset,
+    rows: Sequence[Row],
+    seeds: Sequence[int],
+    splits: Sequence[Split],
+    progress: Progress,
+    *,
+    tune: bool,
+) -> tuple[dict[Row, list[Measured]], dict[Row, str]]:
+    """Return the figures of every row for every seed, and why rows could not be measured."""
     measured: dict[Row, list[Measured]] = {row: [] for row in rows}
     errors: dict[Row, str] = {}
     done, total = 0, len(rows) * len(seeds)
@@ -71,21 +107,14 @@ def run(
             progress(done, total, description)
             try:
                 with followed(_fit_progress(progress, done, total, description)):
-                    measured[row].append(measure(row, task))
+                    measured[row].append(measure(row, task, search=tune))
             except InvalidInput as error:
                 errors[row] = str(error)
             done += 1
     if len(errors) == len(rows):
         raise InvalidInput(f"nothing could be measured; {rows[0]}: {errors[rows[0]]}")
     progress(done, total, "done")
-    complete = {row: measured[row] for row in rows if row not in errors}
-    return {
-        "protocol": report | {"unseen": [parts.unseen for parts in splits]},
-        "dataset": _dataset(dataset, splits[0]),
-        "results": [_result(row, measured[row], errors.get(row)) for row in rows],
-        "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
-        "sheet": _sheet(dataset, splits[0], complete),
-    }
+    return measured, errors
 
 
 def _fit_progress(progress: Progress, done: int, total: int, row: str) -> Progress:
@@ -103,32 +132,7 @@ def _dataset(dataset: Dataset, parts: Split) -> dict[str, Any]:
         "classes": len(np.unique(dataset.labels[dataset.labels >= 0])),
         "queries": len(parts.queries),
         "database": len(parts.database),
-    }
-
-
-def _result(row: Row, measured: list[Measured], error: str | None) -> dict[str, Any]:
-    head = {"method": row.method, "n_bits": row.n_bits}
-    if error is not None:
-        return head | {"error": error}
-    precisions = np.concatenate([one.precisions for one in measured])
-    maps = [mean(one.precisions) for one in measured]
-    return head | {
-        "map": float(np.mean(maps)),
-        "map_spread": float(np.std(maps)) if len(maps) > 1 else None,
-        "map_interval": list(bootstrap_interval(precisions, seed=0)),
-        "maps": maps,
-        "queries": int(np.count_nonzero(~np.isnan(precisions))),
-        "queries_without_relevant": int(np.count_nonzero(np.isnan(precisions))),
-        **_means([one.figures for one in measured]),
-        "curve": np.mean([one.curve for one in measured], axis=0).round(6).tolist(),
-    }
-
-
-def _means(figures: list[Figures]) -> Figures:
-    """Mean of each figure over seeds; a figure that does not apply is None for every seed."""
-    return {
-        name: None if value is None else float(np.mean([one[name] or 0.0 for one in figures]))
-        for name, value in figures[0].items()
+        "training": len(parts.training),
     }
 
 

@@ -12,9 +12,14 @@ from hashing.validation import InvalidInput, check_int
 
 RETRIEVAL = "retrieval-59k"
 UNSEEN = "unseen-classes"
-PROTOCOLS = (RETRIEVAL, UNSEEN)
-# Share of the classes that are unseen under `unseen-classes`.
+UNSEEN_ONLY = "unseen-only"
+PROTOCOLS = (RETRIEVAL, UNSEEN, UNSEEN_ONLY)
+# Share of the classes that are unseen under the two protocols with unseen classes.
 UNSEEN_SHARE = 0.3
+# Seen and unseen classes that a protocol needs at least. Among items of a single class every
+# ranking would be perfect.
+_LEAST_SEEN = 2
+_LEAST_UNSEEN = {RETRIEVAL: 0, UNSEEN: 1, UNSEEN_ONLY: 2}
 
 
 @dataclass(frozen=True)
@@ -26,7 +31,13 @@ class Protocol:
     label in `fit`.
 
     `unseen-classes`: as above, but three classes in ten, drawn from the seed, carry no label in
-    the database, and only their items are queries. A code that merely classifies fails there.
+    the database, and only their items are queries. A code that merely classifies fails there,
+    unless it tells the unseen classes from the seen ones: the database has all classes.
+
+    `unseen-only`: the database has items of the unseen classes only, and `fit` sees those of the
+    other classes only. This is the first protocol of A. Sablayrolles, M. Douze, N. Usunier, H.
+    Jégou, "How should we evaluate supervised hashing?", ICASSP 2017 (arXiv:1609.06753), which has
+    a quarter of the classes unseen.
     """
 
     name: str = RETRIEVAL
@@ -44,21 +55,25 @@ class Protocol:
 
 @dataclass(frozen=True)
 class Split:
-    """A dataset split into queries and a database.
+    """A dataset split into queries, a database, and what `fit` sees.
 
     Attributes
     ----------
     queries, database : (q,), (m,) intp
-        Positions in the dataset, disjoint. Under `unseen-classes`, the queries of the seen
-        classes are in neither.
-    y : (m,) int64
-        The labels of the database that `fit` may see; -1 for the others.
+        Positions in the dataset, disjoint. With unseen classes, the items of the seen classes
+        that would be queries are in neither.
+    training : (n,) intp
+        Positions of the items that `fit` sees: the database, but under `unseen-only` the items of
+        the seen classes. No query is among them.
+    y : (n,) int64
+        The labels that `fit` sees, of the items in `training`; -1 for the others.
     unseen : list of int
         Classes without a label in `y`.
     """
 
     queries: NDArray[np.intp]
     database: NDArray[np.intp]
+    training: NDArray[np.intp]
     y: NDArray[np.int64]
     unseen: list[int]
 
@@ -89,7 +104,8 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
     Parameters
     ----------
     labels : (n,) int64
-        -1 for an item without a label: it is in the database and relevant to nothing.
+        -1 for an item without a label: it is relevant to nothing. It is in the database, but under
+        `unseen-only` only in `training`.
     protocol : Protocol
     seed : int
         The same seed gives each class the same queries under every protocol.
@@ -97,8 +113,8 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
     Raises
     ------
     InvalidInput
-        There are fewer than two classes, under `unseen-classes` three, or a class has fewer than
-        four items.
+        There are fewer than two classes, under `unseen-classes` three and under `unseen-only`
+        four, or a class has fewer than four items.
     """
     check_int("seed", seed, 0, 2**63 - 1)
     n_queries, n_labels, _ = _numbers(protocol, labels)
@@ -110,20 +126,25 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
         members = rng.permutation(np.flatnonzero(labels == label))
         is_query[members[:n_queries]] = True
         y[members[n_queries : n_queries + n_labels]] = label
-    queries, database = np.flatnonzero(is_query), np.flatnonzero(~is_query)
-    unseen: list[int] = []
+    queries, others = np.flatnonzero(is_query), np.flatnonzero(~is_query)
+    if protocol.name == RETRIEVAL:
+        return Split(queries, others, others, y[others], [])
+    least = _LEAST_UNSEEN[protocol.name]
+    count = min(max(least, round(UNSEEN_SHARE * len(classes))), len(classes) - _LEAST_SEEN)
+    unseen = sorted(rng.choice(classes, count, replace=False).tolist())
+    y[np.isin(y, unseen)] = -1
+    queries = queries[np.isin(labels[queries], unseen)]
     if protocol.name == UNSEEN:
-        count = min(max(1, round(UNSEEN_SHARE * len(classes))), len(classes) - 2)
-        unseen = sorted(rng.choice(classes, count, replace=False).tolist())
-        y[np.isin(y, unseen)] = -1
-        queries = queries[np.isin(labels[queries], unseen)]
-    return Split(queries, database, y[database], unseen)
+        return Split(queries, others, others, y[others], unseen)
+    is_unseen = np.isin(labels[others], unseen)
+    training = others[~is_unseen]
+    return Split(queries, others[is_unseen], training, y[training], unseen)
 
 
 def _numbers(protocol: Protocol, labels: NDArray[np.int64]) -> tuple[int, int, int]:
     """Queries per class, labels per class, and the size of the smallest class."""
     classes, sizes = np.unique(labels[labels >= 0], return_counts=True)
-    min_classes = 3 if protocol.name == UNSEEN else 2
+    min_classes = _LEAST_SEEN + _LEAST_UNSEEN[protocol.name]
     if len(classes) < min_classes:
         raise InvalidInput(
             f"{protocol.name} needs items of at least {min_classes} classes, got {len(classes)}"

@@ -25,7 +25,10 @@ def benchmark(
     dataset: DatasetOption,
     methods: Annotated[
         str,
-        typer.Option(help="Comma-separated methods; `raw` is Euclidean distance, without codes."),
+        typer.Option(
+            help="Comma-separated methods. `raw` and `raw-cosine` compare descriptors without "
+            "codes; `classifier` has a bit for each class that a classifier predicts."
+        ),
     ],
     bits: Annotated[str, typer.Option(help="Comma-separated code lengths.")] = "12,24,48",
     seed: SeedOption = 0,
@@ -34,10 +37,23 @@ def benchmark(
         typer.Option(help="Comma-separated seeds, in place of --seed: gives mean and spread."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="`retrieval-59k` or `unseen-classes`.")
+        str, typer.Option(help="`retrieval-59k`, `unseen-classes` or `unseen-only`.")
     ] = "retrieval-59k",
     queries: Annotated[int, typer.Option(help="Queries per class.")] = 100,
     labels: Annotated[int, typer.Option(help="Labelled items per class in the database.")] = 200,
+    reference: Annotated[
+        str | None,
+        typer.Option(
+            help="The method that the others are compared with, in place of the best of each "
+            "code length."
+        ),
+    ] = None,
+    tune: Annotated[
+        bool,
+        typer.Option(
+            help="Choose parameters of each method on a quarter of the labels that it learns from."
+        ),
+    ] = False,
     mirror: MirrorOption = None,
     json_file: Annotated[
         Path | None, typer.Option("--json", help="Write the result to this .json file.")
@@ -48,7 +64,7 @@ def benchmark(
     ] = None,
 ) -> None:
     """Measure methods at several code lengths: precision, recall, times."""
-    from app.benchmark.rows import rows
+    from app.benchmark.rows import check_reference, rows
     from app.benchmark.run import run
     from app.benchmark.splits import Protocol
     from app.cli.benchmark_output import print_result
@@ -56,6 +72,7 @@ def benchmark(
     from app.datasets.catalog import load_dataset
 
     table = rows(split(methods), integers("--bits", bits))
+    check_reference(reference, table)
     checked_protocol = Protocol(protocol, queries, labels)
     all_seeds = [seed] if seeds is None else integers("--seeds", seeds)
     if json_file is not None:
@@ -66,7 +83,9 @@ def benchmark(
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     with progress_bar(len(table) * len(all_seeds)) as update:
-        result = run(loaded, table, checked_protocol, all_seeds, update)
+        result = run(
+            loaded, table, checked_protocol, all_seeds, update, reference=reference, tune=tune
+        )
     # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
     _write_files(result, loaded, json_file, report)
     print_result(result)

@@ -25,8 +25,11 @@ def cifar10(
     interrupted, the next run resumes.
     """
     from app.datasets.cifar10 import fetch
+    from app.service.data_dir import open_private
 
-    path = fetch(load_settings().data_dir, archive)
+    data_dir = load_settings().data_dir
+    open_private(data_dir)
+    path = fetch(data_dir, archive)
     typer.echo(f"{path}: bitcell benchmark --dataset cifar10 --methods raw,lsh")
 
 

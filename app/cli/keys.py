@@ -13,6 +13,11 @@ from app.cli.options import load_settings
 if TYPE_CHECKING:
     from app.service.keys import Keys
 
+_WITHOUT_KEYS = (
+    "the service refuses every request that needs one. Create one with `bitcell keys create NAME "
+    "--write`, or start the service with BITCELL_REQUIRE_KEYS=false to serve without keys"
+)
+
 keys = typer.Typer(help="Manage API keys.", no_args_is_help=True)
 
 
@@ -38,9 +43,9 @@ def list_keys() -> None:
     from datetime import UTC, datetime
 
     with _open() as opened:
-        listed = opened.list()
+        listed, required = opened.list(), opened.required
     if not listed:
-        typer.echo("there are no keys", err=True)
+        typer.echo(f"there are no keys{f': {_WITHOUT_KEYS}' if required else ''}", err=True)
     for key in listed:
         created = datetime.fromtimestamp(key.created, UTC).isoformat(timespec="seconds")
         typer.echo(f"{key.id}  {key.scope:5}  {created}  {key.name}")
@@ -50,19 +55,27 @@ def list_keys() -> None:
 def revoke_key(
     key: Annotated[str, typer.Argument(help="The id of the key, from `bitcell keys list`.")],
 ) -> None:
-    """Revoke a key. A running service refuses it at once."""
+    """Revoke a key. A running service refuses it at once. This needs no room on the disk."""
     with _open() as opened:
+        last = len(opened.list()) == 1
         opened.revoke(key)
+    if last:
+        typer.echo(f"this was the last key: {_WITHOUT_KEYS}", err=True)
 
 
 @contextmanager
 def _open(*, create: bool = False) -> Iterator[Keys]:
     """Open the keys of the data directory; ValueError if there is no file and `create` is false."""
-    from app.service.keys import Keys
+    from app.service.data_dir import open_private
+    from app.service.keys import FILE, Keys
 
     data_dir = load_settings().data_dir
-    path = data_dir / "keys.db"
-    if not create and not path.is_file():
-        raise ValueError(f"there is no {path}: no key was created there; is BITCELL_DATA_DIR set?")
+    if create or data_dir.is_dir():
+        open_private(data_dir)
     with closing(Keys(data_dir)) as opened:
+        if not create and not (data_dir / FILE).is_file():
+            missing = f"there is no {data_dir / FILE}"
+            if opened.required:
+                raise ValueError(f"{missing}, although keys were created there: {_WITHOUT_KEYS}")
+            raise ValueError(f"{missing}: no key was created there; is BITCELL_DATA_DIR set?")
         yield opened

@@ -91,10 +91,11 @@ def running_service(settings: Settings, url: str | None) -> Iterator[RunningServ
             httpx2.Client(base_url=address, timeout=_TIMEOUT, transport=transport) as http,
             closing(Keys(settings.data_dir)) as keys,
         ):
-            if url is None and keys.any():
+            if url is None and keys.required:
                 _check_private(address)
             _check_bitcell(http, address)
-            if not keys.any() or not _asks_for_keys(http):
+            # Never create the first key: the service would require keys from then on.
+            if not keys.required or not _asks_for_keys(http):
                 yield RunningService(http, None)
                 return
             _check_owner(http, keys, settings, address)

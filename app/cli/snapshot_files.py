@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import shutil
-import uuid
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from app.cli.running_service import running_service
+from app.service.collections.snapshots import read_checked
+from app.service.data_dir import SNAPSHOTS, open_private
 from app.service.encoder_store import EncoderStore
 from app.service.settings import Settings
-from hashing.atomic_file import atomic_write
+from hashing.atomic_file import atomic_write, temporary_file
 from index import AlreadyExists, Database, InUse, NotFound, Store, snapshot
 
 
 def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
     """Write a collection to a file and return how many items it has."""
+    open_private(settings.data_dir)
     try:
         with _open(settings) as (store, _):
             collection = store.get(name)
@@ -35,6 +38,7 @@ def load(settings: Settings, url: str | None, file: Path, name: str | None) -> t
         The encoder of the snapshot is not there, so the collection could be neither written to
         nor queried; or the file does not name its collection, and no name is given.
     """
+    open_private(settings.data_dir)
     about = snapshot.describe(file)
     name = name or about.name
     if name is None:
@@ -45,7 +49,7 @@ def load(settings: Settings, url: str | None, file: Path, name: str | None) -> t
                 encoder.fingerprint for encoder in encoders.list() if encoder.name == about.encoder
             }
             _check_encoder(about, fingerprints)
-            return name, len(snapshot.read(store, file, name))
+            return name, len(read_checked(store, encoders, file, name))
     except InUse:
         return name, _load_through_service(settings, url, file, name, about)
 
@@ -54,7 +58,7 @@ def _save_through_service(settings: Settings, url: str | None, name: str, file: 
     with running_service(settings, url) as service:
         made = service.snapshot(name)
     # Whatever the answer says, only a file in that folder is copied and removed.
-    path = settings.data_dir / "snapshots" / Path(made.snapshot).name
+    path = settings.data_dir / SNAPSHOTS / Path(made.snapshot).name
     if path.suffix != ".snapshot" or not path.is_file():
         raise ValueError("the service has another data directory: give its address with --url")
     try:
@@ -71,14 +75,15 @@ def _load_through_service(
     with running_service(settings, url) as service:
         fingerprint = service.encoder_fingerprint(about.encoder)
         _check_encoder(about, set() if fingerprint is None else {fingerprint})
-        folder = settings.data_dir / "snapshots"
+        folder = settings.data_dir / SNAPSHOTS
         folder.mkdir(exist_ok=True)
-        copy = folder / f"{uuid.uuid4().hex}.snapshot"
-        try:
-            shutil.copyfile(file, copy)
-            return service.restore(name, copy.name).items
-        finally:
-            copy.unlink(missing_ok=True)
+        with file.open("rb") as source, temporary_file(folder, "restore-") as copy:
+            if os.geteuid() == 0:
+                # The service may run as another user, who owns the folder.
+                os.chown(copy.fileno(), folder.stat().st_uid, folder.stat().st_gid)
+            shutil.copyfileobj(source, copy)
+            copy.flush()
+            return service.restore(name, Path(copy.name).name).items
 
 
 @contextmanager

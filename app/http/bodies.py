@@ -8,12 +8,23 @@ from typing import Any, TypeVar
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.datastructures import Headers
 
 from app.http import npy
 from app.http.problems import UnsupportedMedia
+from hashing import InvalidInput
 
 JSON = "application/json"
+MARKS = b"[]{}:,"
+"""The structural characters of JSON."""
+MARK_BYTES = 80
+"""Memory that each of them stands for. A short number takes this much while it is parsed."""
+WIDE_BYTES = 5
+"""Memory for a byte of text that is not plain: as a `str` a character may take four bytes."""
 IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
+MAX_ERRORS = 1000
+"""Largest number of errors that are taken apart: unknown fields, since all else stops at the first.
+Each takes a kilobyte, and a body can have millions."""
 Model = TypeVar("Model", bound=BaseModel)
 
 
@@ -52,17 +63,30 @@ class Raw:
         try:
             return model.model_validate_json(self.data)
         except ValidationError as error:
+            if (count := error.error_count()) > MAX_ERRORS:
+                raise InvalidInput(
+                    f"expected the fields of this call, got {count} wrong or unknown ones"
+                ) from None
             raise RequestValidationError(error.errors()) from None
 
 
 async def raw_body(request: Request) -> Raw:
     """Read the body without parsing it: handlers run in threads and parse it there."""
-    header = request.headers.get("content-type", "")
-    return Raw(
-        await request.body(),
-        header.partition(";")[0].strip().lower(),
-        request.headers.get("accept", ""),
-    )
+    headers = request.headers
+    return Raw(await request.body(), media_type(headers), headers.get("accept", ""))
+
+
+def media_type(headers: Headers) -> str:
+    """Return the media type of a body without its parameters."""
+    return headers.get("content-type", "").partition(";")[0].strip().lower()
+
+
+def json_memory(part: bytes) -> int:
+    """Return about how much memory a part of a JSON body takes, with what it is parsed into."""
+    marks = len(part) - len(part.translate(None, MARKS))
+    # The first test for a backslash is the faster one.
+    is_wide = not part.isascii() or (b"\\" in part and b"\\u" in part)
+    return len(part) * (WIDE_BYTES if is_wide else 1) + MARK_BYTES * marks
 
 
 def npy_response(array: Any) -> Response:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import gzip
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
+from pydantic_core import to_json
 
 from app.http import schemas
 from app.http.examples import ANSWERS, BODIES, DISK_FULL, PARAMETERS, PROBLEM
@@ -49,6 +51,18 @@ def document(app: FastAPI) -> dict[str, Any]:
                 _complete(method.upper(), path, call)
         app.openapi_schema = generated
     return app.openapi_schema
+
+
+def rendered(app: FastAPI) -> tuple[bytes, bytes]:
+    """Return the document as JSON, plain and compressed.
+
+    It is rendered once, because that takes milliseconds and nobody needs a key to ask for it.
+    """
+    if not hasattr(app.state, "rendered_openapi"):
+        plain = to_json(document(app))
+        app.state.rendered_openapi = plain, gzip.compress(plain)
+    found: tuple[bytes, bytes] = app.state.rendered_openapi
+    return found
 
 
 def _complete(method: str, path: str, call: dict[str, Any]) -> None:

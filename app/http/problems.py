@@ -14,7 +14,7 @@ from starlette.routing import Match
 
 from app.datasets.catalog import UnknownDataset
 from app.datasets.dataset import BadDataset
-from app.errors import Conflict, TooLarge, TooMany, Unready
+from app.errors import Conflict, TooLarge, TooMany, Unready, is_full, shortage
 from app.http.npy import BadNpy
 from hashing import BadEncoder, InvalidInput
 from index import (
@@ -79,6 +79,8 @@ def add_handlers(app: FastAPI) -> None:
     """Turn the errors of this project, of FastAPI and of Starlette into problems."""
     for kind, status in _STATUS.items():
         app.add_exception_handler(kind, _handler(status))
+    for kind in (OSError, MemoryError, RuntimeError):
+        app.add_exception_handler(kind, _system)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(RequestValidationError, _validation)
 
@@ -92,6 +94,20 @@ def _handler(status: int) -> Any:
         return problem(status, str(error), headers)
 
     return handle
+
+
+async def _system(request: Request, error: Exception) -> JSONResponse:
+    """Answer 507 if the disk is full, 503 if something else is short; raise any other error.
+
+    It is async because there may be no thread to run it in.
+    """
+    if is_full(error):
+        return problem(507, f"the disk is full ({error}); nothing of the request was kept")
+    if (what := shortage(error)) is None:
+        raise error
+    log.warning("request refused", short=what, error=str(error))
+    headers = {"Retry-After": RETRY_SECONDS}
+    return problem(503, f"the service is short of {what}: try again later", headers)
 
 
 def _http(request: Request, error: Exception) -> JSONResponse:

@@ -7,6 +7,7 @@ import logging
 import os
 import signal
 import socket
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -16,6 +17,7 @@ import uvicorn
 from app.http import log_setup
 from app.http.connection import Protocol
 from app.http.middleware.access import is_loopback, keys_are_required
+from app.http.open_connections import OpenConnections, possible_connections
 from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
@@ -24,6 +26,8 @@ from index import InUse
 # With the drain before it (1 s by default) and `Service.close` after it (1.5 s for queries and 1 s
 # for jobs), this stays within the ten seconds that container runtimes allow.
 GRACE_SECONDS = 6
+# The last of them are for the answers of queries that are stopped.
+LAST_SECONDS = 1
 BACKLOG = 2048
 _INTERRUPTED = 130
 
@@ -33,6 +37,7 @@ log = structlog.stdlib.get_logger("bitcell")
 def serve(settings: Settings) -> None:
     """Serve until told to stop; raise OSError with advice if the service cannot start."""
     log_setup.configure(settings)
+    connections = OpenConnections(possible_connections(settings.max_connections))
     # Both come first, so that what is wrong is reported in one line.
     listening = _listen(settings.host, settings.port)
     service = _open(settings)
@@ -40,7 +45,7 @@ def serve(settings: Settings) -> None:
     app = create_app(settings, service)
     config = uvicorn.Config(
         app,
-        http=Protocol,
+        http=partial(Protocol, connections, settings.answer_timeout),  # type: ignore[arg-type]
         ws="none",
         log_config=None,
         log_level="warning",
@@ -54,8 +59,8 @@ def serve(settings: Settings) -> None:
         _Server(config, app.state, service, settings.drain_seconds).run([listening])
     finally:
         # After SIGTERM, uvicorn ends the process by that signal. After Ctrl-C it returns here, and
-        # Python would wait without a limit for the threads of queries and jobs that have not ended.
-        if not service.all_ended:
+        # Python would wait without a limit for threads that have not ended.
+        if app.state.stopping:
             logging.shutdown()
             os._exit(_INTERRUPTED)
 
@@ -75,12 +80,20 @@ def _check_access(settings: Settings, service: Service) -> None:
         if not service.keys.any():
             service.close()
             raise OSError(
-                f"{settings.host} can be reached by others, and there is no API key: create one "
-                "with `bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
+                f"{_why_keys_are_required(settings)}, and there is no API key: create one with "
+                "`bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
                 "something else controls access"
             )
-    elif not is_loopback(settings.host) or service.keys.any():
+    elif not is_loopback(settings.host) or service.keys.required:
         log.warning("no key is required: everyone who reaches the service may read and write")
+
+
+def _why_keys_are_required(settings: Settings) -> str:
+    if settings.require_keys:
+        return "BITCELL_REQUIRE_KEYS is true"
+    if not is_loopback(settings.host):
+        return f"{settings.host} can be reached by others"
+    return f"{settings.data_dir} has had API keys, so the service requires one"
 
 
 class _Server(uvicorn.Server):
@@ -97,10 +110,17 @@ class _Server(uvicorn.Server):
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
+        self._loop.set_exception_handler(log_setup.log_loop_failure)
         await super().startup(sockets)
         if self.started and sockets:
             host, port = sockets[0].getsockname()[:2]
             log.info(f"Bitcell is at http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """Stop listening, and let the requests in progress end in time."""
+        stop, loop = self._service.searches.stop, asyncio.get_running_loop()
+        loop.call_later(max(0, GRACE_SECONDS - LAST_SECONDS), stop)
+        await super().shutdown(sockets)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """Stop being ready, then drain. Ctrl-C and a second signal skip the drain."""

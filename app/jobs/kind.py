@@ -57,7 +57,8 @@ class Kind:
     ----------
     work : callable
         (task, progress) to outcome. It runs in a process of its own, which imports it, so it must
-        be a function of a module. A ValueError or MemoryError becomes the error of the job.
+        be a function of a module. A ValueError, OSError or MemoryError becomes the error of the
+        job.
     inside : bool
         Whether `work` runs in a thread of the service instead, because it changes the database.
         `progress` raises to end such work, which must then leave nothing half done.

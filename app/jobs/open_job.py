@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from threading import Event
 from typing import Any
 
 from app.jobs.process import JobProcess
@@ -24,11 +25,18 @@ class OpenJob:
     started: float | None = None
     process: JobProcess | None = None
     cancelled: bool = False
+    interrupted: Event = field(default_factory=Event)
+    """Set to end a wait: the job is cancelled or the service stops."""
 
     def start(self) -> None:
         """Note that the job runs from now on."""
         self.started = time.time()
         self.progress = _first_step("starting")
+
+    def postpone(self, reason: str) -> None:
+        """Note that the job no longer runs, but will be started again."""
+        self.started = self.process = None
+        self.progress = _first_step(reason)
 
     def note_progress(self, done: int, of: int, now: str) -> None:
         """Note progress. The time left follows from the mean duration of the steps so far."""

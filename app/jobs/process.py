@@ -13,11 +13,12 @@ from contextlib import suppress
 from multiprocessing.connection import Connection, wait
 from threading import Thread
 
+from app.errors import shortage
 from app.jobs.kind import Outcome, Progress, Task
 
 NICE = 19
-Message = tuple[int, int, str] | Outcome | str
-"""Progress, the outcome, or the reason why there is none."""
+Message = tuple[int, int, str] | Outcome | str | OSError
+"""Progress, the outcome, or the reason why there is none: an error if another try may succeed."""
 
 _SPAWN = multiprocessing.get_context("spawn")
 
@@ -39,14 +40,25 @@ class JobProcess:
         """Start the process."""
         # The process has its own copy of the sender: the receiver then sees the process end.
         with self._sender:
-            self._process.start()
+            try:
+                self._process.start()
+            except BaseException:
+                self._receiver.close()
+                raise
 
     def kill(self) -> None:
         """End the process at once."""
         self._process.kill()
 
     def follow(self, on_progress: Progress) -> Outcome:
-        """Pass on progress until the process ends; return the outcome or raise JobFailed."""
+        """Pass on progress until the process ends; return the outcome.
+
+        Raises
+        ------
+        JobFailed
+        OSError
+            The process was short of something that there may be later; see `app.errors.shortage`.
+        """
         with self._receiver:
             try:
                 while isinstance(message := self._receiver.recv(), tuple):
@@ -56,6 +68,8 @@ class JobProcess:
         self._process.join()
         if isinstance(message, Outcome):
             return message
+        if isinstance(message, OSError):
+            raise message
         if message is None:
             code = self._process.exitcode
             message = f"the process of the job ended without a result (exit code {code})"
@@ -75,6 +89,10 @@ def main(sender: Connection, work: Callable[[Task, Progress], Outcome], task: Ta
         message: Message = work(task, progress)
     except BrokenPipeError:
         return  # The service has ended.
+    except OSError as error:
+        # A plain one, since others may not be picklable.
+        plain = OSError(error.errno, error.strerror or str(error))
+        message = plain if shortage(error) else str(error)
     except (ValueError, MemoryError) as error:
         message = str(error) or type(error).__name__
     with suppress(BrokenPipeError):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import uuid
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -14,7 +13,8 @@ from typing import Any
 
 import structlog
 
-from app.errors import Conflict, TooMany
+from app.errors import Conflict, TooMany, is_full, shortage
+from app.jobs.folders import JobFolders
 from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.open_job import OpenJob
 from app.jobs.process import JobFailed, JobProcess
@@ -27,6 +27,9 @@ MAX_STARTS = 3
 
 STOP_SECONDS = 1.0
 """How long `Jobs.close` waits for threads. They notice a stop at the next batch."""
+
+RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0)
+"""How long a job waits after each try that fails because the system is short of something."""
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -42,7 +45,8 @@ class Jobs:
 
     States: `queued`, `running`, then `done` with a result, `failed` with an error, or `cancelled`.
     A job that has not ended when the service stops is run again at the next start. A job fails if
-    the service was killed three times while it ran.
+    the service was killed three times while it ran. If the system is short of file descriptors,
+    memory or processes, a job waits and is tried again.
 
     Parameters
     ----------
@@ -67,9 +71,8 @@ class Jobs:
         self._record = JobRecord(database)
         self._data_dir = data_dir
         self._kinds = dict(kinds)
-        self._folder = data_dir / "jobs"
-        # A service that was killed leaves the folders of its jobs behind.
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._folders = JobFolders(data_dir)
+        self._folders.remove_leftovers(self._record)
         self._limit = limit
         # One core is left for queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
@@ -100,7 +103,12 @@ class Jobs:
                     "(BITCELL_MAX_JOBS)"
                 )
             self._record.add(job, kind, request, material)
-            self._enqueue(OpenJob(job, kind, request))
+            try:
+                self._enqueue(OpenJob(job, kind, request))
+            except RuntimeError:  # There is no thread for it.
+                del self._open[job]
+                self._record.drop(job)
+                raise
             self._write_kept_ends()
         return job
 
@@ -138,8 +146,10 @@ class Jobs:
             elif entry.started is None:
                 self._record.end(job, "cancelled")
                 self._close_entry(entry, "cancelled")
+                entry.interrupted.set()
             else:
                 entry.cancelled = True
+                entry.interrupted.set()
                 if entry.process is not None:
                     entry.process.kill()
 
@@ -166,6 +176,7 @@ class Jobs:
         with self._lock:
             self._closed = True
             for entry in self._open.values():
+                entry.interrupted.set()
                 if entry.process is not None:
                     entry.process.kill()
         ended = self._workers.close(seconds)
@@ -183,13 +194,15 @@ class Jobs:
         """Run a job from its preparation to its end, in a thread of `_workers`."""
         outcome, error = None, None
         try:
-            outcome = self._work(entry)
+            outcome = self._work_patiently(entry)
         except _Stopped:
             pass
         except JobFailed as failure:
             error = str(failure)
         except Exception as failure:
             error = str(failure) or type(failure).__name__
+            if is_full(failure):
+                error = f"the disk is full: {error}"
             log.warning("job failed", job=entry.id, kind=entry.kind, exc_info=failure)
         with self._lock:
             entry.process = None
@@ -204,21 +217,34 @@ class Jobs:
             elif entry.started is not None:
                 self._put_back(entry)
 
+    def _work_patiently(self, entry: OpenJob) -> Outcome:
+        """Work on a job; if the system is short of files, memory or processes, try again later."""
+        for seconds in RETRY_SECONDS:
+            try:
+                return self._work(entry)
+            except (OSError, MemoryError, RuntimeError) as error:
+                if (what := shortage(error)) is None:
+                    raise
+                log.warning("job waits", job=entry.id, short=what, error=str(error))
+            with self._lock:
+                if entry.started is not None:
+                    self._put_back(entry)
+                entry.postpone(f"waiting: the service is short of {what}")
+            self._notify()
+            entry.interrupted.wait(seconds)
+        return self._work(entry)
+
     def _work(self, entry: OpenJob) -> Outcome:
         """Return what a job produced; raise _Stopped, JobFailed, or what its kind raises."""
         self._check_wanted(entry)
-        kind, folder = self._kinds[entry.kind], self._folder / entry.id
-        report = self._reporter(entry)
-        task = Task(self._data_dir, folder, entry.request, self._record.material(entry.id))
-        folder.mkdir(parents=True, exist_ok=True)
-        try:
+        kind, report = self._kinds[entry.kind], self._reporter(entry)
+        with self._folders.of(entry.id) as folder:
+            task = Task(self._data_dir, folder, entry.request, self._record.material(entry.id))
             kind.prepare(entry.request, folder, report)
             if kind.inside:
                 outcome = self._work_inside(entry, kind, task, report)
             else:
                 outcome = self._work_in_process(entry, kind, task)
-        finally:
-            shutil.rmtree(folder, ignore_errors=True)
         return kind.finish(entry.request, outcome)
 
     def _work_inside(self, entry: OpenJob, kind: Kind, task: Task, report: Progress) -> Outcome:

@@ -116,6 +116,10 @@ class JobRecord:
         self._write("DELETE FROM jobs WHERE id = ?", (job,))
         self._unwritten.pop(job, None)
 
+    def has(self, job: str) -> bool:
+        """Return whether there is a job with this id."""
+        return bool(self._database.read("SELECT 1 FROM jobs WHERE id = ?", (job,)))
+
     def get(self, job: str, kind: str | None) -> JobFields:
         """Return a job without its material and output.
 

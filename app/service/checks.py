@@ -1,11 +1,14 @@
-"""Checks that several parts of the service make on a request."""
+"""Checks that several parts of the service make on a request, and on the size of its answer."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock
 
 from app.datasets.catalog import UnknownDataset, known_datasets
-from app.errors import TooLarge
+from app.errors import TooLarge, Unready
 from app.service.settings import Settings
 
 
@@ -23,3 +26,64 @@ def check_dataset(name: str, data_dir: Path) -> None:
     known = known_datasets(data_dir)
     if name not in known:
         raise UnknownDataset(f"there is no dataset {name!r:.80}; there are {', '.join(known)}")
+
+
+class Answers:
+    """The answers that a service is putting together. Thread-safe."""
+
+    def __init__(self, settings: Settings) -> None:
+        self.max_answer = int(settings.max_answer)
+        self._max_bytes = max(int(settings.max_bodies), self.max_answer)
+        self._bytes = 0
+        self._lock = Lock()
+
+    @contextmanager
+    def counted(self, advice: str) -> Iterator[Size]:
+        """Lend the size of one answer, which is put together in the block.
+
+        `advice` says what to ask for instead of an answer that is too large.
+        """
+        size = Size(self, advice)
+        try:
+            yield size
+        finally:
+            size.restart()
+
+    def add(self, n_bytes: int) -> None:
+        """Count bytes of any answer; raise Unready beyond the limit."""
+        with self._lock:
+            self._bytes += n_bytes
+            is_too_much = n_bytes > 0 and self._bytes > self._max_bytes
+        if is_too_much:
+            raise Unready(
+                f"the answers that are being put together exceed {self._max_bytes} bytes "
+                "(BITCELL_MAX_BODIES): try again later"
+            )
+
+
+class Size:
+    """The bytes of one answer, about as they are in JSON."""
+
+    def __init__(self, answers: Answers, advice: str) -> None:
+        self._answers = answers
+        self._advice = advice
+        self._bytes = 0
+
+    def __call__(self, n_bytes: int) -> None:
+        """Count more bytes.
+
+        Raise TooLarge if the answer has more than BITCELL_MAX_ANSWER bytes, and Unready if all
+        answers that are being put together have more than BITCELL_MAX_BODIES.
+        """
+        if self._bytes + n_bytes > self._answers.max_answer:
+            raise TooLarge(
+                f"an answer has at most {self._answers.max_answer} bytes (BITCELL_MAX_ANSWER); "
+                f"this one would have more: {self._advice}"
+            )
+        self._bytes += n_bytes
+        self._answers.add(n_bytes)
+
+    def restart(self) -> None:
+        """Count from zero."""
+        self._answers.add(-self._bytes)
+        self._bytes = 0

@@ -8,6 +8,7 @@ import structlog
 from app.datasets.catalog import load_dataset
 from app.datasets.thumbnails import thumbnail
 from app.service.service import Service
+from index import Full
 
 NAME = "demo"
 N_BITS = 128
@@ -29,13 +30,16 @@ def make_demo(service: Service) -> None:
     states = [state for (state,) in service.database.read("SELECT state FROM demo")]
     if "done" in states or not service.settings.demo:
         return
-    if "begun" not in states:
-        if NAME in _names(service):
-            log.warning(f"no demo is created: an encoder or a collection {NAME!r} exists already")
-            return
-        _record(service, "begun")
-    _fill(service)
-    _record(service, "done")
+    if "begun" not in states and NAME in _names(service):
+        log.warning(f"no demo is created: an encoder or a collection {NAME!r} exists already")
+        return
+    try:
+        if "begun" not in states:
+            _record(service, "begun")
+        _fill(service)
+        _record(service, "done")
+    except Full as error:
+        log.warning("no demo is created: the next start tries again", error=str(error))
 
 
 def _names(service: Service) -> set[str]:

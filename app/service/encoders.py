@@ -12,12 +12,13 @@ from app.errors import Conflict, TooLarge
 from app.jobs import training
 from app.jobs.kind import Outcome
 from app.jobs.queue import Jobs
-from app.service.checks import check_batch, check_dataset
+from app.service.checks import Size, check_batch, check_dataset
 from app.service.collections.collections import Collections
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.encoder_store import Encoder, EncoderStore
+from app.service.room import check_room
 from app.service.settings import Settings
-from bitcodes import Codes
+from bitcodes import Codes, code_size
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.registry import from_bytes
 from hashing.validation import as_descriptors, check_int
@@ -94,6 +95,7 @@ class Encoders:
             X = as_descriptors(descriptors)
             _check_size(hasher, X.shape[1])
             material = training.pack(X, labels)
+            check_room(self._settings, len(material))
             source: dict[str, Any] = {"descriptors": len(X)}
         elif dataset is not None:
             training.check_trainable(hasher, labelled=True)
@@ -131,11 +133,18 @@ class Encoders:
 
         self._store.drop(name, check_unused)
 
-    def encode(self, name: str, descriptors: ArrayLike) -> tuple[Hasher, Codes]:
-        """Return the hasher with this name, and its packed codes of descriptors, (n, d)."""
+    def encode(
+        self, name: str, descriptors: ArrayLike, size: Size, *, as_text: bool = False
+    ) -> tuple[Hasher, Codes]:
+        """Return the hasher with this name, and its packed codes of descriptors, (n, d).
+
+        `size` counts the bytes of the codes: twice as many as text.
+        """
         hasher = self.get(name).hasher
         X = as_descriptors(descriptors)
         check_batch(len(X), self._settings)
+        n_bytes = code_size(hasher.n_bits)
+        size(len(X) * (2 * n_bytes + len('"",') if as_text else n_bytes))
         return hasher, hasher.encode(X)
 
     def _new_hasher(self, name: str, method: str, n_bits: int, params: dict[str, Any]) -> Hasher:
@@ -149,14 +158,16 @@ class Encoders:
         return hasher
 
     def _add(self, name: str, hasher: Hasher) -> Encoder:
+        check_room(self._settings)
         with self._naming:
             self._check_name_free(name)
             return self._store.add(name, hasher)
 
     def _check_name_free(self, name: str) -> None:
-        self._store.check_free(name)
+        # In this order: a training that ends in between has stored its encoder.
         if name in [request["name"] for request in self._jobs.open_requests("training")]:
-            raise AlreadyExists(f"an encoder {name!r} is being trained already")
+            raise AlreadyExists(f"an encoder {name!r} is already being trained")
+        self._store.check_free(name)
 
 
 def keep_trained(store: EncoderStore, request: dict[str, Any], outcome: Outcome) -> Outcome:

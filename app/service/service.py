@@ -12,14 +12,15 @@ from numpy.typing import NDArray
 from app.jobs import benchmark, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
-from app.pools import Pool
+from app.pools import Pool, close_all
 from app.service import encoders
 from app.service.benchmarks import Benchmarks
-from app.service.checks import check_batch
+from app.service.checks import Answers, check_batch
 from app.service.collections import kept_descriptors, reencoding
 from app.service.collections.collections import Collections
 from app.service.collections.searches import Searches
 from app.service.collections.snapshots import Snapshots
+from app.service.data_dir import open_private, remove_partial_files
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
 from app.service.keys import Keys
@@ -29,9 +30,11 @@ from index import Database, Store
 
 # As many as FastAPI has for all other calls.
 QUERY_THREADS = 40
+# Slow queries keep the processors busy by themselves. With several at a time, one that takes very
+# long does not keep the others waiting.
+SLOW_QUERY_THREADS = 8
 # How long `close` waits for running work; see GRACE_SECONDS in app/http/server.py.
-QUERY_STOP_SECONDS = 1.0
-IMAGE_STOP_SECONDS = 0.5
+STOP_SECONDS = 1.5
 
 log = structlog.stdlib.get_logger("bitcell")
 
@@ -43,35 +46,53 @@ class Service:
     ----------
     encoders, collections, searches, snapshots, benchmarks
         What the service does, by subject.
-    jobs, keys, metrics, database, settings
+    answers, jobs, keys, metrics, database, settings
         What several of them use.
     query_pool : Pool
         Threads that answer queries, so that the event loop stays free.
+    slow_query_pool : Pool
+        Threads for queries that may take long, so that the others do not wait for them.
     image_pool : Pool
         One thread that decodes image files, because one file may take much memory.
+    statistics_pool : Pool
+        One thread that computes statistics, so that many requests for them delay nothing else.
     """
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
         self.query_pool = Pool(QUERY_THREADS, "query")
+        self.slow_query_pool = Pool(SLOW_QUERY_THREADS, "slow query")
         self.image_pool = Pool(1, "image")
+        self.statistics_pool = Pool(1, "statistics")
         self.all_ended = True
         # `close` closes these in reverse order, and so does an error before all of them are open.
+        open_private(settings.data_dir)
         with ExitStack() as opened:
             self.database = Database(settings.data_dir / "bitcell.db")
             opened.callback(self.database.close)
+            remove_partial_files(settings.data_dir)
             self.keys = Keys(settings.data_dir)
             opened.callback(self.keys.close)
-            encoder_store, store = EncoderStore(self.database), Store(self.database)
+            self._prepare_keys()
+            encoder_store = EncoderStore(self.database)
+            store = Store(self.database, max_columns=settings.max_columns)
             opened.callback(store.close)
             self._connect(settings, store, encoder_store)
             self.jobs.resume()
             self._opened = opened.pop_all()
         self._closed = False
 
+    def _prepare_keys(self) -> None:
+        try:
+            self.keys.prepare()
+        except OSError as error:
+            # The service can start all the same, for instance on a full disk.
+            log.warning("keys could not be prepared for a full disk", error=str(error))
+
     def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
         self.metrics = Metrics()
-        export = partial(kept_descriptors.export, store)
+        self.answers = Answers(settings)
+        export = partial(kept_descriptors.export, store, settings)
         kinds = {
             "benchmark": Kind(benchmark.work, prepare=export),
             "training": Kind(
@@ -80,7 +101,7 @@ class Service:
                 finish=partial(encoders.keep_trained, encoder_store),
             ),
             "reencoding": Kind(
-                partial(reencoding.work, store, encoder_store, self.metrics), inside=True
+                partial(reencoding.work, store, encoder_store, self.metrics, settings), inside=True
             ),
         }
         self.jobs = Jobs(
@@ -95,7 +116,7 @@ class Service:
         self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
         self.encoders = Encoders(settings, encoder_store, self.collections, self.jobs)
         self.searches = Searches(settings, store, encoder_store, self.metrics)
-        self.snapshots = Snapshots(settings.data_dir, store, encoder_store)
+        self.snapshots = Snapshots(settings, store, encoder_store)
         self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
 
     def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:
@@ -115,10 +136,11 @@ class Service:
         if self._closed:
             return
         self._closed = True
-        images_ended = self.image_pool.close(IMAGE_STOP_SECONDS)
-        queries_ended = self.query_pool.close(QUERY_STOP_SECONDS)
-        if not (images_ended and queries_ended):
+        self.searches.stop()
+        pools = (self.image_pool, self.query_pool, self.slow_query_pool, self.statistics_pool)
+        queries_ended = close_all(pools, STOP_SECONDS)
+        if not queries_ended:
             log.warning("the service stops although queries are still running")
         jobs_ended = self.jobs.close()
-        self.all_ended = images_ended and queries_ended and jobs_ended
+        self.all_ended = queries_ended and jobs_ended
         self._opened.close()

@@ -29,14 +29,22 @@ class Settings(BaseSettings):
     demo: bool = True
     max_body: ByteSize = Field(ByteSize(64 << 20), ge=1 << 10)
     max_k: int = Field(10_000, ge=1)
+    query_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
+    max_columns: ByteSize = Field(ByteSize(256 << 20), ge=1 << 20)
     max_results: int = Field(200_000, ge=1)
+    max_answer: ByteSize = Field(ByteSize(64 << 20), ge=1 << 20)
     job_workers: int = Field(2, ge=1, le=64)
     max_jobs: int = Field(16, ge=1)
     max_batch: int = Field(100_000, ge=1)
     max_pixels: int = Field(40_000_000, ge=1)
     max_concurrent: int = Field(256, ge=1)
+    max_connections: int = Field(1000, ge=1)
+    max_streams: int = Field(64, ge=1)
     max_bodies: ByteSize = Field(ByteSize(256 << 20), ge=1 << 10)
+    max_snapshots: ByteSize = Field(ByteSize(64 << 30), ge=0)
+    disk_reserve: ByteSize = Field(ByteSize(256 << 20), ge=0)
     body_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
+    answer_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     require_keys: bool | None = None
     allowed_hosts: str = ""
     drain_seconds: float = Field(1.0, ge=0, le=60, allow_inf_nan=False)

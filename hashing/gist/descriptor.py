@@ -22,6 +22,7 @@ from hashing.gist.operators import (
 )
 
 _PREFILTER_PADDING = 5  # pixels, as in LMgist
+_LONG = 8  # the middle of a long image is cut out: this many times its short side
 _FLAT = 1e-12  # contrast, relative to the largest value, that is only float64 rounding
 _BLOCK_BYTES = 1 << 24  # size of a block of images as float64, before resizing
 # OpenBLAS spreads products of more than this size over threads, which wait for each other by
@@ -128,7 +129,9 @@ class Gist:
         images : ndarray, shape (n, h, w) or (n, h, w, 3)
             Grey or colour images, of integers or floats in any range: a descriptor does not change
             when an image becomes brighter or its contrast is stretched. Grey is the plain mean of
-            the channels. Images that are not `size` by `size` are cropped and resized.
+            the channels. Images that are not `size` by `size` are cropped and resized. A side may
+            have any length: of an image longer than eight times its width, or wider than eight
+            times its height, only the middle is read.
 
         Returns
         -------
@@ -140,9 +143,9 @@ class Gist:
         ------
         ValueError
             `images` has another shape or dtype, has no pixels, or has values that are not finite
-            (in float32).
+            (in float32) where they are read.
         """
-        images = _checked(images)
+        images = _middle(_checked(images))
         side = self.size + 2 * self.padding
         step = max(8, _PRODUCT_SIZE // (self.size * side))
         step = max(1, min(step, _BLOCK_BYTES // (8 * math.prod(images.shape[1:]))))
@@ -233,6 +236,18 @@ def _checked(images: Array) -> Array:
     if 0 in images.shape[1:]:
         raise ValueError(f"images: expected at least one pixel, got shape {images.shape}")
     return images
+
+
+def _middle(images: Array) -> Array:
+    """Return the middle of long images, which contains all pixels that resizing uses.
+
+    The cost of resizing grows with the length of a side, of which only the square in the middle is
+    described. Other images stay whole, so that their descriptors keep every bit.
+    """
+    height, width = images.shape[1:3]
+    kept = _LONG * min(height, width)
+    top, left = max(0, height - kept) // 2, max(0, width - kept) // 2
+    return images[:, top : height - top, left : width - left]
 
 
 def _check_finite(block: Array, start: int) -> None:

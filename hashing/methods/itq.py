@@ -12,12 +12,10 @@ from hashing.parts.blas import one_blas_thread
 from hashing.parts.linear import LinearHasher
 from hashing.parts.moments import fold
 from hashing.parts.pairs import labelled
-from hashing.parts.spectral import coarse
+from hashing.parts.principal import RANK_TOLERANCE, coarse_for, scatter
 from hashing.validation import InvalidInput, check_bool, check_int, check_number
 
 MAX_ROUNDS = 10_000
-# Directions with less than this share of the first one's eigenvalue hold only rounding errors.
-RANK_TOLERANCE = 1e-10
 
 
 class ITQ(LinearHasher):
@@ -111,9 +109,7 @@ class ITQ(LinearHasher):
         for rows in row_blocks(X):
             V[rows] = (X[rows] - mean) @ W
         A = W @ minimise_loss(V, self._initial_rotation(W), self.rounds)
-        # Scaled, so that rounding has the same effect in every dimension, whatever its unit.
-        unit = np.ldexp(1.0, np.frexp(np.sqrt(np.diag(covariance)))[1])[:, None]
-        folded = fold((coarse(A * unit) / unit).T, mean, np.ones(len(mean)))
+        folded = fold(coarse_for(covariance, A).T, mean, np.ones(len(mean)))
         self._set_linear(*folded, mean)
 
     def _canonical(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> Float64Array:
@@ -126,23 +122,6 @@ class ITQ(LinearHasher):
         rng = np.random.default_rng(self.random_state)
         G = rng.standard_normal((len(W), self.n_bits))
         return orthogonal(orthogonal(W).T @ G)
-
-
-def scatter(X: NDArray[Any]) -> tuple[Float64Array, Float64Array]:
-    """Return mean (d,) and covariance (d, d) of the rows in float64.
-
-    A constant dimension has a variance of exactly zero.
-    """
-    first = X[0].astype(np.float64)
-    total = np.zeros(len(first))
-    for rows in row_blocks(X):
-        total += (X[rows] - first).sum(axis=0)
-    mean = first + total / len(X)
-    covariance = np.zeros((len(mean), len(mean)))
-    for rows in row_blocks(X):
-        block = X[rows] - mean
-        covariance += block.T @ block
-    return mean, covariance / len(X)
 
 
 def pca(covariance: Float64Array, k: int) -> Float64Array:

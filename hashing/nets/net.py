@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
-from hashing.nets.teacher import ACTIVITY, Teacher, check_torch, default_noise
+from hashing.nets.teacher import ACTIVITY, Teacher, default_noise
+from hashing.nets.torch_check import check_torch
 from hashing.nets.views import View, as_mirror, default_power, raise_to_power, standardised
 from hashing.parts.activations import ACTIVATIONS
 from hashing.parts.linear import MAX_HIDDEN, Layer, LinearHasher, TwoLayerHasher
@@ -283,11 +284,9 @@ class Net2(_Net, TwoLayerHasher):
 
     References
     ----------
-    J. Masci, M. Bronstein, A. Bronstein, J. Schmidhuber, "Multimodal Similarity-Preserving
-    Hashing", IEEE Trans. PAMI 36(4), 2014 (arXiv:1207.1522): hashing by a siamese net of one or
-    two layers. Deviations: a loss on the average precision instead of a hinge loss on pairs, a
-    self-trained teacher instead of the labels alone, and relu instead of tanh in the hidden layer,
-    which is faster to encode with and ranks as well. The sources of each part are in its module.
+    The sources of the teacher and of the loss are in their modules. The net has the form of
+    `hashing.nets.siamese.Siamese2`, with relu instead of tanh in the hidden layer, which is faster
+    to encode with and ranks as well; how it learns is another algorithm.
     """
 
     method: ClassVar[str] = "net-2"

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hashing.nets.torch_check import check_torch
 from hashing.nets.views import View, as_mirror, default_power, scaled, standardised
 from hashing.parts.linear import Layer
 from hashing.parts.pairs import labelled
@@ -174,18 +175,3 @@ class Teacher:
 def default_noise(n: int, low: float, high: float) -> float:
     """Return √(NOISE_ROWS / n), clipped."""
     return float(np.clip((NOISE_ROWS / n) ** 0.5, low, high))
-
-
-def check_torch(what: str) -> None:
-    """Raise InvalidInput, which names what is trained with torch, if torch is not installed.
-
-    Only `fit` imports torch, so that encoding works without it and `import hashing` stays fast.
-    """
-    try:
-        import torch  # noqa: F401
-    except ImportError as error:
-        raise InvalidInput(
-            f"{what} is trained with torch, which cannot be imported ({error}); "
-            "`make train-deps` installs it, or, in a checkout, `pip install '.[train]' "
-            "--extra-index-url https://download.pytorch.org/whl/cpu`"
-        ) from error

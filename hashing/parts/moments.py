@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from hashing.arrays import Float64Array
+from hashing.arrays import Float64Array, row_blocks
 
 
 def moments(X: NDArray[Any], *, center: bool, scale: bool) -> tuple[Float64Array, Float64Array]:
@@ -35,6 +36,24 @@ def moments(X: NDArray[Any], *, center: bool, scale: bool) -> tuple[Float64Array
         constant = spread <= 1e-7 * np.abs(largest)
         divisor = np.where(constant, 1.0, spread)
     return shift, divisor
+
+
+def typical_length(X: NDArray[Any], shift: Float64Array, divisor: Float64Array) -> float:
+    """Return the root mean square of ‖(x - shift) / divisor‖, or of ‖x / divisor‖ if that is 0.
+
+    Return 1 if both are 0. numpy computes the sums, not BLAS, so they are the same on any number
+    of threads.
+    """
+    squares, squares_from_zero = 0.0, 0.0
+    for rows in row_blocks(X, 256):
+        scaled = X[rows] / divisor
+        squares_from_zero += float((scaled**2).sum())
+        scaled -= shift / divisor
+        squares += float((scaled**2).sum())
+    # The rounding of the shift leaves a little of descriptors that are all the same.
+    if squares <= 1e-14 * squares_from_zero:
+        squares = squares_from_zero
+    return math.sqrt(squares / len(X)) or 1.0
 
 
 def fold(

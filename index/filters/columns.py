@@ -1,249 +1,248 @@
-"""Fields of payloads as columns, so that a filter parses no payload twice.
+"""Reading fields of payloads into columns, so that a filter parses no payload twice.
 
-A column holds the value of one field for every row of a view, as its place in the sorted list of
-distinct values. A condition is looked up among the distinct values, not item by item. The payload
-of a serial number never changes, so a new segment takes over the values of the old one, and only
-payloads written since then are read.
+The payload of a serial number never changes, so a new segment takes over the values of the old one,
+and only payloads written since then are read.
 """
 
 from __future__ import annotations
 
 import json
-from bisect import bisect_left, bisect_right
-from collections import OrderedDict
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from enum import Enum
-from itertools import chain
+from collections.abc import Iterable, Iterator, Mapping
 from threading import Lock
 from typing import Any
-from weakref import ref
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.memory.ids import narrow
-from index.memory.segment import Segment
-from index.memory.view import Mask, View
+from index.callbacks import Checkpoint
+from index.filters.cache import ColumnCache, holding
+from index.filters.column import Block, Column, GrowingBlock, Other
+from index.memory.view import View
 from index.storage.record import Record
 
-# Number of fields whose columns are kept: the most recently used.
-_MAX_FIELDS = 8
-# If a column has more blocks, those of the tail are joined into one.
-_MAX_BLOCKS = 32
-# Payloads per read.
-_CHUNK = 1000
+# Payloads per read, of up to 64 KiB each.
+_CHUNK = 250
+# A query need not wait for its turn to read no more payloads than this, and to carry over no more
+# values than that: both take some tens of milliseconds.
+_FEW_PAYLOADS = 1000
+_FEW_VALUES = 1 << 20
 
 
-class Other(Enum):
-    """A value that is neither number nor string. Lists and objects count as missing."""
-
-    MISSING = 0
-    NULL = 1
-    TRUE = 2
-    FALSE = 3
-
-
-Value = float | str | Other
-
-
-def as_value(value: Any) -> Value:
-    """Convert a value from JSON. Unlike in Python, 1 and true are different values."""
-    if value is None:
-        return Other.NULL
-    if isinstance(value, bool):
-        return Other.TRUE if value else Other.FALSE
-    return value if isinstance(value, int | float | str) else Other.MISSING
-
-
-@dataclass(frozen=True)
-class Test:
-    """A condition on a field: it is one of `values` or, if there are any bounds, within them."""
-
-    values: Sequence[Any]
-    bounds: Mapping[str, Any]
-
-
-class Values:
-    """Distinct values in order: those of `Other`, then numbers, then strings, each ascending."""
-
-    def __init__(self, values: Iterable[Value]) -> None:
-        distinct = set(values)
-        self._numbers = sorted(v for v in distinct if isinstance(v, int | float))
-        self._texts = sorted(v for v in distinct if isinstance(v, str))
-
-    def in_order(self) -> Iterable[Value]:
-        """Return all values in their order."""
-        return chain(Other, self._numbers, self._texts)
-
-    def meeting(self, test: Test) -> Mask:
-        """Return a mask of the values that meet a condition."""
-        n = len(Other) + len(self._numbers) + len(self._texts)
-        if not test.bounds:
-            met = np.zeros(n, bool)
-            for value in test.values:
-                met[self._equal(as_value(value))] = True
-            return met
-        met = np.ones(n, bool)
-        for name, bound in test.bounds.items():
-            within = self._within(name, bound)
-            met[: within.start] = met[within.stop :] = False
-        return met
-
-    def _equal(self, value: Value) -> slice:
-        if isinstance(value, Other):
-            return slice(value.value, value.value + 1)
-        same_type, first = self._same_type(value)
-        return slice(first + bisect_left(same_type, value), first + bisect_right(same_type, value))
-
-    def _within(self, name: str, bound: float | str) -> slice:
-        same_type, first = self._same_type(bound)
-        place = (bisect_right if name in ("gt", "lte") else bisect_left)(same_type, bound)
-        if name in ("gt", "gte"):
-            return slice(first + place, first + len(same_type))
-        return slice(first, first + place)
-
-    def _same_type(self, value: float | str) -> tuple[Sequence[Any], int]:
-        """Return the values of the same type, and the place of the first of them."""
-        if isinstance(value, str):
-            return self._texts, len(Other) + len(self._numbers)
-        return self._numbers, len(Other)
-
-
-@dataclass(frozen=True)
-class Block:
-    """The values of some rows, each as its place among the distinct values."""
-
-    values: Values
-    places: NDArray[np.integer]
-
-    @classmethod
-    def of(cls, row_values: Sequence[Value]) -> Block:
-        """Return a block of rows that have these values."""
-        values = Values(row_values)
-        place_of = {value: place for place, value in enumerate(values.in_order())}
-        places = np.fromiter(map(place_of.__getitem__, row_values), np.int64, len(row_values))
-        return cls(values, narrow(places))
-
-    @classmethod
-    def join(cls, blocks: Sequence[Block]) -> Block:
-        """Return a block of the rows of all blocks, in their order."""
-        used = [np.bincount(block.places).nonzero()[0].tolist() for block in blocks]
-        ordered = [list(block.values.in_order()) for block in blocks]
-        values = Values(
-            of_block[place]
-            for of_block, places in zip(ordered, used, strict=True)
-            for place in places
-        )
-        place_of = {value: place for place, value in enumerate(values.in_order())}
-        moved = []
-        for block, of_block, places in zip(blocks, ordered, used, strict=True):
-            new_places = np.zeros(len(of_block), np.int64)
-            new_places[places] = [place_of[of_block[place]] for place in places]
-            moved.append(new_places[block.places])
-        return cls(values, narrow(np.concatenate(moved)))
-
-
-@dataclass(frozen=True)
-class Column:
-    """The values of one field.
-
-    Attributes
-    ----------
-    segment : weak reference to a Segment
-        Weak, so that the column does not keep its codes and tables in memory.
-    blocks : list of Block
-        The first for the rows of the segment, the others for those of the tail.
-    serials : (n,)
-        Serial numbers of the rows of the segment.
-    tail : (t,)
-        Serial numbers of the rows of the tail that the blocks cover.
-    """
-
-    segment: ref[Segment]
-    blocks: list[Block]
-    serials: NDArray[np.integer]
-    tail: NDArray[np.int64]
-
-    def covers(self, view: View) -> bool:
-        """Return whether the column has all rows of a view, in its order."""
-        return self.segment() is view.segment and len(self.tail) >= len(view.tail)
+class NoRoom(Exception):
+    """The columns of a filter need more memory than all columns may occupy."""
 
 
 class Columns:
-    """The columns of one collection for the fields that filters use."""
+    """The columns of one collection, for the fields that filters use.
 
-    def __init__(self, record: Record) -> None:
+    The name of a nested field has dots: `a.b` is b within a.
+    """
+
+    def __init__(self, record: Record, cache: ColumnCache) -> None:
         self._record = record
-        self._columns: OrderedDict[str, Column] = OrderedDict()
-        self._lock = Lock()
-        self._building = Lock()
+        self._cache = cache
+        cache.open(record.key)
+        # Held while a few payloads are read.
+        self._updating = Lock()
 
-    def meeting(self, field: str, test: Test, view: View) -> Mask:
-        """Return a mask of the rows of a view in which a field meets a condition.
+    def close(self) -> None:
+        """Drop all columns, and keep no others from now on."""
+        self._cache.close(self._record.key)
 
-        The name of a nested field has dots: `a.b` is b within a.
+    def are_ready(self, fields: Iterable[str], view: View) -> bool:
+        """Return whether `find` has little to do, or nothing."""
+        n_stale = 0
+        for column in self._kept(fields).values():
+            if column is None or column.n_unread(view) > _FEW_PAYLOADS:
+                return False
+            n_stale += not column.is_of(view)
+        return n_stale * view.n_rows <= _FEW_VALUES
+
+    def find(
+        self, fields: Iterable[str], view: View, checkpoint: Checkpoint
+    ) -> Mapping[str, Column]:
+        """Return columns that cover a view, and read what they lack.
+
+        If `checkpoint` raises, what has been read is kept, so that the next call goes on from
+        there.
+
+        Raises
+        ------
+        NoRoom
         """
-        column = self._columns.get(field)
-        if column is None or not column.covers(view):
-            with self._building:
-                column = self._columns.get(field)
-                if column is None or not column.covers(view):
-                    column = self._updated(column, field, view)
-                    with self._lock:
-                        self._columns[field] = column
-        with self._lock:
-            if field in self._columns:
-                self._columns.move_to_end(field)
-            if len(self._columns) > _MAX_FIELDS:
-                self._columns.popitem(last=False)
-        parts = [block.values.meeting(test)[block.places] for block in column.blocks]
-        return np.concatenate(parts)[: view.n_rows]
+        kept = self._kept(fields)
+        found = {
+            field: column
+            for field, column in kept.items()
+            if column is not None and column.covers(view)
+        }
+        if len(found) == len(kept):
+            return found
+        lock = self._updating if self.are_ready(kept, view) else self._cache.reading
+        with holding(lock, checkpoint):
+            # Another thread may have read the same fields.
+            return self._complete(self._kept(kept), view, checkpoint)
 
-    def _updated(self, column: Column | None, field: str, view: View) -> Column:
-        """Return a column that covers a view, made from one that does not."""
-        if column is None:
-            return self._split(self._read(field, view.serials()), view)
-        if column.segment() is not view.segment:
-            return self._split(self._carried_over(column, field, view.serials()), view)
-        tail = view.tail_serials
-        blocks = [*column.blocks, self._read(field, tail[len(column.tail) :])]
-        if len(blocks) > _MAX_BLOCKS:
-            blocks = [blocks[0], Block.join(blocks[1:])]
-        return Column(ref(view.segment), blocks, view.segment.serials, tail)
+    def read_once(
+        self, fields: Iterable[str], view: View, checkpoint: Checkpoint
+    ) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Block]]]:
+        """Yield the rows of a view and the values of fields, some rows at a time; keep nothing."""
+        with holding(self._cache.reading, checkpoint):
+            for start, payloads in self._payloads(view.serials()):
+                checkpoint()
+                blocks = {}
+                for field in fields:
+                    growing = GrowingBlock()
+                    growing.add(_values(field, payloads))
+                    blocks[field] = growing.finish()
+                yield np.arange(start, start + len(payloads)), blocks
 
-    def _split(self, block: Block, view: View) -> Column:
-        n = len(view.segment)
-        blocks = [Block(block.values, part) for part in np.split(block.places, [n])]
-        return Column(ref(view.segment), blocks, view.segment.serials, view.tail_serials)
+    def _kept(self, fields: Iterable[str]) -> dict[str, Column | None]:
+        return {field: self._cache.get(self._record.key, field) for field in fields}
 
-    def _carried_over(self, column: Column, field: str, serials: NDArray[np.int64]) -> Block:
-        """Return the values of serial numbers: from a column, or read where it has none."""
-        known = np.concatenate([column.serials.astype(np.int64), column.tail])
-        order = np.argsort(known)
-        place = np.searchsorted(known, serials, sorter=order)
-        place[place == len(known)] = 0
-        old = order[place] if len(known) else place
-        is_known = known[old] == serials if len(known) else np.zeros(len(serials), bool)
-        whole = Block.join(column.blocks)
-        carried = Block(whole.values, whole.places[old[is_known]])
-        joined = Block.join([carried, self._read(field, serials[~is_known])])
-        places = np.empty(len(serials), joined.places.dtype)
-        places[is_known], places[~is_known] = np.split(joined.places, [len(carried.places)])
-        return Block(joined.values, places)
+    def _complete(
+        self, kept: Mapping[str, Column | None], view: View, checkpoint: Checkpoint
+    ) -> Mapping[str, Column]:
+        """Return columns that cover a view, made from those that are kept."""
+        columns: dict[str, Column] = {}
+        for field, column in kept.items():
+            usable = column is not None and (column.is_of(view) or not column.is_partial)
+            columns[field] = column if column is not None and usable else Column.of(view, [])
+        stale = {field: column for field, column in columns.items() if not column.is_of(view)}
+        behind = {
+            field: column
+            for field, column in columns.items()
+            if field not in stale and not column.covers(view)
+        }
+        room = self._cache.max_bytes - sum(column.nbytes for column in columns.values())
+        new = self._carried_over(stale, view, room, checkpoint) if stale else {}
+        self._keep(new)
+        if behind:
+            new |= self._extended(behind, view, room, checkpoint)
+            self._keep(new)
+        return columns | new
 
-    def _read(self, field: str, serials: NDArray[np.int64]) -> Block:
-        values: list[Value] = []
-        for first in range(0, len(serials), _CHUNK):
-            part = serials[first : first + _CHUNK].tolist()
+    def _keep(self, columns: Mapping[str, Column]) -> None:
+        for field, column in columns.items():
+            self._cache.put(self._record.key, field, column)
+
+    def _extended(
+        self, columns: Mapping[str, Column], view: View, room: int, checkpoint: Checkpoint
+    ) -> dict[str, Column]:
+        """Return columns of a view with the rows that they lack, read in one pass for all."""
+        growing = {field: GrowingBlock() for field in columns}
+        first = min(map(len, columns.values()))
+        surplus = {field: len(column) - first for field, column in columns.items()}
+
+        def extended() -> dict[str, Column]:
+            return {
+                field: Column.of(view, [*column.blocks, growing[field].finish()])
+                for field, column in columns.items()
+            }
+
+        for start, payloads in self._payloads(view.serials(np.arange(first, view.n_rows))):
+            for field, block in growing.items():
+                block.add(_values(field, payloads[max(0, surplus[field] - start) :]))
+            _check_room(growing, room)
+            try:
+                checkpoint()
+            except BaseException:
+                self._keep(extended())
+                raise
+        return extended()
+
+    def _carried_over(
+        self, columns: Mapping[str, Column], view: View, room: int, checkpoint: Checkpoint
+    ) -> dict[str, Column]:
+        """Return columns of a view, made from columns of another segment.
+
+        What those lack is read in one pass for all of them.
+        """
+        serials = view.serials()
+        # Most columns have the same rows, so that the places of the serial numbers are the same.
+        places: dict[tuple[int, ...], NDArray[np.int64]] = {}
+        is_known = np.ones(len(serials), bool)
+        for column in columns.values():
+            if column.rows_key not in places:
+                places[column.rows_key] = _places(column.known_serials(), serials)
+                is_known &= places[column.rows_key] >= 0
+        unread = np.flatnonzero(~is_known)
+        unread = unread[np.argsort(serials[unread])]
+        growing = {field: GrowingBlock() for field in columns}
+        new: dict[str, Column] = {}
+        n_read = 0
+
+        def check() -> None:
+            try:
+                checkpoint()
+            except BaseException:
+                self._keep(_with_more(columns, serials[unread[:n_read]], growing) | new)
+                raise
+
+        for start, payloads in self._payloads(serials[unread]):
+            for field, block in growing.items():
+                block.add(_values(field, payloads))
+            _check_room(growing, room)
+            n_read = start + len(payloads)
+            check()
+        for field, column in columns.items():
+            check()
+            old = Block.join(column.blocks) if len(column.blocks) > 1 else column.blocks[0]
+            old_places = old.places[places[column.rows_key][is_known]]
+            both = Block.join([Block(old.values, old_places), growing[field].finish()])
+            merged = np.empty(len(serials), both.places.dtype)
+            merged[is_known], merged[unread] = np.split(both.places, [len(old_places)])
+            new[field] = Column.of(view, [Block(both.values, merged)])
+        return new
+
+    def _payloads(self, serials: NDArray[np.int64]) -> Iterator[tuple[int, list[dict[str, Any]]]]:
+        """Yield payloads, some at a time, each time with the place of the first of them."""
+        for start in range(0, len(serials), _CHUNK):
+            part = serials[start : start + _CHUNK].tolist()
             texts = self._record.payloads(part)
             # Parse all of them in one call: much of the time is spent per call.
-            payloads = dict(zip(texts, json.loads(f"[{','.join(texts.values())}]"), strict=True))
-            found: list[Any] = [payloads.get(serial) for serial in part]
-            for name in field.split("."):
-                found = [
-                    value.get(name, Other.MISSING) if isinstance(value, dict) else Other.MISSING
-                    for value in found
-                ]
-            values += map(as_value, found)
-        return Block.of(values)
+            parsed = dict(zip(texts, json.loads(f"[{','.join(texts.values())}]"), strict=True))
+            payloads = map(parsed.get, part)
+            yield start, [payload if isinstance(payload, dict) else {} for payload in payloads]
+
+
+def _values(field: str, payloads: list[dict[str, Any]]) -> list[Any]:
+    """Return the value of a field in each payload."""
+    name, *inner = field.split(".")
+    found: list[Any] = [payload.get(name, Other.MISSING) for payload in payloads]
+    for name in inner:
+        found = [
+            value.get(name, Other.MISSING) if isinstance(value, dict) else Other.MISSING
+            for value in found
+        ]
+    return found
+
+
+def _places(known: NDArray[np.int64], serials: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the place of each serial number among the known ones, -1 for one that is not there."""
+    if not len(known):
+        return np.full(len(serials), -1, np.int64)
+    order = np.argsort(known)
+    place = np.searchsorted(known, serials, sorter=order)
+    place[place == len(known)] = 0
+    place = order[place]
+    return np.where(known[place] == serials, place, -1)
+
+
+def _with_more(
+    columns: Mapping[str, Column],
+    serials: NDArray[np.int64],
+    growing: Mapping[str, GrowingBlock],
+) -> dict[str, Column]:
+    """Return columns that also have rows with these serial numbers."""
+    # Columns with the same rows before have the same rows afterwards.
+    tails = {column.rows_key: column.longer_tail(serials) for column in columns.values()}
+    return {
+        field: column.with_more(tails[column.rows_key], growing[field].finish())
+        for field, column in columns.items()
+    }
+
+
+def _check_room(growing: Mapping[str, GrowingBlock], room: int) -> None:
+    if sum(block.nbytes for block in growing.values()) > room:
+        raise NoRoom

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import re
-from collections.abc import Callable
-from functools import reduce
+from collections.abc import Callable, Mapping
+from functools import cached_property, reduce
 from operator import and_, or_
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from index.callbacks import Checkpoint
 from index.errors import InvalidItems
-from index.filters.columns import Columns, Test
+from index.filters.column import Block, Column, Test
+from index.filters.columns import Columns, NoRoom
 from index.memory.batch import NO_LABEL
 from index.memory.view import Mask, View
 
@@ -22,7 +25,34 @@ MAX_VALUES = 1000
 _FIELD = re.compile(r"[^\x00-\x1f.]{1,64}(\.[^\x00-\x1f.]{1,64}){0,7}")
 _COMPARE = {"gt": np.greater, "gte": np.greater_equal, "lt": np.less, "lte": np.less_equal}
 
-Predicate = Callable[[View, Columns], Mask]
+log = logging.getLogger("bitcell")
+
+
+class _Rows:
+    """Rows of a view, all of them or those at some places, with the columns of a filter."""
+
+    def __init__(
+        self,
+        view: View,
+        places: NDArray[np.int64] | None,
+        columns: Mapping[str, Block | Column],
+        checkpoint: Checkpoint,
+    ) -> None:
+        self._view, self._places, self._columns = view, places, columns
+        self._n = view.n_rows if places is None else len(places)
+        self._checkpoint = checkpoint
+
+    @cached_property
+    def labels(self) -> NDArray[np.int64]:
+        return self._view.labels(self._places)
+
+    def meeting(self, field: str, test: Test) -> Mask:
+        """Return a mask of the rows in which a field of the payload meets a condition."""
+        self._checkpoint()
+        return self._columns[field].meeting(test)[: self._n]
+
+
+Predicate = Callable[[_Rows], Mask]
 
 
 class Filter:
@@ -50,11 +80,33 @@ class Filter:
 
     def __init__(self, condition: Any) -> None:
         self._n_conditions = self._n_values = 0
+        # The fields of payloads, each once.
+        self._fields: dict[str, None] = {}
         self._predicate = self._parse(condition, 1)
 
-    def mask(self, view: View, columns: Columns) -> Mask:
-        """Return a mask of the rows of a view that match, (rows,). Dead rows may match or not."""
-        return self._predicate(view, columns)
+    def is_ready(self, view: View, columns: Columns) -> bool:
+        """Return whether `mask` takes little time: it has to read few payloads, or none."""
+        return columns.are_ready(self._fields, view)
+
+    def mask(self, view: View, columns: Columns, checkpoint: Checkpoint = lambda: None) -> Mask:
+        """Return a mask of the rows of a view that match, (rows,). Dead rows may match or not.
+
+        `checkpoint` is called between the steps of long work and may raise to give up.
+        """
+        try:
+            found = columns.find(self._fields, view, checkpoint)
+        except NoRoom:
+            log.warning(
+                "the %s fields of a filter do not fit into the memory for columns, so that every "
+                "query with it reads all payloads",
+                len(self._fields),
+            )
+            parts = [
+                self._predicate(_Rows(view, places, blocks, checkpoint))
+                for places, blocks in columns.read_once(self._fields, view, checkpoint)
+            ]
+            return np.concatenate([np.empty(0, bool), *parts])
+        return self._predicate(_Rows(view, None, found, checkpoint))
 
     def _parse(self, condition: Any, depth: int) -> Predicate:
         if depth > MAX_DEPTH:
@@ -73,7 +125,7 @@ class Filter:
             return _all(parts) if key == "and" else _any(parts)
         if key == "not":
             inner = self._parse(value, depth + 1)
-            return lambda view, columns: ~inner(view, columns)
+            return lambda rows: ~inner(rows)
         self._n_conditions += 1
         if self._n_conditions > MAX_CONDITIONS:
             raise InvalidItems(f"a filter has at most {MAX_CONDITIONS} conditions")
@@ -84,8 +136,9 @@ class Filter:
             )
         test = self._parse_test(key, value)
         if key == "label":
-            return lambda view, _: _labels_meeting(test, view.labels())
-        return lambda view, columns: columns.meeting(key, test, view)
+            return lambda rows: _labels_meeting(test, rows.labels)
+        self._fields[key] = None
+        return lambda rows: rows.meeting(key, test)
 
     def _parse_test(self, key: str, value: Any) -> Test:
         if not isinstance(value, dict):
@@ -130,8 +183,9 @@ def _labels_meeting(test: Test, labels: NDArray[np.int64]) -> Mask:
 
 
 def _all(parts: list[Predicate]) -> Predicate:
-    return lambda view, columns: reduce(and_, [part(view, columns) for part in parts])
+    # One after the other: 64 masks at once would take 64 bytes a row.
+    return lambda rows: reduce(and_, (part(rows) for part in parts))
 
 
 def _any(parts: list[Predicate]) -> Predicate:
-    return lambda view, columns: reduce(or_, [part(view, columns) for part in parts])
+    return lambda rows: reduce(or_, (part(rows) for part in parts))

@@ -19,7 +19,9 @@ def narrow(values: NDArray[np.int64]) -> NDArray[np.integer]:
     if not len(values):
         return values.astype(np.int8)
     low, high = int(values.min()), int(values.max())
-    return values.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(high)))
+    # The type of a negative number is signed; signed and unsigned ones have float64 in common.
+    farthest = -high - 1 if low < 0 <= high else high
+    return values.astype(np.result_type(np.min_scalar_type(low), np.min_scalar_type(farthest)))
 
 
 def pack(ids: Sequence[str]) -> tuple[bytes, NDArray[np.int64]]:

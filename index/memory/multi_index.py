@@ -14,7 +14,6 @@ tell which step that is, so that no list of the codes met before is needed.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from itertools import combinations, pairwise
@@ -25,6 +24,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, bit_places
+from index.callbacks import Checkpoint
 
 MAX_WIDTH = 24
 # Pairs of a query and a value, or of a query and a code, per block, which bounds the memory.
@@ -70,9 +70,7 @@ class Tables:
     `checkpoint` is called after each table and may raise to give up.
     """
 
-    def __init__(
-        self, words: Words, cut: Cut, checkpoint: Callable[[], None] = lambda: None
-    ) -> None:
+    def __init__(self, words: Words, cut: Cut, checkpoint: Checkpoint = lambda: None) -> None:
         self.cut = cut
         self._words = words
         self._offsets, self._rows = [], []
@@ -101,7 +99,12 @@ class Tables:
         return n_flips(len(self.cut.places[table]), distance)
 
     def look_up(
-        self, table: int, distance: int, keys: NDArray[np.uint32], queries: Words
+        self,
+        table: int,
+        distance: int,
+        keys: NDArray[np.uint32],
+        queries: Words,
+        checkpoint: Checkpoint,
     ) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
         """Take the step (table, distance), which follows all steps of smaller distances.
 
@@ -111,6 +114,8 @@ class Tables:
         keys : (q,)
             The substrings of the queries for this table.
         queries : (q, words)
+        checkpoint : callable
+            Called before each block of lookups. It may raise to give up.
 
         Returns
         -------
@@ -124,6 +129,7 @@ class Tables:
         n_met = np.zeros(len(keys), np.int64)
         block = max(1, _BLOCK_PAIRS // len(flips))
         for first in range(0, len(keys), block):
+            checkpoint()
             part = slice(first, first + block)
             values = (keys[part, None] ^ flips).ravel()
             offsets = self._offsets[table]

@@ -9,7 +9,7 @@ meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, word_count
+from index.callbacks import Checkpoint
 from index.memory.batch import Batch
 from index.memory.segment import Segment
 from index.memory.view import SegmentMask, View
@@ -217,7 +218,7 @@ class Rows:
     def build_segment(
         self,
         no_writes: AbstractContextManager[None],
-        checkpoint: Callable[[], None] = lambda: None,
+        checkpoint: Checkpoint = lambda: None,
     ) -> None:
         """Build a new segment of all items while the old one serves, and switch to it.
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words
+from index.callbacks import Checkpoint
 from index.memory import cost_model
 from index.memory.batch import Batch
 from index.memory.ids import Ids, gather, narrow, sort_order
@@ -82,7 +82,7 @@ class Segment:
             + (tables.nbytes if tables else 0)
         )
 
-    def prepare(self, checkpoint: Callable[[], None] = lambda: None) -> None:
+    def prepare(self, checkpoint: Checkpoint = lambda: None) -> None:
         """Fit the cost model and build the tables that it chooses; until then searches are scans.
 
         `checkpoint` is called between the steps and may raise to give up.

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words
+from index.callbacks import Checkpoint
 from index.memory import cost_model
 from index.memory.multi_index import Tables
 from index.memory.view import Mask, View
@@ -28,10 +29,16 @@ _MAX_PROBES = 1 << 17
 # Queries per block, which bounds the memory.
 _BLOCK = 512
 _SCAN_BLOCK = 64
+_BLOCKS_AT_ONCE = 2 * flat_scan.THREADS
 
 
 def search(
-    view: View, queries: Words, k: int, radius: int | None, mask: Mask | None = None
+    view: View,
+    queries: Words,
+    k: int,
+    radius: int | None,
+    mask: Mask | None = None,
+    checkpoint: Checkpoint = lambda: None,
 ) -> list[Answer]:
     """Return the k nearest rows of each query.
 
@@ -44,9 +51,19 @@ def search(
         Largest distance.
     mask : (rows,) bool, optional
         Rows of the view that may be found. It may allow dead rows, which are never found.
+    checkpoint : callable
+        Called between the steps of a search, in any thread. It may raise to give up.
+
+    Equal queries are searched once.
     """
+    if len(queries) > 1:
+        distinct, place = np.unique(queries, axis=0, return_inverse=True)
+        if len(distinct) < len(queries):
+            found = search(view, distinct, k, radius, mask, checkpoint)
+            return [found[at] for at in place.ravel().tolist()]
     n_bits = view.segment.n_bits
-    searching = _Search(view, k, n_bits if radius is None else min(radius, n_bits), mask)
+    radius = n_bits if radius is None else min(radius, n_bits)
+    searching = _Search(view, k, radius, mask, checkpoint)
     prepared = searching.tables(len(queries))
     if prepared is None:
         return searching.by_scan(queries)
@@ -55,14 +72,27 @@ def search(
         return by_tables(queries)
     n_blocks = flat_scan.THREADS * -(-len(queries) // (flat_scan.THREADS * _BLOCK))
     blocks = np.array_split(queries, n_blocks)
-    return [answer for block in _POOL.map(by_tables, blocks) for answer in block]
+    answers: list[Answer] = []
+    # Only some blocks wait for a thread at a time, so that other searches do not wait for all.
+    for first in range(0, n_blocks, _BLOCKS_AT_ONCE):
+        for block in _POOL.map(by_tables, blocks[first : first + _BLOCKS_AT_ONCE]):
+            answers += block
+    return answers
 
 
 class _Search:
     """What all queries of one search have in common."""
 
-    def __init__(self, view: View, k: int, radius: int, mask: Mask | None) -> None:
+    def __init__(
+        self,
+        view: View,
+        k: int,
+        radius: int,
+        mask: Mask | None,
+        checkpoint: Checkpoint,
+    ) -> None:
         self.view, self.k, self.radius = view, k, radius
+        self._checkpoint = checkpoint
         self.segment = view.segment
         self.n_bits = view.segment.n_bits
         n = len(view.segment)
@@ -99,7 +129,7 @@ class _Search:
         answers = []
         for first in range(0, len(queries), _SCAN_BLOCK):
             block = queries[first : first + _SCAN_BLOCK]
-            hits = flat_scan.scan(words, block, self.k, self.radius)
+            hits = flat_scan.scan(words, block, self.k, self.radius, self._checkpoint)
             if places is not None:
                 hits = hits._replace(row=places[hits.row])
             covered = np.full(len(block), self.n_bits)
@@ -108,11 +138,13 @@ class _Search:
 
     def by_tables(self, model: cost_model.Model, tables: Tables, queries: Words) -> list[Answer]:
         """Answer queries by table lookups, or by a scan those that would cost more."""
-        lookup = _Lookup(model, tables, self._counts, queries, self.k, self.radius)
+        lookup = _Lookup(
+            model, tables, self._counts, queries, self.k, self.radius, self._checkpoint
+        )
         hits, rest = lookup.hits, lookup.given_up
         if len(rest):
             words, places = self._codes_to_scan()
-            more = flat_scan.scan(words, queries[rest], self.k, self.radius)
+            more = flat_scan.scan(words, queries[rest], self.k, self.radius, self._checkpoint)
             code = more.row if places is None else places[more.row]
             hits = Hits.join([hits, Hits(rest[more.query], more.distance, code)])
             lookup.n_compared[rest] += len(words)
@@ -137,7 +169,7 @@ class _Search:
         histogram = histogram.astype(np.int64).reshape(nq, width)
         # Rows of the tail beyond the k-th of the segment are not among the k nearest.
         radius = np.minimum(self.radius, (np.cumsum(histogram, axis=1) < self.k).sum(axis=1))
-        in_tail = flat_scan.scan(self.tail, queries, self.k, radius)
+        in_tail = flat_scan.scan(self.tail, queries, self.k, radius, self._checkpoint)
         histogram += np.bincount(
             in_tail.query * width + in_tail.distance, minlength=nq * width
         ).reshape(nq, width)
@@ -178,11 +210,20 @@ class _Search:
         return answers
 
     def _rows_of(self, hits: Hits) -> Hits:
-        """Return a hit for each row that has the code of a hit."""
-        limit = self.k if self.in_segment is None else None
-        place, row = self.segment.members(hits.row, limit)
-        rows = Hits(hits.query[place], hits.distance[place], row)
-        return rows if self.in_segment is None else _select(rows, self.in_segment[row])
+        """Return a hit for each row that has the code of a hit: for each hit the first k rows."""
+        if self.in_segment is None:
+            place, row = self.segment.members(hits.row, self.k)
+            return Hits(hits.query[place], hits.distance[place], row)
+        # Look up the rows of each code once, however many queries hit it: they may be very many.
+        codes, code = np.unique(hits.row, return_inverse=True)
+        place, row = self.segment.members(codes, None)
+        is_allowed = self.in_segment[row]
+        place, row = place[is_allowed], row[is_allowed]
+        starts = np.searchsorted(place, np.arange(len(codes) + 1))
+        sizes = np.minimum(np.diff(starts), self.k)[code]
+        hit = np.repeat(np.arange(len(code)), sizes)
+        rank = np.arange(len(hit)) - np.repeat(np.cumsum(sizes) - sizes, sizes)
+        return Hits(hits.query[hit], hits.distance[hit], row[starts[code[hit]] + rank])
 
     def _tail_hits(self, hits: Hits) -> dict[int, tuple[NDArray[np.int64], NDArray[np.int64]]]:
         """Return rows and distances of hits in the tail, by query."""
@@ -235,8 +276,10 @@ class _Lookup:
         queries: Words,
         k: int,
         radius: int,
+        checkpoint: Checkpoint,
     ) -> None:
         nq, self._width = len(queries), model.near.shape[1]
+        self._checkpoint = checkpoint
         self._model, self._tables, self._counts = model, tables, counts
         self._queries, self._keys = queries, tables.keys(queries)
         self.covered = np.full(nq, -1)
@@ -273,7 +316,11 @@ class _Lookup:
     def _look_up(self, table: int, distance: int, active: NDArray[np.int64], n_probes: int) -> None:
         """Take one step for the active queries."""
         query, row, distances, n_met = self._tables.look_up(
-            table, distance, self._keys[table][active], self._queries[active]
+            table,
+            distance,
+            self._keys[table][active],
+            self._queries[active],
+            self._checkpoint,
         )
         self.n_compared[active] += n_met
         self._spent[active] += cost_model.PROBE * n_probes + cost_model.CANDIDATE * n_met

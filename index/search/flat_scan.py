@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, distances_to
+from index.callbacks import Checkpoint
 
 THREADS = max(1, min(cpu_count() or 1, faiss.omp_get_max_threads()))
 POOL = ThreadPoolExecutor(THREADS, "scan")
@@ -39,10 +40,17 @@ class Hits(NamedTuple):
         return cls(*(np.concatenate(column) for column in zip(*parts, strict=True)))
 
 
-def scan(words: Words, queries: Words, k: int, radius: int | NDArray[np.int64]) -> Hits:
+def scan(
+    words: Words,
+    queries: Words,
+    k: int,
+    radius: int | NDArray[np.int64],
+    checkpoint: Checkpoint,
+) -> Hits:
     """Return for each query all codes within `radius` that are no farther than the k-th nearest.
 
     Ties at the k-th place are all returned. `radius` is one for all queries or one per query, (q,).
+    `checkpoint` is called before each scan of all codes, in any thread, and may raise to give up.
     """
     n = len(words)
     if n == 0 or len(queries) == 0 or k < 1:
@@ -50,7 +58,8 @@ def scan(words: Words, queries: Words, k: int, radius: int | NDArray[np.int64]) 
     radius = np.broadcast_to(radius, len(queries))
     wanted = min(n, 2 * k + 32)
     if len(queries) < _FEW_QUERIES or wanted > _MAX_HEAP:
-        return _scan_each(words, queries, np.arange(len(queries)), k, radius)
+        return _scan_each(words, queries, np.arange(len(queries)), k, radius, checkpoint)
+    checkpoint()
     faiss.omp_set_num_threads(THREADS)
     distances, rows = faiss.knn_hamming(_as_bytes(queries), _as_bytes(words), wanted, variant="hc")
     kth = np.full(len(queries), distances[:, -1]) if k > wanted else distances[:, min(k, n) - 1]
@@ -64,15 +73,21 @@ def scan(words: Words, queries: Words, k: int, radius: int | NDArray[np.int64]) 
         rows[query, place].astype(np.int64),
     )
     rest = np.flatnonzero(~is_complete)
-    return Hits.join([hits, _scan_each(words, queries, rest, k, radius)])
+    return Hits.join([hits, _scan_each(words, queries, rest, k, radius, checkpoint)])
 
 
 def _scan_each(
-    words: Words, queries: Words, places: NDArray[np.int64], k: int, radius: NDArray[np.int64]
+    words: Words,
+    queries: Words,
+    places: NDArray[np.int64],
+    k: int,
+    radius: NDArray[np.int64],
+    checkpoint: Checkpoint,
 ) -> Hits:
     """Scan for the queries at some places, one by one."""
 
     def scan_one(query: int) -> Hits:
+        checkpoint()
         distances = distances_to(queries[query], words)
         within = distances <= radius[query]
         if np.count_nonzero(within) > _CLOSE_ENOUGH * k:

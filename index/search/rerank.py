@@ -2,39 +2,81 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import asymmetric_distances, unpack
+from index.callbacks import Checkpoint
 from index.errors import InvalidItems
 from index.memory.view import View
 from index.storage.record import Record
 from index.types import Answer
+
+# Items whose descriptors or bits are compared at once, which bounds the memory.
+_BLOCK = 4096
 
 Scored = tuple[list[Answer], list[NDArray[np.float64]]]
 """Answers in their new order, and the distances by which they are sorted."""
 
 
 def by_descriptors(
-    view: View, answers: list[Answer], queries: ArrayLike, dimension: int | None, record: Record
+    view: View,
+    answers: list[Answer],
+    queries: ArrayLike,
+    dimension: int | None,
+    record: Record,
+    checkpoint: Checkpoint,
 ) -> Scored:
     """Sort by the Euclidean distance to the descriptors that are kept, as float16."""
     X = _matrix(queries, len(answers), dimension or np.shape(queries)[-1], "descriptors")
-    reranked = []
-    for x, answer in zip(X, answers, strict=True):
-        kept = record.descriptors(view.serials(answer.rows).tolist()).astype(np.float64)
-        distances = np.sqrt(((kept.reshape(-1, len(x)) - x) ** 2).sum(axis=1))
-        reranked.append(_sorted_by(distances, answer))
-    return [answer for answer, _ in reranked], [score for _, score in reranked]
+
+    def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        x = X[query]
+        kept = record.descriptors(view.serials(rows).tolist()).astype(np.float64)
+        squares = ((kept.reshape(-1, len(x)) - x) ** 2).sum(axis=1)
+        score: NDArray[np.float64] = np.sqrt(squares)
+        return score
+
+    return _sorted(answers, distances, checkpoint)
 
 
-def by_bits(view: View, answers: list[Answer], projections: ArrayLike, n_bits: int) -> Scored:
+def by_bits(
+    view: View,
+    answers: list[Answer],
+    projections: ArrayLike,
+    n_bits: int,
+    checkpoint: Checkpoint,
+) -> Scored:
     """Sort by the asymmetric distance of the query's projection to the codes."""
     Z = _matrix(projections, len(answers), n_bits, "projections")
+
+    def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        bits = unpack(view.codes(rows), n_bits).astype(np.float64)
+        score: NDArray[np.float64] = asymmetric_distances(Z[query, None], bits)[0]
+        return score
+
+    return _sorted(answers, distances, checkpoint)
+
+
+def _sorted(
+    answers: list[Answer],
+    distances: Callable[[int, NDArray[np.int64]], NDArray[np.float64]],
+    checkpoint: Checkpoint,
+) -> Scored:
+    """Sort by what `distances` returns for the place of a query and some rows.
+
+    `checkpoint` is called before each block of rows and may raise to give up.
+    """
     reranked = []
-    for z, answer in zip(Z, answers, strict=True):
-        bits = unpack(view.codes(answer.rows), n_bits).astype(np.float64)
-        reranked.append(_sorted_by(asymmetric_distances(z[None], bits)[0], answer))
+    for query, answer in enumerate(answers):
+        score = np.empty(len(answer.rows))
+        for start in range(0, len(score), _BLOCK):
+            checkpoint()
+            block = slice(start, start + _BLOCK)
+            score[block] = distances(query, answer.rows[block])
+        reranked.append(_sorted_by(score, answer))
     return [answer for answer, _ in reranked], [score for _, score in reranked]
 
 

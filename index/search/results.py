@@ -2,65 +2,88 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Codes
+from index.callbacks import Count
 from index.memory.batch import NO_LABEL
 from index.memory.view import View
 from index.storage.record import Record
-from index.types import Answer, Found, Neighbour
+from index.types import Answer, Found, Neighbour, SearchOptions
+
+# Neighbours that are described at once, which bounds how far a result exceeds its limit.
+_BLOCK = 10_000
+# Bytes of an item, or of a certificate, in JSON: names of fields, label, distance and score.
+_FIELDS = 64
 
 
 def as_found(
     view: View,
     answers: list[Answer],
     scores: list[NDArray[np.float64]] | None,
-    page: slice,
-    record: Record | None,
+    codes: Codes,
+    options: SearchOptions,
+    record: Record,
+    count: Count,
 ) -> list[Found]:
-    """Return a page of each answer, with payloads if there is a record to read them from."""
-    rows = [answer.rows[page] for answer in answers]
-    items = describe(view, np.concatenate([np.empty(0, np.int64), *rows]), record)
-    found = []
-    for place, (answer, part) in enumerate(zip(answers, rows, strict=True)):
-        distances = answer.distances[page].tolist()
-        score = [None] * len(part) if scores is None else scores[place][page].tolist()
-        neighbours = [
-            Neighbour(item_id, distance, label, payload, s)
-            for distance, s, (item_id, label, payload) in zip(distances, score, items, strict=False)
-        ]
-        found.append(Found(neighbours, answer.certificate))
+    """Return a page of each answer; `codes` are those of the queries."""
+    found: list[Found] = []
+    for first, last in _blocks(answers, options.page):
+        block = answers[first:last]
+        rows = np.concatenate([answer.rows[options.page] for answer in block])
+        hexadecimal = 2 * codes.shape[1] * options.codes
+        count(_FIELDS * len(block) + hexadecimal * (len(block) + len(rows)))
+        items = describe(view, rows, record if options.payloads else None, count)
+        row_codes = iter(view.codes(rows)) if options.codes else None
+        for place, answer in enumerate(block, first):
+            distances = answer.distances[options.page].tolist()
+            score = [None] * len(distances)
+            if scores is not None:
+                score = scores[place][options.page].tolist()
+            neighbours = [
+                Neighbour(
+                    item_id,
+                    distance,
+                    label,
+                    payload,
+                    s,
+                    None if row_codes is None else next(row_codes).tobytes(),
+                )
+                for distance, s, (item_id, label, payload) in zip(
+                    distances, score, items, strict=False
+                )
+            ]
+            code = codes[place].tobytes() if options.codes else None
+            found.append(Found(neighbours, answer.certificate, code))
     return found
 
 
-def with_codes(
-    view: View, answers: list[Answer], page: slice, queries: Codes, found: list[Found]
-) -> list[Found]:
-    """Return the same results with the packed codes of the queries and of their neighbours."""
-    coded = []
-    for answer, query, one in zip(answers, queries, found, strict=True):
-        neighbours = [
-            replace(neighbour, code=code.tobytes())
-            for neighbour, code in zip(one.neighbours, view.codes(answer.rows[page]), strict=True)
-        ]
-        coded.append(Found(neighbours, one.certificate, query.tobytes()))
-    return coded
+def _blocks(answers: list[Answer], page: slice) -> Iterator[tuple[int, int]]:
+    """Yield the bounds of runs of answers that together have few neighbours on a page."""
+    first = n = 0
+    for place, answer in enumerate(answers):
+        n += len(answer.rows[page])
+        if n > _BLOCK or place == len(answers) - 1:
+            yield first, place + 1
+            first, n = place + 1, 0
 
 
 def describe(
-    view: View, rows: NDArray[np.int64], record: Record | None
-) -> Iterator[tuple[str, int | None, dict[str, Any] | None]]:
+    view: View, rows: NDArray[np.int64], record: Record | None, count: Count
+) -> Iterator[tuple[str, int | None, bytes | None]]:
     """Yield id, label and payload of rows; without a record to read them from, no payloads."""
+    names = view.names(rows)
+    count(_FIELDS * len(names) + len("".join(names).encode()))
     labels = (None if label == NO_LABEL else label for label in view.labels(rows).tolist())
-    payloads: Iterator[dict[str, Any] | None] = iter([None] * len(rows))
+    payloads: Iterator[bytes | None] = iter([None] * len(rows))
     if record is not None:
         serials = view.serials(rows).tolist()
-        texts = record.payloads(set(serials))
-        payloads = (json.loads(texts[s]) if s in texts else None for s in serials)
-    return zip(view.names(rows), labels, payloads, strict=True)
+        texts = record.payload_bytes(set(serials), count)
+        if len(texts) < len(serials):  # An item that occurs again has its payload again.
+            whole = sum(len(texts[serial]) for serial in serials if serial in texts)
+            count(whole - sum(map(len, texts.values())))
+        payloads = (texts.get(serial) for serial in serials)
+    return zip(names, labels, payloads, strict=True)

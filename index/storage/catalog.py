@@ -73,7 +73,7 @@ def insert(
         ),
     )
     if not cursor.rowcount:
-        raise AlreadyExists(f"there is a collection {name!r} already")
+        raise AlreadyExists(f"there is already a collection {name!r}")
     return Row(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep_descriptors))
 
 

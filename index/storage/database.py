@@ -89,7 +89,10 @@ class Database:
             self._connection = self._open(path)
             self._prepare()
             for _ in range(_READERS):
-                self._readers.put(self._open(path))
+                reader = self._open(path)
+                # The first read opens the log: later there may be no file descriptor for it.
+                reader.execute("SELECT 1 FROM sqlite_schema").fetchone()
+                self._readers.put(reader)
         except sqlite3.OperationalError as error:
             self.close()
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import code_size, word_count
+from index.callbacks import Count
 from index.memory.batch import Batch
 from index.storage import part_format
 from index.storage.database import Database
@@ -186,12 +187,23 @@ class Record:
 
     def payloads(self, serials: Iterable[int]) -> dict[int, str]:
         """Return payloads as JSON by serial number, without those of items that have none."""
+        return {serial: text.decode() for serial, text in self.payload_bytes(serials).items()}
+
+    def payload_bytes(
+        self, serials: Iterable[int], count: Count = lambda n: None
+    ) -> dict[int, bytes]:
+        """Return payloads as `payloads` does, but in UTF-8.
+
+        `count` is called with the number of bytes after each few payloads. It may raise.
+        """
         if not self._has_payloads:
             return {}
         return {
             serial: text
-            for serial, text, checksum in self._select("payloads", "payload", serials)
-            if self._is_sound(crc32(text.encode()) == checksum, f"the payload of item {serial}")
+            for serial, text, checksum in self._select(
+                "payloads", "CAST(payload AS BLOB)", serials, count
+            )
+            if self._is_sound(crc32(text) == checksum, f"the payload of item {serial}")
         }
 
     def descriptors(self, serials: Sequence[int]) -> NDArray[np.float16]:
@@ -213,16 +225,26 @@ class Record:
         )
         return rows[0][0] if rows else None
 
-    def _select(self, table: str, column: str, serials: Iterable[int]) -> list[tuple[Any, ...]]:
-        wanted, rows = sorted(serials), []
+    def _select(
+        self,
+        table: str,
+        column: str,
+        serials: Iterable[int],
+        count: Count = lambda n: None,
+    ) -> list[tuple[Any, ...]]:
+        """Return serial, column and checksum; `count` gets the bytes of each few columns."""
+        wanted = sorted(serials)
+        rows: list[tuple[Any, ...]] = []
         with self.database.reading() as connection:
             for start in range(0, len(wanted), _MAX_PARAMETERS):
                 part = wanted[start : start + _MAX_PARAMETERS]
-                rows += connection.execute(
+                found = connection.execute(
                     f"SELECT serial, {column}, checksum FROM {table} "  # noqa: S608
                     f"WHERE collection = ? AND serial IN ({', '.join('?' * len(part))})",
                     (self.key, *part),
                 ).fetchall()
+                rows += found
+                count(sum(len(value) for _, value, _ in found))
         return rows
 
     def _is_sound(self, is_sound: bool, what: str) -> bool:

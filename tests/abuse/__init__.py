@@ -1,1 +1,1 @@
-"""Attacks on a running service, each beside a well-behaved client."""
+"""Attacks on a running service, which a well-behaved client uses at the same time."""

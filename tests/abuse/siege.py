@@ -38,11 +38,15 @@ _LIMIT_MEMORY = f"import resource; resource.setrlimit(resource.RLIMIT_DATA, ({ME
 
 
 class LimitedService(Process):
-    """A service whose memory is limited, with a collection `honest` for the well-behaved client."""
+    """A service whose memory is limited, with a collection `honest` for the well-behaved client.
 
-    def __init__(self, data_dir: Path, **environment: str) -> None:
+    Parameters are those of `Process`.
+    """
+
+    def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
         self.data_dir = data_dir
-        super().__init__(data_dir, _LIMIT_MEMORY, **{"BITCELL_DEMO": "false"} | environment)
+        environment = {"BITCELL_DEMO": "false"} | environment
+        super().__init__(data_dir, f"{_LIMIT_MEMORY}\n{code}", **environment)
         assert self.url, self.log
         self.oracle = _Oracle(self)
 

@@ -1,4 +1,4 @@
-"""Readers beside re-encodings, drops, restores, snapshots and writes, checked against an oracle."""
+"""Check answers against an oracle during re-encodings, drops, restores, snapshots and writes."""
 
 from __future__ import annotations
 

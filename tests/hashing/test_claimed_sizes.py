@@ -21,7 +21,7 @@ HUGE = 2**27
 PEAK = 200_000  # bytes; one float32 vector of HUGE numbers takes 512 MiB
 
 WITH_ANCHORS = {"agh", "ksh", "sdh"}
-TWO_LAYERS = {"random-net-2", "net-2"}
+TWO_LAYERS = {"random-net-2", "siamese-2", "net-2"}
 
 
 @pytest.fixture(scope="module", params=HASHERS)
@@ -134,6 +134,9 @@ NO_FIT_GIVES = [
     ("features_", [0, 1, 2, 3, 4, N_FEATURES], "whole numbers from 0 to 19; .* 0 to 20"),
     ("features_", [0, 1, 2, 3, 4, -1], "whole numbers from 0 to 19; .* -1 to 4"),
     ("features_", [0, 1, 2, 3, 4, 0.5], "whole numbers from 0 to 19"),
+    ("modes_", [1, 2, 1, 1, 1, 0], "modes_ must be whole numbers from 1 to 6; they range from 0"),
+    ("modes_", [1, 2, 1, 1, 1, 7], "modes_ must be whole numbers from 1 to 6"),
+    ("modes_", [1, 2, 1, 1, 1, 1.5], "modes_ must be whole numbers from 1 to 6"),
     ("offset_", [-1.0], "offset_ must be 0 or more, got -1"),
     ("bias_", [np.inf] * N_BITS, "bias_ holds values that are not finite"),
 ]

@@ -203,7 +203,10 @@ def test_grey_is_the_mean_of_the_channels(gist: Gist, photos: Array) -> None:
     )
 
 
-@pytest.mark.parametrize("shape", [(8, 8), (16, 16), (31, 47), (64, 64), (90, 71), (20, 100)])
+@pytest.mark.parametrize(
+    "shape",
+    [(8, 8), (16, 16), (31, 47), (64, 64), (90, 71), (20, 100), (1, 900), (3, 1001), (2000, 7)],
+)
 def test_resizing_is_a_bilinear_resize_of_the_middle_square(
     gist: Gist, shape: tuple[int, int]
 ) -> None:
@@ -218,6 +221,28 @@ def test_resizing_is_a_bilinear_resize_of_the_middle_square(
     ]
     expected = gist.transform(np.stack(resized))
     assert relative_error(gist.transform(images), expected).max() < 1e-4
+
+
+def test_a_long_image_costs_as_much_as_its_middle(gist: Gist) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1, 2, 1_000_000), dtype=np.uint8)
+    tracemalloc.start()
+    try:
+        found = gist.transform(images)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5e6  # A matrix over the whole length takes 256 MB.
+    np.testing.assert_array_equal(found, gist.transform(images[:, :, 499_992:500_008]))
+
+
+@pytest.mark.parametrize("shape", [(480, 640, 3), (97, 776), (1000, 130, 3)])
+def test_other_images_keep_every_bit(
+    gist: Gist, monkeypatch: pytest.MonkeyPatch, shape: tuple[int, ...]
+) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2, *shape), dtype=np.uint8)
+    found = gist.transform(images)
+    monkeypatch.setattr("hashing.gist.descriptor._LONG", 1000)  # Nothing is cut out.
+    np.testing.assert_array_equal(found, gist.transform(images))
 
 
 def test_brightness_and_contrast_do_not_matter(gist: Gist) -> None:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 import numpy as np
@@ -15,6 +18,8 @@ from index import (
     AlreadyExists,
     Collection,
     Database,
+    Filter,
+    Found,
     Full,
     NotFound,
     Replaced,
@@ -134,9 +139,31 @@ def reencode(store: Store) -> None:
     store.reencode("c", lambda X: np.full((len(X), 1), 1, np.uint8), 8, encoder="new")
 
 
-@pytest.mark.parametrize(
+REMOVALS = pytest.mark.parametrize(
     ("remove", "error"), [(lambda store: store.drop("c"), NotFound), (reencode, Replaced)]
 )
+
+
+@contextmanager
+def before_publication(
+    monkeypatch: pytest.MonkeyPatch, check: Callable[[], object]
+) -> Iterator[None]:
+    """Call `check` after each commit in the block, before the change is published."""
+    write = Database.write
+
+    def checked_write(self: Database, work: Any, publish: Any, undo: Any) -> Any:
+        def check_and_publish() -> None:
+            check()
+            publish()
+
+        return write(self, work, check_and_publish, undo)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "write", checked_write)
+        yield
+
+
+@REMOVALS
 def test_a_reader_never_sees_a_collection_without_its_payloads(
     remove: Callable[[Store], None],
     error: type[Exception],
@@ -147,17 +174,7 @@ def test_a_reader_never_sees_a_collection_without_its_payloads(
     """Between the commit of a removal and its publication, and after that, too."""
     collection = fill(store, "c", "old")
     seen: list[bool] = []
-    write = Database.write
-
-    def checked_write(self: Database, work: Any, publish: Any, undo: Any) -> Any:
-        def check_and_publish() -> None:
-            seen.append(is_whole(collection, "old"))
-            publish()
-
-        return write(self, work, check_and_publish, undo)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Database, "write", checked_write)
+    with before_publication(monkeypatch, lambda: seen.append(is_whole(collection, "old"))):
         remove(store)
     assert seen
     assert all(seen)
@@ -172,16 +189,85 @@ def test_a_search_that_a_drop_overtakes_is_refused(
 ) -> None:
     collection = fill(store, "c", "old")
     record = collection._state.record
-    read = record.payloads
+    read = record.payload_bytes
 
-    def overtaken(serials: Any) -> dict[int, str]:
+    def overtaken(serials: Any, *count: Any) -> dict[int, bytes]:
         store.drop("c")
         store.settle()
-        return read(serials)
+        return read(serials, *count)
 
-    monkeypatch.setattr(record, "payloads", overtaken)
+    monkeypatch.setattr(record, "payload_bytes", overtaken)
     with pytest.raises(NotFound, match="no collection 'c'"):
         collection.search(CODES[:1], SearchOptions(3))
+
+
+def fill_fields(store: Store) -> Iterator[Callable[..., list[Found]]]:
+    """Make a collection; yield searches with filters that all items match, each on a new field."""
+    collection = store.create("c", 8, keep_descriptors=True)
+    payloads = [{f"f{i}": 1 for i in range(30)}] * len(IDS)
+    collection.upsert(IDS, CODES, None, payloads, np.zeros((len(IDS), 1)))
+    for i in range(30):
+        options = SearchOptions(300, where=Filter({f"f{i}": 1}))
+        yield partial(collection.search, CODES[:1], options)
+
+
+@REMOVALS
+def test_a_filter_finds_all_until_a_removal_is_published(
+    remove: Callable[[Store], None],
+    error: type[Exception],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """It reads a column between the commit of the removal and its publication, and after that."""
+    searches = fill_fields(store)
+    search = next(searches)
+    seen: list[int] = []
+    with before_publication(monkeypatch, lambda: seen.append(len(next(searches)()[0].neighbours))):
+        remove(store)
+    assert seen
+    assert set(seen) == {len(IDS)}
+    store.settle()
+    for again in (search, next(searches)):
+        with pytest.raises(error):
+            again()
+
+
+@REMOVALS
+def test_a_filter_that_a_removal_overtakes_while_it_reads_is_refused(
+    remove: Callable[[Store], None],
+    error: type[Exception],
+    store: Store,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("index.filters.columns._CHUNK", 50)
+    searches = fill_fields(store)
+    search, waiting_search = next(searches), next(searches)
+    waiting, proceed = Event(), Event()
+
+    def wait() -> None:
+        waiting.set()
+        assert proceed.wait(20)
+
+    steps = 0
+
+    def remove_at_second_step() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 2:
+            remove(store)
+            store.settle()
+
+    with ThreadPoolExecutor(1) as pool:
+        with store._columns.reading:
+            # It waits for its turn to read.
+            waits = pool.submit(partial(waiting_search, checkpoint=wait))
+            assert waiting.wait(20)
+        with pytest.raises(error):
+            search(checkpoint=remove_at_second_step)
+        proceed.set()
+        with pytest.raises(error):
+            waits.result(20)
+    assert store._columns.nbytes == 0
 
 
 def test_a_deletion_that_fails_is_tried_again(

@@ -118,18 +118,80 @@ def test_a_collection_takes_writes_while_a_reencoding_catches_up(store: Store) -
     assert {item.id: item.code for item in new.items(0, 5000)[0]} == expected
 
 
-def test_a_reencoding_that_cannot_catch_up_ends(store: Store) -> None:
+def test_only_writes_to_the_collection_wait_for_the_last_pass(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reencoding, "_MAX_PASSES", 1)
     old, ids = make_large(store, 600)
+    other = store.create("other", 8)
     value = 1
+    done: list[Any] = []
+    with ThreadPoolExecutor(2) as pool:
 
-    def encode(X: Any) -> Any:
-        nonlocal value
-        # The first copy and all passes after it, but not the last one, for which writes wait.
-        if value <= 1 + reencoding._MAX_PASSES:
-            value += 1
-            put(old, ids, value)
+        def encode(X: Any) -> Any:
+            nonlocal value
+            if value <= 2:  # The first copy and the pass after it.
+                value += 1
+                put(old, ids, value)
+            else:
+                done.append(pool.submit(put, old, ["late"], 7))
+                pool.submit(other.upsert, ["a"], np.zeros((1, 1), np.uint8)).result(20)
+                done.append(done[0].done())
+            return X.astype(np.uint8)
+
+        new = store.reencode("c", encode, 8)
+        with pytest.raises(Replaced):
+            done[0].result(20)
+    assert done[1:] == [False]
+    assert {item.id: item.code for item in new.items(0, 600)[0]} == dict.fromkeys(ids, b"\x03")
+    put(new, ["late"], 7)
+
+
+class Overtaken:
+    """An encoder during whose work all items change, in every pass but the last one.
+
+    Writes wait for the last one, so that a change in it would never end.
+    """
+
+    def __init__(self, collection: Collection, ids: list[str]) -> None:
+        self.collection, self.ids, self.value = collection, ids, 1
+
+    def encode(self, X: Any) -> Any:
+        if self.value <= 1 + reencoding._MAX_PASSES:
+            self.value += 1
+            put(self.collection, self.ids, self.value)
         return X.astype(np.uint8)
 
-    new = store.reencode("c", encode, 8)
-    assert value == 2 + reencoding._MAX_PASSES
-    assert {item.code for item in new.items(0, 600)[0]} == {bytes([value])}
+
+def test_a_reencoding_can_be_stopped_in_every_pass(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(reencoding, "_MAX_PASSES", 1)
+    old, ids = make_large(store, 600)
+
+    class StoppedError(Exception):
+        pass
+
+    # After the first copy, in the pass that follows, and in the one for which writes wait.
+    for stop_at in (1, 2, 3):
+        overtaken, calls = Overtaken(old, ids), 0
+
+        def progress(done: int, of: int, stop_at: int = stop_at) -> None:
+            nonlocal calls
+            calls += 1
+            assert done == of == 600
+            if calls == stop_at:
+                raise StoppedError
+
+        with pytest.raises(StoppedError):
+            store.reencode("c", overtaken.encode, 8, progress=progress)
+        assert store.get("c") is old
+        # Writes do not wait any more.
+        put(old, ids, 1)
+
+
+def test_a_reencoding_that_cannot_catch_up_ends(store: Store) -> None:
+    overtaken = Overtaken(*make_large(store, 600))
+    new = store.reencode("c", overtaken.encode, 8)
+    assert overtaken.value == 2 + reencoding._MAX_PASSES
+    assert {item.code for item in new.items(0, 600)[0]} == {bytes([overtaken.value])}

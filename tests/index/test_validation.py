@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import datetime
 import json
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
-from index import InvalidItems, Store
+from index import Filter, InvalidItems, SearchOptions, Store
+from tests.index.conftest import opened
 
 ONE = np.zeros((1, 1), np.uint8)
 
@@ -70,6 +72,23 @@ def test_none_and_minus_one_are_no_label(label: Any, store: Store) -> None:
     assert not collection.has_labels()
 
 
+LARGE = [2**31, 2**32, 2**53 + 1, 2**63 - 1]
+
+
+@pytest.mark.parametrize("label", LARGE)
+def test_large_labels_are_kept_beside_items_without_one(label: int, tmp_path: Path) -> None:
+    """In memory, labels take the smallest type that holds them."""
+    with opened(tmp_path / "bitcell.db") as (_, store):
+        codes = np.array([[1], [2]], np.uint8)
+        store.create("c", 8).upsert(["a", "b"], codes, [None, label])
+    with opened(tmp_path / "bitcell.db") as (_, store):
+        collection = store.get("c")
+        assert [item.label for item in collection.items(0, 9)[0]] == [None, label]
+        options = SearchOptions(5, where=Filter({"label": label}))
+        found = collection.search(ONE, options)[0].neighbours
+        assert [(near.id, near.label) for near in found] == [("b", label)]
+
+
 @pytest.mark.parametrize("labels", [np.zeros((1, 1), int), np.array(3), np.zeros(2, int), []])
 def test_labels_are_one_an_item(labels: Any, store: Store) -> None:
     with pytest.raises(InvalidItems, match="expected 1 labels"):
@@ -98,10 +117,47 @@ def test_lone_surrogates_are_refused(payload: Any, store: Store) -> None:
     assert len(collection) == 0
 
 
+def nested(levels: int, kind: str) -> Any:
+    """Return an object of that many levels: lists, objects, or both in turn."""
+    value: Any = {}
+    for level in range(levels - 1, 0, -1):
+        as_list = level > 1 and (kind == "lists" or (kind == "both" and level % 2))
+        value = [value] if as_list else {"a": value}
+    return value
+
+
+@pytest.mark.parametrize("kind", ["lists", "objects", "both"])
+def test_a_payload_has_at_most_100_levels(kind: str, store: Store) -> None:
+    collection = store.create("c", 8)
+    collection.upsert(["a"], ONE, None, [nested(100, kind)])
+    assert collection.get("a").payload == nested(100, kind)
+    for levels in (101, 500, 5000):
+        with pytest.raises(InvalidItems, match=r"at most 100 levels .* that of item 0 has more"):
+            collection.upsert(["b"], ONE, None, [nested(levels, kind)])
+    # Lists next to each other are one level, however many there are.
+    wide = {"a": [[{}] for _ in range(1000)], "text": "[{" * 1000}
+    collection.upsert(["b"], ONE, None, [wide])
+    assert collection.get("b").payload == wide
+
+
+@pytest.mark.parametrize("payload", [[1], "x", 1, True, [("a", 1)]])
+def test_a_payload_is_an_object(payload: Any, store: Store) -> None:
+    collection = store.create("c", 8)
+    with pytest.raises(InvalidItems, match="a payload is a JSON object; that of item 0 is"):
+        collection.upsert(["a"], ONE, None, [payload])
+    assert len(collection) == 0
+
+
+@pytest.mark.parametrize("n_bits", [0, -1, (1 << 16) + 1, 10**12, 2**64])
+def test_a_code_length_that_no_table_can_hold_is_refused(n_bits: int, store: Store) -> None:
+    with pytest.raises(InvalidItems, match="n_bits must be from 1 to 65536, got"):
+        store.create("c", n_bits)
+    assert store.list() == []
+
+
 def test_escaped_and_plain_payloads_are_filtered_alike(store: Store) -> None:
     """Earlier versions escaped all text that is not ASCII."""
     from bitcodes import to_words
-    from index import Filter, SearchOptions
 
     collection = store.create("c", 8)
     collection.upsert(["new"], ONE, None, [{"ключ": "значение"}])

@@ -6,7 +6,6 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Any
 
-from app.benchmark.rows import RAW
 from app.datasets.dataset import Dataset
 from app.datasets.thumbnails import thumbnail
 
@@ -56,7 +55,7 @@ class Sheet:
     pictures : dict
         The data URI of each picture, by position in the dataset.
     n_bits : int or None
-        The code length shown; None if the only row is `raw`.
+        The code length shown; None if there are only baselines.
     small : bool
         Whether the pictures are enlarged without smoothing.
     """
@@ -92,8 +91,8 @@ def make_sheet(result: dict[str, Any], dataset: Dataset) -> Sheet | None:
 
 
 def shown_length(rows: list[dict[str, Any]]) -> int | None:
-    """Return the code length that most methods have, the longest of several; None for `raw`."""
-    lengths = Counter(row["n_bits"] for row in rows if row["method"] != RAW)
+    """Return the code length that most methods have, the longest of several; None without any."""
+    lengths = Counter(row["n_bits"] for row in rows if row["n_bits"] is not None)
     return max(lengths, key=lambda n_bits: (lengths[n_bits], n_bits), default=None)
 
 

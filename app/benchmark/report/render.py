@@ -10,7 +10,8 @@ from app.benchmark.report.pictures import class_name, make_sheet
 from app.benchmark.report.plots import plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, shown_columns
-from app.benchmark.splits import UNSEEN
+from app.benchmark.results import interval_note, tuning_note
+from app.benchmark.splits import RETRIEVAL, UNSEEN, UNSEEN_ONLY
 from app.datasets.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -43,8 +44,8 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
         remarks=_remarks(result, dataset),
         columns=columns,
         groups=lines_by_method(rows, columns),
-        notes=_notes(rows, len(seeds)),
-        plots=plots(measured, len(seeds)),
+        notes=_notes(rows, seeds),
+        plots=plots(measured, len(seeds), result["curve_ranks"]),
         sheet=make_sheet(result, dataset),
         first_seed=seeds[0],
     )
@@ -78,15 +79,23 @@ def _protocol(result: dict[str, Any], dataset: Dataset) -> str:
     """Describe in words the queries, the database and the labels."""
     protocol, sizes = result["protocol"], result["dataset"]
     seeds = protocol["seeds"]
-    unseen = protocol["name"] == UNSEEN
+    per_class = f"{protocol['labels_per_class']} of each"
+    database = f"{sizes['database']:,} items"
+    if protocol["name"] == UNSEEN_ONLY:
+        database += (
+            f" of the same classes are the database. fit sees {sizes['training']:,} items of the "
+            f"other classes, where {per_class} class carry a label"
+        )
+    else:
+        other = "other " * (protocol["name"] == UNSEEN)
+        database += f" are the database, where {per_class} {other}class carry a label"
+    unseen = "unseen " * (protocol["name"] != RETRIEVAL)
     return (
         f"{sizes['items']:,} items in {sizes['classes']} classes, as descriptors of dimension "
         f"{sizes['dimension']}. Under the protocol {protocol['name']}, from "
         f"{'seed' if len(seeds) == 1 else 'each of the seeds'} {_series(seeds)}, "
-        f"{protocol['queries_per_class']} items of each {'unseen ' * unseen}class are queries "
-        f"({sizes['queries']:,} in all) and {sizes['database']:,} items are the database, where "
-        f"{protocol['labels_per_class']} of each {'other ' * unseen}class carry a label; "
-        "no query is seen in fit."
+        f"{protocol['queries_per_class']} items of each {unseen}class are queries "
+        f"({sizes['queries']:,} in all) and {database}; no query is seen in fit."
     )
 
 
@@ -94,12 +103,12 @@ def _remarks(result: dict[str, Any], dataset: Dataset) -> list[str]:
     """Say which classes are unseen, and if the numbers of the protocol were scaled down."""
     protocol = result["protocol"]
     remarks = []
-    if protocol["name"] == UNSEEN:
+    if protocol["name"] != RETRIEVAL:
         classes = (
             f"{_series([class_name(dataset, label) for label in labels])} (seed {seed})"
             for seed, labels in zip(protocol["seeds"], protocol["unseen"], strict=True)
         )
-        remarks.append(f"Unseen, without a label in the database: {'; '.join(classes)}.")
+        remarks.append(f"Unseen, without a label in fit: {'; '.join(classes)}.")
     if "scaled" in protocol:
         asked = protocol["asked"]
         remarks.append(
@@ -115,14 +124,25 @@ def _series(values: list[Any]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _notes(rows: list[Row], n_seeds: int) -> list[str]:
-    """Say how the figures are averaged, who published figures, and which queries are left out."""
+def _notes(rows: list[Row], seeds: list[int]) -> list[str]:
+    """Say how figures are averaged, what intervals cover, and which queries are left out."""
     notes = [
-        f"Shares are in %, means over queries{' and seeds' * (n_seeds > 1)}. Distances between "
-        "codes tie: figures are expectations over every order of the ties."
+        f"Shares are in %, means over queries{' and seeds' * (len(seeds) > 1)}. Every class has as "
+        "many queries, so these are also means over classes, whatever their sizes. Distances "
+        "between codes tie: figures are expectations over every order of the ties.",
+        interval_note(len(seeds)),
     ]
+    references = dict.fromkeys(
+        row["difference"]["reference"] for row in rows if row.get("difference")
+    )
+    if len(references) == 1:
+        notes.append(f"The reference is {references.popitem()[0]}.")
+    elif references:
+        notes.append("The reference is the method with ★ at the same code length.")
+    if tuned := tuning_note(rows):
+        notes.append(tuned)
     if any(row["published"] is not None for row in rows):
         notes.append(f"Published: {SOURCE}.")
     if left_out := max(row.get("queries_without_relevant", 0) for row in rows):
-        notes.append(f"{left_out:,} queries have no relevant item and are left out of mAP.")
+        notes.append(f"{left_out:,} queries have no relevant item and are left out.")
     return notes

@@ -47,10 +47,21 @@ def _interval(ends: list[float]) -> str:
     return "–".join(f"{100 * end:.2f}" for end in ends)  # noqa: RUF001  An en dash: a range.
 
 
+def _difference(difference: dict[str, Any]) -> str:
+    low, high = (f"{100 * end:+.1f}" for end in difference["interval"])
+    return f"{100 * difference['mean']:+.1f} ({low}, {high})"
+
+
 COLUMNS = (
     Column("mAP %", "map", _percent(2), "mean average precision over the whole ranking"),
-    Column("± seeds", "map_spread", _percent(2), "standard deviation of mAP over seeds"),
-    Column("95 % interval", "map_interval", _interval, "of mAP, by resampling queries"),
+    Column("± seeds", "map_spread", _percent(2), "sample standard deviation of mAP over seeds"),
+    Column("95 % interval", "map_interval", _interval, "confidence interval of mAP; see below"),
+    Column(
+        "difference",
+        "difference",
+        _difference,
+        "mAP less that of the reference, paired by seed and query, with its 95 % interval",
+    ),
     Column("published", "published", "{:.2f}".format, "mAP in the literature"),
     Column(
         "asym",
@@ -58,16 +69,27 @@ COLUMNS = (
         _percent(2),
         "mAP by asymmetric distance: items are rounded to bits, queries are not",
     ),
+    Column(
+        "mAP@5000",
+        "map_5000",
+        _percent(2),
+        "mean average precision of the first 5,000: relevant items further back do not count",
+    ),
     Column("P@100", "precision_100", _percent(1), "precision among the first 100"),
     Column("P@1000", "precision_1000", _percent(1), "precision among the first 1000"),
-    Column("P r≤2", "precision_radius_2", _percent(1), "precision within Hamming radius 2"),
+    Column(
+        "P r≤2",
+        "precision_radius_2",
+        _percent(1),
+        "precision within Hamming radius 2; a query that finds nothing there counts as 0",
+    ),
     Column("R r≤2", "recall_radius_2", _percent(1), "recall within Hamming radius 2"),
     Column("none r≤2", "empty_radius_2", _percent(1), "share of queries that find nothing there"),
     Column(
         "NN@100",
         "recall_neighbours_100",
         _percent(1),
-        "share of the 100 nearest by Euclidean distance that are among the first 100",
+        "share of the first 100 that are among the 100 nearest by Euclidean distance",
     ),
     Column("fit s", "fit_seconds", "{:.2f}".format, "seconds to fit"),
     Column("encode s", "encode_seconds", "{:.2f}".format, "seconds to encode the database"),

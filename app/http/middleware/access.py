@@ -38,15 +38,20 @@ def writes(method: str, path: str) -> bool:
     return method not in SAFE_METHODS and not READING_CALLS.fullmatch(path)
 
 
+def is_open(path: str) -> bool:
+    """Return whether a path never needs a key."""
+    return path in OPEN_PATHS or PAGE_FILES.fullmatch(path) is not None
+
+
 def keys_are_required(settings: Settings, keys: Keys) -> bool:
     """Return whether requests need a key.
 
-    By default they do if the service listens on another address than loopback, or if there is a
-    key.
+    By default they do if the service listens on another address than loopback, or if a key was
+    ever created in its data directory.
     """
     if settings.require_keys is not None:
         return settings.require_keys
-    return not is_loopback(settings.host) or keys.any()
+    return not is_loopback(settings.host) or keys.required
 
 
 class Access:
@@ -68,12 +73,14 @@ class Access:
             headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
             await problem(status, detail, headers)(scope, receive, send)
             return
+        # A long answer asks again: its key may have been revoked meanwhile.
+        scope["bitcell.is_allowed"] = lambda: self._refusal(scope) is None
         await self.app(scope, receive, send)
 
     def _refusal(self, scope: Scope) -> Refusal | None:
         headers = Headers(scope=scope)
         keys: Keys = scope["app"].state.service.keys
-        need_key = keys.any() if self._require_keys is None else self._require_keys
+        need_key = keys.required if self._require_keys is None else self._require_keys
         return (
             self._check_host(headers, need_key)
             or _check_origin(scope, headers)
@@ -106,7 +113,7 @@ def _check_origin(scope: Scope, headers: Headers) -> Refusal | None:
 
 def _check_key(scope: Scope, headers: Headers, keys: Keys) -> Refusal | None:
     """Refuse requests without a key, and writes with a read key; note the key for the log."""
-    if scope["path"] in OPEN_PATHS or PAGE_FILES.fullmatch(scope["path"]):
+    if is_open(scope["path"]):
         return None
     key = _key(keys, headers.get("authorization", ""))
     if key is None:

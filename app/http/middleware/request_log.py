@@ -11,11 +11,14 @@ from typing import Any
 
 import structlog
 from starlette.datastructures import Headers
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.http.problems import problem
 from app.service.prometheus import Metrics
 
+CLIENT_CLOSED = 499
+"""The status that is logged and counted if the client closed the connection before the answer."""
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _SECURITY = {
     b"x-content-type-options": b"nosniff",
@@ -24,12 +27,6 @@ _SECURITY = {
     b"cross-origin-resource-policy": b"same-origin",
     b"content-security-policy": b"default-src 'none'; frame-ancestors 'none'",
 }
-# The scripts of Swagger UI come from a public host.
-_DOCS_POLICY = (
-    b"default-src 'none'; connect-src 'self'; img-src 'self' data: https://fastapi.tiangolo.com; "
-    b"script-src 'unsafe-inline' https://cdn.jsdelivr.net; "
-    b"style-src 'unsafe-inline' https://cdn.jsdelivr.net; frame-ancestors 'none'"
-)
 
 log = structlog.stdlib.get_logger("bitcell")
 
@@ -64,6 +61,9 @@ class Observe:
         metrics.in_flight.inc()
         try:
             await self.app(scope, receive, send_with_headers)
+        except ClientDisconnect:
+            # Ordinary: nobody is there to be answered. A broken request has been answered already.
+            status = status or scope.get("bitcell.status", CLIENT_CLOSED)
         except Exception:
             log.exception("request failed", method=scope["method"], path=scope["path"])
             if status:
@@ -87,8 +87,6 @@ def _add_headers(message: MutableMapping[str, Any], scope: Scope, request_id: st
     headers = _SECURITY | dict(message.get("headers", ()))
     headers[b"cache-control"] = b"no-store"
     headers[b"x-request-id"] = request_id.encode()
-    if scope["path"] == "/docs":
-        headers[b"content-security-policy"] = _DOCS_POLICY
     if scope["app"].state.stopping:
         headers[b"connection"] = b"close"
     message["headers"] = list(headers.items())

@@ -6,7 +6,9 @@ import { count, h, problem, say } from "./html.js";
 
 const ENDED = ["done", "failed", "cancelled"];
 const RAW = "raw";
-const PROTOCOLS = ["retrieval-59k", "unseen-classes"];
+// What methods are compared with, and what it needs.
+const BASELINES = { [RAW]: "no codes", "raw-cosine": "no codes", "classifier": "labels" };
+const PROTOCOLS = ["retrieval-59k", "unseen-classes", "unseen-only"];
 const MAX_LISTED = 12;
 // Data-free methods are fast. random-net-1 is left out: it gives the same bits as lsh.
 const isPreset = (method) => method.data_free && method.method !== "random-net-1";
@@ -33,7 +35,7 @@ export async function show(view, { collections, job, signal }) {
       h("p", { class: "empty" }, "Start one to see its progress, table and curves here."));
     return;
   }
-  watch(result, chosen, signal, job !== undefined).catch((error) => {
+  watch(result, chosen, methods, signal, job !== undefined).catch((error) => {
     if (!signal.aborted) result.replaceChildren(h("h2", { id: "run-title" }, "Benchmark"), problem(error));
   });
 }
@@ -84,7 +86,7 @@ function methodBoxes(methods, request) {
       h("input", { type: "checkbox", name: "method", value: name, checked: checked.includes(name) }), name,
       note && h("span", { class: "note" }, note));
   return h("fieldset", {}, h("legend", {}, "Methods, and what they need"), h("div", { class: "checks" },
-    box(RAW, "no codes"),
+    Object.entries(BASELINES).map(([name, note]) => box(name, note)),
     methods.map((each) => box(each.method, each.needs_torch ? "torch" : each.needs_labels ? "labels" : ""))));
 }
 
@@ -100,7 +102,7 @@ function recent(jobs, current) {
     h("ul", { class: "jobs" }, jobs.slice(0, MAX_LISTED).map(item)));
 }
 
-async function watch(section, id, signal, wasChosen) {
+async function watch(section, id, methods, signal, wasChosen) {
   const title = h("h2", { id: "run-title", tabindex: wasChosen ? "-1" : null }, "Benchmark");
   const state = h("p", { id: "state" });
   const bar = h("progress", { "aria-label": "Progress", max: 1 });
@@ -119,7 +121,7 @@ async function watch(section, id, signal, wasChosen) {
     if (job.state !== lastState) say(`The benchmark is ${job.state}.`);
     lastState = job.state;
     if (ENDED.includes(job.state)) {
-      section.replaceChildren(title, ...result(job));
+      section.replaceChildren(title, ...result(job, methods));
       return;
     }
   }
@@ -134,7 +136,7 @@ function progressText(job) {
 
 const duration = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
-function result(job) {
+function result(job, methods) {
   if (job.state === "cancelled") return [h("p", { class: "empty" }, "This benchmark was cancelled.")];
   if (job.state === "failed") return [h("p", { class: "problem" }, `This benchmark failed: ${job.error}`)];
   const { results, dataset, protocol } = job.result;
@@ -142,7 +144,7 @@ function result(job) {
   return [
     h("p", {}, `${count(dataset.items, "item")} in ${count(dataset.classes, "class", "classes")}. ` +
       `${count(dataset.queries, "query", "queries")} against ${count(dataset.database, "item")}. Protocol ${protocol.name}.`),
-    measured.some((row) => row.n_bits !== null) ? curves(measured) : null,
+    measured.some((row) => row.n_bits !== null) ? curves(measured, methods.map((each) => each.method)) : null,
     table(results),
     h("p", {}, report(job.id), h("span", { class: "note" }, " with further measures, precision and recall, and pictures if the data has any.")),
   ].filter(Boolean);

@@ -6,16 +6,32 @@ const [WIDTH, HEIGHT] = [460, 300];
 const [LEFT, RIGHT, TOP, BOTTOM] = [44, 330, 12, 254];
 const NAME_HEIGHT = 16;
 const COLOURS = 6;
-// SVG paths relative to the point that they mark.
-const MARKS = ["m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z", "m-3.6-3.6h7.2v7.2h-7.2z", "m0-5.4l5.4 5.4l-5.4 5.4l-5.4-5.4z",
-  "m0-5l5 8.6h-10z", "m0 5l5-8.6h-10z", "m-1.7-5.1h3.4v3.4h3.4v3.4h-3.4v3.4h-3.4v-3.4h-3.4v-3.4h3.4z"];
+// The look of a method is that of the report (app/benchmark/report/style.py). Marks are SVG paths
+// relative to the point that they mark.
+const MARKS = [
+  "m-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0z",
+  "m-3.6-3.6h7.2v7.2h-7.2z",
+  "m0-5.4l5.4 5.4l-5.4 5.4l-5.4-5.4z",
+  "m0-5l5 8.6h-10z",
+  "m0 5l5-8.6h-10z",
+  "m-1.7-5.1h3.4v3.4h3.4v3.4h-3.4v3.4h-3.4v-3.4h-3.4v-3.4h3.4z",
+  "m-5 0l8.6-5v10z",
+  "m5 0l-8.6-5v10z",
+  "m0-5.6l1.6 3.6l3.9.4l-2.9 2.6l.8 3.9l-3.4-2l-3.4 2l.8-3.9l-2.9-2.6l3.9-.4z",
+];
+const BASELINE_MARKS = {
+  "raw": "m0-2.2l2.6-2.6l2.2 2.2l-2.6 2.6l2.6 2.6l-2.2 2.2l-2.6-2.6l-2.6 2.6l-2.2-2.2l2.6-2.6l-2.6-2.6l2.2-2.2z",
+  "raw-cosine": "m-1.8-5.4h3.6v10.8h-3.6z",
+  "classifier": "m-5.4-1.8h10.8v3.6h-10.8z",
+};
 
-/** Draw the rows of a benchmark; those without a code length are horizontal lines. */
-export function curves(rows) {
+/** Draw the rows of a benchmark; those without a code length are horizontal lines.
+ * The place of a method among `names`, all that the service has, decides its look. */
+export function curves(rows, names) {
   const lengths = [...new Set(rows.map((row) => row.n_bits).filter((n) => n !== null))].sort((a, b) => a - b);
   const x = xScale(lengths);
   const { y, ticks } = yScale(Math.max(...rows.map((row) => 100 * row.map)));
-  const lines = placeNames(methodLines(rows, x, y));
+  const lines = placeNames(methodLines(rows, names, x, y));
   return h("figure", {},
     s("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img",
       "aria-label": "Mean average precision by code length; the table below has the figures." },
@@ -46,18 +62,21 @@ function yScale(largest) {
   };
 }
 
-function methodLines(rows, x, y) {
+function methodLines(rows, names, x, y) {
   const methods = [...new Set(rows.map((row) => row.method))];
-  return methods.map((method, at) => {
+  return methods.map((method) => {
     const own = rows.filter((row) => row.method === method).sort((a, b) => a.n_bits - b.n_bits);
-    if (own[0].n_bits === null) {
-      return { method, css: "raw", mark: "", points: [LEFT, RIGHT].map((px) => [px, y(100 * own[0].map)]) };
-    }
-    const points = own.map((row) => [x(row.n_bits), y(100 * row.map)]);
-    // After six methods the colours come again, with dashes and other marks.
-    const css = `c${at % COLOURS}${at >= COLOURS ? " again" : ""}`;
-    return { method, css, mark: MARKS[(at + Math.floor(at / COLOURS)) % MARKS.length], points };
+    const points = own[0].n_bits === null ? [LEFT, RIGHT].map((px) => [px, y(100 * own[0].map)])
+      : own.map((row) => [x(row.n_bits), y(100 * row.map)]);
+    return { method, points, ...styleOf(method, names) };
   });
+}
+
+function styleOf(method, names) {
+  if (method in BASELINE_MARKS) return { css: "raw", mark: BASELINE_MARKS[method] };
+  const at = names.includes(method) ? names.indexOf(method) : names.length;
+  const again = Math.floor(at / MARKS.length) % 2 ? " again" : "";
+  return { css: `c${at % COLOURS}${again}`, mark: MARKS[at % MARKS.length] };
 }
 
 /** Put names at the ends of their lines, far enough apart to be read. */
@@ -75,8 +94,8 @@ function drawLine({ css, mark, points, name, method }) {
   const [endX, endY] = points.at(-1);
   return s("g", { class: `line ${css}` },
     s("polyline", { points: points.map((point) => point.map((v) => v.toFixed(1)).join()).join(" ") }),
-    mark && points.map(([px, py]) => s("path", { class: "mark", d: `M${px.toFixed(1)} ${py.toFixed(1)}${mark}` })),
+    points.map(([px, py]) => s("path", { class: "mark", d: `M${px.toFixed(1)} ${py.toFixed(1)}${mark}` })),
     s("path", { class: "lead", d: `M${Math.min(endX + 6, RIGHT)} ${endY}L${RIGHT + 8} ${name}` }),
-    mark && s("path", { class: "mark", d: `M${RIGHT + 15} ${name}${mark}` }),
+    s("path", { class: "mark", d: `M${RIGHT + 15} ${name}${mark}` }),
     s("text", { x: RIGHT + 25, y: name }, method));
 }

@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+
 from fastapi import APIRouter, Request, Response
 
+from app.errors import Unready
 from app.http import schemas
-from app.http.bodies import takes
+from app.http.bodies import JSON, takes
 from app.http.dependencies import BodyDep, ServiceDep
+from app.service.service import Service
 from index import Collection
+
+STATISTICS_SECONDS = 10.0
 
 router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
@@ -31,13 +37,20 @@ def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
     return _out(service.collections.get(name))
 
 
-@router.get("/{name}/statistics")
-def collection_statistics(name: str, service: ServiceDep) -> schemas.StatisticsOut:
+@router.get("/{name}/statistics", response_model=schemas.StatisticsOut)
+async def collection_statistics(name: str, service: ServiceDep) -> Response:
     """Show how balanced and how correlated the bits are, and how many items share a code.
 
     In a large collection the figures come from a random sample; `looked` is its size.
     """
-    return schemas.StatisticsOut(**service.collections.statistics(name))
+    work = service.statistics_pool.submit(_statistics, service, name)
+    try:
+        async with asyncio.timeout(STATISTICS_SECONDS):
+            return Response(await asyncio.wrap_future(work), media_type=JSON)
+    except TimeoutError:
+        raise Unready(
+            f"the statistics are not ready after {STATISTICS_SECONDS:g} s: try again later"
+        ) from None
 
 
 @router.delete("/{name}", status_code=204, response_class=Response)
@@ -75,6 +88,10 @@ def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas
     A damaged snapshot is refused, and so is one whose encoder the service does not have.
     """
     return _out(service.snapshots.restore(name, body.parse(schemas.Restore).snapshot))
+
+
+def _statistics(service: Service, name: str) -> str:
+    return schemas.StatisticsOut(**service.collections.statistics(name)).model_dump_json()
 
 
 def _out(collection: Collection) -> schemas.CollectionOut:

@@ -5,9 +5,11 @@ from __future__ import annotations
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
+from numpy.typing import ArrayLike
+from pydantic_core import to_json
 
 from app.http import npy, schemas
-from app.http.bodies import npy_response, takes
+from app.http.bodies import JSON, npy_response, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.service.encoder_store import Encoder
 from hashing import HASHERS, InvalidInput
@@ -98,16 +100,21 @@ def drop_encoder(name: str, service: ServiceDep) -> None:
     response_model=schemas.CodesOut,
     openapi_extra=takes(schemas.ToEncode, "(n, d) numbers; the answer is npy too."),
 )
-def encode(name: str, body: BodyDep, service: ServiceDep) -> Response | schemas.CodesOut:
+def encode(name: str, body: BodyDep, service: ServiceDep) -> Response:
     """Encode descriptors: the codes are hex strings in JSON, or packed uint8 in npy."""
     if body.is_npy:
         (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-        hasher, codes = service.encoders.encode(name, npy.not_empty(matrix))
+        descriptors: ArrayLike = npy.not_empty(matrix)
     else:
-        hasher, codes = service.encoders.encode(name, body.parse(schemas.ToEncode).descriptors)
-    if body.wants_npy:
-        return npy_response(np.ascontiguousarray(codes))
-    return schemas.CodesOut(codes=[code.tobytes().hex() for code in codes], n_bits=hasher.n_bits)
+        descriptors = body.parse(schemas.ToEncode).descriptors
+    as_text = not body.wants_npy
+    advice = "encode fewer descriptors in one request" + (", or ask for npy" if as_text else "")
+    with service.answers.counted(advice) as size:
+        hasher, codes = service.encoders.encode(name, descriptors, size, as_text=as_text)
+        if not as_text:
+            return npy_response(np.ascontiguousarray(codes))
+        answer = {"codes": [code.tobytes().hex() for code in codes], "n_bits": hasher.n_bits}
+        return Response(to_json(answer), media_type=JSON)
 
 
 def _out(encoder: Encoder) -> schemas.EncoderOut:

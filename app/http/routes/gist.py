@@ -13,6 +13,11 @@ from app.http import schemas
 from app.http.bodies import JSON, npy_response, raw_body, takes
 from app.http.problems import UnsupportedMedia
 from app.service.service import Service
+from hashing.gist import Gist
+
+IMAGE_DIMENSION = Gist().dimension
+# At most, of a number in JSON.
+_NUMBER_BYTES = 24
 
 router = APIRouter(prefix="/v1/gist", tags=["images"])
 
@@ -38,11 +43,13 @@ async def describe_images(request: Request) -> Response:
         )
     else:
         files = (await loop.run_in_executor(service.query_pool, body.parse, schemas.Images)).images
-    descriptors = await loop.run_in_executor(service.image_pool, service.describe_images, files)
-    if body.wants_npy:
-        return npy_response(descriptors)
-    answer = await loop.run_in_executor(service.query_pool, _json, descriptors)
-    return Response(answer, media_type=JSON)
+    with service.answers.counted("send fewer images in one request") as size:
+        size(len(files) * IMAGE_DIMENSION * (4 if body.wants_npy else _NUMBER_BYTES))
+        descriptors = await loop.run_in_executor(service.image_pool, service.describe_images, files)
+        if body.wants_npy:
+            return npy_response(descriptors)
+        answer = await loop.run_in_executor(service.query_pool, _json, descriptors)
+        return Response(answer, media_type=JSON)
 
 
 def _json(descriptors: NDArray[np.float32]) -> bytes:

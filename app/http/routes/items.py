@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import JSONResponse
 from numpy.typing import NDArray
-from pydantic_core import to_json
 
-from app.http import npy, schemas
+from app.http import answers, npy, schemas
 from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
+from app.http.routes.gist import IMAGE_DIMENSION
+from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
-from hashing.gist import Gist
 from hashing.validation import as_labels
-from index import Filter, Item, Neighbour, SearchOptions
+from index import Filter, Found, SearchOptions
 
-IMAGE_DIMENSION = Gist().dimension
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
+_ADVICE = "ask for fewer queries or neighbours (k), or leave out payloads or codes"
 _ITEMS_NPY = (
     "Two or three arrays that numpy.save wrote to one file, in this order: descriptors, (n, d) "
     "numbers; ids, (n,) strings; optionally labels, (n,) integers, -1 for none."
@@ -46,6 +46,7 @@ async def query_collection(name: str, request: Request) -> Response:
     # The call that must be quick: FastAPI's dependencies and threads would add a millisecond.
     service: Service = request.app.state.service
     body, parameters = await raw_body(request), dict(request.query_params)
+    deadline = service.searches.deadline()
     loop = asyncio.get_running_loop()
     descriptors = None
     if body.is_image:
@@ -55,8 +56,11 @@ async def query_collection(name: str, request: Request) -> Response:
         descriptors = await loop.run_in_executor(
             service.image_pool, service.describe_images, [body.data]
         )
-    work = partial(copy_context().run, _query, service, name, body, parameters, descriptors)
+    run = copy_context().run
+    work = partial(run, _query, service, name, body, parameters, descriptors, deadline)
     answer = await loop.run_in_executor(service.query_pool, work)
+    if not isinstance(answer, bytes):
+        answer = await loop.run_in_executor(service.slow_query_pool, run, answer)
     return Response(answer, media_type=JSON)
 
 
@@ -89,14 +93,15 @@ def list_items(
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """List items, oldest first. The order is stable while nothing is written."""
-    items, n = service.collections.items(name, offset, limit)
-    return Response(to_json({"items": [_item(item) for item in items], "of": n}), media_type=JSON)
+    with service.answers.counted(f"ask for fewer items than `limit` = {limit}") as size:
+        items, n = service.collections.items(name, offset, limit, size)
+        return Response(answers.of_items(items, n), media_type=JSON)
 
 
 @router.get("/items/{item_id:path}", response_model=schemas.ItemOut)
 def show_item(name: str, item_id: str, service: ServiceDep) -> Response:
     """Show one item."""
-    return JSONResponse(_item(service.collections.item(name, item_id)))
+    return Response(answers.of_item(service.collections.item(name, item_id)), media_type=JSON)
 
 
 @router.delete("/items/{item_id:path}", status_code=204, response_class=Response)
@@ -118,14 +123,19 @@ def _query(
     body: Raw,
     parameters: dict[str, str],
     descriptors: NDArray[np.float32] | None,
-) -> bytes:
-    """Parse a query, search, and return the answer as JSON. Runs in a thread of the query pool."""
+    deadline: Deadline,
+) -> bytes | Callable[[], bytes]:
+    """Parse a query, search, and return the answer as JSON. Runs in a thread of the query pool.
+
+    If the search may take long, return a function that does it and returns the answer.
+    """
     if body.is_image or body.is_npy:
         options = _options(service, _parse_parameters(parameters))
         if descriptors is None:
             (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
             descriptors = npy.not_empty(matrix)
-        found = service.searches.search(name, options, descriptors=descriptors)
+        n_queries = len(descriptors)
+        search = partial(service.searches.search, name, options, descriptors=descriptors)
     else:
         if parameters:
             raise InvalidInput(
@@ -136,14 +146,17 @@ def _query(
         if (query.descriptors is None) == (query.ids is None):
             raise InvalidInput("expected either descriptors or ids of items")
         options = _options(service, query, None if query.filter is None else Filter(query.filter))
-        found = service.searches.search(name, options, descriptors=query.descriptors, ids=query.ids)
-    answer: dict[str, Any] = {
-        "results": [[_neighbour(near) for near in one.neighbours] for one in found],
-        "certificates": [one.certificate for one in found],
-    }
-    if options.codes:
-        answer["codes"] = [one.code.hex() for one in found if one.code is not None]
-    return to_json(answer)
+        n_queries = len(query.ids or query.descriptors or [])
+        search = partial(
+            service.searches.search, name, options, descriptors=query.descriptors, ids=query.ids
+        )
+    answer = partial(_answer, service, partial(search, deadline=deadline), options)
+    return answer if service.searches.is_slow(name, options, n_queries) else answer()
+
+
+def _answer(service: Service, search: Callable[..., list[Found]], options: SearchOptions) -> bytes:
+    with service.answers.counted(_ADVICE) as size:
+        return answers.of_query(search(size=size), codes=options.codes)
 
 
 def _options(
@@ -165,23 +178,3 @@ def _parse_parameters(parameters: dict[str, str]) -> schemas.QueryInUrl:
     if unknown := parameters.keys() - set(schemas.QueryInUrl.model_fields):
         raise InvalidInput(f"unknown URL parameters: {', '.join(sorted(unknown))}")
     return parse_url(schemas.QueryInUrl, parameters)
-
-
-def _item(item: Item) -> dict[str, Any]:
-    body = {"id": item.id, "code": item.code.hex(), "label": item.label, "payload": item.payload}
-    return {key: value for key, value in body.items() if value is not None}
-
-
-def _neighbour(near: Neighbour) -> dict[str, Any]:
-    # Answers with ten thousand neighbours are common; a dict comprehension takes three times as
-    # long.
-    shown: dict[str, Any] = {"id": near.id, "distance": near.distance}
-    if near.label is not None:
-        shown["label"] = near.label
-    if near.payload is not None:
-        shown["payload"] = near.payload
-    if near.score is not None:
-        shown["score"] = near.score
-    if near.code is not None:
-        shown["code"] = near.code.hex()
-    return shown

@@ -2,20 +2,30 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import AsyncIterator
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Query, Request, Response
+from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
 from app.http import schemas
 from app.http.dependencies import ServiceDep
-from app.jobs.queue import ENDED
-from index import NotFound
+from app.http.job_events import JobEvents
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+_EVENT = {
+    "type": "object",
+    "properties": {
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {"$ref": "#/components/schemas/JobOut"},
+        }
+    },
+    "required": ["data"],
+}
 
 
 @router.get("")
@@ -38,39 +48,17 @@ def remove_job(job: str, service: ServiceDep) -> None:
     service.jobs.remove(job)
 
 
-async def _job_changes(job: str, service: ServiceDep) -> AsyncIterator[asyncio.Event]:
-    """Yield an event that is set at every change of a job; raise NotFound before the stream starts.
-
-    It subscribes before anything is read, so that no change falls between a read and the wait.
-    """
-    loop, changed = asyncio.get_running_loop(), asyncio.Event()
-    unsubscribe = service.jobs.listen(lambda: loop.call_soon_threadsafe(changed.set))
-    try:
-        await run_in_threadpool(service.jobs.get, job)
-        yield changed
-    finally:
-        unsubscribe()
-
-
 @router.get(
     "/{job}/events",
-    response_class=EventSourceResponse,
+    response_class=StreamingResponse,  # With EventSourceResponse FastAPI expects a generator.
     response_description="Server-sent events: each is the job as JSON, the last when it has ended.",
+    responses={200: {"content": {"text/event-stream": {"itemSchema": _EVENT}}}},
 )
-async def follow_job(
-    job: str, service: ServiceDep, changed: Annotated[asyncio.Event, Depends(_job_changes)]
-) -> AsyncIterator[schemas.JobOut]:
+async def follow_job(job: str, request: Request, service: ServiceDep) -> Response:
     """Send the job now and after every change, until it ends or the service stops."""
-    sent = None
-    while True:
-        changed.clear()
-        try:
-            shown = schemas.JobOut(**await run_in_threadpool(service.jobs.get, job))
-        except NotFound:
-            return  # Removed after it ended: there is nothing left to follow.
-        if shown != sent:
-            yield shown
-            sent = shown
-        if shown.state in ENDED or service.jobs.stopping:
-            return
-        await changed.wait()
+    await run_in_threadpool(service.jobs.get, job)  # Raises NotFound before the stream starts.
+    events: JobEvents = request.app.state.job_events
+    return EventSourceResponse(
+        events.follow(job, request.scope["bitcell.is_allowed"]),
+        headers={"X-Accel-Buffering": "no"},  # Proxies must not hold events back.
+    )

@@ -25,7 +25,9 @@ class NewBenchmark(Body):
     )
     methods: list[Text] = Field(min_length=1, max_length=50)
     bits: list[Integer] = Field([12, 24, 48], min_length=1, max_length=50)
-    protocol: Text = Field("retrieval-59k", description="`retrieval-59k` or `unseen-classes`.")
+    protocol: Text = Field(
+        "retrieval-59k", description="`retrieval-59k`, `unseen-classes` or `unseen-only`."
+    )
     seed: Seed = 0
     seeds: list[Seed] | None = Field(
         None,

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
-from app.service.checks import check_batch
+from app.service.checks import Size, check_batch
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
+from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
 from index import AlreadyExists, Collection, Item, NotFound, Store
@@ -73,6 +74,7 @@ class Collections:
     ) -> Collection:
         """Encode descriptors, (n, d), and insert or replace the n items."""
         check_batch(len(ids), self._settings)
+        check_room(self._settings)
 
         def put(collection: Collection) -> Collection:
             codes = self._encoders.hasher_of(collection).encode(descriptors)
@@ -88,9 +90,19 @@ class Collections:
         """Return one item; raise NotFound if there is none with this id."""
         return self._store.use(name, lambda collection: collection.get(item_id))
 
-    def items(self, name: str, offset: int, limit: int) -> tuple[builtins.list[Item], int]:
-        """Return up to `limit` items from `offset` on, oldest first, and the number of all."""
-        return self._store.use(name, lambda collection: collection.items(offset, limit))
+    def items(
+        self, name: str, offset: int, limit: int, size: Size
+    ) -> tuple[builtins.list[Item], int]:
+        """Return up to `limit` items from `offset` on, oldest first, and the number of all.
+
+        `size` counts their bytes.
+        """
+
+        def page(collection: Collection) -> tuple[builtins.list[Item], int]:
+            size.restart()
+            return collection.items(offset, limit, size)
+
+        return self._store.use(name, page)
 
     def delete_item(self, name: str, item_id: str) -> None:
         """Delete one item; raise NotFound if there is none with this id."""
@@ -116,5 +128,5 @@ class Collections:
                 )
             reencodings = self._jobs.open_requests("reencoding")
             if name in [request["collection"] for request in reencodings]:
-                raise AlreadyExists(f"collection {name!r} is being re-encoded already")
+                raise AlreadyExists(f"collection {name!r} is already being re-encoded")
             return self._jobs.add("reencoding", {"collection": name, "encoder": encoder})

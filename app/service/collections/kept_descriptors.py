@@ -7,6 +7,8 @@ from typing import Any
 
 from app.jobs.collection_arrays import write_arrays
 from app.jobs.kind import Progress
+from app.service.room import checking_room
+from app.service.settings import Settings
 from hashing import InvalidInput
 from index import Collection, Store
 
@@ -27,12 +29,18 @@ def kept_descriptors(collection: Collection) -> tuple[int, bool]:
     return collection.dimension, collection.has_labels()
 
 
-def export(store: Store, request: dict[str, Any], folder: Path, progress: Progress) -> None:
-    """Write the collection that a job's request names, if it names one, into the job's folder."""
+def export(
+    store: Store, settings: Settings, request: dict[str, Any], folder: Path, progress: Progress
+) -> None:
+    """Write the collection that a job's request names, if it names one, into the job's folder.
+
+    Raise Full if the disk has no room.
+    """
+    checked = checking_room(settings, progress)
     if name := request.get("training", request).get("collection"):
         kept_descriptors(store.get(name))
 
         def write(collection: Collection) -> None:
-            write_arrays(collection.descriptor_batches(), len(collection), folder, progress)
+            write_arrays(collection.descriptor_batches(), len(collection), folder, checked)
 
         store.use(name, write)

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
+from threading import Event
 from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
-from app.service.checks import check_batch
+from app.service.checks import Size, check_batch
+from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.settings import Settings
@@ -21,6 +25,9 @@ from index import Collection, Found, NotFound, SearchOptions, Store
 DEFAULT_K = 10
 MAX_REACH = 100_000
 """Largest `offset + k` and largest `rerank`."""
+# A query is slow if it compares more codes, or finds more neighbours: about a tenth of a second.
+_MANY_CODES = 1 << 26
+_MANY_NEIGHBOURS = 20_000
 
 
 @dataclass(frozen=True)
@@ -49,6 +56,25 @@ class Searches:
         self._store = store
         self._encoders = encoders
         self._metrics = metrics
+        self._stopping = Event()
+
+    def stop(self) -> None:
+        """End the running searches, and refuse all others, because the service stops."""
+        self._stopping.set()
+
+    def deadline(self) -> Deadline:
+        """Return when a query that has come now has to end."""
+        return Deadline(self._settings.query_timeout, self._stopping)
+
+    def is_slow(self, name: str, options: SearchOptions, n_queries: int) -> bool:
+        """Return whether a search may take long, so that quick ones should not wait for it."""
+        collection = self._store.get(name)
+        n = len(collection)
+        return (
+            n_queries * n > _MANY_CODES
+            or n_queries * min(options.depth, n) > _MANY_NEIGHBOURS
+            or (options.where is not None and not collection.is_ready(options.where))
+        )
 
     def options(self, k: int | None, radius: int | None, **more: Any) -> SearchOptions:
         """Return search options in which k is set; `more` are further fields of SearchOptions.
@@ -72,11 +98,15 @@ class Searches:
         self,
         name: str,
         options: SearchOptions,
+        size: Size,
         *,
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
+        deadline: Deadline | None = None,
     ) -> list[Found]:
         """Return the neighbours of descriptors, (q, d), or of items named by their ids.
+
+        `size` counts their bytes. Without a deadline, the time begins now.
 
         Raises
         ------
@@ -85,18 +115,24 @@ class Searches:
         NotFound
             There is no such collection, or no such item.
         TooLarge
-            The answer would have more than BITCELL_MAX_RESULTS neighbours.
+            The answer would have more than BITCELL_MAX_RESULTS neighbours, or more than
+            BITCELL_MAX_ANSWER bytes.
+        Unready
+            The search took longer than BITCELL_QUERY_TIMEOUT, the service stops, or other answers
+            take the memory.
         """
+        checkpoint = (deadline or self.deadline()).check
         matrix = None if descriptors is None else as_descriptors(descriptors)
         queries = Queries(matrix, ids)
         check_batch(len(queries), self._settings)
 
         def search(collection: Collection) -> list[Found]:
+            size.restart()  # A search that a re-encoding overtakes begins again.
             if options.radius is not None:
-                return self._within_radius(collection, queries, options)
+                return self._within_radius(collection, queries, options, size, checkpoint)
             if len(queries) * min(options.depth, len(collection)) > self._settings.max_results:
                 raise self._too_many(f"{len(queries)} times {options.depth}")
-            return self._search(collection, queries, options)
+            return self._search(collection, queries, options, size, checkpoint)
 
         found = self._store.use(name, search)
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
@@ -112,7 +148,12 @@ class Searches:
             raise InvalidInput(f"expected descriptors of dimension {expected}, got {dimension}")
 
     def _within_radius(
-        self, collection: Collection, queries: Queries, options: SearchOptions
+        self,
+        collection: Collection,
+        queries: Queries,
+        options: SearchOptions,
+        size: Size,
+        checkpoint: Callable[[], None],
     ) -> list[Found]:
         """Search within a radius, and count the neighbours found rather than the most possible.
 
@@ -125,7 +166,9 @@ class Searches:
         found: list[Found] = []
         total = 0
         for start in range(0, len(queries), step):
-            found += (part := self._search(collection, queries[start : start + step], options))
+            some = queries[start : start + step]
+            part = self._search(collection, some, options, size, checkpoint)
+            found += part
             total += sum(len(one.neighbours) for one in part)
             if total > limit:
                 raise self._too_many(f"more than {limit}")
@@ -145,16 +188,22 @@ class Searches:
         )
 
     def _search(
-        self, collection: Collection, queries: Queries, options: SearchOptions
+        self,
+        collection: Collection,
+        queries: Queries,
+        options: SearchOptions,
+        size: Size,
+        checkpoint: Callable[[], None],
     ) -> list[Found]:
+        checkpoint()
         codes = self._codes(collection, queries)
+        search = partial(collection.search, codes, options, checkpoint=checkpoint, count=size)
         if options.rerank is None:
-            return collection.search(codes, options)
+            return search()
         descriptors = self._rerank_descriptors(collection, queries)
         if options.rerank_distance(collection.keep_descriptors) == "descriptors":
-            return collection.search(codes, options, descriptors=descriptors)
-        projections = self._encoders.hasher_of(collection).project(descriptors)
-        return collection.search(codes, options, projections=projections)
+            return search(descriptors=descriptors)
+        return search(projections=self._encoders.hasher_of(collection).project(descriptors))
 
     def _codes(self, collection: Collection, queries: Queries) -> Codes:
         if queries.descriptors is None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 from sklearn.metrics import average_precision_score
 
-from app.benchmark.rank import rank_asymmetric
+from app.benchmark.rank import rank_asymmetric, rank_codes
 from app.benchmark.tied_rankings import harmonic_numbers
 from bitcodes import hamming, pack
 from hashing import InvalidInput
@@ -81,6 +81,60 @@ def test_asymmetric_ranks_as_the_euclidean_distance_of_projections_to_signs(
     (ranking,) = rank_asymmetric(z, np.array([1]), pack(bits), labels)
     measured = ranking.average_precision(harmonic_numbers(m))
     assert measured[0] == pytest.approx(expected, abs=1e-9)
+
+
+def average_precision_of_first(ranking: list[bool], k: int) -> float:
+    """The mean precision at the relevant items among the first k, from its definition."""
+    hits = [rank for rank, relevant in enumerate(ranking[:k], 1) if relevant]
+    return sum(i / rank for i, rank in enumerate(hits, 1)) / len(hits) if hits else 0.0
+
+
+@settings(max_examples=40)
+@given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 3))
+def test_of_the_first_k_it_is_the_mean_over_all_orders(seed: int, m: int, n_bits: int) -> None:
+    rng = np.random.default_rng(seed)
+    query, db = pack(rng.normal(size=(1, n_bits))), pack(rng.normal(size=(m, n_bits)))
+    labels = rng.integers(0, 2, m)
+    labels[0] = 1
+    ranking, _ = rank_codes(query, np.array([1]), db, labels)
+    distances = hamming(query, db)[0]
+    orders = [
+        [bool(labels[i]) for i in order]
+        for order in permutations(range(m))
+        if all(distances[a] <= distances[b] for a, b in pairwise(order))
+    ]
+    for k in range(1, m + 1):
+        expected = np.mean([average_precision_of_first(order, k) for order in orders])
+        measured = ranking.average_precision_in_first(k, harmonic_numbers(m))
+        assert measured[0] == pytest.approx(expected, abs=1e-9)
+
+
+def test_of_the_first_5000_among_large_ties_it_is_the_mean_of_shuffles() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 3, 20_000)
+    db = pack(rng.normal(size=(20_000, 3)) + 0.3 * labels[:, None])
+    queries = pack(np.array([[-1.0, -1, -1], [1, 1, 1]]))
+    ranking, _ = rank_codes(queries, np.array([0, 2]), db, labels)
+    measured = ranking.average_precision_in_first(5000, harmonic_numbers(20_000))
+    for query, label, value in zip(queries, (0, 2), measured, strict=True):
+        distances = hamming(query[None], db)[0]
+        drawn = []
+        for _ in range(30):
+            order = np.lexsort((rng.random(20_000), distances))
+            relevant = labels[order[:5000]] == label
+            precision = relevant.cumsum() / np.arange(1, 5001)
+            drawn.append(precision[relevant].mean())
+        assert value == pytest.approx(np.mean(drawn), abs=4 * np.std(drawn) / 30**0.5)
+
+
+def test_of_the_first_k_without_a_relevant_item_it_is_zero() -> None:
+    codes = pack(np.tril(np.ones((4, 4))))
+    ranking, _ = rank_codes(codes[:1], np.array([1]), codes, np.array([0, 0, 0, 1]))
+    harmonic = harmonic_numbers(4)
+    assert ranking.average_precision_in_first(3, harmonic).tolist() == [0.0]
+    assert ranking.average_precision_in_first(4, harmonic) == pytest.approx(0.25)
+    none, _ = rank_codes(codes[:1], np.array([2]), codes, np.array([0, 0, 0, 1]))
+    assert np.isnan(none.average_precision_in_first(3, harmonic)).all()
 
 
 def test_without_ties_it_equals_scikit_learn() -> None:

@@ -17,14 +17,15 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
-from app.benchmark.report import POLICY, plots
+from app.benchmark.report import POLICY, style
+from app.benchmark.report.drawing import BOTTOM, LEFT, RIGHT, TOP
 from app.benchmark.report.pictures import SIDE, shown_length
-from app.benchmark.report.plots import BOTTOM, LEFT, RIGHT, TOP, style_of
 from app.benchmark.report.published import CIFAR10
 from app.benchmark.report.render import render
+from app.benchmark.report.style import BASELINE_MARKS, MARKS, style_of
 from app.benchmark.rows import rows
 from app.benchmark.run import run
-from app.benchmark.splits import UNSEEN, Protocol
+from app.benchmark.splits import UNSEEN, UNSEEN_ONLY, Protocol
 from app.datasets.dataset import Dataset
 
 VOID = {"meta", "link", "rect", "path", "polyline"}
@@ -166,6 +167,12 @@ def test_the_table_has_every_figure(result: dict[str, Any], page: str) -> None:
             expected[heading] = NONE if row["method"] == "raw" else f"{100 * row[key]:.1f}"
         asymmetric = row["map_asymmetric"]
         expected["asym"] = NONE if asymmetric is None else f"{100 * asymmetric:.2f}"
+        expected["difference"] = NONE
+        if difference := row["difference"]:
+            low, high = difference["interval"]
+            expected["difference"] = (
+                f"{100 * difference['mean']:+.1f} ({100 * low:+.1f}, {100 * high:+.1f})"
+            )
         assert shown.pop("method, bits")
         assert shown == expected
 
@@ -184,6 +191,22 @@ def test_the_best_of_each_length_are_marked_and_so_are_equals(
     }
     marked = re.findall(r'class="best" title="best at (\d+) bits">([\d.]+)<', render(changed, mine))
     assert marked == [("8", "50.00"), ("16", "70.00"), ("8", "50.00")]
+
+
+def test_the_page_says_what_intervals_rest_on_and_what_is_compared(
+    result: dict[str, Any], mine: Dataset, page: str
+) -> None:
+    text = Reader(page).text
+    assert "Intervals rest on 2 seeds. They cover the mean over all seeds on this dataset" in text
+    one = Reader(render(measured(mine, bits=(8,), seeds=(0,)), mine)).text
+    assert "Intervals rest on one seed. They cover further queries of the same codes, but no" in one
+    (best,) = (row for row in result["results"] if row["n_bits"] == 16 and not row["difference"])
+    assert f"The reference is {best['method']}." in text
+    assert result["results"][0]["difference"] is None  # `raw` has no code length
+    mixed = json.loads(json.dumps(result))
+    mixed["results"][1]["difference"] = {"reference": "x", "mean": 0.1, "interval": [0, 0.2]}
+    mixed["results"][2]["difference"] = {"reference": "y", "mean": 0.1, "interval": [0, 0.2]}
+    assert "The reference is the method with ★ at the same code length." in render(mixed, mine)
 
 
 def test_the_page_loads_nothing(page: str) -> None:
@@ -216,7 +239,7 @@ def test_names_and_messages_are_escaped(mine: Dataset) -> None:
     assert "<script" not in page
     assert all(name.isascii() for _, attributes in reader.tags for name in attributes)
     assert f"Binary codes on {hostile}" in reader.text
-    assert len(figures(page)) == 3
+    assert len(figures(page)) == 7
 
 
 @pytest.mark.parametrize("bits", [(8, 16, 24), (8,)])
@@ -241,19 +264,52 @@ def test_lines_of_map_show_the_values(mine: Dataset, bits: tuple[int, ...]) -> N
     assert all(f"{100 * row['map']:.1f}" in label for row in result["results"])
 
 
+def curves_at(page: str, kind: str) -> dict[int | None, ElementTree.Element]:
+    """The plots of a kind of curve, by code length."""
+    found = {}
+    for svg in figures(page):
+        label = svg.attrib["aria-label"]
+        if label.startswith(kind):
+            n_bits = re.search(r" at (\d+) bits", label)
+            found[int(n_bits[1]) if n_bits else None] = svg
+    return found
+
+
+def decoded(svg: ElementTree.Element, *, log: bool = False) -> dict[str, NDArray[np.float64]]:
+    """The values of each line, read from its points by the labels of the ticks."""
+    (x, x_values), (y, y_values) = ticks(svg, "x"), ticks(svg, "y")
+    found = {}
+    for method, points in lines(svg).items():
+        assert ((points >= [LEFT, TOP]) & (points <= [RIGHT, BOTTOM])).all()
+        # Not np.interp: the axis goes beyond the last tick.
+        slope, start = np.polyfit(x, np.log10(x_values) if log else x_values, 1)
+        at = slope * points[:, 0] + start
+        at = 10**at if log else at
+        found[method] = np.stack([at, np.interp(points[:, 1], y, y_values)], axis=1)
+    return found
+
+
 def test_curves_show_the_values(result: dict[str, Any], page: str) -> None:
-    for n_bits, svg in zip((8, 16), figures(page)[1:], strict=True):
-        x, y = ticks(svg, "x"), ticks(svg, "y")
-        drawn = lines(svg)
-        assert f"at {n_bits} bits" in svg.attrib["aria-label"]
-        for row in result["results"]:
-            if row["n_bits"] not in (None, n_bits):
-                continue
-            points = drawn.pop(row["method"])
-            assert ((points >= [LEFT, TOP]) & (points <= [RIGHT, BOTTOM])).all()
-            decoded = np.stack([np.interp(points[:, 0], *x), np.interp(points[:, 1], *y)], axis=1)
-            np.testing.assert_allclose(decoded, 100 * np.array(row["curve"]), atol=0.03)
-        assert not drawn
+    recall, first, radius = (
+        curves_at(page, f"Precision {kind}")
+        for kind in ("against recall", "among the first N", "within a Hamming radius")
+    )
+    assert list(recall) == list(first) == list(radius) == [8, 16]
+    for row in result["results"]:
+        for n_bits in (8, 16) if row["n_bits"] is None else (row["n_bits"],):
+            curve, ranks = 100 * np.array(row["curve"]), result["curve_ranks"]
+            drawn = decoded(recall[n_bits])[row["method"]]
+            np.testing.assert_allclose(drawn, curve, atol=0.03)
+            drawn = decoded(first[n_bits], log=True)[row["method"]]
+            np.testing.assert_allclose(drawn[:, 0], ranks, rtol=2e-3)
+            np.testing.assert_allclose(drawn[:, 1], curve[:, 1], atol=0.03)
+            drawn_radii = decoded(radius[n_bits])
+            if row["n_bits"] is None:
+                assert row["method"] not in drawn_radii
+            else:
+                expected = [(r, 100 * value) for r, value in enumerate(row["radius_curve"])]
+                np.testing.assert_allclose(drawn_radii[row["method"]], expected, atol=0.03)
+                assert len(expected) == n_bits + 1
 
 
 def test_names_in_a_legend_do_not_overlap(result: dict[str, Any], mine: Dataset) -> None:
@@ -268,11 +324,25 @@ def test_names_in_a_legend_do_not_overlap(result: dict[str, Any], mine: Dataset)
         assert heights[-1] <= BOTTOM
 
 
-def test_eleven_methods_look_different_without_colour(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(plots, "HASHERS", {f"m{i}": None for i in range(11)})
-    looks = [style_of(f"m{i}") for i in range(11)]
-    assert len({(look.mark, "again" in look.css) for look in looks}) == 11
-    assert style_of("raw").mark is None
+def test_eighteen_methods_and_the_baselines_look_different_without_colour(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(style, "HASHERS", {f"m{i}": None for i in range(18)})
+    looks = [style_of(method) for method in (*BASELINE_MARKS, *(f"m{i}" for i in range(18)))]
+    assert len({(look.mark, "again" in look.css) for look in looks}) == 21
+
+
+def test_marks_stay_near_their_point() -> None:
+    """A legend leaves room for marks of this size. All their commands are relative."""
+    for mark in (*MARKS, *BASELINE_MARKS.values()):
+        at = np.zeros(2)
+        for command, numbers in re.findall(r"([mlhvaz])([^mlhvaz]*)", mark):
+            values = [float(number) for number in re.findall(r"-?\d*\.?\d+", numbers)]
+            step = {"h": [*values, 0], "v": [0, *values], "z": [0, 0]}.get(command, values[-2:])
+            at = at + np.array(step, float)
+            assert np.abs(at).max() <= 6
+            if command == "z":
+                break
 
 
 def positions(tags: list[dict[str, str | None]]) -> Iterator[tuple[int, bool, str]]:
@@ -344,14 +414,14 @@ def test_published_figures_are_shown_for_cifar10_only() -> None:
     like = next(row for row in result["results"] if row["method"] == "lsh")
     result["results"] += [
         {**like, "method": method, "n_bits": n_bits}
-        for method in ("ksh", "net-2")
+        for method in ("ksh", "siamese-2")
         for n_bits in (12, 24, 48, 64)
     ]
     reader = Reader(render(result, cifar))
     assert "Bronstein" in reader.text
     assert reader.row("raw", None)["published"] == "19.16"
     assert reader.row("lsh", 24)["published"] == reader.row("ksh", 64)["published"] == NONE
-    for method in ("ksh", "net-2"):
+    for method in ("ksh", "siamese-2"):
         for n_bits in (12, 24, 48):
             shown = reader.row(method, n_bits)["published"]
             assert shown == f"{CIFAR10[method][n_bits]:.2f}"
@@ -373,8 +443,14 @@ def test_the_protocol_is_described(mine: Dataset, page: str) -> None:
     result = measured(mine, "lsh", seeds=(3,), protocol=UNSEEN)
     (unseen,) = result["protocol"]["unseen"]
     text = Reader(render(result, mine)).text
-    assert f"Unseen, without a label in the database: {NAMES[unseen[0]]} (seed 3)." in text
+    assert f"Unseen, without a label in fit: {NAMES[unseen[0]]} (seed 3)." in text
     assert "from seed 3, 5 items of each unseen class are queries (5 in all)" in text
+    assert "100 items are the database, where 10 of each other class carry a label" in text
+    result = measured(mine, "lsh", seeds=(3,), protocol=UNSEEN_ONLY)
+    assert len(result["protocol"]["unseen"][0]) == 2
+    text = Reader(render(result, mine)).text
+    assert "5 items of each unseen class are queries (10 in all) and 50 items of the same" in text
+    assert "fit sees 50 items of the other classes, where 10 of each class carry a label" in text
 
 
 def test_a_failed_row_shows_its_error(result: dict[str, Any], mine: Dataset) -> None:
@@ -383,16 +459,20 @@ def test_a_failed_row_shows_its_error(result: dict[str, Any], mine: Dataset) -> 
     page = render(result | {"results": [*kept, failed]}, mine)
     assert Reader(page).row("random-net-2", 16)["mAP %"] == "too few anchors"
     assert "random-net-2" in lines(figures(page)[0])
-    assert "random-net-2" not in lines(figures(page)[2])
+    for kind in ("against recall", "among the first", "within"):
+        shown = curves_at(page, f"Precision {kind}")
+        assert "random-net-2" in lines(shown[8])
+        assert "random-net-2" not in lines(shown[16])
 
 
 @pytest.mark.parametrize(
     ("methods", "bits", "seeds", "n_figures"),
     [
-        ("raw", (8,), (0,), 1),
-        ("lsh", (8,), (0,), 2),
-        ("lsh", (1, 2, 3, 4, 5, 6, 7, 8, 9), (0,), 6),
-        ("raw lsh", (8, 16), (0, 1, 2), 3),
+        ("raw", (8,), (0,), 2),
+        ("raw raw-cosine classifier", (8,), (0,), 2),
+        ("lsh", (8,), (0,), 4),
+        ("lsh", (1, 2, 3, 4, 5, 6, 7, 8, 9), (0,), 16),
+        ("raw lsh classifier", (8, 16), (0, 1, 2), 7),
     ],
 )
 def test_small_and_large_results(
@@ -403,21 +483,21 @@ def test_small_and_large_results(
     reader = Reader(page)
     assert len(figures(page)) == n_figures
     assert ("± seeds" in reader.table[0]) == (len(seeds) > 1)
-    assert ("P r≤2" in reader.table[0]) == (methods != "raw")
+    assert ("P r≤2" in reader.table[0]) == (methods not in ("raw", "raw raw-cosine"))
     assert not reader.strips
     assert "First neighbours" not in page
 
 
 def test_undefined_figures_are_blank(result: dict[str, Any], mine: Dataset) -> None:
     bare = [
-        {**row, "recall_radius_2": math.nan, "curve": [[math.nan, 0.0]] * len(row["curve"])}
+        {**row, "recall_radius_2": math.nan, "curve": [[math.nan] * 2] * len(row["curve"])}
         for row in result["results"]
     ]
     bare[0]["queries_without_relevant"] = 3
     page = render(result | {"results": bare}, mine)
     assert "nan" not in Reader(page).text
     assert "3 queries have no relevant item" in page
-    assert len(figures(page)) == 1
+    assert len(figures(page)) == 3  # mAP, and precision within a radius at two lengths
 
 
 def test_the_same_result_gives_the_same_page(result: dict[str, Any], page: str) -> None:

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.benchmark.splits import UNSEEN, Protocol, describe, split
+from app.benchmark.splits import RETRIEVAL, UNSEEN, UNSEEN_ONLY, Protocol, describe, split
 from hashing import InvalidInput
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([-1, 3, 5, 9], [40, 1000, 700, 650]))
@@ -50,6 +50,47 @@ def test_unseen_classes_give_all_queries_and_no_label() -> None:
         split(labels % 2, Protocol(UNSEEN), 0)
 
 
+def test_unseen_only_keeps_seen_and_unseen_classes_apart() -> None:
+    labels = np.random.default_rng(0).permutation(np.repeat(np.arange(-1, 10), 700))
+    parts = split(labels, Protocol(UNSEEN_ONLY), 4)
+    unseen = set(parts.unseen)
+    assert len(unseen) == 3
+    assert set(labels[parts.queries]) == set(labels[parts.database]) == unseen
+    assert set(labels[parts.training]) == set(range(-1, 10)) - unseen
+    assert not set(parts.queries) & set(parts.database)
+    assert (len(parts.queries), len(parts.database)) == (300, 1800)
+    known = parts.y >= 0
+    assert np.unique(parts.y[known], return_counts=True)[1].tolist() == [200] * 7
+    np.testing.assert_array_equal(parts.y[known], labels[parts.training][known])
+    # The same classes and queries as with all classes in the database.
+    other = split(labels, Protocol(UNSEEN), 4)
+    assert other.unseen == parts.unseen
+    np.testing.assert_array_equal(other.queries, parts.queries)
+
+
+def test_unseen_only_leaves_two_classes_on_either_side() -> None:
+    for n_classes in (4, 5, 6):
+        parts = split(np.arange(100 * n_classes) % n_classes, Protocol(UNSEEN_ONLY), 0)
+        assert len(parts.unseen) == 2
+        assert len(set(parts.y) - {-1}) == n_classes - 2
+    with pytest.raises(InvalidInput, match="at least 4 classes, got 3"):
+        split(np.arange(300) % 3, Protocol(UNSEEN_ONLY), 0)
+
+
+def test_fit_sees_the_database_and_no_query() -> None:
+    for name in (RETRIEVAL, UNSEEN):
+        parts = split(LABELS, Protocol(name), 1)
+        assert parts.training is parts.database
+
+
+def test_every_class_gets_as_many_queries_however_large_it_is() -> None:
+    """So the mean over queries is the mean over classes of the means of each: macro mAP."""
+    labels = np.repeat([0, 1, 2], [40, 400, 4000])
+    parts = split(labels, Protocol(queries_per_class=5, labels_per_class=10), 0)
+    assert np.bincount(labels[parts.queries]).tolist() == [5, 5, 5]
+    assert np.bincount(parts.y[parts.y >= 0]).tolist() == [10, 10, 10]
+
+
 def test_a_seed_determines_the_split() -> None:
     first, again, other = (split(LABELS, Protocol(), seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first.queries, again.queries)
@@ -75,7 +116,10 @@ def test_too_few_classes_or_items_are_refused(labels: list[int], message: str) -
     [
         ({"queries_per_class": 0}, "queries_per_class must be from 1"),
         ({"labels_per_class": -1}, "labels_per_class must be from 1"),
-        ({"name": "mine"}, "no protocol 'mine'; there are retrieval-59k, unseen-classes"),
+        (
+            {"name": "mine"},
+            "no protocol 'mine'; there are retrieval-59k, unseen-cl",
+        ),
     ],
 )
 def test_parameters_are_checked(change: dict[str, Any], message: str) -> None:

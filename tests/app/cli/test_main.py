@@ -55,6 +55,42 @@ def test_benchmark_prints_and_writes_the_same_result(
     assert "Scaled to 29 queries and 58 labels per class" in " ".join(shown.split())
 
 
+def test_the_tables_of_a_benchmark_fit_80_columns(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rng = np.random.default_rng(0)
+    labels = np.arange(200) % 4
+    descriptors = rng.normal(size=(200, 500)) + 0.1 * labels[:, None]
+    np.savez("d.npz", descriptors=descriptors, labels=labels)
+    line = "benchmark --dataset d.npz --methods raw,lsh,random-net-2 --bits 12,128 --seeds 0,1,2"
+    assert bitcell(monkeypatch, f"{line} --reference lsh --json out.json") == 0
+    lines = capsys.readouterr().out.splitlines()
+    first, second = (i for i, line in enumerate(lines) if line.startswith("method"))
+    tables = [line.rstrip() for line in lines[first : second + 8]]
+    assert max(map(len, tables)) <= 80
+    # Every heading and figure is there in full.
+    assert not {"…", "None", "nan"} & set(" ".join(tables).split())
+    for row in json.loads(Path("out.json").read_text())["results"]:
+        start = f"{row['method']:12} {row['n_bits'] or '':>4} "
+        shown = " ".join(line[len(start) :] for line in tables if line.startswith(start)).split()
+        assert f"{100 * row['map']:.2f}" in shown
+        assert f"{100 * row['recall_neighbours_100']:.1f}" in shown
+        assert f"{100 * row['map_interval'][0]:.1f}" in shown
+        other = row["method"] == "random-net-2"
+        assert (row["difference"] is not None) == other
+        assert (
+            f"({100 * (row['difference'] or {'interval': [0]})['interval'][0]:+.1f}" in shown
+        ) == other
+
+
+def test_a_reference_that_is_not_measured_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    line = "benchmark --dataset digits --methods raw,lsh --bits 12 --reference itq"
+    assert bitcell(monkeypatch, line) == 2
+    assert "one of the methods, raw, lsh; got 'itq'" in capsys.readouterr().err
+
+
 def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     line = "benchmark --dataset digits --methods raw,lsh --bits 12 --json o.json --report o.html"
     assert bitcell(monkeypatch, line) == 0
@@ -89,7 +125,8 @@ def test_names_and_messages_are_printed_as_they_are(
     shown = " ".join(capsys.readouterr().out.split())
     assert shown.startswith(f"{name}, retrieval-59k:")
     assert "net-2, 8 bits: net-2 is trained with torch, which cannot be imported" in shown
-    assert "`make train-deps` installs it, or, in a checkout, `pip install '.[train]'" in shown
+    assert "`make train-deps` installs it" in shown
+    assert "`pip install '.[train]'`" in shown
 
 
 def test_a_path_with_brackets_is_printed_as_it_is(
@@ -238,7 +275,9 @@ def test_listing_no_keys_says_so(
     assert bitcell(monkeypatch, "keys list") == 0
     output = capsys.readouterr()
     assert output.out == ""
-    assert output.err == "there are no keys\n"
+    revoked, none = output.err.splitlines()
+    assert revoked.startswith("this was the last key: the service refuses every request")
+    assert none.startswith("there are no keys: the service refuses every request")
 
 
 def test_a_damaged_file_of_keys_is_one_line(

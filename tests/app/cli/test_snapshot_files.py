@@ -94,7 +94,7 @@ def test_a_snapshot_is_written_and_restored_without_a_service(data: Path, run: R
 def test_the_default_name_is_that_in_the_snapshot(data: Path, run: Run, refused: Run) -> None:
     run("snapshot c c.snapshot")
     before = contents(data)
-    assert "there is a collection 'c' already" in refused("restore c.snapshot")
+    assert "there is already a collection 'c'" in refused("restore c.snapshot")
     database = Database(data / "bitcell.db")
     store = Store(database)
     store.drop("c")
@@ -155,7 +155,7 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     at = f"--url {served.url}"
     assert run(f"snapshot c c.snapshot {at}") == "c.snapshot: 300 items of c"
     assert run(f"restore c.snapshot --name d {at}") == "d: 300 items"
-    assert "there is a collection 'c' already" in refused(f"restore c.snapshot {at}")
+    assert "there is already a collection 'c'" in refused(f"restore c.snapshot {at}")
     assert "there is no collection 'x'" in refused(f"snapshot x x.snapshot {at}")
     assert "no service answers at http://127.0.0.1:9:" in refused(
         "snapshot c c.snapshot --url http://127.0.0.1:9"
@@ -166,6 +166,10 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     assert list((data / "snapshots").iterdir()) == []
     with closing(Keys(data)) as keys:
         assert [key.name for key in keys.list()] == ["someone"]
+        keys.revoke(keys.list()[0].id)
+        # The service still needs a key, and the command still creates one for itself.
+        assert run(f"snapshot c e.snapshot {at}") == "e.snapshot: 300 items of c"
+        assert keys.list() == []
     assert httpx2.get(f"{served.url}/v1/collections").status_code == 401
     served.stop()
     restored = contents(data)
@@ -268,6 +272,21 @@ def test_a_stranger_gets_no_key_that_may_write(
     assert server.scopes in ([], [None], [None, READ])
     with closing(Keys(data)) as keys:
         assert [key.name for key in keys.list()] == ["someone"]
+
+
+def test_no_key_is_created_for_a_service_that_needs_none(
+    data: Path, run: Run, refused: Run
+) -> None:
+    run("snapshot c c.snapshot")
+    database = Database(data / "bitcell.db")
+    try:
+        # It asks for keys, so it is the service of another data directory.
+        with Stranger(data, STRANGERS["a Bitcell with other keys"]) as server:
+            refused(f"snapshot c d.snapshot --url {server.url}")
+    finally:
+        database.close()
+    assert server.scopes == []
+    assert list(data.glob("*keys*")) == []
 
 
 def test_no_key_goes_over_plain_http_beyond_loopback_unless_asked(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import os
+import sqlite3
 import stat
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
 from app.cli.main import cli
+from app.http.server import _check_access
 from app.main import create_app
 from app.service.keys import READ, WRITE, Keys
+from app.service.service import Service
 from app.service.settings import Settings
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
@@ -188,47 +194,79 @@ def test_the_command_line_creates_lists_and_revokes_keys(
         assert listed.endswith("camera 1\n")
         assert secret not in listed
         assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 200
-        assert run.invoke(cli, ["keys", "revoke", listed.split()[0]]).exit_code == 0
-        assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 200  # No key is left.
-        run.invoke(cli, ["keys", "create", "other"])
+        revoked = run.invoke(cli, ["keys", "revoke", listed.split()[0]])
+        assert revoked.exit_code == 0
+        assert "this was the last key: the service refuses every request" in revoked.stderr
+        assert "bitcell keys create NAME" in run.invoke(cli, ["keys", "list"]).stderr
+        # No key is left, and still one is needed.
+        for headers in ({}, bearer(secret)):
+            assert client.get("/v1/jobs", headers=headers).status_code == 401
+            assert client.delete("/v1/collections/c", headers=headers).status_code == 401
+        other = run.invoke(cli, ["keys", "create", "other"]).stdout.strip()
         assert client.get("/v1/jobs", headers=bearer(secret)).status_code == 401
+        assert client.get("/v1/jobs", headers=bearer(other)).status_code == 200
     file = tmp_path / "data" / "keys.db"
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert secret.encode() not in file.read_bytes()
     wrong = run.invoke(cli, ["keys", "revoke", "nobody"])
     assert isinstance(wrong.exception, ValueError)
+    file.unlink()
+    lost = run.invoke(cli, ["keys", "list"])
+    assert "although keys were created there: the service refuses" in str(lost.exception)
 
 
-def test_a_service_sees_changes_to_its_keys_at_once(tmp_path: Path) -> None:
-    reader, writer = Keys(tmp_path), Keys(tmp_path)
-    for _ in range(50):
-        assert not reader.any()
-        first, second = (writer.create(name, READ)[0].id for name in ("a", "b"))
-        assert reader.any()
-        writer.revoke(first)
-        assert reader.any()
-        writer.revoke(second)
-    assert not reader.any()
-    reader.close()
-    writer.close()
+def test_locked_keys_delay_no_request(serve: Client) -> None:
+    client = serve()
+    secret = make_key(client, WRITE)
+    assert client.get("/v1/encoders", headers=bearer(secret)).status_code == 200
+    make_key(client, READ)
+    service: Service = client.app.state.service  # type: ignore[attr-defined]
+    file = service.settings.data_dir / "keys.db"
+    with closing(sqlite3.connect(file, isolation_level=None)) as connection:
+        connection.execute("BEGIN EXCLUSIVE")
+        start = time.perf_counter()
+        assert client.get("/healthz").status_code == 200
+        assert client.get("/v1/encoders", headers=bearer(secret)).status_code == 200
+        assert client.get("/v1/encoders").status_code == 401
+        assert time.perf_counter() - start < 2
+        connection.execute("ROLLBACK")
 
 
-def test_the_service_does_not_listen_on_other_addresses_without_keys(tmp_path: Path) -> None:
+def start(data_dir: Path, host: str, **environment: str) -> tuple[int, str]:
+    """Start a service that cannot start; return its exit status and what it wrote to stderr."""
+    code = "from app.cli.main import main; main()"
     run = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from app.cli.main import main; main()",
-            "serve",
-            "--host",
-            "0.0.0.0",
-        ],
-        env=os.environ | {"BITCELL_DATA_DIR": str(tmp_path), "BITCELL_PORT": "0"},
+        [sys.executable, "-c", code, "serve", "--host", host],
+        env=os.environ | {"BITCELL_DATA_DIR": str(data_dir), "BITCELL_PORT": "0"} | environment,
         capture_output=True,
         text=True,
         check=False,
         timeout=60,
     )
-    assert run.returncode == 2
-    assert "there is no API key: create one with `bitcell keys create" in run.stderr
-    assert run.stderr.count("\n") == 1
+    return run.returncode, run.stderr
+
+
+def test_the_service_does_not_listen_on_other_addresses_without_keys(tmp_path: Path) -> None:
+    status, message = start(tmp_path, "0.0.0.0")
+    assert status == 2
+    assert "0.0.0.0 can be reached by others, and there is no API key: create one with" in message
+    assert message.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("require_keys", "reason"),
+    [(None, "has had API keys, so the service requires one"), (True, "BITCELL_REQUIRE_KEYS")],
+)
+def test_the_service_does_not_start_when_its_keys_are_lost(
+    require_keys: bool | None, reason: str, settings: Settings
+) -> None:
+    with closing(Keys(settings.data_dir)) as keys:
+        keys.create("a", READ)
+    (settings.data_dir / "keys.db").unlink()
+    settings = settings.model_copy(update={"require_keys": require_keys})
+    with pytest.raises(OSError, match=f"{reason}.*create one with `bitcell keys create"):
+        _check_access(settings, Service(settings))
+    settings = settings.model_copy(update={"require_keys": False})
+    with closing(Service(settings)) as service, capture_logs() as log:
+        _check_access(settings, service)
+    assert "no key is required" in log[0]["event"]

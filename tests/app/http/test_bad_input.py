@@ -17,6 +17,7 @@ from tests.app.problems import assert_problem
 
 ITEM = {"id": "x", "descriptor": [1.0, 2.0, 3.0, 4.0]}
 ENCODER = {"name": "x", "method": "lsh", "n_bits": 8, "dimension": 4}
+DEEP = '{"a":' * 101 + "1" + "}" * 101
 IDS = np.array(["x", "y"])
 X = np.ones((2, 4))
 
@@ -63,6 +64,7 @@ def unchanged(small: TestClient) -> Iterator[None]:
         (422, "label: Input should be less than", {"items": [ITEM | {"label": 2**63}]}),
         (422, "payload: Input should be an object", {"items": [ITEM | {"payload": [1]}]}),
         (422, "is not JSON", {"items": [ITEM | {"payload": {"a": float("nan")}}]}),
+        (422, "has at most 100 levels", {"items": [ITEM | {"payload": json.loads(DEEP)}]}),
         (422, "has at most 65536 bytes", {"items": [ITEM | {"payload": {"a": "x" * 70_000}}]}),
         (422, "items.0.lable: no field of this name", {"items": [ITEM | {"lable": 1}]}),
     ],
@@ -276,7 +278,9 @@ def test_taken_names(small: TestClient) -> None:
         small.post("/v1/encoders", json=ENCODER | {"name": "e"}), 409, "already an encoder 'e'"
     )
     assert_problem(
-        small.post("/v1/collections", json={"name": "c", "encoder": "e"}), 409, "'c' already"
+        small.post("/v1/collections", json={"name": "c", "encoder": "e"}),
+        409,
+        "already a collection 'c'",
     )
 
 
@@ -310,6 +314,15 @@ def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
         answer = small.post("/v1/collections/c/query", json=body)
         assert len(answer.json()["errors"]) == 1
         assert_problem(answer, 422, "should be a valid")
+
+
+def test_many_unknown_fields_are_only_counted(small: TestClient) -> None:
+    few = {"ids": ["a"]} | {f"x{i}": 1 for i in range(1000)}
+    answer = small.post("/v1/collections/c/query", json=few)
+    assert_problem(answer, 422, "x0: no field of this name; got 1 (and 999 more)")
+    answer = small.post("/v1/collections/c/query", json=few | {"y": 1})
+    assert_problem(answer, 422, "expected the fields of this call, got 1001 wrong or unknown ones")
+    assert "errors" not in answer.json()
 
 
 def test_an_encoder_with_too_many_learned_values(small: TestClient) -> None:
@@ -364,7 +377,7 @@ def test_too_many_results(small: TestClient) -> None:
         (404, "no dataset 'mnist'; there are digits", {"dataset": "mnist"}),
         (404, "no dataset '../x.npz'", {"dataset": "../x.npz"}),
         (404, "no dataset '/etc/x.npz'", {"dataset": "/etc/x.npz"}),
-        (422, "no method 'md5'; there are raw, lsh", {"methods": ["md5"]}),
+        (422, "no method 'md5'; there are raw, raw-cosine, classifier, lsh", {"methods": ["md5"]}),
         (422, "methods: List should have at least 1", {"methods": []}),
         (422, "bits must be from 1 to 4096, got 0", {"bits": [0]}),
         (422, "seed: Input should be greater", {"seed": -1}),

@@ -58,7 +58,7 @@ def test_a_disk_that_cannot_be_read_is_a_fault_of_the_service(
             raise error
 
     with monkeypatch.context() as patch:
-        patch.setattr("index.storage.record.Record.payloads", fail)
+        patch.setattr("index.storage.record.Record.payload_bytes", fail)
         assert_problem(
             small.get(f"{URL}/items/a"), 500, "could not be read or written: disk I/O error"
         )

@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import time
+from collections.abc import Callable
+from contextlib import closing
+from threading import Timer
 from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
+from app.http import job_events
+from app.http.job_events import JobEvents
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
+from app.main import create_app
+from app.service.keys import READ, WRITE, Keys
+from app.service.settings import Settings
 from tests.app.jobs import work_functions
 from tests.app.jobs.waiting import end_of, until
+from tests.app.problems import assert_problem
 
 
 def jobs_of(client: TestClient) -> Jobs:
@@ -90,3 +100,142 @@ def test_the_events_of_an_unknown_job_are_not_found(client: TestClient) -> None:
     answer = client.get("/v1/jobs/none/events")
     assert answer.status_code == 404
     assert answer.headers["content-type"] == "application/problem+json"
+
+
+class OneJob:
+    """Jobs as `JobEvents` sees them: one that changes when a test says so."""
+
+    def __init__(self) -> None:
+        self.stopping = False
+        self.reads = 0
+        self.done = 0
+        self.change: Callable[[], object] = lambda: None
+
+    def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
+        self.change = listener
+        return lambda: None
+
+    def get(self, job: str) -> dict[str, Any]:
+        self.reads += 1
+        progress = {"done": self.done, "of": 9, "now": "step", "seconds_left": None}
+        fields = dict.fromkeys(("result", "error", "started", "ended"))
+        fields |= {"id": job, "kind": "training", "state": "running", "request": {}, "created": 0.0}
+        return fields | {"progress": progress}
+
+
+def test_a_change_is_read_once_for_all_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_events, "PAUSE_SECONDS", 0.05)
+    jobs, n = OneJob(), 50
+    received: list[int] = []
+
+    async def follow(events: JobEvents) -> None:
+        async for event in events.follow("j", lambda: True):
+            done = json.loads(event.removeprefix(b"data: "))["progress"]["done"]
+            received.append(done)
+            if done == 5:
+                return
+
+    async def test() -> None:
+        with closing(JobEvents(jobs)) as events:  # type: ignore[arg-type]
+            streams = [asyncio.create_task(follow(events)) for _ in range(n)]
+            while len(received) < n:
+                await asyncio.sleep(0)
+            assert jobs.reads == 1
+            # The first change is sent at once, the next four together.
+            for done in range(1, 6):
+                jobs.done = done
+                jobs.change()
+                while done == 1 and len(received) < 2 * n:
+                    await asyncio.sleep(0)
+            await asyncio.gather(*streams)
+
+    asyncio.run(test())
+    assert received == [0] * n + [1] * n + [5] * n
+    assert jobs.reads == 3
+
+
+def test_a_read_that_failed_is_tried_again_by_the_next_stream() -> None:
+    jobs = OneJob()
+    get, failures = jobs.get, [RuntimeError("can't start new thread")]
+
+    def fail_once(job: str) -> dict[str, Any]:
+        if failures:
+            raise failures.pop()
+        return get(job)
+
+    async def test() -> bytes:
+        with closing(JobEvents(jobs)) as events:  # type: ignore[arg-type]
+            with pytest.raises(RuntimeError, match="new thread"):
+                await anext(events.follow("j", lambda: True))
+            return await anext(events.follow("j", lambda: True))
+
+    jobs.get = fail_once  # type: ignore[method-assign]
+    assert asyncio.run(test()).startswith(b"data: ")
+
+
+def test_an_idle_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(job_events, "CHECK_SECONDS", 0.001)
+    monkeypatch.setattr(job_events, "PING_SECONDS", 0.002)
+
+    async def test() -> list[bytes]:
+        with closing(JobEvents(OneJob())) as events:  # type: ignore[arg-type]
+            stream = events.follow("j", lambda: True)
+            return [await anext(stream) for _ in range(3)]
+
+    first, *pings = asyncio.run(test())
+    assert first.startswith(b"data: ")
+    assert pings == [b": ping\n\n"] * 2
+
+
+def test_a_stream_ends_when_its_key_is_revoked(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(job_events, "CHECK_SECONDS", 0.01)
+    app = create_app(settings.model_copy(update={"require_keys": True}))
+    with TestClient(app) as client:
+        jobs, get = jobs_of(client), Jobs.get
+        keys: Keys = app.state.service.keys
+        keys.create("another", WRITE)
+        key, secret = keys.create("reader", READ)
+        client.headers["Authorization"] = f"Bearer {secret}"
+        monkeypatch.setitem(jobs._kinds, "endless", Kind(work_functions.never_end))
+        job = jobs.add("endless", {})
+        until(jobs, job, lambda shown: shown["state"] == "running")
+
+        def revoke_after_read(self: Jobs, job: str, kind: str | None = None) -> dict[str, Any]:
+            shown = get(self, job, kind)
+            if key in keys.list():
+                keys.revoke(key.id)
+            return shown
+
+        monkeypatch.setattr(Jobs, "get", revoke_after_read)
+        # Without the check the stream would last as long as the job.
+        end_of_test = Timer(10, jobs.remove, [job])
+        end_of_test.start()
+        lines = follow(client, job)
+        end_of_test.cancel()
+        assert all('"cancelled"' not in line for line in lines)
+        assert client.get("/v1/jobs").status_code == 401
+
+
+def test_streams_are_limited(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    with TestClient(create_app(settings.model_copy(update={"max_streams": 1}))) as client:
+        jobs, get = jobs_of(client), Jobs.get
+        monkeypatch.setitem(jobs._kinds, "endless", Kind(work_functions.never_end))
+        job = jobs.add("endless", {})
+        answers: list[Any] = []
+
+        def follow_twice(self: Jobs, job: str, kind: str | None = None) -> dict[str, Any]:
+            if not answers:
+                answers.append(client.get(f"/v1/jobs/{job}/events"))
+                answers.append(client.get("/v1/encoders"))
+                jobs.remove(job)
+            return get(self, job, kind)
+
+        monkeypatch.setattr(Jobs, "get", follow_twice)
+        assert follow(client, job)
+        monkeypatch.undo()
+        assert_problem(answers[0], 503, "BITCELL_MAX_STREAMS")
+        assert answers[0].headers["retry-after"] == "1"
+        assert answers[1].status_code == 200
+        assert follow(client, job)

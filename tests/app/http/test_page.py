@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import shutil
 import urllib.request
 from collections.abc import Iterator
@@ -19,12 +20,16 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
+from app.benchmark.report.style import BASELINE_MARKS, COLOURS, MARKS, style_of
+from app.benchmark.rows import BASELINES
+from app.benchmark.splits import PROTOCOLS
 from app.http.middleware.access import PAGE_FILES
 from app.http.routes.home import POLICY
 from app.service.keys import READ, Keys
 from tests.app.http.test_access import Client, serve  # noqa: F401
 from tests.app.service_process import Process
 
+ROOT = Path(__file__).resolve().parents[3]
 NAMES = ("chromium", "chromium-browser", "google-chrome")
 NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
@@ -46,9 +51,41 @@ def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
         assert client.get(f"/page/{name}").status_code == 404
 
 
+def test_the_api_reference_loads_only_files_of_the_service(client: TestClient) -> None:
+    page = client.get("/docs")
+    assert page.headers["content-type"] == "text/html; charset=utf-8"
+    assert page.headers["content-security-policy"] == POLICY
+    loaded = re.findall(r'(?:src|href)="([^"]*)"', page.text)
+    assert set(loaded) == {
+        "data:,",
+        "/page/swagger.css",
+        "/page/swagger.js",
+        "/page/docs.js",
+        "/openapi.json",
+    }
+    for path, kind in (
+        ("swagger.js", "javascript"),
+        ("swagger.css", "css"),
+        ("docs.js", "javascr"),
+    ):
+        assert kind in client.get(f"/page/{path}").headers["content-type"]
+
+
+@pytest.mark.parametrize("path", ["/", "/docs", "/page/swagger.js", "/page/page.css"])
+def test_files_of_pages_are_compressed_where_that_is_accepted(
+    client: TestClient, path: str
+) -> None:
+    plain = client.get(path, headers={"Accept-Encoding": "identity"})
+    packed = client.get(path, headers={"Accept-Encoding": "gzip"})
+    assert "content-encoding" not in plain.headers
+    assert packed.headers["content-encoding"] == "gzip"
+    assert packed.content == plain.content  # The client unpacks it.
+    assert int(packed.headers["content-length"]) < int(plain.headers["content-length"])
+
+
 def test_the_page_needs_no_key(serve: Client) -> None:  # noqa: F811
     client = serve(require_keys=True)
-    for path in ("/", "/page/main.js", "/page/page.css"):
+    for path in ("/", "/page/main.js", "/page/page.css", "/docs", "/page/swagger.js"):
         assert client.get(path).status_code == 200
     assert client.get("/page/main.js%2F..").status_code == 401
     for path in ("/page/main.js/../../v1/collections", "/page/..", "/page/main.js\n"):
@@ -103,6 +140,19 @@ def shown(page: Page) -> list[tuple[str, int]]:
     texts = page.locator(".near .distance b").all_inner_texts()
     assert texts == [one["distance"] for one in found]
     return [(one["id"], int(one["distance"])) for one in found]
+
+
+@needs_browser
+def test_the_api_reference_shows_and_makes_calls(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/docs")
+    expect(page.locator(".opblock-summary-path", has_text="/query")).to_be_visible()
+    call = page.locator("#operations-health-healthz_healthz_get")
+    call.locator(".opblock-summary").click()
+    call.get_by_role("button", name="Try it out").click()
+    call.get_by_role("button", name="Execute").click()
+    answer = call.locator(".live-responses-table .response").first
+    expect(answer.locator(".response-col_status")).to_contain_text("200")
+    expect(answer.locator(".microlight").first).to_contain_text("ok")
 
 
 @needs_browser
@@ -186,6 +236,29 @@ WATCH = """() => {
 }"""
 
 
+def test_page_and_report_draw_with_the_same_colours_and_marks() -> None:
+    page, report = ROOT / "app" / "http" / "page", ROOT / "app" / "benchmark" / "report"
+    colours = [
+        re.findall(r"--c\d: (#\w+)", path.read_text())
+        for path in (page / "page.css", report / "report.html")
+    ]
+    assert colours[0] == colours[1]
+    assert len(colours[0]) == 2 * COLOURS  # light and dark
+    script = (page / "curves.js").read_text()
+    assert f"const COLOURS = {COLOURS};" in script
+    assert re.findall(r'"(m[^"]+z)"', script) == [*MARKS, *BASELINE_MARKS.values()]
+    assert re.findall(r'^  "(\S+)": "m', script, re.MULTILINE) == list(BASELINE_MARKS)
+
+
+def test_the_page_offers_every_protocol_and_baseline() -> None:
+    script = (ROOT / "app" / "http" / "page" / "benchmark.js").read_text()
+    assert f"const PROTOCOLS = {json.dumps(list(PROTOCOLS))};" in script
+    baselines = re.search(r"const BASELINES = \{(.*)\};", script)
+    assert baselines
+    names = re.findall(r'(\[RAW\]|"[\w-]+"): "', baselines[1])
+    assert [name.strip('"').replace("[RAW]", "raw") for name in names] == list(BASELINES)
+
+
 @needs_browser
 def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/#/benchmark")
@@ -204,9 +277,16 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
     ]
     # One line per method, with a point per code length.
     assert page.locator("svg.chart polyline").count() == 2
-    points = page.locator("svg.chart .c1 polyline").get_attribute("points")
+    points = page.locator("svg.chart .c0 polyline").get_attribute("points")
     assert points is not None
     assert len(points.split()) == 2
+    # Methods look as they do in the report.
+    for group, method in zip(page.locator("svg.chart .line").all(), ("raw", "lsh"), strict=True):
+        style = style_of(method)
+        assert group.get_attribute("class") == f"line {style.css}"
+        marks = [mark.get_attribute("d") or "" for mark in group.locator(".mark").all()]
+        assert len(marks) == 3  # one in the legend
+        assert all(mark.endswith(style.mark) for mark in marks)
     expect(page.locator("[data-job]")).to_have_text("done")
     expect(page.get_by_label("Code lengths")).to_have_value("8, 16")
     expect(page.get_by_label("random-net-2")).not_to_be_checked()
@@ -214,7 +294,7 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
     page.get_by_role("button", name="Start").click()
     expect(page.locator("form .problem")).to_contain_text("bits must be from 1 to 4096")
     for method in ("raw", "lsh"):
-        page.get_by_label(method).uncheck()
+        page.locator(f"input[value={method}]").uncheck()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("form .problem")).to_have_text("Choose at least one method.")
     with page.expect_navigation():

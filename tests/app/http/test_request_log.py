@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import asyncio
+import gc
 import json
 import logging
 import sys
+from collections.abc import Callable, Iterator
+from functools import partial
 from io import StringIO
 from typing import Any
 
 import numpy as np
 import pytest
 import structlog
+from fastapi import Request
 from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
+from starlette.types import Message, Scope
 
 from app.http import log_setup
-from app.service.settings import Settings
+from app.service.settings import LogFormat, Settings
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
 
@@ -136,29 +142,45 @@ def test_jobs_are_counted_and_timed(client: TestClient) -> None:
     assert found["process_resident_memory_bytes",] > 0
 
 
+Log = Callable[[LogFormat], Callable[[], str]]
+
+
 @pytest.fixture
-def lines(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """Return a function that returns the lines of the log."""
+def log_as(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Iterator[Log]:
+    """Return a function that takes a format and returns another that returns the log."""
     stream = StringIO()
-    before = structlog.get_config()
-    monkeypatch.setattr(sys, "stderr", stream)
-    log_setup.configure(settings.model_copy(update={"log_format": "json"}))
-    yield lambda: [json.loads(line) for line in stream.getvalue().splitlines()]
+    before, root = structlog.get_config(), logging.getLogger()
+    handlers = root.handlers
+    # Loggers that are cached would keep this format after the test.
+    uncached = partial(_configure_uncached, structlog.configure)
+    monkeypatch.setattr(structlog, "configure", uncached)
+
+    def configure(log_format: LogFormat) -> Callable[[], str]:
+        monkeypatch.setattr(sys, "stderr", stream)
+        log_setup.configure(settings.model_copy(update={"log_format": log_format}))
+        return stream.getvalue
+
+    yield configure
     structlog.configure(**before)
-    uvicorn = logging.getLogger("uvicorn")
-    uvicorn.handlers, uvicorn.propagate = [], True
+    root.handlers = handlers
+
+
+def _configure_uncached(configure: Callable[..., None], **options: Any) -> None:
+    configure(**options | {"cache_logger_on_first_use": False})
 
 
 def test_the_log_is_json_with_request_ids(
-    lines: Any, client: TestClient, monkeypatch: pytest.MonkeyPatch
+    log_as: Log, client: TestClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*_: Any) -> None:
         raise RuntimeError("a reason")
 
+    log = log_as("json")
     monkeypatch.setattr("app.service.service.Store.list", fail)
     client.get("/v1/collections?token=secret", headers={"X-Request-ID": "r1"})
     logging.getLogger("uvicorn.error").warning("from %s", "uvicorn")
-    failed, request, foreign = lines()
+    logging.getLogger("asyncio").warning("from %s", "asyncio")
+    failed, request, *foreign = [json.loads(line) for line in log().splitlines()]
     assert (failed["level"], failed["event"]) == ("error", "request failed")
     assert "RuntimeError: a reason" in failed["exception"]
     assert request["event"] == "request"
@@ -167,7 +189,101 @@ def test_the_log_is_json_with_request_ids(
     assert request["status"] == 500
     assert request["ms"] > 0
     assert "secret" not in json.dumps(request)
-    assert foreign["event"] == "from uvicorn"
+    assert [line["event"] for line in foreign] == ["from uvicorn", "from asyncio"]
+
+
+def _fail_with_the_request(self: Any, request: Request) -> Any:
+    """Raise errors that quote all of a request, with the request in local variables."""
+    everything = str(request.headers) + str(request.url)
+    error = ValueError(everything)
+    try:
+        raise ExceptionGroup(everything, [KeyError(everything), error])
+    except ExceptionGroup as group:
+        raise UnicodeError(everything) from group
+
+
+@pytest.mark.parametrize("log_format", ["json", "text"])
+def test_no_failure_shows_what_was_in_the_request(
+    log_format: LogFormat, log_as: Log, client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = log_as(log_format)
+
+    async def fail(request: Request) -> Any:
+        body = await request.body()
+        _fail_with_the_request(body, request)
+
+    monkeypatch.setattr("app.http.routes.items.raw_body", fail)
+    url = "/v1/collections/c/query?token=secret-query"
+    headers = {"Authorization": "Bearer secret-key", "X-Header": "secret-header"}
+    assert client.post(url, content=b"secret-body", headers=headers).status_code == 500
+    asyncio.run(_fail_unhandled())
+    found = log()
+    assert found.count("request failed") == 1
+    assert "never retrieved" in found
+    for name in ("ExceptionGroup", "KeyError", "ValueError", "UnicodeError", "_fail_with_the_req"):
+        assert name in found
+    assert "secret" not in found
+    assert len(found) < 20_000
+
+
+async def _fail_unhandled() -> None:
+    """Leave a failed future behind, which asyncio reports with its value."""
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(log_setup.log_loop_failure)
+    failed = loop.create_future()
+    failed.set_exception(ValueError("secret-body"))
+    del failed
+    gc.collect()
+
+
+def test_a_path_cannot_forge_lines_of_the_log(log_as: Log, client: TestClient) -> None:
+    log = log_as("text")
+    client.get("/v1/%0A2026-01-01T00:00:00Z%20%5Binfo%5D%20forged%1B%5B2J")
+    assert log().count("\n") == 1
+    assert "\x1b" not in log()
+    assert "forged" in log()
+
+
+def test_a_client_that_closes_in_mid_body_is_one_ordinary_line(
+    log_as: Log, client: TestClient
+) -> None:
+    log = log_as("text")
+    app, status = client.app, []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        status.append(message)
+
+    headers = [(b"host", b"localhost"), (b"content-length", b"9")]
+    headers += [(b"content-type", b"application/json"), (b"authorization", b"Bearer secret-key")]
+    scope: Scope = {
+        "type": "http",
+        "http_version": "1.1",
+        "method": "POST",
+        "scheme": "http",
+        "path": "/v1/encoders",
+        "raw_path": b"/v1/encoders",
+        "query_string": b"",
+        "headers": headers,
+        "client": None,
+        "server": ("localhost", 80),
+    }
+
+    async def disconnect() -> None:
+        await app(scope, receive, send)
+        await asyncio.sleep(0)  # The line comes after the answer.
+
+    client.portal.call(disconnect)  # type: ignore[union-attr]
+    assert not status
+    (line,) = log().splitlines()
+    assert "request" in line
+    assert "status=499" in line
+    assert "[info" in line
+    assert "secret" not in line
+    route = (("method", "POST"), ("route", "/v1/encoders"), ("status", "499"))
+    assert samples(client)["bitcell_requests_total", *route] == 1
 
 
 def test_only_long_json_is_gzipped(small: TestClient) -> None:

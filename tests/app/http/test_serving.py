@@ -69,12 +69,14 @@ def test_many_connections_are_served_without_error(tmp_path: Path) -> None:
     assert found["grown_mb"] < 30
 
 
-# Lists the packages that a process has loaded when it ends.
+# Lists the packages that a process has loaded when Ctrl-C ends it.
 LOADED = """
-import atexit, sys
-def show():
-    print("LOADED", *sorted({m.partition(".")[0] for m in sys.modules}), file=sys.stderr)
-atexit.register(show)
+import os, sys
+def show(code, end=os._exit):
+    packages = sorted({module.partition(".")[0] for module in sys.modules})
+    print("LOADED", *packages, file=sys.stderr, flush=True)
+    end(code)
+os._exit = show
 """
 
 

@@ -153,7 +153,7 @@ def test_a_collection_can_be_used_while_it_is_reencoded(
     job = filled.post(f"{URL}/reencode", json={"encoder": "f"}).json()["id"]
     assert held.begun.wait(30)
     twice = filled.post(f"{URL}/reencode", json={"encoder": "f"})
-    assert (twice.status_code, "being re-encoded already" in twice.text) == (409, True)
+    assert (twice.status_code, "already being re-encoded" in twice.text) == (409, True)
     assert filled.delete("/v1/encoders/f").status_code == 409
     assert filled.get(URL).json()["encoder"] == "e"
     near = filled.post(f"{URL}/query", json={"ids": [ids[3]], "k": 1}).json()["results"][0]
@@ -200,7 +200,7 @@ def test_a_collection_has_one_reencoding_at_a_time(
     job = service.collections.reencode("c", "f")
     second.join(30)
     held.go_on.set()
-    assert [str(error) for error in refusals] == ["collection 'c' is being re-encoded already"]
+    assert [str(error) for error in refusals] == ["collection 'c' is already being re-encoded"]
     assert ended(filled, job)["state"] == "done"
     assert [shown["id"] for shown in filled.get("/v1/jobs").json()] == [job]
 

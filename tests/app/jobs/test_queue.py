@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from app.errors import TooMany
+from app.jobs.folders import MARKER, NAME
 from app.jobs.kind import Kind
 from app.jobs.queue import MAX_STARTS, Jobs
 from index import Database, NotFound
@@ -50,14 +51,48 @@ def test_the_process_of_a_job_gives_way_to_the_service(start: Callable[..., Jobs
 def test_a_job_reads_what_was_prepared_and_its_folder_is_deleted(
     start: Callable[..., Jobs], tmp_path: Path
 ) -> None:
-    leftover = tmp_path / "jobs" / "of-a-crash"
-    leftover.mkdir(parents=True)
     jobs = start()
-    assert not leftover.exists()
     job = jobs.add("prepared", {}, b"c")
     assert end_of(jobs, job)["state"] == "done"
     assert jobs.output(job, "prepared") == b"cab"
-    assert list((tmp_path / "jobs").iterdir()) == []
+    assert [path.name for path in (tmp_path / NAME).iterdir()] == [MARKER]
+
+
+def files_below(folder: Path) -> set[str]:
+    return {str(path.relative_to(folder)) for path in folder.rglob("*") if not path.is_dir()}
+
+
+def test_only_folders_of_jobs_are_deleted_at_start(
+    start: Callable[..., Jobs], tmp_path: Path
+) -> None:
+    jobs = start()
+    job = jobs.add("prepared", {}, b"c")
+    end_of(jobs, job)
+    jobs.close(30)
+    kept = ["jobs/notes.txt", "jobs/0123456789ab/mine", "jobs/deadbeef/mine", f"jobs/x{job}/mine"]
+    kept += [f"{NAME}/mine.txt", f"{NAME}/folder/mine"]
+    # An earlier version was killed while a job ran, and so was this one.
+    left = [f"jobs/{job}/ids.npy", f"{NAME}/{job}/ids.npy", f"{NAME}/0123456789ab/ids.npy"]
+    for name in kept + left:
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("text")
+    (tmp_path / NAME / "aaaaaaaaaaaa").symlink_to(tmp_path / "jobs")
+    before = files_below(tmp_path) - set(left)
+    start()
+    assert set(kept) <= files_below(tmp_path)
+    assert files_below(tmp_path) == before
+
+
+def test_a_folder_that_is_not_ours_is_left_alone(
+    start: Callable[..., Jobs], tmp_path: Path
+) -> None:
+    """Without the marker, folders are deleted when their job ends and not otherwise."""
+    (tmp_path / NAME / "0123456789ab").mkdir(parents=True)
+    jobs = start()
+    assert end_of(jobs, jobs.add("prepared", {}, b"c"))["state"] == "done"
+    jobs.close(30)
+    start()
+    assert [path.name for path in (tmp_path / NAME).iterdir()] == ["0123456789ab"]
 
 
 def test_a_job_inside_the_service_can_be_cancelled_and_is_run_again(

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from itertools import product
 from pathlib import Path
+from threading import Event, Lock, Thread
 from typing import Any
 
 import numpy as np
@@ -14,7 +17,8 @@ from app.jobs.training import pack, work
 from app.main import create_app
 from app.service.settings import Settings
 from hashing import make_hasher
-from tests.app.jobs.waiting import ended
+from index import AlreadyExists
+from tests.app.jobs.waiting import end_of, ended
 
 
 def train(client: TestClient, **change: Any) -> Any:
@@ -29,7 +33,7 @@ def test_a_training_job_makes_an_encoder(client: TestClient) -> None:
     assert accepted.headers["location"] == accepted.json()["url"] == f"/v1/jobs/{job}"
     twice = train(client)
     assert twice.status_code == 409
-    assert "is being trained already" in twice.json()["detail"]
+    assert "is already being trained" in twice.json()["detail"]
     assert client.put("/v1/encoders/t", content=b"").status_code == 409
     shown = ended(client, job)
     assert shown["state"] == "done", shown
@@ -100,6 +104,80 @@ def test_a_training_is_done_if_its_encoder_was_stored_before_a_crash(
     assert ended(client, again)["state"] == "done"
     other = service.jobs.add("training", request | {"n_bits": 9}, material)
     assert "already an encoder 't'" in ended(client, other)["error"]
+
+
+def test_a_training_that_ends_meanwhile_has_taken_its_name(
+    client: TestClient, X: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+    request = {"name": "t", "method": "itq", "n_bits": 8, "params": {}}
+    request |= {"training": {"descriptors": 50}}
+    material = pack(X[:50].astype(float), None)
+    open_requests, first = service.jobs.open_requests, list[str]()
+
+    def look(kind: str) -> Any:
+        """Another training begins after the first look, and ends before the second one."""
+        if first:
+            end_of(service.jobs, first[0])
+            return open_requests(kind)
+        found = open_requests(kind)
+        first.append(service.jobs.add("training", request, material))
+        return found
+
+    monkeypatch.setattr(service.jobs, "open_requests", look)
+    second = train(client, training={"descriptors": X[:50].tolist()})
+    assert (second.status_code, "already an encoder 't'" in second.text) == (409, True)
+    assert [job["state"] for job in client.get("/v1/jobs").json()] == ["done"]
+
+
+class HeldLock:
+    """A lock that its first holder does not release before somebody else waits for it."""
+
+    def __init__(self, meanwhile: Callable[[], object]) -> None:
+        self._lock, self._wanted = Lock(), Event()
+        self.other = Thread(target=meanwhile)
+
+    def __enter__(self) -> None:
+        if self.other.ident is not None:
+            self._wanted.set()
+        self._lock.acquire()
+        if self.other.ident is None:
+            self.other.start()
+            assert self._wanted.wait(30)
+
+    def __exit__(self, *_: object) -> None:
+        self._lock.release()
+
+
+def test_two_requests_at_the_same_time_cannot_give_one_name_to_two_encoders(
+    client: TestClient, X: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = client.app.state.service  # type: ignore[attr-defined]
+    encoders, file = service.encoders, make_hasher("lsh", n_bits=8).fit(X[:9]).to_bytes()
+    ways: dict[str, Callable[[str], Any]] = {
+        "create": lambda name: encoders.create(name, "lsh", 8, {}, dimension=4),
+        "upload": lambda name: encoders.upload(name, file),
+        "train": lambda name: encoders.train(name, "itq", 8, {}, descriptors=X[:50]),
+    }
+    for first, second in product(ways, ways):
+        name, refusals = f"{first}-{second}", list[str]()
+
+        def refused(second: str = second, name: str = name, to: list[str] = refusals) -> None:
+            with pytest.raises(AlreadyExists) as error:
+                ways[second](name)
+            to.append(str(error.value))
+
+        held = HeldLock(refused)
+        monkeypatch.setattr(encoders, "_naming", held)
+        made = ways[first](name)
+        held.other.join(30)
+        if first == "train":
+            assert refusals == [f"an encoder {name!r} is already being trained"]
+            service.jobs.remove(made)
+        else:
+            assert refusals == [f"there is already an encoder {name!r}"]
+    trained = [job["request"]["name"] for job in service.jobs.newest()]
+    assert sorted(trained) == sorted(set(trained))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,10 @@ from PIL import Image
 
 from app.datasets.digits import read_digits
 from app.main import create_app
+from app.service import demo
+from app.service.service import Service
 from app.service.settings import Settings
+from index import Full
 
 
 def test_the_demo_is_created_at_the_first_start_only(tmp_path: Path, y: NDArray[np.int64]) -> None:
@@ -39,6 +42,22 @@ def test_the_demo_is_created_at_the_first_start_only(tmp_path: Path, y: NDArray[
     with TestClient(create_app(settings)) as client:
         assert client.get("/v1/collections").json() == []
         assert client.get("/readyz").json() == {"status": "ready", "collections": 0}
+
+
+def test_a_full_disk_does_not_keep_the_service_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
+    filled: list[Service] = []
+
+    def find_no_room(service: Service) -> None:
+        raise Full("no room")
+
+    for fill in (find_no_room, filled.append, find_no_room):
+        monkeypatch.setattr(demo, "_fill", fill)
+        with TestClient(create_app(settings)) as client:
+            assert client.get("/readyz").status_code == 200
+    assert len(filled) == 1
 
 
 @pytest.mark.parametrize("own", ["encoder", "collection"])

@@ -8,6 +8,7 @@ import resource
 import struct
 import time
 import zlib
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import TooLarge
+from app.service import images
 from app.service.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
 from hashing import InvalidInput
 from hashing.gist import Gist
@@ -100,13 +102,14 @@ def test_a_query_by_image_equals_one_by_descriptor(pictures: TestClient) -> None
     assert_problem(gone, 404, "no collection 'none'")
 
 
+def chunk(kind: bytes, data: bytes = b"") -> bytes:
+    """Return a chunk of a PNG."""
+    sealed = kind + data
+    return struct.pack(">I", len(data)) + sealed + struct.pack(">I", zlib.crc32(sealed))
+
+
 def png_of(width: int, height: int, rows: int) -> bytes:
     """Return a PNG that claims a size and holds some rows of zeros: a bomb if there are many."""
-
-    def chunk(kind: bytes, data: bytes) -> bytes:
-        sealed = kind + data
-        return struct.pack(">I", len(data)) + sealed + struct.pack(">I", zlib.crc32(sealed))
-
     pack = zlib.compressobj(9)
     packed = b"".join(pack.compress(bytes(width + 1)) for _ in range(rows)) + pack.flush()
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
@@ -128,6 +131,8 @@ def jpeg_of_many_scans(scans: int) -> bytes:
         (413, "at most 40,000,000 pixels", png_of(100_000, 100_000, 1)),
         (413, "at most 40,000,000 pixels", png_of(12_000, 8_000, 1)),
         (413, "image 0 with 6400 x 6400 exceeds that", png_of(6_400, 6_400, 6_400)),
+        (413, "image 0 has 1500000 x 1 pixels; a side has at most 65,535", png_of(1_500_000, 1, 1)),
+        (413, "image 0 has 1 x 1500000 pixels", png_of(1, 1_500_000, 1_500_000)),
         (422, "Truncated File Read", encoded(picture())[:16] + b"\xff" * 8),
         (413, f"scans, more than {MAX_SCANS}", jpeg_of_many_scans(3000)),
         (422, "image file is truncated", png_of(6_000, 6_000, 6_000)[:-9_000]),
@@ -151,6 +156,125 @@ def test_refusing_a_file_costs_little(
     more = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
     assert more < 500 * 1024  # KiB; 100,000 x 100,000 pixels would need 10,000 times as much.
     assert pictures.get("/healthz").status_code == 200
+
+
+def png_with(before: bytes = b"", after: bytes = b"") -> bytes:
+    """Return a small PNG with more chunks before or after its pixels."""
+    file = encoded(picture())
+    pixels, end = file.index(b"IDAT") - 4, file.index(b"IEND") - 4
+    return file[:pixels] + before + file[pixels:end] + after + file[end:]
+
+
+def jpeg_with(segments: bytes) -> bytes:
+    """Return a small JPEG with more segments at its beginning."""
+    file = encoded(picture(), "JPEG")
+    return file[:2] + segments + file[2:]
+
+
+def segment(marker: int, data: bytes = b"") -> bytes:
+    """Return a segment of a JPEG."""
+    return struct.pack(">BBH", 0xFF, marker, len(data) + 2) + data
+
+
+def gif_with(blocks: bytes) -> bytes:
+    """Return a small GIF with more blocks before its image."""
+    file = encoded(picture(shape=(8, 8)), "GIF")
+    start = 13 + 3 * (2 << (file[10] & 7) if file[10] & 128 else 0)
+    return file[:start] + blocks + file[start:]
+
+
+def bmp_of(width: int, height: int, runs: bytes) -> bytes:
+    """Return a BMP of run-length encoded pixels."""
+    offset = 54 + 4 * 256
+    head = struct.pack("<IiiHHIIiiII", 40, width, height, 1, 8, 1, len(runs), 0, 0, 256, 0)
+    return b"BM" + struct.pack("<IHHI", 0, 0, 0, offset) + head + bytes(4 * 256) + runs
+
+
+@pytest.mark.parametrize(
+    "file",
+    [
+        png_with(before=1100 * chunk(b"abCd")),
+        png_with(after=1100 * chunk(b"abCd")),
+        png_with(after=1100 * chunk(b"IDAT")),
+        png_with(before=b"".join(chunk(b"tEXt", b"%d\0x" % n) for n in range(1100))),
+        jpeg_with(b"\xff" * 3000),
+        jpeg_with(b"\xff\0" * 3000),
+        jpeg_with(1100 * segment(0xFE)),
+        jpeg_with(1100 * segment(0xE1, b"Exif\0\0a")),
+        gif_with(b"!\xfe" + b"\1a" * 1100 + b"\0"),
+        gif_with(b"\0" * 3000),
+        bmp_of(60, 60, (b"\1\0" * 60 + b"\0\0") * 60),
+    ],
+)
+def test_a_file_of_too_many_parts_is_refused(file: bytes, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert describe([file], LEAST_PIXELS).shape == (1, 384)
+    monkeypatch.setattr(images, "MAX_READS", 1000)
+    with pytest.raises(TooLarge, match="image 0 has more than 1,000 chunks, segments or runs"):
+        describe([file], LEAST_PIXELS)
+    ordinary = encoded(picture(shape=(400, 400)))
+    assert describe([ordinary], 3 * LEAST_PIXELS).shape == (1, 384)
+
+
+@pytest.mark.parametrize(
+    ("message", "file"),
+    [
+        ("more than 4 MiB before", jpeg_with(65 * segment(0xE1, b"Exif\0\0" + bytes(65_000)))),
+        ("more than 4 MiB before", png_with(before=chunk(b"abCd", bytes(5 << 20)))),
+        ("more than 4 MiB before", gif_with(b"!\xfe" + 20_000 * (b"\xff" + bytes(255)) + b"\0")),
+        ("11 colour profiles, more than 10", png_with(before=11 * chunk(b"iCCP", b"p\0\0"))),
+    ],
+)
+def test_a_file_of_too_much_metadata_is_refused(message: str, file: bytes) -> None:
+    with pytest.raises(TooLarge, match=message):
+        describe([file], LEAST_PIXELS)
+
+
+def test_metadata_of_ordinary_size_is_accepted() -> None:
+    expected = describe([encoded(picture())], LEAST_PIXELS)
+    profile = chunk(b"iCCP", b"p\0\0" + zlib.compress(bytes(1 << 19)))
+    text = chunk(b"tEXt", b"Comment\0" + 60_000 * b"a")
+    file = png_with(before=profile + text, after=chunk(b"abCd", bytes(5 << 20)))
+    np.testing.assert_array_equal(describe([file], LEAST_PIXELS), expected)
+    jpeg = jpeg_with(30 * segment(0xE2, b"ICC_PROFILE\0" + bytes(65_000)))
+    assert describe([jpeg], LEAST_PIXELS).shape == (1, 384)
+
+
+def test_pixels_that_are_decoded_slowly_count_more() -> None:
+    file = bmp_of(300, 300, b"\xff\1\x2d\1\0\0" * 300)
+    assert describe([file], 900_000).shape == (1, 384)
+    with pytest.raises(TooLarge, match="300 x 300 \\(run-length encoded: each counts as 10\\)"):
+        describe([file], 899_999)
+    with pytest.raises(TooLarge, match="image 1"):
+        describe([file, encoded(picture())], 900_001)
+
+
+def test_images_that_take_long_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    files = 3 * [encoded(picture())]
+    assert describe(files, 10 * LEAST_PIXELS).shape == (3, 384)
+    monkeypatch.setattr(images, "LEAST_SECONDS", 0)
+    monkeypatch.setattr(images, "SECONDS_PER_PIXEL", 0)
+    with pytest.raises(TooLarge, match="may take 0 s of computing, and the first 1 took longer"):
+        describe(files, 10 * LEAST_PIXELS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: png_with(after=chunk(b"abCd") * (64 * 2**20 // 12)),
+        lambda: jpeg_with(b"\xff" * (64 << 20)),
+        lambda: jpeg_with(segment(0xE1, b"Exif\0\0a") * (64 * 2**20 // 11)),
+        lambda: gif_with(b"!\xfe" + b"\1a" * (32 << 20) + b"\0"),
+        lambda: bmp_of(1000, 1000, b"\1\1" * (32 << 20)),
+    ],
+    ids=["chunks", "fill bytes", "EXIF", "comments", "runs"],
+)
+def test_a_file_of_64_mib_takes_seconds(make: Callable[[], bytes]) -> None:
+    file = make()
+    start = time.thread_time()
+    with pytest.raises(TooLarge):
+        describe([file], 40_000_000)
+    assert time.thread_time() - start < 10  # Half a minute to hours without the limits.
 
 
 def test_the_largest_image_that_is_accepted(client: TestClient) -> None:

@@ -1,18 +1,28 @@
-"""Limits on the size of an answer."""
+"""Limits on the size of an answer and on the time of a query, threads, and reranking by bits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event, current_thread
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.errors import Unready
 from app.main import create_app
+from app.service.checks import Size
+from app.service.collections import searches
+from app.service.collections.searches import Searches
+from app.service.service import SLOW_QUERY_THREADS, Service
 from app.service.settings import Settings
-from index import Collection
-from tests.app.conftest import NPY, npy
+from hashing import make_hasher
+from index import Collection, Filter
+from index.filters import columns
+from index.storage.record import Record
+from tests.app.conftest import NPY, fill, npy
 
 QUERY = "/v1/collections/c/query"
 N = 40
@@ -63,6 +73,123 @@ def test_a_query_without_a_radius_is_charged_for_k(limited: TestClient) -> None:
     body = {"descriptors": X.tolist(), "k": 3}
     assert limited.post(QUERY, json=body).status_code == 413
     assert limited.post(QUERY, json=body | {"k": 2}).status_code == 200
+
+
+def test_reranking_by_bits_counts_the_bits_that_relu_does_not_set(limited: TestClient) -> None:
+    relu = {"name": "r", "method": "random-net-1", "n_bits": 16, "params": {"activation": "relu"}}
+    assert limited.post("/v1/encoders", json=relu | {"dimension": 4}).status_code == 201
+    limited.post("/v1/collections", json={"name": "relu", "encoder": "r"})
+    ids = np.array([f"i{i:02}" for i in range(N)])
+    limited.put("/v1/collections/relu/items", content=npy(X, ids), headers=NPY)
+    body = {"descriptors": X[:1].tolist(), "k": N, "rerank": N, "rerank_by": "bits"}
+    found = limited.post("/v1/collections/relu/query", json=body).json()["results"][0]
+
+    # Without an activation, and with the same weights.
+    linear = make_hasher("random-net-1", n_bits=16, a=-1e9, b=1e9).fit(np.zeros((1, 4)))
+    z = linear.project(X).astype(float)
+    expected = {f"i{i:02}": np.abs(z[0])[(z[i] > 0) != (z[0] > 0)].sum() for i in range(N)}
+    assert [near["id"] for near in found] == sorted(expected, key=lambda i: (expected[i], i))
+    np.testing.assert_allclose(
+        [near["score"] for near in found], [expected[near["id"]] for near in found], atol=1e-5
+    )
+    assert sum(score < 1e-6 for score in expected.values()) == 1
+
+
+def test_a_query_beyond_its_time_is_refused(settings: Settings) -> None:
+    settings = settings.model_copy(update={"query_timeout": 1e-6})
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        fill(client)
+        for more in ({}, {"filter": {"n": 1}}, {"radius": 3}):
+            answer = client.post(QUERY, json={"ids": ["a"], **more})
+            assert answer.status_code == 503
+            assert answer.headers["Retry-After"]
+            assert "longer than 1e-06 s (BITCELL_QUERY_TIMEOUT)" in answer.json()["detail"]
+
+
+def test_slow_queries_have_their_own_threads(
+    small: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads: list[str] = []
+    search = Searches.search
+
+    def noted(self: Searches, *args: Any, **options: Any) -> Any:
+        threads.append(current_thread().name.partition("_")[0])
+        return search(self, *args, **options)
+
+    monkeypatch.setattr(Searches, "search", noted)
+    query: dict[str, Any] = {"ids": ["a"], "k": 1}
+    more: dict[str, Any]
+    for more in ({}, {"filter": {"label": 7}}, {"filter": {"n": None}}, {"filter": {"n": 1}}):
+        assert small.post(QUERY, json=query | more).status_code == 200
+    # Once the field is in memory, the filter is quick.
+    assert threads == ["query", "query", "slow query", "query"]
+    for name in ("_MANY_CODES", "_MANY_NEIGHBOURS"):
+        with monkeypatch.context() as patch:
+            patch.setattr(searches, name, 2)
+            for more in ({}, {"ids": ["a", "b"], "k": 2}):
+                assert small.post(QUERY, json=query | more).status_code == 200
+    assert threads[4:] == ["slow query", "slow query", "query", "slow query"]
+
+
+def test_slow_queries_do_not_take_the_threads_of_quick_ones(
+    small: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More slow queries come than there are threads for all queries."""
+    reading, proceed = Event(), Event()
+    read = Record.payloads
+
+    def stuck(self: Record, serials: Any) -> dict[int, str]:
+        reading.set()
+        assert proceed.wait(60)
+        return read(self, serials)
+
+    with ThreadPoolExecutor(60) as pool, monkeypatch.context() as patch:
+        patch.setattr(Record, "payloads", stuck)
+        filters = [{f"new{i}": 1} for i in range(60)]
+        slow = [pool.submit(small.post, QUERY, json={"ids": ["a"], "filter": f}) for f in filters]
+        try:
+            assert reading.wait(30)
+            quick = {"ids": ["a"], "k": 1, "payloads": False}
+            for _ in range(2):
+                assert small.post(QUERY, json=quick).status_code == 200
+            assert not any(query.done() for query in slow)
+        finally:
+            proceed.set()
+        assert {query.result(60).status_code for query in slow} == {200}
+
+
+def test_a_stop_ends_running_searches(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    service = Service(settings)
+    service.encoders.create("e", "lsh", 12, {}, dimension=4)
+    service.collections.create("c", "e")
+    service.collections.upsert("c", [f"i{i:02}" for i in range(N)], X, None, [{"a": 1}] * N)
+    reading = Event()
+    reads: list[Any] = []
+
+    def read_until_stop(self: Record, serials: Any) -> dict[int, str]:
+        reading.set()
+        reads.append(serials)
+        assert service.searches._stopping.wait(30)
+        return {}
+
+    monkeypatch.setattr(columns, "_CHUNK", 1)
+    monkeypatch.setattr(Record, "payloads", read_until_stop)
+    options = service.searches.options(1, None, where=Filter({"a": 1}))
+    # One of them reads, others wait for their turn, and the last ones for a thread.
+    running = [
+        service.slow_query_pool.submit(
+            service.searches.search, "c", options, Size(service.answers, ""), descriptors=X
+        )
+        for _ in range(SLOW_QUERY_THREADS + 5)
+    ]
+    assert reading.wait(30)
+    service.close()
+    assert service.all_ended
+    assert len(reads) == 1
+    for query in running:
+        if not query.cancelled():
+            with pytest.raises(Unready, match="stopping"):
+                query.result(0)
 
 
 def test_a_collection_dropped_during_a_search_leaves_no_metrics(

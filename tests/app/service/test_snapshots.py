@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Sequence
 from threading import Event, Thread
 from typing import Any, BinaryIO
 
@@ -15,6 +16,8 @@ from app.service.service import Service
 from app.service.settings import Settings
 from hashing import make_hasher
 from index import Collection, snapshot
+from index.storage.record import Record
+from tests.app.jobs.waiting import ended
 
 COLLECTION = "/v1/collections/c"
 
@@ -86,6 +89,42 @@ def test_a_snapshot_for_which_the_disk_has_no_room_leaves_no_file(
     assert refused.status_code == 507
     assert "no snapshot was written" in refused.json()["detail"]
     assert list((settings.data_dir / "snapshots").iterdir()) == []
+
+
+@pytest.mark.parametrize("how", ["drop", "reencode"])
+def test_a_snapshot_that_is_overtaken_is_refused_or_whole(
+    how: str, client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = service_of(client)
+    for name in "ef":
+        service.encoders.create(name, "lsh", 12, {"random_state": ord(name)}, dimension=4)
+    service.collections.create("c", "e", keep_descriptors=True)
+    X = np.random.default_rng(0).normal(size=(20, 4))
+    service.collections.upsert("c", [f"{i}" for i in range(20)], X)
+    read = Record.descriptors
+    overtaken: list[str] = []
+
+    def overtake(self: Record, serials: Sequence[int]) -> Any:
+        if not overtaken:
+            overtaken.append(how)
+            if how == "drop":
+                service.collections.drop("c")
+            else:
+                ended(client, service.collections.reencode("c", "f"))
+            service.collections._store.settle()
+        return read(self, serials)
+
+    monkeypatch.setattr(Record, "descriptors", overtake)
+    answer = client.post(f"{COLLECTION}/snapshots")
+    files = [path.name for path in (settings.data_dir / "snapshots").iterdir()]
+    if how == "drop":
+        assert answer.status_code == 404
+        assert "no collection 'c'" in answer.json()["detail"]
+        assert files == []
+    else:
+        assert answer.json() == {"snapshot": files[0], "items": 20}
+        about = snapshot.describe(settings.data_dir / "snapshots" / files[0])
+        assert (about.encoder, len(files)) == ("f", 1)
 
 
 def test_no_encoder_is_dropped_between_check_and_use(small: TestClient) -> None:

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import time
+import tracemalloc
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
+from threading import Event
 from typing import Any
 
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.http.routes import collections as routes
 from app.service.collections import statistics
 from bitcodes import to_words
 from hashing import HASHERS
@@ -85,11 +90,51 @@ def test_long_codes_take_bounded_work(small: TestClient, monkeypatch: pytest.Mon
     url = "/v1/collections/c/statistics"
     monkeypatch.setattr(statistics, "MAX_ITEMS_TIMES_BITS_SQUARED", 2 * 12**2)
     assert small.get(url).json()["bits"]["looked"] == 2
-    monkeypatch.setattr(statistics, "_MAX_WAIT_SECONDS", 0.01)
-    with statistics._ONE_AT_A_TIME:
-        assert_problem(small.get(url), 503, "statistics of other collections")
-    words = np.random.default_rng(0).integers(0, 2**63, (3, 64)).astype(np.uint64)
-    assert np.shape(statistics.bits(words, 4096)["heat_map"]) == (64, 64)
+    monkeypatch.setattr(statistics, "MAX_SORTED_BYTES", 2)
+    assert small.get(url).json()["buckets"]["looked"] == 1
+
+
+def test_the_longest_codes_take_little_time_and_memory() -> None:
+    words = np.random.default_rng(0).integers(0, 2**63, (1024, 64)).astype(np.uint64)
+    start = time.thread_time()
+    tracemalloc.start()
+    try:
+        found = statistics.bits(words, 4096)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert time.thread_time() - start < 2  # 0.3 s on an idle processor.
+    assert peak < 30e6  # The matrix of all pairs takes 134 MB.
+    assert np.shape(found["heat_map"]) == (64, 64)
+
+
+@pytest.mark.parametrize("block", [1, 700, 1 << 13])
+def test_the_figures_do_not_depend_on_blocks(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    words = to_words(np.packbits(codes_of(1000, 100, 300), axis=1))
+    whole = statistics.bits(words, 100)
+    monkeypatch.setattr(statistics, "_COMPARED", block)
+    monkeypatch.setattr(statistics, "_UNPACKED", block)
+    found = statistics.bits(words, 100)
+    assert found.pop("mean_correlation") == pytest.approx(whole.pop("mean_correlation"))
+    assert found == whole
+
+
+def test_statistics_that_wait_hold_no_thread(
+    small: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "/v1/collections/c/statistics"
+    service = small.app.state.service  # type: ignore[attr-defined]
+    release = Event()
+    busy = service.statistics_pool.submit(release.wait, 30)
+    monkeypatch.setattr(routes, "STATISTICS_SECONDS", 0.01)
+    with ThreadPoolExecutor(45) as pool:  # More than the application has threads.
+        for answer in pool.map(lambda _: small.get(url), range(45)):
+            assert_problem(answer, 503, "the statistics are not ready after")
+        assert small.get("/v1/collections/c/items/a").status_code == 200
+    release.set()
+    assert busy.result()
+    monkeypatch.undo()
+    assert small.get(url).status_code == 200
 
 
 def test_an_empty_and_a_missing_collection(client: TestClient) -> None:

@@ -14,7 +14,8 @@ from threadpoolctl import threadpool_limits
 
 from app.benchmark.splits import Protocol, split
 from hashing import InvalidInput, make_hasher
-from hashing.methods.itq import ITQ, cca, minimise_loss, orthogonal, pca, scatter
+from hashing.methods.itq import ITQ, cca, minimise_loss, orthogonal, pca
+from hashing.parts.principal import scatter
 from tests.hashing.ranking import ranking_quality
 
 

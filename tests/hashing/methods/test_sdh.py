@@ -159,6 +159,27 @@ def test_codes_determine_the_classes(X: NDArray[Any], y: NDArray[Any]) -> None:
     assert ((bits[600:] @ W).argmax(axis=1) == y[600:]).mean() > 0.9
 
 
+@pytest.mark.parametrize("n_classes", [2, 3, 4, 10])
+def test_with_few_classes_some_bits_are_constant(n_classes: int) -> None:
+    """The first round draws the sign of each class, so all agree with probability 2^(1 - c)."""
+    rng = np.random.default_rng(0)
+    classes = np.arange(800) % n_classes
+    B = random_codes(rng, 800, 100)
+    for start in (np.zeros_like(B), None, None):
+        W = ridge_regression(B, 1.0)(class_sums(B, classes).T)
+        B = improve_bits(B if start is None else start, W, W.T[classes])
+    codes = np.unique(B, axis=0)
+    assert len(codes) == n_classes
+    constant = np.ptp(codes, axis=0) == 0
+    probability = 2.0 ** (1 - n_classes)
+    assert constant.mean() == pytest.approx(probability, abs=3 * (probability / 100) ** 0.5)
+    # Such a bit of all labelled rows is one of every descriptor: P has nothing to predict.
+    K = rng.normal(size=(800, 20))
+    K -= K.mean(axis=0)
+    P = ridge_regression(K, 1e-2)(K.T @ B)
+    np.testing.assert_allclose(P[:, constant], 0, atol=1e-10)
+
+
 @pytest.mark.parametrize(
     ("params", "message"),
     [

@@ -255,7 +255,7 @@ def test_a_fit_reports_its_progress_and_can_be_stopped(
     assert max(np.diff(steps)) <= 50
     assert {total for _, total, _ in reports} == {190}
     activities = [activity for _, _, activity in reports]
-    assert activities == ["the teacher learns the classes"] * 12 + ["the net learns the codes"] * 2
+    assert activities == ["the teacher learns the classes"] * 3 + ["the net learns the codes"] * 2
 
     def stop(done: int, total: int, activity: str) -> None:
         raise InterruptedError

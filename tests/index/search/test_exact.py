@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -189,6 +190,32 @@ def test_a_view_does_not_change_when_items_die_later(store: Store) -> None:
         assert sorted(found.rows.tolist()) == [
             row for row in range(300) if row >= 50 * number or row % 2
         ]
+
+
+def test_many_items_of_one_code_are_not_copied_for_each_query(store: Store) -> None:
+    n, n_queries = 20_000, 64
+    collection = store.create("c", 16)
+    codes = np.zeros((n, 2), np.uint8)
+    codes[-1] = 255
+    labels = np.arange(n) % 4
+    collection.upsert([f"{i:05}" for i in range(n)], codes, labels)
+    store.settle()
+    queries = np.arange(n_queries, dtype=np.uint8)[:, None].repeat(2, axis=1)
+    options = SearchOptions(3, where=Filter({"label": {"in": [1, 3]}}))
+    tracemalloc.start()
+    try:
+        found = collection.search(queries, options)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert peak < 5e6  # One copy for each query takes 60 MB.
+    for query, one in zip(queries, found, strict=True):
+        far = 16 - 2 * int(query[0]).bit_count()  # To the last item, of another code.
+        near = 2 * int(query[0]).bit_count()
+        expected = [("00001", near), ("00003", near), ("00005", near)]
+        if far < near:
+            expected = [(f"{n - 1:05}", far), *expected[:2]]
+        assert [(item.id, item.distance) for item in one.neighbours] == expected
 
 
 @settings(max_examples=15, deadline=None)

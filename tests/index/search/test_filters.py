@@ -21,7 +21,7 @@ from index import (
     SearchOptions,
     Store,
 )
-from index.filters import columns
+from index.filters import column
 from index.memory import rows
 from tests.index.items import CODES, IDS, ITEMS, LABELS, PAYLOADS, VALUES
 
@@ -151,11 +151,21 @@ def test_an_invalid_filter_is_refused(condition: Any, message: str) -> None:
         Filter(deep)
 
 
+def test_a_filter_finds_nothing_in_an_empty_collection(tmp_path: Path) -> None:
+    database = Database(tmp_path / "bitcell.db")
+    store = Store(database)
+    empty = store.create("empty", 16)
+    for condition in ({"a": 1}, {"not": {"a": {"lt": 1}}}, {"label": 1}):
+        options = SearchOptions(3, where=Filter(condition))
+        assert [found.neighbours for found in empty.search(CODES[:2], options)] == [[], []]
+    store.close()
+    database.close()
+
+
 def test_filters_stay_right_through_writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Columns are extended, joined, carried over to a new segment, dropped and read again."""
     monkeypatch.setattr(rows, "_SMALLEST_TAIL", 60)
-    monkeypatch.setattr(columns, "_MAX_BLOCKS", 4)
-    monkeypatch.setattr(columns, "_MAX_FIELDS", 2)
+    monkeypatch.setattr(column, "_MAX_BLOCKS", 4)
     rng = np.random.default_rng(3)
     conditions_used = [
         {"a": 1},
@@ -192,6 +202,27 @@ def test_filters_stay_right_through_writes(tmp_path: Path, monkeypatch: pytest.M
             assert {one.id for one in near} == expected
     store.close()
     database.close()
+
+
+def test_an_empty_collection_can_be_filtered_and_then_filled(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_SMALLEST_TAIL", 10)
+    collection = store.create("c", 16)
+    options = SearchOptions(300, where=Filter({"i": {"gte": 0}}))
+    assert collection.search(CODES[:1], options)[0].neighbours == []
+    # A new segment takes over the columns of the old one, which had no rows.
+    for first in range(0, 300, 100):
+        part = slice(first, first + 100)
+        collection.upsert(IDS[part], CODES[part], LABELS[part], PAYLOADS[part])
+        store.settle()
+        found = collection.search(CODES[:1], options)[0].neighbours
+        assert {near.id for near in found} == {
+            i for i, payload in zip(IDS[: first + 100], PAYLOADS, strict=False) if payload
+        }
+    collection.delete(IDS)
+    store.settle()
+    assert collection.search(CODES[:1], options)[0].neighbours == []
 
 
 def test_numbers_and_text_are_compared_exactly(store: Store) -> None:

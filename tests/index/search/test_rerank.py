@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
 
-from index import Filter, InvalidItems, SearchOptions, Store
+from index import Collection, Filter, InvalidItems, SearchOptions, Store
 from tests.index.items import CODES, IDS, make_keeping
 
 
@@ -39,17 +40,19 @@ def test_by_default_reranking_is_by_descriptors_where_they_are_kept(store: Store
     bare.upsert(IDS, np.packbits(X > 0, axis=1))
     queries = np.random.default_rng(2).normal(size=(2, 16))
     codes = np.packbits(queries > 0, axis=1)
-    for target, by, values in (
+    given: list[tuple[Collection, Any, dict[str, Any]]] = [
         (collection, "descriptors", {"descriptors": queries}),
         (bare, "bits", {"projections": queries}),
-    ):
+    ]
+    for target, by, values in given:
         default = target.search(codes, SearchOptions(5, rerank=20), **values)
-        explicit = SearchOptions(5, rerank=20, rerank_by=by)  # type: ignore[arg-type]
+        explicit = SearchOptions(5, rerank=20, rerank_by=by)
         assert default == target.search(codes, explicit, **values)
         for other in ("descriptors", "projections"):
             if other not in values:
+                more: dict[str, Any] = {other: queries}
                 with pytest.raises(InvalidItems, match=f"reranking by {by} takes"):
-                    target.search(codes, SearchOptions(5, rerank=20), **{other: queries})
+                    target.search(codes, SearchOptions(5, rerank=20), **more)
 
 
 def test_a_batch_has_descriptors_exactly_where_they_are_kept(store: Store) -> None:

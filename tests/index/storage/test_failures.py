@@ -139,7 +139,7 @@ def test_batches_of_descriptors_read_no_payloads(
     collection = store.create("c", 8, keep_descriptors=True)
     X = np.arange(200, dtype=np.float16).reshape(100, 2)
     collection.upsert(IDS, CODES, range(100), [{"i": i} for i in range(100)], X)
-    monkeypatch.delattr("index.storage.record.Record.payloads")
+    monkeypatch.delattr("index.storage.record.Record.payload_bytes")
     ((ids, labels, descriptors),) = collection.descriptor_batches()
     order = [IDS.index(item_id) for item_id in ids]
     assert sorted(ids) == sorted(IDS)

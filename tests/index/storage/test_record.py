@@ -165,12 +165,12 @@ def test_a_bad_batch_changes_nothing(change: dict[str, Any], message: str, path:
 def test_names_are_checked_and_given_once(path: Path) -> None:
     with Opened(path) as store:
         store.create("A.b-c_9", 8)
-        with pytest.raises(AlreadyExists, match=r"'A\.b-c_9' already"):
+        with pytest.raises(AlreadyExists, match=r"already a collection 'A\.b-c_9'"):
             store.create("A.b-c_9", 8)
         for name in ("", "a/b", "..", "a b", "x" * 65, "a\n", "é"):
             with pytest.raises(InvalidItems, match="a name has"):
                 store.create(name, 8)
-        with pytest.raises(InvalidItems, match="n_bits must be at least 1"):
+        with pytest.raises(InvalidItems, match="n_bits must be from 1 to 65536"):
             store.create("zero", 0)
         assert len(store.list()) == 1
 

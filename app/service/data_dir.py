@@ -1,0 +1,66 @@
+"""The data directory: who may read it, and what killed processes left in it."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from pathlib import Path
+
+import structlog
+
+from hashing.atomic_file import remove_leftovers
+
+SNAPSHOTS = "snapshots"
+# Where files are written that have a private name until they are complete.
+_WRITTEN = (SNAPSHOTS, "datasets", "datasets/cifar10.partial", "downloads")
+# The names that earlier versions gave to snapshots that were not complete.
+_OLD_PARTIAL = re.compile(
+    r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-\d{8}T\d{12}\.snapshot\.(part|\d+\.partial)"
+)
+_OTHERS = stat.S_IRWXO
+
+log = structlog.stdlib.get_logger("bitcell")
+
+
+def open_private(data_dir: Path) -> None:
+    """Make the data directory if it is missing, and keep what this process makes in it private.
+
+    From now on the files of this process have no permissions for other users, and none for the
+    group either, unless the directory passes on its group (the set-group-ID bit): then the group
+    keeps them. What an earlier version made is closed to other users, too. The directory itself is
+    left as it is if it exists, because it may be shared with something else.
+    """
+    try:
+        shares_group = data_dir.is_dir() and data_dir.stat().st_mode & stat.S_ISGID
+        os.umask(0o007 if shares_group else 0o077)
+        data_dir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise OSError(f"{data_dir} cannot hold the data: {error}") from None
+    for path in (*data_dir.glob("bitcell.db*"), *data_dir.glob("keys.db*"), data_dir / SNAPSHOTS):
+        _close_to_others(path)
+
+
+def _close_to_others(path: Path) -> None:
+    try:
+        found = path.lstat()
+    except FileNotFoundError:
+        return  # SQLite may delete its files at any moment.
+    is_ours = found.st_uid == os.geteuid() and not stat.S_ISLNK(found.st_mode)
+    if is_ours and found.st_mode & _OTHERS:
+        try:
+            path.chmod(stat.S_IMODE(found.st_mode) & ~_OTHERS)
+        except OSError as error:  # Some file systems of other machines have no permissions.
+            log.warning("a file cannot be closed to other users", path=path, error=str(error))
+
+
+def remove_partial_files(data_dir: Path) -> None:
+    """Remove incomplete files that killed processes left. Only the owner of the data calls this.
+
+    A download of `bitcell data` stays: the next one resumes it.
+    """
+    for folder in _WRITTEN:
+        remove_leftovers(data_dir / folder)
+    for path in (data_dir / SNAPSHOTS).glob("*.snapshot.*"):
+        if _OLD_PARTIAL.fullmatch(path.name) and path.is_file():
+            path.unlink()

@@ -1,0 +1,255 @@
+"""The blocks of a snapshot file and what they hold, read from files that are not trusted.
+
+`index.snapshot` describes the format.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+from zlib import crc32
+
+import numpy as np
+
+from bitcodes import code_size
+from index.errors import BadSnapshot, InvalidItems
+from index.validation import MAX_ID, MAX_PAYLOAD, as_text, check_bits, check_name
+
+MAGIC = b"Bitcell snapshot 1\n"
+MAX_ITEMS = 4096
+"""Most items of a block."""
+
+_HEAD = struct.Struct("<QI")
+_LENGTH = struct.Struct("<Q")
+_COLUMNS = 4
+# Earlier versions wrote blocks of 4,096 items of any size, which stay below this.
+_MAX_BLOCK = 512 << 20
+_MAX_DESCRIPTION = 1 << 16
+# JSON escapes a character beyond the first 65,536 in 12 bytes.
+_MAX_ID_TEXT = 12 * MAX_ID + 4
+# Characters that are parsed at a time, several times the most that a payload has.
+_PART = 1 << 20
+_SPACE = re.compile(r"\s*")
+_DECODER = json.JSONDecoder()
+# What parsing JSON and using its values raises where they are not what was written.
+_UNREADABLE = (ValueError, TypeError, LookupError, RecursionError, struct.error)
+
+
+@dataclass(frozen=True)
+class Description:
+    """The collection in a snapshot. `name` is None in files of the first versions."""
+
+    name: str | None
+    n_bits: int
+    encoder: str
+    fingerprint: str
+    keep_descriptors: bool
+
+
+class Output(Protocol):
+    """What blocks are written to, such as a file."""
+
+    def write(self, data: bytes, /) -> int:
+        """Write bytes."""
+
+
+class BlockWriter:
+    """Writes the blocks of a file, each with its checksum."""
+
+    def __init__(self, file: Output) -> None:
+        file.write(MAGIC)
+        self._file = file
+        self._checksum = 0
+
+    def description(self, about: Description) -> None:
+        """Write the first block."""
+        self._write(json.dumps(asdict(about)).encode())
+
+    def items(self, columns: Sequence[bytes]) -> None:
+        """Write a block of items: the bytes of its four columns."""
+        self._write(b"".join(_LENGTH.pack(len(column)) + column for column in columns))
+
+    def end(self) -> None:
+        """Write the last block."""
+        self._write(b"")
+
+    def _write(self, data: bytes) -> None:
+        self._checksum = crc32(data, self._checksum)
+        self._file.write(_HEAD.pack(len(data), self._checksum) + data)
+
+
+def read_description(blocks: Iterator[bytes], path: Path) -> Description:
+    """Return what the first block says; raise BadSnapshot if it says anything else."""
+    try:
+        data = next(blocks, b"")
+        if len(data) > _MAX_DESCRIPTION:
+            raise ValueError(f"it has {len(data)} bytes, more than {_MAX_DESCRIPTION}")
+        about = json.loads(data)
+        if not isinstance(about, dict):
+            raise TypeError(f"expected an object, got {about!r:.80}")
+        name, n_bits = about.get("name"), _typed(about, "n_bits", int)
+        if name is not None:
+            check_name(_typed(about, "name", str))
+        check_bits(n_bits)
+        return Description(
+            name,
+            n_bits,
+            _typed(about, "encoder", str),
+            _typed(about, "fingerprint", str),
+            _typed(about, "keep_descriptors", bool),
+        )
+    except BadSnapshot:
+        raise
+    except _UNREADABLE as error:
+        raise damaged(path, f"its description cannot be read: {_reason(error)}") from None
+
+
+def _typed(about: dict[str, Any], field: str, kind: type) -> Any:
+    """Return a field of the description; raise TypeError or ValueError unless it is of its type."""
+    value: Any = about.get(field)
+    if type(value) is not kind:
+        raise TypeError(f"{field} is {value!r:.80}, not {kind.__name__}")
+    if isinstance(value, str):
+        value.encode()  # A lone surrogate is no Unicode, and cannot be stored.
+    return value
+
+
+def read_blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
+    """Yield the blocks, each after its checksum has been verified."""
+    if file.read(len(MAGIC)) != MAGIC:
+        raise BadSnapshot(f"{path} is no snapshot of version 1")
+    state, size = 0, os.fstat(file.fileno()).st_size
+    while True:
+        head = file.read(_HEAD.size)
+        if len(head) < _HEAD.size:
+            raise damaged(path, "it ends too early")
+        length, checksum = _HEAD.unpack(head)
+        if length > _MAX_BLOCK:
+            raise damaged(path, f"a block has {length} bytes; at most {_MAX_BLOCK} are possible")
+        data = file.read(length) if length <= size - file.tell() else b""
+        state = crc32(data, state)
+        if len(data) != length or state != checksum:
+            raise damaged(path, f"the checksum of the block up to byte {file.tell()} is wrong")
+        if not length:
+            if file.read(1):
+                raise damaged(path, "more data follows its end")
+            return
+        yield data
+
+
+def read_items(data: bytes, n_bits: int, path: Path) -> tuple[Any, ...]:
+    """Return ids, codes, labels, payloads as JSON, and descriptors (None where there are none)."""
+    try:
+        texts, codes, labels, descriptors = _columns(data)
+        ids, payloads = _ids_and_payloads(texts.decode())
+        kept = np.frombuffer(descriptors, "<f2").reshape(len(ids), -1) if descriptors else None
+        return (
+            ids,
+            np.frombuffer(codes, np.uint8).reshape(len(ids), code_size(n_bits)),
+            np.frombuffer(labels, "<i8"),
+            payloads,
+            kept,
+        )
+    except InvalidItems:
+        raise
+    except _UNREADABLE as error:
+        raise damaged(path, f"a block cannot be read: {_reason(error)}") from None
+
+
+def _columns(data: bytes) -> Sequence[bytes]:
+    columns, at = [], 0
+    for _ in range(_COLUMNS):
+        (length,) = _LENGTH.unpack_from(data, at)
+        at += _LENGTH.size
+        if length > len(data) - at:
+            raise ValueError(f"a column of {length} bytes begins at {at} of {len(data)}")
+        columns.append(data[at : at + length])
+        at += length
+    if at != len(data):
+        raise ValueError(f"its columns have {at} bytes, and the block has {len(data)}")
+    return columns
+
+
+def _ids_and_payloads(text: str) -> tuple[list[Any], list[str | None]]:
+    """Parse a column of ids and payloads; return the payloads as compact JSON.
+
+    The payloads are parsed one at a time, because JSON can take 25 times its size once parsed.
+    """
+    parser = _Parser(text)
+    parser.skip("[")
+    ids = parser.value(MAX_ITEMS * _MAX_ID_TEXT)
+    if not isinstance(ids, list) or len(ids) > MAX_ITEMS:
+        raise TypeError(f"expected a list of at most {MAX_ITEMS} ids")
+    parser.skip(",")
+    parser.skip("[")
+    texts: list[str | None] = []
+    for place in range(len(ids)):
+        if place:
+            parser.skip(",")
+        payload = parser.value(MAX_PAYLOAD)
+        # Earlier versions took lone surrogates, which may come back.
+        texts.append(
+            None if payload is None else as_text(payload, f"item {place}", allow_surrogates=True)
+        )
+    parser.skip("]")
+    parser.skip("]")
+    parser.end()
+    return ids, texts
+
+
+class _Parser:
+    """Parses JSON from the front, one value at a time, each of a limited size."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        # What is parsed now: the part of the text that begins at `_start`.
+        self._part, self._start, self._at = text[:_PART], 0, 0
+
+    def value(self, limit: int) -> Any:
+        """Return the next value; ValueError if it has more characters than `limit`, roughly."""
+        is_last = self._start + len(self._part) == len(self._text)
+        if len(self._part) - self._at < limit and not is_last:
+            self._cut(max(limit, _PART))
+        try:
+            value, self._at = _DECODER.raw_decode(self._part, self._at)
+        except ValueError as error:
+            raise ValueError(f"{error}, among {len(self._part)} characters") from None
+        if limit > _PART:
+            self._cut(_PART)
+        return value
+
+    def skip(self, mark: str) -> None:
+        """Skip a mark and the space after it; raise ValueError if something else comes."""
+        if self._at == len(self._part):
+            self._cut(_PART)
+        if not self._part.startswith(mark, self._at):
+            got = self._part[self._at : self._at + 20]
+            raise ValueError(f"expected {mark!r}, got {got!r}")
+        self._at += 1
+        if space := _SPACE.match(self._part, self._at):
+            self._at = space.end()
+
+    def end(self) -> None:
+        """Raise ValueError if more follows."""
+        if rest := self._text[self._start + self._at :]:
+            raise ValueError(f"expected the end, got {rest[:20]!r}")
+
+    def _cut(self, size: int) -> None:
+        """Begin the part to be parsed where the parser is."""
+        self._start += self._at
+        self._part, self._at = self._text[self._start : self._start + size], 0
+
+
+def _reason(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}"
+
+
+def damaged(path: Path, why: str) -> BadSnapshot:
+    """Return the error to raise for a file that is not what was written."""
+    return BadSnapshot(f"{path} is damaged: {why}; take the snapshot again or use another copy")

@@ -1,0 +1,297 @@
+"""Columns of payload fields: how often payloads are read, and how much memory columns take."""
+
+from __future__ import annotations
+
+import sys
+import tracemalloc
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import numpy as np
+import pytest
+
+from index import Database, Filter, SearchOptions, Store
+from index.filters import columns
+from index.filters.column import Block, GrowingBlock, as_value
+from index.memory import rows
+from tests.index.items import VALUES
+
+N = 600
+IDS = [f"{i:03}" for i in range(N)]
+CODES = np.random.default_rng(0).integers(0, 256, (N, 1), np.uint8)
+MEGABYTE = 1 << 20
+
+
+def payload(i: int) -> dict[str, Any]:
+    return {"i": i, "mod": {"three": i % 3}} | {f"f{j}": (i + j) % 5 for j in range(70)}
+
+
+class Counted:
+    """A collection of N items that counts the payloads that it reads."""
+
+    def __init__(self, path: Path, monkeypatch: pytest.MonkeyPatch, max_columns: int) -> None:
+        monkeypatch.setattr(columns, "_CHUNK", 100)
+        self.database = Database(path)
+        self.store = Store(self.database, max_columns=max_columns)
+        self.collection = self.store.create("c", 8, keep_descriptors=True)
+        X = np.zeros((N, 1))
+        self.collection.upsert(IDS, CODES, None, [payload(i) for i in range(N)], X)
+        self.store.settle()
+        self.reads: list[int] = []
+        self._read = self.collection._state.record.payloads
+        monkeypatch.setattr(self.collection._state.record, "payloads", self._counted)
+
+    def _counted(self, serials: Any) -> dict[int, str]:
+        serials = list(serials)
+        self.reads.append(len(serials))
+        return self._read(serials)
+
+    def find(self, condition: Any, **more: Any) -> list[int]:
+        """Return the numbers of the items that match, ascending."""
+        options = SearchOptions(N, where=Filter(condition), payloads=False)
+        found = self.collection.search(CODES[:1], options, **more)[0].neighbours
+        return sorted(int(near.id) for near in found)
+
+    def n_read(self) -> int:
+        """Return the number of payloads read since the last call."""
+        n = sum(self.reads)
+        self.reads.clear()
+        return n
+
+
+@pytest.fixture
+def max_columns() -> int:
+    return 64 * MEGABYTE
+
+
+@pytest.fixture
+def counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, max_columns: int) -> Iterator[Counted]:
+    counted = Counted(tmp_path / "bitcell.db", monkeypatch, max_columns)
+    yield counted
+    counted.store.close()
+    counted.database.close()
+
+
+def test_all_fields_of_a_filter_are_read_in_one_pass(counted: Counted) -> None:
+    condition = {f"f{j}": {"lt": 5} for j in range(62)} | {"mod.three": 1, "i": {"gte": 300}}
+    expected = [i for i in range(300, N) if i % 3 == 1]
+    assert counted.find(condition) == expected
+    assert counted.n_read() == N
+    assert counted.find(condition) == expected
+    assert counted.n_read() == 0
+    counted.collection.upsert(
+        ["900", "901"], CODES[:2], None, [payload(900), payload(901)], [[0], [0]]
+    )
+    assert counted.find(condition) == [*expected, 901]
+    assert counted.n_read() == 2
+
+
+def test_a_new_segment_reads_only_new_payloads_in_one_pass(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rows, "_SMALLEST_TAIL", 10)
+    assert counted.find({"f0": 0, "f1": {"in": [1]}}) == list(range(0, N, 5))
+    new = list(range(N, N + 50))
+    counted.n_read()
+    counted.collection.upsert(
+        [f"{i:03}" for i in new], CODES[:50], None, [payload(i) for i in new], np.zeros((50, 1))
+    )
+    counted.store.settle()
+    assert len(counted.collection._state.rows.view().tail) == 0
+    # f2 is new, the others lack 50 rows.
+    assert counted.find({"f0": 0, "f1": 1, "f2": 2}) == list(range(0, N + 50, 5))
+    assert counted.n_read() == 50 + N + 50
+
+
+def test_queries_that_need_the_same_fields_read_them_once(counted: Counted) -> None:
+    reading, proceed = Event(), Event()
+
+    def checkpoint() -> None:
+        reading.set()
+        assert proceed.wait(20)
+
+    with ThreadPoolExecutor(8) as pool:
+        first = pool.submit(counted.find, {"f0": 0, "f1": 1}, checkpoint=checkpoint)
+        assert reading.wait(20)
+        others = [pool.submit(counted.find, {f"f{j % 3}": j % 3}) for j in range(7)]
+        proceed.set()
+        expected = list(range(0, N, 5))
+        assert [query.result(20) for query in (first, *others)] == [expected] * 8
+    # f0 and f1 together, f2 alone.
+    assert counted.n_read() == 2 * N
+
+
+class GivenUp(Exception):
+    pass
+
+
+def test_a_query_that_is_given_up_leaves_what_it_has_read(counted: Counted) -> None:
+    steps = 0
+
+    def checkpoint() -> None:
+        nonlocal steps
+        steps += 1
+        if steps == 5:
+            raise GivenUp
+
+    with pytest.raises(GivenUp):
+        counted.find({"f0": 0, "i": {"lt": 500}}, checkpoint=checkpoint)
+    assert counted.n_read() == 400
+    assert counted.find({"f0": 0}) == list(range(0, N, 5))
+    assert counted.n_read() == N - 400
+    # f1 is new, so that one pass reads all rows for it, and those that are left for i.
+    assert counted.find({"f0": 0, "f1": 1, "i": {"lt": 500}}) == list(range(0, 500, 5))
+    assert counted.n_read() == N
+
+
+def test_a_query_that_is_given_up_after_a_new_segment_leaves_what_it_has_read(
+    counted: Counted, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Otherwise queries would never end if reading what is new takes longer than their time."""
+    monkeypatch.setattr(rows, "_SMALLEST_TAIL", 10)
+    fields = {f"f{j}": {"gte": 0} for j in range(3)}
+    counted.find(fields)
+    counted.find({"i": 0})
+    counted.n_read()
+    new = list(range(N, 2 * N))
+    counted.collection.upsert(
+        [f"{i:03}" for i in new], CODES, None, [payload(i) for i in new], np.zeros((N, 1))
+    )
+    counted.store.settle()
+    for condition, give_up_at in (({"f0": 1, "f1": 2}, 4), ({"i": 1}, 3), (fields, 4)):
+        steps = iter(range(2, 100))
+
+        def checkpoint(steps: Iterator[int] = steps, last: int = give_up_at) -> None:
+            if next(steps) > last:
+                raise GivenUp
+
+        with pytest.raises(GivenUp):
+            counted.find(condition, checkpoint=checkpoint)
+    # f0 and f1: 300, i: 200, and then 300 for f2 of those that f0 and f1 have.
+    assert counted.n_read() == 300 + 200 + 300
+    # One item goes, and one is replaced, before the rest is read.
+    counted.collection.delete(["900"])
+    counted.collection.upsert(["007"], CODES[:1], None, [payload(6)], [[0]])
+    expected = [i for i in range(2 * N) if i % 5 == 1 and i != 900]
+    assert counted.find({"f0": 1, "f1": 2, "f2": 3}) == sorted([*expected, 7])
+    assert counted.n_read() == N - 300 + 1
+    assert counted.find({"i": {"lt": 8}}) == [*range(8)]
+    assert counted.n_read() == N - 200 + 1
+
+
+def fail() -> None:
+    raise GivenUp
+
+
+def test_a_query_waits_for_another_that_reads_but_not_to_read_little(counted: Counted) -> None:
+    expected = counted.find({"f0": 0})
+    counted.collection.delete(["000"])
+    counted.collection.upsert(["900"], CODES[:1], None, [payload(900)], [[0]])
+    with counted.store._columns.reading:
+        assert counted.find({"f0": 0}) == [*expected[1:], 900]
+        assert counted.collection.is_ready(Filter({"f0": 0, "label": 3}))
+        assert not counted.collection.is_ready(Filter({"f0": 0, "f1": 3}))
+        with pytest.raises(GivenUp):
+            counted.find({"f1": 1}, checkpoint=fail)
+
+
+@pytest.mark.parametrize("max_columns", [MEGABYTE // 4])
+def test_columns_stay_within_their_bytes(counted: Counted) -> None:
+    """Also those of fields that no payload has."""
+    cache = counted.store._columns
+    for j in range(0, 100, 20):
+        counted.find({"f0": 0} | {f"missing{j + k}": 1 for k in range(20)})
+        assert 0 < cache.nbytes <= MEGABYTE // 4
+    assert 20 < len(cache._columns) < 100
+    assert cache.nbytes == sum(column.nbytes for column in cache._columns.values())
+    counted.n_read()
+    # The most recently used ones are there.
+    counted.find({"f0": 0, "missing99": 1})
+    assert counted.n_read() == 0
+    counted.find({"missing0": 1})
+    assert counted.n_read() == N
+
+
+def test_the_bytes_of_columns_are_not_more_than_stated(counted: Counted) -> None:
+    cache = counted.store._columns
+    ids = [f"{i}" for i in range(1000, 1000 + N)]
+    payloads = [{"text": f"a text of its own: {i}", "number": i + 0.5} for i in range(N)]
+    counted.collection.upsert(ids, CODES, None, payloads, np.zeros((N, 1)))
+    counted.find({"f0": 0})
+    for conditions in ({"text": 1}, {"number": 1}, {f"missing{j}": 1 for j in range(16)}):
+        before = cache.nbytes
+        tracemalloc.start()
+        try:
+            counted.find(conditions)
+            used = tracemalloc.get_traced_memory()[0]
+        finally:
+            tracemalloc.stop()
+        # Python keeps some freed objects for later.
+        assert used - (1 << 14) <= cache.nbytes - before < 10 * used
+
+
+@pytest.mark.parametrize("max_columns", [1])
+def test_a_filter_that_exceeds_the_bytes_is_answered_without_columns(
+    counted: Counted, caplog: pytest.LogCaptureFixture
+) -> None:
+    counted.collection.upsert(["900"], CODES[:1], [4], [{"i": 900}], [[0]])
+    assert counted.find({"f0": 0, "mod.three": {"gt": 0}}) == [
+        i for i in range(0, N, 5) if i % 3 > 0
+    ]
+    assert "the 2 fields of a filter do not fit" in caplog.text
+    assert counted.find({"or": [{"label": 4}, {"i": {"in": [0, 7]}}]}) == [0, 7, 900]
+    assert counted.find({"label": 4}) == [900]
+    assert counted.store._columns.nbytes == 0
+    with pytest.raises(GivenUp):
+        counted.find({"f0": 0}, checkpoint=fail)
+
+
+def test_a_collection_that_is_gone_leaves_no_columns(counted: Counted) -> None:
+    state, cache = counted.collection._state, counted.store._columns
+    view = state.rows.view()
+    other = counted.store.create("other", 8)
+    other.upsert(IDS, CODES, None, [payload(i) for i in range(N)])
+    other.search(CODES[:1], SearchOptions(1, where=Filter({"i": 1})))
+    left = cache.nbytes
+    counted.find({"i": 1})
+    assert cache.nbytes > left
+    counted.store.reencode("c", lambda X: np.zeros((len(X), 1), np.uint8), 8)
+    assert cache.nbytes == left
+    # A query that ends later leaves nothing, either.
+    assert len(state.columns.find(["f0"], view, lambda: None)["f0"]) == N
+    assert cache.nbytes == left
+    counted.store.drop("other")
+    assert cache.nbytes == 0
+
+
+def test_integers_that_share_a_hash_do_not_slow_a_filter_down(counted: Counted) -> None:
+    """A dictionary of n values with one hash takes n² steps."""
+    prime = sys.hash_info.modulus
+    values = [i * prime for i in range(5, N)]
+    assert len(set(map(hash, values))) == 1
+    assert len({hash(as_value(value)) for value in values}) == len(values)
+    ids = [f"{i}" for i in range(5, N)]
+    counted.collection.upsert(
+        ids, CODES[5:], None, [{"big": value} for value in values], np.zeros((N - 5, 1))
+    )
+    assert counted.find({"big": {"gt": float(590 * prime)}}) == list(range(591, N))
+
+
+def test_a_growing_block_equals_one_of_all_rows() -> None:
+    rng = np.random.default_rng(0)
+    found = [VALUES[place] for place in rng.integers(0, len(VALUES), 500)] + [2**70, 2.0**70]
+    growing, parts = GrowingBlock(), []
+    for start in range(0, len(found), 37):
+        growing.add(found[start : start + 37])
+        part = GrowingBlock()
+        part.add(found[start : start + 37])
+        parts.append(part.finish())
+    whole = growing.finish()
+    joined = Block.join(parts)
+    for block in (whole, joined):
+        ordered = list(block.values.in_order())
+        values = [ordered[place] for place in block.places]
+        assert values == [as_value(value) for value in found]
