@@ -28,7 +28,7 @@ from hashing.validation import (
 
 MAX_STEPS = 10**6
 MAX_MIRROR = 1 << 20
-NOISE_RANGE = (0.1, 0.7)
+NOISE_RANGE = (0.1, 2.0)
 """The default noise for n rows is √(1000 / n), clipped to this range."""
 
 
@@ -273,8 +273,8 @@ class Net2(_Net, TwoLayerHasher):
         None if they are not known; then a row keeps its features when its descriptor is mirrored.
     noise : float, optional
         Standard deviation of the Gaussian noise added to s in training, against overfitting few
-        descriptors. The default for n descriptors is √(1000 / n), clipped to 0.1 to 0.7, and for
-        the teacher to 0.3 to 0.7.
+        descriptors. The default for n descriptors is √(1000 / n), clipped to 0.1 to 2, and for
+        the teacher to 0.3 to 2.
     teacher_steps : int
         Gradient steps of the teacher, each on 512 descriptors.
     steps : int

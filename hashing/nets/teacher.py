@@ -26,7 +26,7 @@ from hashing.validation import (
 
 ACTIVITY = "the teacher learns the classes"
 NOISE_ROWS = 1000
-NOISE_RANGE = (0.3, 0.7)
+NOISE_RANGE = (0.3, 2.0)
 """The default noise for n rows is √(NOISE_ROWS / n), clipped to this range."""
 
 
@@ -61,7 +61,7 @@ class Teacher:
     power, mirror, privileged_mirror
         As in `hashing.nets.net.Net2`.
     noise : float, optional
-        Standard deviation of the noise; by default √(1000 / n) for n rows, clipped to 0.3 to 0.7.
+        Standard deviation of the noise; by default √(1000 / n) for n rows, clipped to 0.3 to 2.
         With privileged features, at least 0.5.
     steps : int
         Gradient steps of each classifier, of up to 512 rows.
