@@ -7,6 +7,8 @@ numpy alone, so that both packages can share it without knowing each other.
 
 from __future__ import annotations
 
+import string
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -53,6 +55,46 @@ def pack(z: NDArray[np.floating]) -> Codes:
         # ones.
         return np.packbits(bits).reshape(len(bits), code_size(bits.shape[1]))
     return np.packbits(bits, axis=1)
+
+
+def from_hex(texts: Sequence[str], n_bits: int) -> Codes:
+    """Convert codes in hex, as JSON holds them, to packed codes.
+
+    Parameters
+    ----------
+    texts : sequence of str
+        2 * code_size(n_bits) hexadecimal digits each, in either case.
+    n_bits : int
+        The code length. Bits of the last byte beyond it are returned as they are given.
+
+    Returns
+    -------
+    (n, code_size(n_bits)) uint8
+
+    Raises
+    ------
+    ValueError
+        A text is not such a code; the message names the first.
+    """
+    size = code_size(n_bits)
+    whole = "".join(texts)
+    if set(map(len, texts)) <= {2 * size}:
+        try:
+            data = bytes.fromhex(whole)
+        except ValueError:
+            data = b""
+        # `fromhex` skips spaces.
+        if 2 * len(data) == len(whole):
+            return np.frombuffer(data, np.uint8).reshape(len(texts), size)
+    place = next(i for i, text in enumerate(texts) if not _is_hex(text, size))
+    raise ValueError(
+        f"expected codes of {n_bits} bits as {2 * size} hexadecimal digits each; code {place} is "
+        f"{texts[place]!r:.80}, of {len(texts[place])} characters"
+    )
+
+
+def _is_hex(text: str, size: int) -> bool:
+    return len(text) == 2 * size and set(text) <= set(string.hexdigits)
 
 
 def unpack(codes: Codes, n_bits: int) -> NDArray[np.uint8]:

@@ -17,6 +17,7 @@ from hashing.methods.pcah import PCAH
 from hashing.methods.random_net import RandomNet1, RandomNet2
 from hashing.methods.sdh import SDH
 from hashing.methods.sh import SH
+from hashing.methods.sign import Sign
 from hashing.methods.ssh import SSH
 from hashing.nets.net import Net1, Net2
 from hashing.nets.siamese import Siamese1, Siamese2
@@ -27,6 +28,7 @@ HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
     "random-net-1": RandomNet1,
     "random-net-2": RandomNet2,
+    "sign": Sign,
     "pcah": PCAH,
     "sh": SH,
     "itq": ITQ,

@@ -31,7 +31,7 @@ from index.types import (
     RerankBy,
     SearchOptions,
 )
-from index.validation import check_name
+from index.validation import check_codes, check_name
 
 __all__ = [
     "AlreadyExists",
@@ -58,6 +58,7 @@ __all__ = [
     "SearchOptions",
     "Store",
     "Unreadable",
+    "check_codes",
     "check_name",
     "snapshot",
 ]

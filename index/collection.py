@@ -258,7 +258,15 @@ class Collection:
             if options.where is not None:
                 mask = options.where.mask(view, state.columns, checkpoint)
             words = to_words(codes)
-            answers = search(view, words, options.depth, options.radius, mask, checkpoint)
+            answers = search(
+                view,
+                words,
+                options.depth,
+                options.radius,
+                mask,
+                checkpoint,
+                count_within=options.count_within,
+            )
             scores: list[NDArray[np.float64]] | None = None
             if options.rerank is not None:
                 answers, scores = self._rerank(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -41,6 +41,9 @@ class SearchOptions:
         Whether to read the payloads of the neighbours.
     codes : bool
         Whether to return the codes of the queries and of the neighbours.
+    count_within : bool
+        With a radius: whether to count all items within it, also those that are not found because
+        there are more than `depth`.
 
     Raises
     ------
@@ -56,6 +59,7 @@ class SearchOptions:
     rerank_by: RerankBy | None = None
     payloads: bool = True
     codes: bool = False
+    count_within: bool = False
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -134,12 +138,19 @@ class Certificate:
         Number of codes that were compared.
     tie : int
         Number of items at the distance of the last item found, whether returned or not.
+    within : int or None
+        Number of items within the radius that the search was given; None without such a radius, or
+        if the search ended at its depth and was not asked to count the others.
+    truncated : bool or None
+        Whether fewer were found than are within that radius; None if `within` is.
     """
 
     exact: bool
     radius: int
     looked: int
     tie: int
+    within: int | None = None
+    truncated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +160,13 @@ class Answer:
     rows: NDArray[np.int64]
     distances: NDArray[np.int64]
     certificate: Certificate
+
+    def with_count(self, within: int) -> Answer:
+        """Return the same answer, with a certificate that says how many are within the radius."""
+        truncated = within > len(self.rows)
+        return replace(
+            self, certificate=replace(self.certificate, within=within, truncated=truncated)
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -73,8 +73,11 @@ def check_codes(codes: Codes, n: int, n_bits: int) -> None:
             f"got {codes.dtype} of shape {codes.shape}"
         )
     padding = -n_bits % 8
-    if padding and (codes[:, -1] & ((1 << padding) - 1)).any():
-        raise InvalidItems(f"the codes have bits set beyond their {n_bits} bits")
+    if padding and (beyond := codes[:, -1] & ((1 << padding) - 1)).any():
+        raise InvalidItems(
+            f"the codes have bits set beyond their {n_bits} bits: the lowest {padding} bits of the "
+            f"last byte are zero; those of code {int(np.flatnonzero(beyond)[0])} are not"
+        )
 
 
 def as_label_column(

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitcodes import code_size, hamming, pack, unpack
+from bitcodes import code_size, from_hex, hamming, pack, unpack
 
 
 def test_a_bit_is_set_strictly_above_zero() -> None:
@@ -38,3 +38,22 @@ def test_hamming_of_long_codes_does_not_overflow() -> None:
 def test_codes_of_different_sizes_are_refused() -> None:
     with pytest.raises(ValueError, match="2 bytes cannot be compared with 3 bytes"):
         hamming(np.zeros((1, 2), np.uint8), np.zeros((1, 3), np.uint8))
+
+
+@given(st.integers(1, 300), st.integers(0, 5), st.integers(0, 2**32 - 1))
+def test_codes_are_read_from_hex_in_either_case(n_bits: int, n: int, seed: int) -> None:
+    codes = pack(np.random.default_rng(seed).normal(size=(n, n_bits)))
+    texts = [code.tobytes().hex() for code in codes]
+    read = from_hex(texts, n_bits)
+    assert read.shape == (n, code_size(n_bits))
+    np.testing.assert_array_equal(read, codes)
+    np.testing.assert_array_equal(from_hex([text.upper() for text in texts], n_bits), codes)
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    ["", "00", "000000", "0x00", " 000", "00 0", "000g", "00\n0", "\u0661\u0661\u0661\u0661"],
+)
+def test_the_first_code_that_is_no_hex_of_its_length_is_named(wrong: str) -> None:
+    with pytest.raises(ValueError, match=r"12 bits as 4 hexadecimal digits each; code 2 is"):
+        from_hex(["00f0", "ABC0", wrong, "x"], 12)

@@ -28,7 +28,8 @@ def result_rows(
     ----------
     rows : sequence of Row
     measured : mapping
-        The figures of each row without an error, one per seed.
+        The figures of each row without an error, one per seed; fewer, of the first seeds, if the
+        benchmark was interrupted.
     errors : mapping
         Why the other rows could not be measured.
     classes : sequence of (q,) int
@@ -58,7 +59,7 @@ def _figures(measured: list[Measured], classes: Classes) -> dict[str, Any]:
     precisions = [one.precisions for one in measured]
     missing = int(sum(np.count_nonzero(np.isnan(one)) for one in precisions))
     maps = _maps(measured)
-    low, high = confidence_interval(precisions, classes)
+    low, high = confidence_interval(precisions, classes[: len(measured)])
     return {
         "map": float(np.mean(maps)),
         "map_spread": float(np.std(maps, ddof=1)) if len(maps) > 1 else None,
@@ -100,14 +101,14 @@ def _difference(
     measured: Mapping[Row, list[Measured]],
     classes: Classes,
 ) -> dict[str, Any] | None:
-    """Return the mAP of a row less that of another, paired by seed and query."""
+    """Return the mAP of a row less that of another, paired by the seeds and queries of both."""
     if reference is None or reference == row:
         return None
     differences = [
         own.precisions - other.precisions
-        for own, other in zip(measured[row], measured[reference], strict=True)
+        for own, other in zip(measured[row], measured[reference], strict=False)
     ]
-    low, high = confidence_interval(differences, classes)
+    low, high = confidence_interval(differences, classes[: len(differences)])
     return {
         "reference": reference.method,
         "mean": float(np.mean([mean(each) for each in differences])),

@@ -15,6 +15,8 @@ from app.datasets.dataset import Dataset
 from hashing import InvalidInput
 from hashing.progress import Progress, followed
 
+_UNMEASURED = "the benchmark was interrupted before this row was measured"
+
 
 def run(
     dataset: Dataset,
@@ -29,7 +31,8 @@ def run(
     """Measure every row on the split of every seed.
 
     A row that cannot be measured, because its method cannot give that many bits or lacks labels,
-    has `error` instead of figures.
+    has `error` instead of figures. A KeyboardInterrupt ends the benchmark early: the result then
+    has what was measured before.
 
     Parameters
     ----------
@@ -59,12 +62,15 @@ def run(
           seeds. With `tune`, `tuned` has the parameters chosen for each seed.
         - `curve_ranks`: the ranks at which each `curve` is measured.
         - `sheet`: for the first seed, a query of each class and its first neighbours.
+        - `interrupted`: what is missing; only if the benchmark was interrupted.
 
     Raises
     ------
     InvalidInput
         There is no seed, the protocol does not fit the dataset, the reference is not among the
         rows, or no row could be measured.
+    KeyboardInterrupt
+        The benchmark was interrupted before the first row was measured.
     """
     if not seeds:
         raise InvalidInput("a benchmark needs at least one seed")
@@ -73,7 +79,16 @@ def run(
     check_reference(reference, rows)
     report = describe(protocol, dataset.labels, seeds)
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
-    measured, errors = _measure_all(dataset, rows, seeds, splits, progress, tune=tune)
+    measured: dict[Row, list[Measured]] = {row: [] for row in rows}
+    errors: dict[Row, str] = {}
+    missing = None
+    try:
+        _measure_all(dataset, seeds, splits, progress, measured, errors, tune=tune)
+    except KeyboardInterrupt:
+        if not any(measured[row] for row in rows if row not in errors):
+            raise
+        missing = _missing(measured, errors, seeds)
+        errors |= {row: _UNMEASURED for row in rows if row not in errors and not measured[row]}
     complete = {row: measured[row] for row in rows if row not in errors}
     return {
         "protocol": report | {"unseen": [parts.unseen for parts in splits]},
@@ -83,26 +98,26 @@ def run(
         ),
         "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
         "sheet": _sheet(dataset, splits[0], complete),
+        **({} if missing is None else {"interrupted": missing}),
     }
 
 
 def _measure_all(
     dataset: Dataset,
-    rows: Sequence[Row],
     seeds: Sequence[int],
     splits: Sequence[Split],
     progress: Progress,
+    measured: dict[Row, list[Measured]],
+    errors: dict[Row, str],
     *,
     tune: bool,
-) -> tuple[dict[Row, list[Measured]], dict[Row, str]]:
-    """Return the figures of every row for every seed, and why rows could not be measured."""
-    measured: dict[Row, list[Measured]] = {row: [] for row in rows}
-    errors: dict[Row, str] = {}
-    done, total = 0, len(rows) * len(seeds)
+) -> None:
+    """Add the figures of every row for every seed, and why rows could not be measured."""
+    done, total = 0, len(measured) * len(seeds)
     for seed, parts in zip(seeds, splits, strict=True):
         progress(done, total, f"seed {seed}: true neighbours")
         task = Task(dataset, parts, seed)
-        for row in rows:
+        for row in measured:
             description = f"seed {seed}: {row}"
             progress(done, total, description)
             try:
@@ -111,10 +126,22 @@ def _measure_all(
             except InvalidInput as error:
                 errors[row] = str(error)
             done += 1
-    if len(errors) == len(rows):
-        raise InvalidInput(f"nothing could be measured; {rows[0]}: {errors[rows[0]]}")
+    if len(errors) == len(measured):
+        first = next(iter(measured))
+        raise InvalidInput(f"nothing could be measured; {first}: {errors[first]}")
     progress(done, total, "done")
-    return measured, errors
+
+
+def _missing(
+    measured: dict[Row, list[Measured]], errors: dict[Row, str], seeds: Sequence[int]
+) -> str:
+    """Say which rows lack the figures of which seeds. Rows are measured seed by seed."""
+    parts = []
+    for row, figures in measured.items():
+        left = seeds[len(figures) :]
+        if left and row not in errors:
+            parts.append(f"{row} (seed {', '.join(map(str, left))})")
+    return f"The benchmark was interrupted. Not measured: {'; '.join(parts)}."
 
 
 def _fit_progress(progress: Progress, done: int, total: int, row: str) -> Progress:

@@ -21,6 +21,7 @@ GRIDS: dict[str, Sequence[Params]] = {
     "lsh": [{"scale": False}, {"scale": True}],
     "random-net-1": [{"scale": False}, {"scale": True}],
     "random-net-2": [{"scale": False}, {"scale": True}],
+    "sign": [{"center": True}, {"center": False}],
     "agh": [{"n_anchors": m, "n_nearest": s} for m in (300, 100, 1000) for s in (5, 2)],
     "diffhash": [*({"variant": "dif", "alpha": a} for a in (1.0, 0.3, 3.0)), {"variant": "lda"}],
     "ksh": [{"n_anchors": m} for m in (300, 100, 1000)],

@@ -63,7 +63,10 @@ def benchmark(
         typer.Option(help="Write a report with plots and pictures to this .html file."),
     ] = None,
 ) -> None:
-    """Measure methods at several code lengths: precision, recall, times."""
+    """Measure methods at several code lengths: precision, recall, times.
+
+    Ctrl-C ends it early, with the rows measured until then and status 130.
+    """
     from app.benchmark.rows import check_reference, rows
     from app.benchmark.run import run
     from app.benchmark.splits import Protocol
@@ -89,6 +92,8 @@ def benchmark(
     # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
     _write_files(result, loaded, json_file, report)
     print_result(result)
+    if "interrupted" in result:
+        raise typer.Exit(130)
 
 
 def _write_files(

@@ -81,6 +81,8 @@ def print_result(result: dict[str, Any]) -> None:
     for row in result["results"]:
         if "error" in row:
             console.print(f"{row['method']}, {row['n_bits']} bits: {row['error']}", style="red")
+    if "interrupted" in result:
+        console.print(result["interrupted"], style="red")
     if "scaled" in protocol:
         console.print(
             f"Scaled to {protocol['queries_per_class']} queries and "

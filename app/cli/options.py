@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -74,4 +75,8 @@ def check_output(path: Path, suffix: str) -> Path:
         raise ValueError(f"expected a file name that ends in {suffix}, got {path}")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}")
+    if path.is_dir():
+        raise ValueError(f"{path} is a folder, not a file")
+    if not os.access(path.parent, os.W_OK):
+        raise ValueError(f"the folder {path.parent} cannot be written to")
     return path

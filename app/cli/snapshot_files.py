@@ -45,10 +45,9 @@ def load(settings: Settings, url: str | None, file: Path, name: str | None) -> t
         raise ValueError(f"{file} does not name its collection: give it a name with --name")
     try:
         with _open(settings) as (store, encoders):
-            fingerprints = {
-                encoder.fingerprint for encoder in encoders.list() if encoder.name == about.encoder
-            }
-            _check_encoder(about, fingerprints)
+            if about.encoder:
+                named = [encoder for encoder in encoders.list() if encoder.name == about.encoder]
+                _check_encoder(about, {encoder.fingerprint for encoder in named})
             return name, len(read_checked(store, encoders, file, name))
     except InUse:
         return name, _load_through_service(settings, url, file, name, about)
@@ -73,8 +72,9 @@ def _load_through_service(
     settings: Settings, url: str | None, file: Path, name: str, about: snapshot.Description
 ) -> int:
     with running_service(settings, url) as service:
-        fingerprint = service.encoder_fingerprint(about.encoder)
-        _check_encoder(about, set() if fingerprint is None else {fingerprint})
+        if about.encoder:
+            fingerprint = service.encoder_fingerprint(about.encoder)
+            _check_encoder(about, set() if fingerprint is None else {fingerprint})
         folder = settings.data_dir / SNAPSHOTS
         folder.mkdir(exist_ok=True)
         with file.open("rb") as source, temporary_file(folder, "restore-") as copy:

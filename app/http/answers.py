@@ -12,7 +12,7 @@ from json.encoder import encode_basestring
 
 from pydantic_core import to_json
 
-from index import Found, Item, Neighbour
+from index import Certificate, Found, Item, Neighbour
 
 _SURROGATE = b"\\ud"
 
@@ -34,8 +34,9 @@ def of_items(items: Sequence[Item], n: int) -> bytes:
 def of_query(found: Sequence[Found], *, codes: bool) -> bytes:
     """Return the neighbours and certificates of queries, with the queries' codes if asked for."""
     answers = (b"[%b]" % b",".join(map(_neighbour, one.neighbours)) for one in found)
-    parts = [b'{"results":[', *_with_commas(answers), b'],"certificates":']
-    parts.append(to_json([one.certificate for one in found]))
+    certificates = (_certificate(one.certificate) for one in found)
+    parts = [b'{"results":[', *_with_commas(answers), b'],"certificates":[']
+    parts += [*_with_commas(certificates), b"]"]
     if codes:
         parts += [b',"codes":', to_json([one.code.hex() for one in found if one.code is not None])]
     return b"".join([*parts, b"}"])
@@ -51,6 +52,15 @@ def _neighbour(near: Neighbour) -> bytes:
     if near.score is not None:
         rest = f',"score":{near.score!r}{rest}'
     return b"".join([text.encode(), *_payload(near), rest.encode()])
+
+
+def _certificate(of: Certificate) -> bytes:
+    exact = "true" if of.exact else "false"
+    text = f'{{"exact":{exact},"radius":{of.radius},"looked":{of.looked},"tie":{of.tie}'
+    if of.within is not None:
+        truncated = "true" if of.truncated else "false"
+        text += f',"within":{of.within},"truncated":{truncated}'
+    return f"{text}}}".encode()
 
 
 def _payload(of: Item | Neighbour) -> tuple[bytes, ...]:

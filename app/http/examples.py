@@ -65,10 +65,12 @@ PARAMETERS: dict[str, Any] = {
     "job": _JOB,
     "benchmark": _BENCHMARK,
     "limit": 100,
+    "holds": "codes",
     "k": 10,
     "radius": 8,
     "payloads": True,
     "codes": False,
+    "return_codes": False,
     "offset": 0,
     "rerank": 100,
     "rerank_by": "bits",
@@ -94,7 +96,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/encoders/{name}/encode": {"one descriptor": {"descriptors": _QUERY_DESCRIPTORS}},
     "POST /v1/gist": {"one image": {"images": [_PIXEL]}},
     "POST /v1/collections": {
-        "one collection": {"name": "things", "encoder": "mine", "keep_descriptors": True}
+        "for the codes of an encoder": {
+            "name": "things",
+            "encoder": "mine",
+            "keep_descriptors": True,
+        },
+        "for codes of your own": {"name": "hashes", "n_bits": 64},
     },
     "PUT /v1/collections/{name}/items": {
         "two items": {
@@ -107,11 +114,18 @@ BODIES: dict[str, dict[str, Any]] = {
                 },
                 {"id": "spoon", "descriptor": [-0.7, 0.2, 0.1, 0.6], "label": 2},
             ]
-        }
+        },
+        "codes of your own": {
+            "items": [
+                {"id": "sunset.jpg", "code": "e1c3873c78f0e187", "payload": {"album": "2024"}},
+                {"id": "beach.jpg", "code": "9f1b2a6c04d7e835"},
+            ]
+        },
     },
     "POST /v1/collections/{name}/query": {
         "by descriptor": {"descriptors": _QUERY_DESCRIPTORS, "k": 2},
         "by item": {"ids": ["cup"], "radius": 8},
+        "by code": {"codes": ["7096"], "k": 2, "return_codes": True},
         "filtered": {
             "descriptors": _QUERY_DESCRIPTORS,
             "filter": {"label": {"in": [1, 2]}, "price": {"lt": 5}},

@@ -23,13 +23,15 @@ from hashing.validation import InvalidInput
 
 MEDIA_TYPE = "application/x-npy"
 DESCRIPTORS = {"descriptors": "fiu"}
-ITEMS = {"descriptors": "fiu", "ids": "U", "labels": "iu"}
+CODES = {"codes": "u"}
+OF_ITEMS = {"ids": "U", "labels": "iu"}
+"""What follows the descriptors or codes of items."""
 MAX_HEADER = 1024
 MAX_DIMENSIONS = 8
 MAX_BYTES = 1 << 48
 # dtype kinds that an array may be made of: numbers, booleans and strings.
 _PLAIN_KINDS = "biufcU"
-_KIND_NAMES = {"fiu": "numbers", "U": "strings", "iu": "integers"}
+_KIND_NAMES = {"fiu": "numbers", "u": "uint8", "U": "strings", "iu": "integers"}
 _MAGIC = npy_format.MAGIC_PREFIX
 # By version: the size of the field with the header's length, and numpy's reader.
 _VERSIONS: dict[bytes, tuple[int, Any]] = {
@@ -143,12 +145,10 @@ def _parse_header(head: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[in
     return dtype, fortran, shape
 
 
-def not_empty(matrix: NDArray[Any]) -> NDArray[Any]:
+def not_empty(matrix: NDArray[Any], name: str = "descriptors") -> NDArray[Any]:
     """Return the matrix; raise InvalidInput if it has no rows or is not two-dimensional."""
     if matrix.ndim != 2 or len(matrix) == 0:
-        raise InvalidInput(
-            f"descriptors must have shape (n, d) with n and d > 0, got {matrix.shape}"
-        )
+        raise InvalidInput(f"{name} must have shape (n, d) with n and d > 0, got {matrix.shape}")
     return matrix
 
 

@@ -37,7 +37,10 @@ def request(
 
 
 def work(task: Task, progress: Progress) -> Outcome:
-    """Run a benchmark; return its result, with the HTML report as the output."""
+    """Run a benchmark; return its result, with the HTML report as the output.
+
+    If it is interrupted, they have the rows that were measured until then.
+    """
     request = task.request
     if "collection" in request:
         dataset = read_arrays(request["collection"], task.folder)
@@ -48,4 +51,4 @@ def work(task: Task, progress: Progress) -> Outcome:
         request["protocol"], request["queries_per_class"], request["labels_per_class"]
     )
     result = run(dataset, table, protocol, request["seeds"], progress)
-    return Outcome(result, render(result, dataset).encode())
+    return Outcome(result, render(result, dataset).encode(), partial="interrupted" in result)

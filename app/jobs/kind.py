@@ -35,10 +35,14 @@ class Task:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The output of one job: JSON to show, and bytes."""
+    """The output of one job: JSON to show, and bytes.
+
+    It is `partial` if the job was interrupted: see `Kind.partial`.
+    """
 
     result: dict[str, Any]
     output: bytes | None = None
+    partial: bool = False
 
 
 def _prepare_nothing(request: dict[str, Any], folder: Path, progress: Progress) -> None:
@@ -62,6 +66,9 @@ class Kind:
     inside : bool
         Whether `work` runs in a thread of the service instead, because it changes the database.
         `progress` raises to end such work, which must then leave nothing half done.
+    partial : bool
+        Whether `work` can be interrupted: it gets a KeyboardInterrupt when the job is cancelled,
+        and may then return an outcome with what it has so far. Other processes are killed.
     prepare : callable
         (request, folder, progress), in a thread of the service before the process starts. It
         writes what the job needs from the database into the folder of the job. It must call
@@ -75,5 +82,6 @@ class Kind:
 
     work: Callable[[Task, Progress], Outcome]
     inside: bool = False
+    partial: bool = False
     prepare: Callable[[dict[str, Any], Path, Progress], None] = _prepare_nothing
     finish: Callable[[dict[str, Any], Outcome], Outcome] = _keep_outcome

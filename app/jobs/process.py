@@ -11,12 +11,15 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from threading import Thread
+from threading import Thread, Timer
 
 from app.errors import shortage
 from app.jobs.kind import Outcome, Progress, Task
 
 NICE = 19
+INTERRUPT = signal.SIGUSR1
+INTERRUPT_SECONDS = 30.0
+"""How long a process may take to return what it has after `JobProcess.interrupt`."""
 Message = tuple[int, int, str] | Outcome | str | OSError
 """Progress, the outcome, or the reason why there is none: an error if another try may succeed."""
 
@@ -45,6 +48,14 @@ class JobProcess:
             except BaseException:
                 self._receiver.close()
                 raise
+
+    def interrupt(self) -> None:
+        """Raise KeyboardInterrupt in the process; kill it if it does not end soon."""
+        if self._process.exitcode is None and self._process.pid is not None:
+            os.kill(self._process.pid, INTERRUPT)
+        timer = Timer(INTERRUPT_SECONDS, self.kill)
+        timer.daemon = True
+        timer.start()
 
     def kill(self) -> None:
         """End the process at once."""
@@ -78,7 +89,7 @@ class JobProcess:
 
 def main(sender: Connection, work: Callable[[Task, Progress], Outcome], task: Task, n: int) -> None:
     """Work on a task with `n` threads, in the process; send progress and the outcome."""
-    _ignore_signals()
+    _set_signals()
     Thread(target=_exit_with_the_service, daemon=True).start()
     _give_way_to_the_service(n)
 
@@ -89,20 +100,24 @@ def main(sender: Connection, work: Callable[[Task, Progress], Outcome], task: Ta
         message: Message = work(task, progress)
     except BrokenPipeError:
         return  # The service has ended.
+    except KeyboardInterrupt:
+        return  # The job was cancelled, and has nothing to keep.
     except OSError as error:
         # A plain one, since others may not be picklable.
         plain = OSError(error.errno, error.strerror or str(error))
         message = plain if shortage(error) else str(error)
     except (ValueError, MemoryError) as error:
         message = str(error) or type(error).__name__
+    signal.signal(INTERRUPT, signal.SIG_IGN)
     with suppress(BrokenPipeError):
         sender.send(message)
 
 
-def _ignore_signals() -> None:
+def _set_signals() -> None:
     """Ignore signals to the whole process group: the service ends its jobs itself."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
+    signal.signal(INTERRUPT, signal.default_int_handler)
 
 
 def _exit_with_the_service() -> None:

@@ -130,14 +130,19 @@ class Jobs:
         return self._record.counts()
 
     def output(self, job: str, kind: str) -> bytes:
-        """Return the bytes that a job produced; raise Conflict unless it is done."""
+        """Return the bytes that a job produced; raise Conflict if it has produced none."""
         state = self.get(job, kind)["state"]
-        if state != "done":
+        output = self._record.output(job) if state in ("done", "cancelled") else b""
+        if state != "done" and not output:
             raise Conflict(f"{kind} {job!r} has no report: its state is {state}, not done")
-        return self._record.output(job)
+        return output
 
     def remove(self, job: str) -> None:
-        """Cancel a job that is queued or running; delete one that has ended."""
+        """Cancel a job that is queued or running; delete one that has ended.
+
+        A running job of a kind that can be `partial` gets some seconds to return what it has. A
+        second call ends it at once.
+        """
         with self._lock:
             entry = self._open.get(job)
             if entry is None:
@@ -148,10 +153,14 @@ class Jobs:
                 self._close_entry(entry, "cancelled")
                 entry.interrupted.set()
             else:
+                again = entry.cancelled
                 entry.cancelled = True
                 entry.interrupted.set()
                 if entry.process is not None:
-                    entry.process.kill()
+                    if self._kinds[entry.kind].partial and not again:
+                        entry.process.interrupt()
+                    else:
+                        entry.process.kill()
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Call `listener`, in any thread, at every change of a job; return what ends this."""
@@ -209,7 +218,7 @@ class Jobs:
             if entry.id not in self._open:
                 return  # Cancelled before it started.
             if outcome is not None:
-                self._end(entry, "done", outcome)
+                self._end(entry, "cancelled" if outcome.partial else "done", outcome)
             elif entry.cancelled:
                 self._end(entry, "cancelled")
             elif not self._closed:

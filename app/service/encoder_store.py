@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from threading import Lock
 
 from app.errors import Conflict
-from hashing import Hasher
+from hashing import Hasher, InvalidInput
 from hashing.registry import from_bytes
 from index import AlreadyExists, Collection, Database, NotFound, check_name
 
@@ -75,11 +75,18 @@ class EncoderStore:
 
         Raises
         ------
+        InvalidInput
+            The collection has no encoder: its codes are given.
         NotFound
             There is no encoder of that name.
         Conflict
             There is one, but its fingerprint is not that of the collection's codes.
         """
+        if not collection.encoder:
+            raise InvalidInput(
+                f"collection {collection.name!r} has no encoder: give codes of {collection.n_bits} "
+                "bits instead of descriptors or images"
+            )
         encoder = self.get(collection.encoder)
         if encoder.fingerprint != collection.fingerprint:
             raise Conflict(

@@ -7,15 +7,18 @@ import struct
 import time
 import warnings
 import zlib
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from app.errors import TooLarge
 from hashing.gist import Gist
+from hashing.gist.pixels import pixels_of
 from hashing.validation import InvalidInput
 
 MAX_PIXELS = 100_000_000
@@ -23,7 +26,9 @@ MAX_PIXELS = 100_000_000
 MAX_SIDE = 65_535
 """Longest side of an image: that of the JPEG format. A row takes memory and time of its own."""
 FORMATS = ("PNG", "JPEG", "WEBP", "GIF", "BMP")
-"""Formats that the service accepts. Pillow reads fifty more, some through external programs."""
+"""Formats that the service accepts; the command line accepts nearly all that Pillow reads."""
+_NOT_DECODED = ("BUFR", "EPS", "GRIB", "HDF5", "MPEG", "PALM", "PDF", "WMF")
+"""Formats that Pillow only writes, or recognises and leaves to programs such as Ghostscript."""
 MAX_SCANS = 100
 """Largest number of scans in a JPEG. A progressive one has about ten. A scan takes few bytes, but
 each costs a pass over all pixels."""
@@ -69,8 +74,8 @@ def describe(files: list[bytes], max_pixels: int) -> NDArray[np.float32]:
     Parameters
     ----------
     files : list of bytes
-        PNG, JPEG, WebP, GIF or BMP. The EXIF orientation is applied; an animation counts as its
-        first frame.
+        PNG, JPEG, WebP, GIF or BMP. `pixels_of` says how their pixels are converted. An animation
+        counts as its first frame.
     max_pixels : int
         Limit on the pixels of all files together, checked before any pixel is decoded. A small
         image counts for `LEAST_PIXELS`; a run-length encoded one for `RUN_LENGTH_WEIGHT` times its
@@ -123,22 +128,38 @@ def gist() -> Gist:
     return Gist()
 
 
-def describe_file(path: Path) -> NDArray[np.float32]:
-    """Return the GIST descriptor of an image file in any format that Pillow reads, (384,).
+def describe_file(path: Path, background: str = "white") -> NDArray[np.float32]:
+    """Return the GIST descriptor of an image file, (384,).
 
-    Raise ValueError, with the path, if the file cannot be read, has more than `MAX_PIXELS`, or has
-    a side of more than `MAX_SIDE`.
+    Any format is accepted that Pillow decodes itself. `background` is as for `pixels_of`.
+
+    Raise ValueError, with the reason but without the path, if the file cannot be read, has more
+    than `MAX_PIXELS`, or has a side of more than `MAX_SIDE`.
     """
     try:
-        pixels, _ = _read(path, MAX_PIXELS)
+        if path.exists() and not path.is_file():  # A pipe might never end.
+            raise ValueError("it is a folder, a pipe or a device")
+        pixels, _ = _read(path, MAX_PIXELS, decoded_formats(), background)
+        descriptor: NDArray[np.float32] = gist().transform(pixels[None])[0]
     except _TooManyPixels as error:
-        raise ValueError(f"{path} has {error} pixels, more than {MAX_PIXELS:,}") from None
-    except _TooMuch as error:
-        raise ValueError(f"{path} has {error}") from None
-    except _UNREADABLE as error:
-        raise ValueError(f"{path} cannot be read as an image: {_reason(error)}") from None
-    descriptor: NDArray[np.float32] = gist().transform(pixels[None])[0]
+        raise ValueError(f"{error} pixels are more than {MAX_PIXELS:,}") from None
+    except Exception as error:  # The readers of fifty formats raise anything.
+        raise ValueError(_reason(error)) from error
     return descriptor
+
+
+@cache
+def decoded_formats() -> tuple[str, ...]:
+    """Return the names of all formats that Pillow decodes itself."""
+    Image.init()
+    return tuple(name for name in Image.OPEN if name not in _NOT_DECODED)
+
+
+@cache
+def suffixes() -> frozenset[str]:
+    """Return how the names of files in those formats end, in lower case."""
+    known = Image.registered_extensions()
+    return frozenset(suffix for suffix, name in known.items() if name not in _NOT_DECODED)
 
 
 class _TooManyPixels(Exception):
@@ -182,12 +203,9 @@ def _check_counts(file: bytes) -> None:
 
 
 def _read(
-    file: Path | _Reader, max_pixels: int, formats: tuple[str, ...] | None = None
-) -> tuple[NDArray[np.uint8], int]:
-    """Return the pixels of an image file, (h, w, 3), and how many it counts for.
-
-    The EXIF orientation is applied.
-    """
+    file: Path | _Reader, max_pixels: int, formats: tuple[str, ...], background: str = "white"
+) -> tuple[NDArray[Any], int]:
+    """Return the pixels of an image file, and how many it counts for."""
     with warnings.catch_warnings():
         # Pillow warns of what it repairs, such as damaged EXIF, and of many pixels, which we count.
         warnings.simplefilter("ignore")
@@ -195,12 +213,13 @@ def _read(
             image = Image.open(file, formats=formats)
         except Image.DecompressionBombError:
             raise _TooManyPixels("far too many") from None
+        except UnidentifiedImageError:
+            raise OSError(_unidentified(file, formats)) from None
         with image:
             if isinstance(file, _Reader):
                 file.in_head = False
             counted = _check_size(image, max_pixels)
-            upright = ImageOps.exif_transpose(image)
-            return np.asarray(upright if upright.mode == "RGB" else upright.convert("RGB")), counted
+            return pixels_of(image, background), counted
 
 
 def _check_size(image: Image.Image, max_pixels: int) -> int:
@@ -216,7 +235,19 @@ def _check_size(image: Image.Image, max_pixels: int) -> int:
     return counted
 
 
+def _unidentified(file: Path | _Reader, formats: tuple[str, ...]) -> str:
+    """Say why Pillow can open a file in none of the formats."""
+    with file.open("rb") if isinstance(file, Path) else nullcontext(file) as opened:
+        opened.seek(0)
+        start = opened.read(16)
+    for name in formats if len(start) == 16 else ():
+        accepts = Image.OPEN[name][1]
+        if accepts and accepts(start) is True:
+            return f"it begins as {name} does, but is damaged or of a kind that Pillow cannot read"
+    return "no such format"
+
+
 def _reason(error: Exception) -> str:
-    text = str(error)
-    # Pillow's own message contains a memory address.
-    return "no such format" if isinstance(error, UnidentifiedImageError) else text
+    """Return what an error says, without the path that errors of the system repeat."""
+    strerror = error.strerror if isinstance(error, OSError) else None
+    return strerror or str(error) or type(error).__name__

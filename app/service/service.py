@@ -94,7 +94,7 @@ class Service:
         self.answers = Answers(settings)
         export = partial(kept_descriptors.export, store, settings)
         kinds = {
-            "benchmark": Kind(benchmark.work, prepare=export),
+            "benchmark": Kind(benchmark.work, partial=True, prepare=export),
             "training": Kind(
                 training.work,
                 prepare=export,

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import AsyncSender, Call, Request
+from bitcell_client.codes import Codes
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
 from bitcell_client.following import event, events_path, has_ended, job_id, pauses
@@ -58,23 +59,24 @@ class AsyncClient(Connection, AsyncSender):
         self,
         name: str,
         ids: Sequence[str],
-        descriptors: ArrayLike,
+        descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
         *,
+        codes: Codes | None = None,
         batch: int = BATCH,
     ) -> int:
-        """Upsert any number of items, at most `batch` per request.
+        """Upsert any number of items, with descriptors or codes, at most `batch` per request.
 
         Returns
         -------
         int
             The number of items that the collection then holds.
         """
-        parts = batches(ids, descriptors, labels, payloads, batch)
+        parts = batches(ids, descriptors, labels, payloads, codes, batch)
         held = (await self.collection(name)).items
         for part in parts:
-            held = (await self.upsert(name, *part)).items
+            held = (await self.upsert(name, **part)).items
         return held
 
     async def events(self, job: str | Accepted) -> AsyncIterator[Job]:

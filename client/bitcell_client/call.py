@@ -198,13 +198,22 @@ def as_strings(ids: Sequence[str]) -> NDArray[np.str_]:
     return array
 
 
-def check_lengths(X: Sized, ids: Sized, labels: Sized | None, payloads: Sized | None) -> None:
-    """Raise ValueError unless there is one id, and one label and payload if any, per descriptor."""
+def check_lengths(
+    X: Sized,
+    ids: Sized,
+    labels: Sized | None,
+    payloads: Sized | None,
+    what: str = "descriptor",
+) -> None:
+    """Raise ValueError unless there is one id, and one label and payload if any, per descriptor.
+
+    `what` names in messages what X has instead of descriptors.
+    """
     given = {"ids": ids, "labels": labels, "payloads": payloads}
     lengths = {name: len(values) for name, values in given.items() if values is not None}
     if set(lengths.values()) != {len(X)}:
         counts = ", ".join(f"{length} {name}" for name, length in lengths.items())
-        raise ValueError(f"expected one of each per descriptor: {len(X)} descriptors, {counts}")
+        raise ValueError(f"expected one of each per {what}: {len(X)} {what}s, {counts}")
 
 
 def as_npy(*arrays: NDArray[Any]) -> bytes:

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike
 
 from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import BlockingSender, Call, Request
+from bitcell_client.codes import Codes
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
 from bitcell_client.following import event, events_path, has_ended, job_id, pauses
@@ -75,23 +76,24 @@ class Client(Connection, BlockingSender):
         self,
         name: str,
         ids: Sequence[str],
-        descriptors: ArrayLike,
+        descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
         *,
+        codes: Codes | None = None,
         batch: int = BATCH,
     ) -> int:
-        """Upsert any number of items, at most `batch` per request.
+        """Upsert any number of items, with descriptors or codes, at most `batch` per request.
 
         Returns
         -------
         int
             The number of items that the collection then holds.
         """
-        parts = batches(ids, descriptors, labels, payloads, batch)
+        parts = batches(ids, descriptors, labels, payloads, codes, batch)
         held = self.collection(name).items
         for part in parts:
-            held = self.upsert(name, *part).items
+            held = self.upsert(name, **part).items
         return held
 
     def events(self, job: str | Accepted) -> Iterator[Job]:

@@ -36,11 +36,14 @@ class Method:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Collection:
-    """A collection; `items` is how many it holds, `fingerprint` that of its encoder."""
+    """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
+
+    Encoder and fingerprint are None if it holds codes of the caller's own.
+    """
 
     name: str
-    encoder: str
-    fingerprint: str
+    encoder: str | None
+    fingerprint: str | None
     n_bits: int
     items: int
     keep_descriptors: bool
@@ -195,12 +198,19 @@ class Certificate:
         How many codes were looked at.
     tie : int
         How many items lie at the distance of the last one found.
+    within : int, optional
+        How many items lie within the `radius` of the query. None for a query without a radius, and
+        if the search ended at the `k` of the query.
+    truncated : bool, optional
+        Whether fewer were found than lie within that radius. None if `within` is.
     """
 
     exact: bool
     radius: int
     looked: int
     tie: int
+    within: int | None = None
+    truncated: bool | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -129,9 +129,10 @@ class Gist:
         images : ndarray, shape (n, h, w) or (n, h, w, 3)
             Grey or colour images, of integers or floats in any range: a descriptor does not change
             when an image becomes brighter or its contrast is stretched. Grey is the plain mean of
-            the channels. Images that are not `size` by `size` are cropped and resized. A side may
-            have any length: of an image longer than eight times its width, or wider than eight
-            times its height, only the middle is read.
+            the channels; an alpha channel is refused (`hashing.gist.pixels` removes it). Images
+            that are not `size` by `size` are cropped and resized. A side may have any length: of an
+            image longer than eight times its width, or wider than eight times its height, only the
+            middle is read.
 
         Returns
         -------

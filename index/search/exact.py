@@ -16,6 +16,7 @@ from index.memory.multi_index import Tables
 from index.memory.view import Mask, View
 from index.search import flat_scan
 from index.search.flat_scan import Hits
+from index.search.lookup import Lookup, select
 from index.types import Answer, Certificate
 
 # Not the pool of the scans: tasks of this pool wait for those.
@@ -24,8 +25,6 @@ _POOL = ThreadPoolExecutor(flat_scan.THREADS, "search")
 _QUERIES_PER_THREAD = 32
 # If a filter allows at most this share of the items, they are scanned.
 _LEAST_SHARE = 0.02
-# Largest number of values to look up for one query in one step; a scan is cheaper than more.
-_MAX_PROBES = 1 << 17
 # Queries per block, which bounds the memory.
 _BLOCK = 512
 _SCAN_BLOCK = 64
@@ -39,6 +38,8 @@ def search(
     radius: int | None,
     mask: Mask | None = None,
     checkpoint: Checkpoint = lambda: None,
+    *,
+    count_within: bool = False,
 ) -> list[Answer]:
     """Return the k nearest rows of each query.
 
@@ -53,17 +54,25 @@ def search(
         Rows of the view that may be found. It may allow dead rows, which are never found.
     checkpoint : callable
         Called between the steps of a search, in any thread. It may raise to give up.
+    count_within : bool
+        Whether to count the rows within the radius where there are more than k.
 
     Equal queries are searched once.
     """
     if len(queries) > 1:
         distinct, place = np.unique(queries, axis=0, return_inverse=True)
         if len(distinct) < len(queries):
-            found = search(view, distinct, k, radius, mask, checkpoint)
+            found = search(view, distinct, k, radius, mask, checkpoint, count_within=count_within)
             return [found[at] for at in place.ravel().tolist()]
     n_bits = view.segment.n_bits
-    radius = n_bits if radius is None else min(radius, n_bits)
-    searching = _Search(view, k, radius, mask, checkpoint)
+    reach = n_bits if radius is None else min(radius, n_bits)
+    searching = _Search(view, k, reach, mask, checkpoint)
+    answers = _nearest(searching, queries)
+    return answers if radius is None else searching.with_counts(answers, queries, count_within)
+
+
+def _nearest(searching: _Search, queries: Words) -> list[Answer]:
+    """Return the nearest rows of distinct queries, by tables or by a scan."""
     prepared = searching.tables(len(queries))
     if prepared is None:
         return searching.by_scan(queries)
@@ -138,9 +147,7 @@ class _Search:
 
     def by_tables(self, model: cost_model.Model, tables: Tables, queries: Words) -> list[Answer]:
         """Answer queries by table lookups, or by a scan those that would cost more."""
-        lookup = _Lookup(
-            model, tables, self._counts, queries, self.k, self.radius, self._checkpoint
-        )
+        lookup = Lookup(model, tables, self._counts, queries, self.k, self.radius, self._checkpoint)
         hits, rest = lookup.hits, lookup.given_up
         if len(rest):
             words, places = self._codes_to_scan()
@@ -150,6 +157,29 @@ class _Search:
             lookup.n_compared[rest] += len(words)
             lookup.covered[rest] = self.n_bits
         return self._answers(queries, hits, lookup.covered, lookup.n_compared)
+
+    def with_counts(self, answers: list[Answer], queries: Words, count_all: bool) -> list[Answer]:
+        """Add to certificates how many rows are within the radius.
+
+        Fewer than k found are all. Where k were found, the others are counted by a scan if
+        `count_all`, and the number stays unknown otherwise.
+        """
+        within = [len(answer.rows) if len(answer.rows) < self.k else None for answer in answers]
+        if count_all:
+            rest = [place for place, n in enumerate(within) if n is None]
+            words, places = self._codes_to_scan()
+            weights = (
+                self._counts if places is None or self._counts is None else self._counts[places]
+            )
+            for place in rest:
+                self._checkpoint()
+                query = queries[place]
+                n = flat_scan.count(words, query, self.radius, weights)
+                within[place] = n + flat_scan.count(self.tail, query, self.radius)
+        return [
+            answer if n is None else answer.with_count(n)
+            for answer, n in zip(answers, within, strict=True)
+        ]
 
     def _codes_to_scan(self) -> tuple[Words, NDArray[np.int64] | None]:
         """Return the codes of rows that may be found, and their places; None for all."""
@@ -189,13 +219,13 @@ class _Search:
         # The distance of the k-th neighbour, or of the farthest where there are fewer.
         last = (within < np.minimum(self.k, within[:, -1])[:, None]).sum(axis=1)
         ties = histogram[np.arange(nq), np.minimum(last, width - 1)]
-        hits = _select(hits, hits.distance <= last[hits.query])
-        in_tail = _select(in_tail, in_tail.distance <= last[in_tail.query])
+        hits = select(hits, hits.distance <= last[hits.query])
+        in_tail = select(in_tail, in_tail.distance <= last[in_tail.query])
         hits = self._rows_of(hits)
-        hits = _select(hits, np.lexsort((hits.row, hits.distance, hits.query)))
+        hits = select(hits, np.lexsort((hits.row, hits.distance, hits.query)))
         firsts = np.searchsorted(hits.query, np.arange(nq + 1))
         rank = np.arange(len(hits.query)) - firsts[hits.query]
-        hits = _select(hits, rank < self.k)
+        hits = select(hits, rank < self.k)
         edges = np.searchsorted(hits.query, np.arange(nq + 1)).tolist()
         tail_hits = self._tail_hits(in_tail)
         answers = []
@@ -251,90 +281,3 @@ class _Search:
         nearest = sorted(zip(distances.tolist(), names, range(len(rows)), strict=True))[: self.k]
         order = np.array([place for _, _, place in nearest], np.int64)
         return rows[order], distances[order]
-
-
-class _Lookup:
-    """Looks queries up in the tables until each has its k nearest or has cost as much as a scan.
-
-    Attributes
-    ----------
-    hits : Hits
-        Codes that may be among the k nearest of the queries that were not given up.
-    given_up : (r,)
-        Queries that have to be scanned.
-    covered : (q,)
-        Every code within this distance of the query was compared.
-    n_compared : (q,)
-        Number of codes that were compared.
-    """
-
-    def __init__(
-        self,
-        model: cost_model.Model,
-        tables: Tables,
-        counts: NDArray[Any] | None,
-        queries: Words,
-        k: int,
-        radius: int,
-        checkpoint: Checkpoint,
-    ) -> None:
-        nq, self._width = len(queries), model.near.shape[1]
-        self._checkpoint = checkpoint
-        self._model, self._tables, self._counts = model, tables, counts
-        self._queries, self._keys = queries, tables.keys(queries)
-        self.covered = np.full(nq, -1)
-        self.n_compared = np.zeros(nq, np.int64)
-        # Codes found, by query and distance.
-        self._histogram = np.zeros((nq, self._width), np.int64)
-        # No code farther than this can be among the k nearest.
-        self._bound = np.full(nq, radius)
-        self._spent = np.zeros(nq)
-        self._parts: list[Hits] = []
-        is_given_up = np.zeros(nq, bool)
-        active = np.arange(nq)
-        for step in range(self._width):
-            distance, table = divmod(step, len(tables))
-            n_probes = tables.n_probes(table, distance)
-            too_much = self._spent[active] + cost_model.PROBE * n_probes > model.flat
-            if n_probes > _MAX_PROBES:
-                too_much[:] = True
-            is_given_up[active[too_much]] = True
-            active = active[~too_much]
-            if not len(active):
-                break
-            if n_probes:
-                self._look_up(table, distance, active, n_probes)
-            self.covered[active] = step
-            within = np.cumsum(self._histogram[active], axis=1)
-            self._bound[active] = np.minimum(radius, (within < k).sum(axis=1))
-            active = active[self._bound[active] > step]
-        self.given_up = np.flatnonzero(is_given_up)
-        found = Hits.join(self._parts)
-        keep = (found.distance <= self._bound[found.query]) & ~is_given_up[found.query]
-        self.hits = _select(found, keep)
-
-    def _look_up(self, table: int, distance: int, active: NDArray[np.int64], n_probes: int) -> None:
-        """Take one step for the active queries."""
-        query, row, distances, n_met = self._tables.look_up(
-            table,
-            distance,
-            self._keys[table][active],
-            self._queries[active],
-            self._checkpoint,
-        )
-        self.n_compared[active] += n_met
-        self._spent[active] += cost_model.PROBE * n_probes + cost_model.CANDIDATE * n_met
-        query = active[query]
-        good = distances <= self._bound[query]
-        if self._counts is not None:
-            good &= self._counts[row] > 0
-        hits = Hits(query[good], distances[good], row[good])
-        self._parts.append(hits)
-        weights = None if self._counts is None else self._counts[hits.row]
-        nq, width = self._histogram.shape
-        new = np.bincount(hits.query * width + hits.distance, weights, nq * width)
-        self._histogram += new.astype(np.int64).reshape(nq, width)
-
-
-def _select(hits: Hits, which: Mask | NDArray[np.int64]) -> Hits:
-    return Hits(hits.query[which], hits.distance[which], hits.row[which])

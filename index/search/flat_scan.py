@@ -104,6 +104,16 @@ def _scan_each(
     return Hits.join(list(POOL.map(scan_one, places.tolist())))
 
 
+def count(
+    words: Words, query: Words, radius: int, weights: NDArray[np.integer] | None = None
+) -> int:
+    """Return how many codes are within `radius` of a query; each counts `weights`, by default 1."""
+    if not len(words):
+        return 0
+    within = distances_to(query, words) <= radius
+    return int(np.count_nonzero(within) if weights is None else weights[within].sum())
+
+
 def _kth_bound(distances: NDArray[np.unsignedinteger], k: int) -> int:
     """Return a distance within which at least k codes lie, or all; not much more than needed."""
     n = len(distances)

@@ -6,6 +6,7 @@ import asyncio
 import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -137,6 +138,81 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert answered in figures or path == "/metrics", (method, path)
 
 
+def own_codes(n_bits: int = 20) -> np.ndarray:
+    bits = np.random.default_rng(1).integers(0, 2, (50, n_bits), np.uint8)
+    return np.packbits(bits, axis=1)
+
+
+def test_codes_of_your_own_are_loaded_and_queried(process: Process) -> None:
+    codes, ids = own_codes(), IDS[:50]
+    in_hex = [code.tobytes().hex() for code in codes]
+    bits = np.unpackbits(codes, axis=1)
+    distances = (bits[:3, None] != bits).sum(axis=2)
+    expected = [
+        sorted((d, item) for d, item in zip(row, ids, strict=True) if d <= 8)
+        for row in distances.tolist()
+    ]
+    ways: dict[str, dict[str, Any]] = {
+        "packed": {"codes": codes, "labels": LABELS[:50]},
+        "hex": {"codes": in_hex, "payloads": [{"n": i} for i in range(50)]},
+        "text": {"codes": np.array(in_hex), "labels": LABELS[:50], "payloads": [None] * 50},
+    }
+    with Client(process.url) as bitcell:
+        for name, way in ways.items():
+            made = bitcell.create_collection(name, n_bits=20)
+            assert (made.encoder, made.fingerprint, made.n_bits) == (None, None, 20)
+            assert bitcell.load(name, ids, **way, batch=20) == 50
+            assert bitcell.item(name, ids[7]).code == in_hex[7]
+            for queries in (codes[:3], in_hex[:3]):
+                answer = bitcell.query(name, codes=queries, radius=8)
+                found = [[(near.distance, near.id) for near in one] for one in answer.results]
+                assert found == expected
+                assert answer.codes is None
+                assert [cut.within for cut in answer.certificates] == list(map(len, expected))
+            filtered = bitcell.query(name, codes=codes[:1], filter={"label": 1}, return_codes=True)
+            assert filtered.results == [[]]
+            assert filtered.codes == in_hex[:1]
+            by_id = bitcell.query(name, ids=ids[:1], k=2, codes=True)
+            assert by_id.codes == in_hex[:1]
+            assert by_id.results[0][0].code == in_hex[0]
+            assert bitcell.upsert(name, [f"new-{name}"], codes=codes[:1]).items == 51
+            bitcell.drop_collection(name)
+        # By code in a collection that has an encoder.
+        bitcell.upload_encoder("own", LSH.to_bytes())
+        bitcell.create_collection("coded", "own")
+        bitcell.load("coded", IDS, X)
+        by_code = bitcell.query("coded", codes=LSH.encode(X[:4]), k=5)
+        assert by_code.results == bitcell.query("coded", X[:4], k=5).results
+        with pytest.raises(InvalidRequest, match="give descriptors instead of codes"):
+            bitcell.upsert("coded", ids, codes=own_codes(20))
+        bitcell.drop_collection("coded")
+        bitcell.drop_encoder("own")
+
+
+@pytest.mark.parametrize(
+    ("codes", "message"),
+    [
+        (np.zeros((2, 3), np.float32), "got float32 of shape"),
+        (np.zeros((2, 20), bool), r"numpy.packbits\(bits, axis=1\)"),
+        (np.zeros(2, np.uint64), "got uint64 of shape"),
+        (np.zeros(2, np.uint8), "got uint8 of shape"),
+        ("00ff00", "expected a list of codes, got '00ff00'"),
+        (["00ff00", "00ff"], "of one length"),
+        (["00ff00", "00ff0g"], "two digits for each byte"),
+        (["00ff0 ", " 0ff00"], "in hex"),
+        ([], "got float64"),
+    ],
+)
+def test_codes_of_another_form_are_refused(codes: Any, message: str) -> None:
+    with Client("http://127.0.0.1:1", retries=0) as bitcell:
+        with pytest.raises(ValueError, match=message):
+            bitcell.upsert("c", ["a", "b"], codes=codes)
+        with pytest.raises(ValueError, match="either descriptors or codes"):
+            bitcell.upsert("c", ["a"])
+        with pytest.raises(ValueError, match="either descriptors or codes"):
+            bitcell.load("c", IDS, X, codes=own_codes())
+
+
 def test_there_is_a_call_for_every_operation_of_the_service(tmp_path: Path) -> None:
     paths = create_app(Settings(data_dir=tmp_path)).openapi()["paths"]
     operations = {(method.upper(), path) for path, item in paths.items() for method in item}
@@ -159,6 +235,12 @@ def test_calls_of_the_async_client_are_awaited(process: Process) -> None:
             assert [shown.state async for shown in bitcell.events(job.id)] == ["done"]
             with pytest.raises(NotFound, match="nowhere"):
                 await bitcell.query("nowhere", X)
+            await bitcell.create_collection("own", n_bits=20)
+            assert await bitcell.load("own", IDS[:50], codes=own_codes(), batch=20) == 50
+            answer = await bitcell.query("own", codes=own_codes()[:1], k=1)
+            assert answer.results[0][0].distance == 0
+            with pytest.raises(ValueError, match="per code: 50 codes, 2 ids"):
+                await bitcell.upsert("own", IDS[:2], codes=own_codes())
 
     asyncio.run(run())
 
@@ -193,7 +275,7 @@ def test_errors_have_the_detail_of_the_service(process: Process) -> None:
             bitcell.upsert("c", IDS[:2], X)
         with pytest.raises(ValueError, match=r"shape \(n, d\), got \(16,\)"):
             bitcell.query("c", X[0])
-        with pytest.raises(ValueError, match="one of descriptors, ids and image"):
+        with pytest.raises(ValueError, match="one of descriptors, ids, image and codes"):
             bitcell.query("c")
     with Client("http://127.0.0.1:1", retries=0) as bitcell, pytest.raises(Unreachable):
         bitcell.health()

@@ -100,9 +100,9 @@ def _protocol(result: dict[str, Any], dataset: Dataset) -> str:
 
 
 def _remarks(result: dict[str, Any], dataset: Dataset) -> list[str]:
-    """Say which classes are unseen, and if the numbers of the protocol were scaled down."""
+    """Say what is missing, which classes are unseen, and if the protocol was scaled down."""
     protocol = result["protocol"]
-    remarks = []
+    remarks = [result["interrupted"]] if "interrupted" in result else []
     if protocol["name"] != RETRIEVAL:
         classes = (
             f"{_series([class_name(dataset, label) for label in labels])} (seed {seed})"

@@ -137,13 +137,14 @@ function progressText(job) {
 const duration = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
 function result(job, methods) {
-  if (job.state === "cancelled") return [h("p", { class: "empty" }, "This benchmark was cancelled.")];
+  if (job.state === "cancelled" && !job.result) return [h("p", { class: "empty" }, "This benchmark was cancelled.")];
   if (job.state === "failed") return [h("p", { class: "problem" }, `This benchmark failed: ${job.error}`)];
   const { results, dataset, protocol } = job.result;
   const measured = results.filter((row) => row.error === undefined);
   return [
     h("p", {}, `${count(dataset.items, "item")} in ${count(dataset.classes, "class", "classes")}. ` +
       `${count(dataset.queries, "query", "queries")} against ${count(dataset.database, "item")}. Protocol ${protocol.name}.`),
+    job.result.interrupted ? h("p", { class: "problem" }, job.result.interrupted) : null,
     measured.some((row) => row.n_bits !== null) ? curves(measured, methods.map((each) => each.method)) : null,
     table(results),
     h("p", {}, report(job.id), h("span", { class: "note" }, " with further measures, precision and recall, and pictures if the data has any.")),

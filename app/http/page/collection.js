@@ -12,7 +12,7 @@ export async function show(view, { collection }) {
     call(path("collections", collection)),
     call(path("collections", collection, "statistics")),
   ]);
-  const encoder = await call(path("encoders", about.encoder));
+  const encoder = about.encoder === null ? null : await call(path("encoders", about.encoder));
   view.append(h("h1", {}, "Codes of ", h("em", {}, collection)), facts(about, encoder));
   if (!found.bits) {
     view.append(h("p", { class: "empty" }, "This collection is empty."));
@@ -28,9 +28,11 @@ function facts(about, encoder) {
   return h("dl", { class: "facts" },
     fact("Items", about.items.toLocaleString("en")),
     fact("Code", `${count(about.n_bits, "bit")}, ${count(Math.ceil(about.n_bits / 8), "byte")}`),
-    fact("Encoder", about.encoder),
-    fact("Method", encoder.method),
-    fact("Descriptors", `${count(encoder.dimension, "number")}, ${about.keep_descriptors ? "kept" : "not kept"}`));
+    encoder === null ? fact("Encoder", "none: items come with codes") : [
+      fact("Encoder", about.encoder),
+      fact("Method", encoder.method),
+      fact("Descriptors", `${count(encoder.dimension, "number")}, ${about.keep_descriptors ? "kept" : "not kept"}`),
+    ]);
 }
 
 const basis = (examined, items) =>

@@ -67,7 +67,8 @@ async function fillView(view, collections, signal) {
     await benchmark.show(view, { collections, job: chosen, signal });
   } else if (!names.length) {
     view.append(h("h1", {}, "No collection yet"), h("p", { class: "empty" }, "Create an encoder with ",
-      h("code", {}, "POST /v1/encoders"), ", then a collection for its codes with ", h("code", {}, "POST /v1/collections"), "."));
+      h("code", {}, "POST /v1/encoders"), ", then a collection for its codes, or one for codes of your own, with ",
+      h("code", {}, "POST /v1/collections"), "."));
   } else {
     await VIEWS[name].show(view, { collection: used, id, signal });
   }

@@ -1,4 +1,4 @@
-// The neighbours of an item or of an image, as pictures with the bits that differ.
+// The neighbours of an item, an image or a code, as pictures with the bits that differ.
 
 import { call, path } from "./api.js";
 import { cells, legend } from "./bits.js";
@@ -33,14 +33,16 @@ export async function show(view, { collection, id }) {
     );
     return;
   }
-  const encoder = await call(path("encoders", about.encoder));
+  const encoder = about.encoder === null ? null : await call(path("encoders", about.encoder));
   const answer = h("section", { class: "answer", "aria-labelledby": "answer-title" });
   const search = h("section", { class: "ask", "aria-labelledby": "search-title" });
   view.append(h("div", { class: "two" }, search, answer));
   search.append(
     h("h2", { id: "search-title" }, "Search"),
-    imageField(encoder, (file) => showImage(answer, about, file)),
-    idForm(about),
+    encoder === null
+      ? queryForm("code", "Code in hex", (code) => showCode(answer, about, code.trim()))
+      : imageField(encoder, (file) => showImage(answer, about, file)),
+    queryForm("id", "Item id", (itemId) => { location.hash = link(about.name, itemId); }),
     await itemList(about, id),
   );
   if (id !== undefined) {
@@ -49,9 +51,14 @@ export async function show(view, { collection, id }) {
   }
   answer.append(
     h("h2", { id: "answer-title" }, "No search yet"),
-    h("p", { class: "empty" }, `Choose an item${encoder.dimension === GIST_DIMENSION ? " or drop an image" : ""} `,
+    h("p", { class: "empty" }, `Choose an item${otherQuery(encoder)} `,
       "to see its nearest neighbours, with their Hamming distances and the bits that differ."),
   );
+}
+
+function otherQuery(encoder) {
+  if (encoder === null) return " or give a code";
+  return encoder.dimension === GIST_DIMENSION ? " or drop an image" : "";
 }
 
 async function showItem(answer, about, id) {
@@ -70,6 +77,15 @@ async function showImage(answer, about, file) {
     item,
     neighbours: found.results[0],
     preview: h("img", { class: "picture", src: url, alt: "", onload: () => URL.revokeObjectURL(url) }),
+  }));
+}
+
+async function showCode(answer, about, code) {
+  const query = { codes: [code], k: K, return_codes: true };
+  const name = code.length > 20 ? `${code.slice(0, 16)}…` : code;
+  await showAnswer(answer, about, name, { json: query }, (found) => ({
+    item: { id: name, payload: {} },
+    neighbours: found.results[0],
   }));
 }
 
@@ -139,14 +155,14 @@ function imageField(encoder, onFile) {
   return h("div", {}, input, target);
 }
 
-function idForm(about) {
-  const field = h("input", { id: "id", required: true, autocomplete: "off", spellcheck: "false" });
+function queryForm(name, label, onQuery) {
+  const field = h("input", { id: name, required: true, autocomplete: "off", spellcheck: "false" });
   const onSubmit = (event) => {
     event.preventDefault();
-    location.hash = link(about.name, field.value);
+    onQuery(field.value);
   };
   return h("form", { class: "row", onsubmit: onSubmit },
-    h("label", { for: "id" }, "Item id"), field, h("button", {}, "Search"));
+    h("label", { for: name }, label), field, h("button", {}, "Search"));
 }
 
 async function itemList(about, currentId) {

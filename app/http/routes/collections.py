@@ -20,9 +20,11 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"])
 
 @router.post("", status_code=201, openapi_extra=takes(schemas.NewCollection))
 def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
-    """Create an empty collection for the codes of an encoder."""
+    """Create an empty collection, for the codes of an encoder or for given codes of `n_bits`."""
     new = body.parse(schemas.NewCollection)
-    return _out(service.collections.create(new.name, new.encoder, new.keep_descriptors))
+    return _out(
+        service.collections.create(new.name, new.encoder, new.keep_descriptors, n_bits=new.n_bits)
+    )
 
 
 @router.get("")
@@ -85,7 +87,8 @@ def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
 def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Create a collection from a snapshot.
 
-    A damaged snapshot is refused, and so is one whose encoder the service does not have.
+    A damaged snapshot is refused, and so is one whose encoder the service does not have. One of
+    given codes needs no encoder.
     """
     return _out(service.snapshots.restore(name, body.parse(schemas.Restore).snapshot))
 
@@ -97,8 +100,8 @@ def _statistics(service: Service, name: str) -> str:
 def _out(collection: Collection) -> schemas.CollectionOut:
     return schemas.CollectionOut(
         name=collection.name,
-        encoder=collection.encoder,
-        fingerprint=collection.fingerprint,
+        encoder=collection.encoder or None,
+        fingerprint=collection.fingerprint or None,
         n_bits=collection.n_bits,
         items=len(collection),
         keep_descriptors=collection.keep_descriptors,

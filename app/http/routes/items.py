@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Callable
 from contextvars import copy_context
 from functools import partial
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 from fastapi import APIRouter, Query, Request, Response
@@ -26,16 +26,26 @@ from index import Filter, Found, SearchOptions
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
 _ADVICE = "ask for fewer queries or neighbours (k), or leave out payloads or codes"
+_HOLDS = (
+    "What the first array of an npy body holds. By default, what the collection takes: descriptors "
+    "if it has an encoder, else codes."
+)
+_ONLY_NPY = "`holds` says what an npy body holds; leave it out for any other"
 _ITEMS_NPY = (
     "Two or three arrays that numpy.save wrote to one file, in this order: descriptors, (n, d) "
-    "numbers; ids, (n,) strings; optionally labels, (n,) integers, -1 for none."
+    "numbers, or in a collection without an encoder packed codes, (n, ceil(n_bits / 8)) uint8; "
+    "ids, (n,) strings; optionally labels, (n,) integers, -1 for none."
+)
+_QUERIES_NPY = (
+    "(n, d) numbers, or in a collection without an encoder packed codes, (n, ceil(n_bits / 8)) "
+    "uint8; all but `filter` in the URL."
 )
 
 
 @router.post(
     "/query",
     response_model=schemas.QueryOut,
-    openapi_extra=takes(schemas.Query, "(n, d) numbers; all but `filter` in the URL.", images=True)
+    openapi_extra=takes(schemas.Query, _QUERIES_NPY, images=True)
     | {"parameters": in_url(schemas.QueryInUrl)},
 )
 async def query_collection(name: str, request: Request) -> Response:
@@ -65,22 +75,29 @@ async def query_collection(name: str, request: Request) -> Response:
 
 
 @router.put("/items", openapi_extra=takes(schemas.NewItems, _ITEMS_NPY))
-def upsert_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Upserted:
+def upsert_items(
+    name: str,
+    body: BodyDep,
+    service: ServiceDep,
+    holds: Annotated[schemas.Holds | None, Query(description=_HOLDS)] = None,
+) -> schemas.Upserted:
     """Insert items, or replace those with the same id: all or none, on disk when answered."""
     if body.is_npy:
-        descriptors, ids, *rest = npy.read_arrays(body.data, npy.ITEMS, required=2)
+        given, (ids, *rest) = _matrix(service, name, body, holds, npy.OF_ITEMS, required=2)
         names = npy.strings(ids)
         labels = as_labels(rest[0], len(names)) if rest else None
-        collection = service.collections.upsert(name, names, npy.not_empty(descriptors), labels)
+        collection = service.collections.upsert(name, names, labels=labels, **given)
+    elif holds is not None:
+        raise InvalidInput(_ONLY_NPY)
     else:
         items = body.parse(schemas.NewItems).items
         names = [item.id for item in items]
         collection = service.collections.upsert(
             name,
             names,
-            [item.descriptor for item in items],
-            [item.label for item in items],
-            [item.payload for item in items],
+            labels=[item.label for item in items],
+            payloads=[item.payload for item in items],
+            **_given_with(items),
         )
     return schemas.Upserted(upserted=len(names), items=len(collection))
 
@@ -117,6 +134,50 @@ def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Delet
     return schemas.Deleted(deleted=service.collections.delete_items(name, ids))
 
 
+def _matrix(
+    service: Service,
+    name: str,
+    body: Raw,
+    holds: schemas.Holds | None,
+    more: dict[str, str],
+    required: int = 1,
+) -> tuple[dict[str, Any], list[NDArray[Any]]]:
+    """Return the descriptors or codes of an npy body, by that name, and the arrays after it.
+
+    Without `holds` they are what the collection takes. `more` and `required` are those of
+    `npy.read_arrays`.
+    """
+    has_codes = holds == "codes" if holds else service.collections.takes_codes(name)
+    first = npy.CODES if has_codes else npy.DESCRIPTORS
+    matrix, *rest = npy.read_arrays(body.data, first | more, required)
+    (what,) = first
+    return {what: npy.not_empty(matrix, what)}, rest
+
+
+def _given_with(items: list[schemas.NewItem]) -> dict[str, Any]:
+    """Return what items come with, by its name: all with descriptors, or all with codes.
+
+    Raise InvalidInput if it is not the same for all items.
+    """
+    descriptors = [item.descriptor for item in items if item.descriptor is not None]
+    codes = [item.code for item in items if item.code is not None]
+    if len(descriptors) == len(items) and not codes:
+        return {"descriptors": descriptors}
+    if len(codes) == len(items) and not descriptors:
+        return {"codes": codes}
+    has_code = items[0].code is not None
+    place = next(
+        place
+        for place, item in enumerate(items)
+        if (item.code is not None, item.descriptor is None) != (has_code, has_code)
+    )
+    given = [name for name in ("descriptor", "code") if getattr(items[place], name) is not None]
+    raise InvalidInput(
+        "expected a descriptor for each item, or a code for each; item "
+        f"{place} has {' and '.join(given) or 'neither'}"
+    )
+
+
 def _query(
     service: Service,
     name: str,
@@ -129,13 +190,15 @@ def _query(
 
     If the search may take long, return a function that does it and returns the answer.
     """
+    given: dict[str, Any]
     if body.is_image or body.is_npy:
-        options = _options(service, _parse_parameters(parameters))
+        url = _parse_parameters(parameters)
+        options = _options(service, url)
+        given = {"descriptors": descriptors}
         if descriptors is None:
-            (matrix,) = npy.read_arrays(body.data, npy.DESCRIPTORS)
-            descriptors = npy.not_empty(matrix)
-        n_queries = len(descriptors)
-        search = partial(service.searches.search, name, options, descriptors=descriptors)
+            given, _ = _matrix(service, name, body, url.holds, {})
+        elif url.holds is not None:
+            raise InvalidInput(_ONLY_NPY)
     else:
         if parameters:
             raise InvalidInput(
@@ -143,13 +206,17 @@ def _query(
                 "not in the URL"
             )
         query = body.parse(schemas.Query)
-        if (query.descriptors is None) == (query.ids is None):
-            raise InvalidInput("expected either descriptors or ids of items")
+        codes = query.codes if isinstance(query.codes, list) else None
+        fields = {"descriptors": query.descriptors, "ids": query.ids, "codes": codes}
+        given = {name: queries for name, queries in fields.items() if queries is not None}
+        if len(given) != 1:
+            raise InvalidInput(
+                "expected one of descriptors, ids of items, and codes; got "
+                f"{' and '.join(given) or 'none of them'}"
+            )
         options = _options(service, query, None if query.filter is None else Filter(query.filter))
-        n_queries = len(query.ids or query.descriptors or [])
-        search = partial(
-            service.searches.search, name, options, descriptors=query.descriptors, ids=query.ids
-        )
+    search = partial(service.searches.search, name, options, **given)
+    (n_queries,) = map(len, given.values())
     answer = partial(_answer, service, partial(search, deadline=deadline), options)
     return answer if service.searches.is_slow(name, options, n_queries) else answer()
 
@@ -170,7 +237,7 @@ def _options(
         rerank=query.rerank,
         rerank_by=query.rerank_by,
         payloads=query.payloads,
-        codes=query.codes,
+        codes=query.return_codes or query.codes is True,
     )
 
 

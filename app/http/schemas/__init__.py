@@ -23,6 +23,7 @@ from app.http.schemas.jobs import Accepted, JobOut, NewBenchmark, ProgressOut
 from app.http.schemas.problems import Problem
 from app.http.schemas.queries import (
     CertificateOut,
+    Holds,
     NeighbourOut,
     Query,
     QueryInUrl,
@@ -42,6 +43,7 @@ __all__ = [
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "Holds",
     "Ids",
     "Images",
     "ItemOut",

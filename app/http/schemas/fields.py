@@ -18,6 +18,11 @@ Descriptors = Annotated[
     Field(fail_fast=True, min_length=1, description="One list of numbers per descriptor."),
 ]
 
+Hex = Annotated[str, Field(strict=True, description="A packed code in hex.")]
+HexCodes = Annotated[
+    list[Hex], Field(fail_fast=True, min_length=1, description="Packed codes in hex.")
+]
+
 
 class Body(BaseModel):
     """A request body. Unknown fields are refused, so that misspelt ones are noticed."""

@@ -6,14 +6,18 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field, JsonValue
 
-from app.http.schemas.fields import Body, Label, Number, Text
+from app.http.schemas.fields import Body, Hex, Label, Number, Text
 
 
 class NewItem(Body):
-    """An item. Its descriptor is encoded, and kept only if the collection keeps descriptors."""
+    """An item, with a descriptor or, in a collection without an encoder, with a code.
+
+    The descriptor is encoded, and kept only if the collection keeps descriptors.
+    """
 
     id: Text
-    descriptor: Annotated[list[Number], Field(fail_fast=True, min_length=1)]
+    descriptor: Annotated[list[Number], Field(fail_fast=True, min_length=1)] | None = None
+    code: Hex | None = None
     label: Label | None = None
     payload: dict[str, JsonValue] | None = Field(None, description="Any JSON object.")
 

@@ -73,7 +73,11 @@ class JobOut(BaseModel):
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     request: dict[str, Any]
     progress: ProgressOut | None = Field(None, description="Present while it is queued or runs.")
-    result: dict[str, Any] | None = Field(None, description="Present once it is done.")
+    result: dict[str, Any] | None = Field(
+        None,
+        description="Present once it is done. A cancelled benchmark has the rows that it measured "
+        "before.",
+    )
     error: str | None = Field(None, description="The reason, if it failed.")
     created: float
     started: float | None = None

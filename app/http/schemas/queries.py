@@ -4,16 +4,22 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
 
-from app.http.schemas.fields import Body, Descriptors, Integer, Text
+from app.http.schemas.fields import Body, Descriptors, HexCodes, Integer, Text
 
+Holds = Literal["descriptors", "codes"]
 RerankBy = Literal["descriptors", "bits"]
 MAX_RADIUS = 2**31 - 2
+# Chosen by its type, so that an error is about the one that was meant.
+_FlagOrCodes = Annotated[
+    Annotated[bool, Tag("flag")] | Annotated[HexCodes, Tag("hex")],
+    Discriminator(lambda value: "hex" if isinstance(value, list) else "flag"),
+]
 
 
 class Query(Body):
-    """A search for the neighbours of descriptors, or of items of the collection."""
+    """A search for the neighbours of descriptors, of items of the collection, or of codes."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"examples": [{"ids": ["digit-0007"], "k": 5}]}
@@ -31,7 +37,14 @@ class Query(Body):
         None, ge=0, le=MAX_RADIUS, description="Largest Hamming distance of a neighbour."
     )
     payloads: bool = Field(True, description="Whether to return payloads.")
-    codes: bool = Field(False, description="Whether to return the codes of queries and neighbours.")
+    codes: _FlagOrCodes = Field(
+        False,
+        description="Codes to find neighbours of, in hex; or true, which is the same as "
+        "`return_codes`.",
+    )
+    return_codes: bool = Field(
+        False, description="Whether to return the codes of queries and neighbours."
+    )
     offset: Integer = Field(0, ge=0, description="Number of nearest neighbours to skip.")
     filter: dict[str, JsonValue] | None = Field(
         None,
@@ -60,6 +73,11 @@ class Query(Body):
 class QueryInUrl(Body):
     """The URL parameters of a query whose body is npy or an image."""
 
+    holds: Holds | None = Field(
+        None,
+        description="What an npy body holds. By default, what the collection takes: descriptors if "
+        "it has an encoder, else codes.",
+    )
     k: int | None = Field(
         None,
         ge=1,
@@ -68,7 +86,8 @@ class QueryInUrl(Body):
     )
     radius: int | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
     payloads: bool = Field(True, description="See `k`.")
-    codes: bool = Field(False, description="See `k`.")
+    codes: bool = Field(False, description="The same as `return_codes`.")
+    return_codes: bool = Field(False, description="See `k`.")
     offset: int = Field(0, ge=0, description="See `k`.")
     rerank: int | None = Field(None, ge=1, description="See `k`.")
     rerank_by: RerankBy | None = Field(None, description="See `k`.")
@@ -96,6 +115,16 @@ class CertificateOut(BaseModel):
     )
     looked: int = Field(description="Number of codes examined.")
     tie: int = Field(description="Number of items at the distance of the last one found.")
+    within: int | None = Field(
+        None,
+        description="With a `radius`: number of items within it. Omitted if the search ended at "
+        "the `k` of the request, and so did not count the others.",
+    )
+    truncated: bool | None = Field(
+        None,
+        description="Whether fewer items were found than are `within` the radius, since one search "
+        "finds no more. Omitted if `within` is.",
+    )
 
 
 class QueryOut(BaseModel):

@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
 from app.service.checks import Size, check_batch
+from app.service.collections.codes import GivenCodes, item_codes
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
@@ -18,6 +19,8 @@ from app.service.prometheus import Metrics
 from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
+from hashing.base import MAX_BITS
+from hashing.validation import check_int
 from index import AlreadyExists, Collection, Item, NotFound, Store
 
 
@@ -40,16 +43,40 @@ class Collections:
         # Held while a collection is checked and then given to a re-encoding.
         self._reencoding = Lock()
 
-    def create(self, name: str, encoder: str, keep_descriptors: bool = False) -> Collection:
-        """Create an empty collection for the codes of an encoder."""
-        with self._encoders.pinned(encoder) as used:
-            return self._store.create(
-                name,
-                used.hasher.n_bits,
-                encoder=encoder,
-                fingerprint=used.fingerprint,
-                keep_descriptors=keep_descriptors,
+    def create(
+        self,
+        name: str,
+        encoder: str | None = None,
+        keep_descriptors: bool = False,
+        *,
+        n_bits: int | None = None,
+    ) -> Collection:
+        """Create an empty collection for the codes of an encoder, or for given codes of `n_bits`.
+
+        Raise InvalidInput unless exactly one of both is given. Given codes come without
+        descriptors, so none can be kept.
+        """
+        if encoder is not None and n_bits is None:
+            with self._encoders.pinned(encoder) as used:
+                return self._store.create(
+                    name,
+                    used.hasher.n_bits,
+                    encoder=encoder,
+                    fingerprint=used.fingerprint,
+                    keep_descriptors=keep_descriptors,
+                )
+        if n_bits is None or encoder is not None:
+            raise InvalidInput(
+                "expected either encoder, which makes the codes, or n_bits, the length of codes "
+                "that are given"
             )
+        if keep_descriptors:
+            raise InvalidInput(
+                "a collection of given codes keeps no descriptors: leave out keep_descriptors, or "
+                "give an encoder"
+            )
+        check_int("n_bits", n_bits, 1, MAX_BITS)
+        return self._store.create(name, n_bits)
 
     def get(self, name: str) -> Collection:
         """Return the collection with this name; raise NotFound if there is none."""
@@ -64,24 +91,31 @@ class Collections:
         self._store.drop(name)
         self._metrics.remove_collection(name)
 
+    def takes_codes(self, name: str) -> bool:
+        """Return whether items of a collection come with codes, because it has no encoder."""
+        return not self.get(name).encoder
+
     def upsert(
         self,
         name: str,
         ids: builtins.list[str],
-        descriptors: ArrayLike,
+        descriptors: ArrayLike = (),
         labels: builtins.list[int | None] | NDArray[np.int64] | None = None,
         payloads: builtins.list[dict[str, Any] | None] | None = None,
+        *,
+        codes: GivenCodes | None = None,
     ) -> Collection:
-        """Encode descriptors, (n, d), and insert or replace the n items."""
+        """Insert or replace n items, with codes made from descriptors, (n, d), or given."""
         check_batch(len(ids), self._settings)
         check_room(self._settings)
 
         def put(collection: Collection) -> Collection:
-            codes = self._encoders.hasher_of(collection).encode(descriptors)
-            if len(codes) != len(ids):
-                raise InvalidInput(f"expected one id per descriptor ({len(codes)}), got {len(ids)}")
+            made = item_codes(self._encoders, collection, descriptors, codes)
+            if len(made) != len(ids):
+                what = "descriptor" if codes is None else "code"
+                raise InvalidInput(f"expected one id per {what} ({len(made)}), got {len(ids)}")
             kept = descriptors if collection.keep_descriptors else None
-            collection.upsert(ids, codes, labels, payloads, kept)
+            collection.upsert(ids, made, labels, payloads, kept)
             return collection
 
         return self._store.use(name, put)

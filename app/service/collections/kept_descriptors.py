@@ -19,6 +19,11 @@ def kept_descriptors(collection: Collection) -> tuple[int, bool]:
     Raise InvalidInput if the collection keeps none or is empty.
     """
     name = collection.name
+    if not collection.encoder:
+        raise InvalidInput(
+            f"collection {name!r} has no encoder: its codes were given, and there are no "
+            "descriptors to learn from or to encode again"
+        )
     if not collection.keep_descriptors:
         raise InvalidInput(
             f"collection {name!r} keeps codes only, no descriptors: create one with "

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
 from app.service.checks import Size, check_batch
+from app.service.collections.codes import GivenCodes, packed
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -32,18 +33,22 @@ _MANY_NEIGHBOURS = 20_000
 
 @dataclass(frozen=True)
 class Queries:
-    """What to search for: descriptors, (q, d), or the ids of q items of the collection."""
+    """What to search for: descriptors, (q, d), ids of q items of the collection, or q codes."""
 
     descriptors: NDArray[Any] | None = None
     ids: list[str] | None = None
+    codes: GivenCodes | None = None
 
     def __len__(self) -> int:
-        return len(self.ids or []) if self.descriptors is None else len(self.descriptors)
+        given = (self.descriptors, self.ids, self.codes)
+        return max((len(queries) for queries in given if queries is not None), default=0)
 
     def __getitem__(self, part: slice) -> Queries:
-        if self.descriptors is None:
-            return Queries(ids=(self.ids or [])[part])
-        return Queries(self.descriptors[part])
+        if self.codes is not None:
+            return Queries(codes=self.codes[part])
+        if self.descriptors is not None:
+            return Queries(self.descriptors[part])
+        return Queries(ids=(self.ids or [])[part])
 
 
 class Searches:
@@ -80,14 +85,16 @@ class Searches:
         """Return search options in which k is set; `more` are further fields of SearchOptions.
 
         Without k, a search returns 10 neighbours, or with a radius all within it, up to
-        BITCELL_MAX_K per query. Raise InvalidInput if the options reach too far.
+        BITCELL_MAX_K per query, and counts those beyond. Raise InvalidInput if the options reach
+        too far.
         """
         max_k = self._settings.max_k
+        is_open = k is None and radius is not None
         if k is None:
             k = DEFAULT_K if radius is None else max_k
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
-        options = SearchOptions(k, radius, **more)
+        options = SearchOptions(k, radius, count_within=is_open, **more)
         if options.depth > MAX_REACH:
             raise InvalidInput(
                 f"offset + k, and rerank, are at most {MAX_REACH}, got {options.depth}"
@@ -102,16 +109,17 @@ class Searches:
         *,
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
+        codes: GivenCodes | None = None,
         deadline: Deadline | None = None,
     ) -> list[Found]:
-        """Return the neighbours of descriptors, (q, d), or of items named by their ids.
+        """Return the neighbours of descriptors, (q, d), of items named by their ids, or of codes.
 
         `size` counts their bytes. Without a deadline, the time begins now.
 
         Raises
         ------
         InvalidInput
-            The descriptors do not suit the encoder.
+            The descriptors do not suit the encoder, or the codes the collection.
         NotFound
             There is no such collection, or no such item.
         TooLarge
@@ -123,16 +131,19 @@ class Searches:
         """
         checkpoint = (deadline or self.deadline()).check
         matrix = None if descriptors is None else as_descriptors(descriptors)
-        queries = Queries(matrix, ids)
+        queries = Queries(matrix, ids, codes)
         check_batch(len(queries), self._settings)
 
         def search(collection: Collection) -> list[Found]:
             size.restart()  # A search that a re-encoding overtakes begins again.
-            if options.radius is not None:
-                return self._within_radius(collection, queries, options, size, checkpoint)
-            if len(queries) * min(options.depth, len(collection)) > self._settings.max_results:
-                raise self._too_many(f"{len(queries)} times {options.depth}")
-            return self._search(collection, queries, options, size, checkpoint)
+            asked = queries
+            if queries.codes is not None:
+                asked = Queries(codes=packed(queries.codes, collection.n_bits))
+            if options.radius is not None or options.where is not None:
+                return self._counted(collection, asked, options, size, checkpoint)
+            if len(asked) * min(options.depth, len(collection)) > self._settings.max_results:
+                raise self._too_many(f"asks for {len(asked)} times {options.depth}")
+            return self._search(collection, asked, options, size, checkpoint)
 
         found = self._store.use(name, search)
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
@@ -147,7 +158,7 @@ class Searches:
         if expected != dimension:
             raise InvalidInput(f"expected descriptors of dimension {expected}, got {dimension}")
 
-    def _within_radius(
+    def _counted(
         self,
         collection: Collection,
         queries: Queries,
@@ -155,7 +166,7 @@ class Searches:
         size: Size,
         checkpoint: Callable[[], None],
     ) -> list[Found]:
-        """Search within a radius, and count the neighbours found rather than the most possible.
+        """Search with a radius or a filter, and count what is found, not the most that is possible.
 
         The number of neighbours is known only after the search. Search in batches that cannot
         exceed the limit by themselves, and stop at the first batch that exceeds it together with
@@ -171,7 +182,7 @@ class Searches:
             found += part
             total += sum(len(one.neighbours) for one in part)
             if total > limit:
-                raise self._too_many(f"more than {limit}")
+                raise self._too_many("finds more: ask for fewer queries or a smaller radius or k")
         return found
 
     def _count(self, name: str, found: list[Found]) -> None:
@@ -181,10 +192,10 @@ class Searches:
         except NotFound:  # Dropped during the search, perhaps before this count.
             self._metrics.remove_collection(name)
 
-    def _too_many(self, wanted: str) -> TooLarge:
+    def _too_many(self, why: str) -> TooLarge:
         return TooLarge(
             f"a query returns at most {self._settings.max_results} neighbours "
-            f"(BITCELL_MAX_RESULTS); this one asks for {wanted}"
+            f"(BITCELL_MAX_RESULTS); this one {why}"
         )
 
     def _search(
@@ -206,6 +217,8 @@ class Searches:
         return search(projections=self._encoders.hasher_of(collection).project(descriptors))
 
     def _codes(self, collection: Collection, queries: Queries) -> Codes:
+        if queries.codes is not None:
+            return packed(queries.codes, collection.n_bits)
         if queries.descriptors is None:
             return collection.codes(queries.ids or [])
         return self._encoders.hasher_of(collection).encode(queries.descriptors)
@@ -215,6 +228,13 @@ class Searches:
     ) -> NDArray[Any] | NDArray[np.float16]:
         if queries.descriptors is not None:
             return queries.descriptors
+        if not collection.encoder:
+            raise InvalidInput(
+                f"collection {collection.name!r} holds codes without descriptors: there is nothing "
+                "to rerank by"
+            )
+        if queries.codes is not None:
+            raise InvalidInput("to rerank, give the descriptors of the queries instead of codes")
         if not collection.keep_descriptors:
             raise InvalidInput(
                 f"collection {collection.name!r} keeps no descriptors: to rerank, give the "

@@ -16,6 +16,7 @@ from app.service.encoder_store import Encoder, EncoderStore
 from app.service.room import LimitedFile, check_room
 from app.service.settings import Settings
 from hashing.atomic_file import atomic_write
+from hashing.base import MAX_BITS
 from index import BadSnapshot, Collection, Full, NotFound, Store, snapshot
 
 AT_ONCE = 4
@@ -67,7 +68,7 @@ class Snapshots:
         Raises
         ------
         NotFound
-            There is no such file, or no encoder of the name that the snapshot gives.
+            There is no such file, or no encoder of the name that the snapshot gives, if any.
         Conflict
             There is an encoder of that name, but it did not make the snapshot's codes.
         BadSnapshot
@@ -95,13 +96,25 @@ class Snapshots:
 
 
 def read_checked(store: Store, encoders: EncoderStore, path: Path, name: str) -> Collection:
-    """Make a collection from a snapshot file, for whose codes the encoder must be there.
+    """Make a collection from a snapshot file; unless its codes were given, their encoder is needed.
 
     Raises what `Snapshots.restore` raises.
     """
     about = snapshot.describe(path)
+    if not about.encoder:
+        return snapshot.read(store, path, name, partial(_check_given, path))
     with encoders.pinned(about.encoder) as encoder:
         return snapshot.read(store, path, name, partial(_check, encoder, path))
+
+
+def _check_given(path: Path, about: snapshot.Description) -> None:
+    """Raise BadSnapshot unless a snapshot of given codes is one that `Collections.create` makes."""
+    if about.encoder or about.fingerprint or about.keep_descriptors or about.n_bits > MAX_BITS:
+        raise BadSnapshot(
+            f"{path} names no encoder: expected codes of at most {MAX_BITS} bits, without a "
+            f"fingerprint and descriptors; got {about.n_bits} bits, the fingerprint "
+            f"{about.fingerprint!r:.80}, descriptors: {about.keep_descriptors}"
+        )
 
 
 def _check(encoder: Encoder, path: Path, about: snapshot.Description) -> int:

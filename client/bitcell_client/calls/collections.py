@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from bitcell_client.call import Request, answer_as, call, read_nothing
+from bitcell_client.call import Request, answer_as, call, read_nothing, without_none
 from bitcell_client.results import Accepted, Collection, Snapshot, Statistics
 
 
@@ -26,15 +26,34 @@ class CollectionCalls:
 
     @call("POST", "/v1/collections")
     def create_collection(
-        self, name: str, encoder: str, *, keep_descriptors: bool = False
+        self,
+        name: str,
+        encoder: str | None = None,
+        *,
+        n_bits: int | None = None,
+        keep_descriptors: bool = False,
     ) -> Request[Collection]:
-        """Create an empty collection for the codes of an encoder.
+        """Create an empty collection, for the codes of an encoder or for codes of your own.
 
-        With `keep_descriptors`, the service also keeps the descriptors, as float16 on disk: to
-        rerank by, and to re-encode or train from.
+        Parameters
+        ----------
+        name : str
+        encoder : str, optional
+            What encodes the descriptors that items and queries come with.
+        n_bits : int, optional
+            In place of an encoder: the length, 1 to 4,096, of codes that items and queries come
+            with.
+        keep_descriptors : bool
+            Whether the service also keeps the descriptors, as float16 on disk: to rerank by, and
+            to re-encode or train from. Needs an encoder.
         """
-        body = {"name": name, "encoder": encoder, "keep_descriptors": keep_descriptors}
-        return Request(answer_as(Collection), json=body)
+        body = {
+            "name": name,
+            "encoder": encoder,
+            "n_bits": n_bits,
+            "keep_descriptors": keep_descriptors,
+        }
+        return Request(answer_as(Collection), json=without_none(body))
 
     @call("DELETE", "/v1/collections/{name}")
     def drop_collection(self, name: str) -> Request[None]:

@@ -20,6 +20,7 @@ from bitcell_client.call import (
     read_nothing,
     without_none,
 )
+from bitcell_client.codes import Codes, as_hex, as_packed
 from bitcell_client.results import Deleted, Item, ItemPage, QueryResult, RerankBy, Upserted
 
 
@@ -31,9 +32,11 @@ class ItemCalls:
         self,
         name: str,
         ids: Sequence[str],
-        descriptors: ArrayLike,
+        descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
+        *,
+        codes: Codes | None = None,
     ) -> Request[Upserted]:
         """Insert items, or replace those whose id exists: all or none, on disk on return.
 
@@ -44,23 +47,35 @@ class ItemCalls:
         name : str
             The collection.
         ids : sequence of str
-            One per descriptor.
-        descriptors : array-like, (n, d)
+            One per descriptor or code.
+        descriptors : array-like, (n, d), optional
+            For a collection with an encoder.
         labels : array-like of int, (n,), optional
             -1 for none.
         payloads : sequence of dict or None, optional
             JSON objects.
+        codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
+            In place of descriptors, for a collection without an encoder.
         """
-        X = as_matrix(descriptors)
+        if codes is not None and descriptors is None:
+            what, X = "code", as_packed(codes)
+        elif descriptors is not None and codes is None:
+            what, X = "descriptor", as_matrix(descriptors)
+        else:
+            raise ValueError("expected either descriptors or codes")
         integers = None if labels is None else as_integers(labels)
-        check_lengths(X, ids, integers, payloads)
+        check_lengths(X, ids, integers, payloads, what)
         read, path = answer_as(Upserted), {"name": name}
         if payloads is None:
             arrays = [X, as_strings(ids), *([] if integers is None else [integers])]
-            return Request(read, path, content=as_npy(*arrays), headers={"Content-Type": NPY})
+            # A collection with an encoder would take codes for descriptors.
+            query = {} if codes is None else {"holds": "codes"}
+            headers = {"Content-Type": NPY}
+            return Request(read, path, query, content=as_npy(*arrays), headers=headers)
+        values = X.tolist() if codes is None else as_hex(X)
         items = [
-            {"id": id_, "descriptor": x, "payload": None if payload is None else dict(payload)}
-            for id_, x, payload in zip(ids, X.tolist(), payloads, strict=True)
+            {"id": id_, what: value, "payload": None if payload is None else dict(payload)}
+            for id_, value, payload in zip(ids, values, payloads, strict=True)
         ]
         if integers is not None:
             for item, label in zip(items, integers.tolist(), strict=True):
@@ -99,7 +114,8 @@ class ItemCalls:
         k: int | None = None,
         radius: int | None = None,
         payloads: bool = True,
-        codes: bool = False,
+        codes: bool | Codes = False,
+        return_codes: bool = False,
         offset: int = 0,
         filter: Mapping[str, Any] | None = None,  # noqa: A002
         rerank: int | None = None,
@@ -112,7 +128,7 @@ class ItemCalls:
         name : str
             The collection.
         descriptors : array-like, (n, d), optional
-            The queries; or one of the next two.
+            The queries; or one of ids, image and codes.
         ids : sequence of str, optional
             Items of the collection as queries.
         image : bytes, optional
@@ -121,8 +137,13 @@ class ItemCalls:
             Neighbours per query: by default 10, or with `radius` as many as the service allows.
         radius : int, optional
             The greatest Hamming distance of a neighbour.
-        payloads, codes : bool
-            Whether neighbours come with payloads; whether codes come, of queries and neighbours.
+        payloads : bool
+            Whether neighbours come with payloads.
+        codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
+            Codes as queries, in any collection of codes of this length. True is the same as
+            `return_codes`.
+        return_codes : bool
+            Whether codes come, of queries and neighbours.
         offset : int
             How many of the nearest to leave out.
         filter : dict, optional
@@ -134,8 +155,9 @@ class ItemCalls:
             The Euclidean distance to the kept descriptors, which is the default where they are
             kept; or the asymmetric distance of the query's projection to the codes.
         """
-        if sum(queries is not None for queries in (descriptors, ids, image)) != 1:
-            raise ValueError("expected one of descriptors, ids and image")
+        given = None if isinstance(codes, bool) else codes
+        if sum(queries is not None for queries in (descriptors, ids, image, given)) != 1:
+            raise ValueError("expected one of descriptors, ids, image and codes")
         if image is not None and filter is not None:
             raise ValueError(
                 "expected no filter with an image: query by its descriptor instead, from `gist`"
@@ -145,7 +167,7 @@ class ItemCalls:
                 "k": k,
                 "radius": radius,
                 "payloads": payloads,
-                "codes": codes,
+                "return_codes": return_codes or codes is True,
                 "offset": offset,
                 "rerank": rerank,
                 "rerank_by": rerank_by,
@@ -163,5 +185,6 @@ class ItemCalls:
         queries = {
             "descriptors": None if X is None else X.tolist(),
             "ids": None if ids is None else list(ids),
+            "codes": None if given is None else as_hex(given),
         }
         return Request(read, path, json=without_none(options | queries | {"filter": filter}))

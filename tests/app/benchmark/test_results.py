@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import statistics
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -124,3 +125,48 @@ def test_a_reference_must_be_a_method_of_the_table() -> None:
     check_reference(None, [A8])
     with pytest.raises(InvalidInput, match="one of the methods, raw, a; got 'ksh'"):
         check_reference("ksh", [RAW, A8])
+
+
+def blobs() -> Dataset:
+    rng = np.random.default_rng(0)
+    labels = np.repeat([0, 1, 2], 40)
+    X = rng.normal(size=(120, 8)).astype(np.float32) + 2 * np.eye(3, 8, dtype=np.float32)[labels]
+    return Dataset("blobs", X, labels, np.arange(120).astype(str))
+
+
+def interrupt_at(step: int) -> Callable[[int, int, str], None]:
+    """Return a `progress` that stands for Ctrl-C after some rows."""
+
+    def progress(done: int, total: int, description: str) -> None:
+        if done >= step and ":" in description and "neighbours" not in description:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_an_interrupted_benchmark_has_the_rows_measured_until_then() -> None:
+    rows = [Row("lsh", 8), Row("itq", 8), Row("lsh", 4)]
+    whole = run(blobs(), rows, Protocol(), [0, 1])
+    part = run(blobs(), rows, Protocol(), [0, 1], interrupt_at(4))
+    for row, complete in zip(part["results"], whole["results"], strict=True):
+        assert row["maps"] == complete["maps"][: len(row["maps"])]
+    assert [len(row["maps"]) for row in part["results"]] == [2, 1, 1]
+    # The difference is that of the one seed that both have.
+    difference = part["results"][0]["difference"] or part["results"][1]["difference"]
+    lsh, itq, _ = (row["maps"][0] for row in part["results"])
+    assert abs(difference["mean"]) == pytest.approx(abs(lsh - itq))
+    assert part["interrupted"] == (
+        "The benchmark was interrupted. Not measured: itq, 8 bits (seed 1); lsh, 4 bits (seed 1)."
+    )
+    assert "interrupted" not in whole
+
+
+def test_rows_that_an_interrupted_benchmark_did_not_reach_say_so() -> None:
+    rows = [Row("lsh", 8), Row("pcah", 99), Row("lsh", 4)]
+    part = run(blobs(), rows, Protocol(), [0], interrupt_at(2))
+    assert "maps" in part["results"][0]
+    assert "99" in part["results"][1]["error"]
+    assert "interrupted" in part["results"][2]["error"]
+    assert part["interrupted"].endswith("Not measured: lsh, 4 bits (seed 0).")
+    with pytest.raises(KeyboardInterrupt):
+        run(blobs(), rows, Protocol(), [0], interrupt_at(0))

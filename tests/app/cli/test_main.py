@@ -100,6 +100,22 @@ def test_benchmark_writes_a_report(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "data:image/png" in expected
 
 
+def test_an_interrupted_benchmark_shows_its_rows_and_writes_its_files(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def interrupt(hasher: object, X: object, y: object = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hashing.methods.pcah.PCAH.fit", interrupt)
+    line = "benchmark --dataset digits --methods lsh,pcah --bits 12 --json o.json --report o.html"
+    assert bitcell(monkeypatch, line) == 130
+    printed = capsys.readouterr().out
+    assert "Not measured: pcah, 12 bits (seed 0)." in printed
+    result = json.loads(Path("o.json").read_text())
+    assert [("map" in row) for row in result["results"]] == [True, False]
+    assert result["interrupted"] in Path("o.html").read_text("utf-8")
+
+
 def test_benchmark_writes_its_files_though_its_output_is_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -27,7 +27,7 @@ Run = Callable[[str], str]
 
 @pytest.fixture
 def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A data directory with an encoder `e` and a collection `c` of 300 items."""
+    """A data directory with a collection `c` of an encoder `e`, and `own` without an encoder."""
     path = tmp_path / "data"
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BITCELL_DATA_DIR", str(path))
@@ -39,10 +39,11 @@ def make(path: Path, seed: int = 0) -> None:
     hasher = make_hasher("lsh", n_bits=12, random_state=seed).fit(np.eye(4))
     database = Database(path / "bitcell.db")
     used, store = EncoderStore(database).add("e", hasher), Store(database)
-    collection = store.create("c", 12, encoder="e", fingerprint=used.fingerprint)
+    coded = store.create("c", 12, encoder="e", fingerprint=used.fingerprint)
     codes = hasher.encode(np.random.default_rng(0).normal(size=(300, 4)))
     payloads = [{"i": i} for i in range(300)]
-    collection.upsert([f"{i}" for i in range(300)], codes, list(range(300)), payloads)
+    for collection in (coded, store.create("own", 12)):
+        collection.upsert([f"{i}" for i in range(300)], codes, list(range(300)), payloads)
     store.close()
     database.close()
 
@@ -86,9 +87,11 @@ def refused(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def test_a_snapshot_is_written_and_restored_without_a_service(data: Path, run: Run) -> None:
     assert run("snapshot c c.snapshot") == "c.snapshot: 300 items of c"
     assert run("restore c.snapshot --name d") == "d: 300 items"
+    assert run("snapshot own own.snapshot") == "own.snapshot: 300 items of own"
+    assert run("restore own.snapshot --name again") == "again: 300 items"
     restored = contents(data)
-    assert sorted(restored) == ["c", "d"]
-    assert restored["c"] == restored["d"]
+    assert sorted(restored) == ["again", "c", "d", "own"]
+    assert restored["c"] == restored["d"] == restored["own"] == restored["again"]
 
 
 def test_the_default_name_is_that_in_the_snapshot(data: Path, run: Run, refused: Run) -> None:
@@ -119,7 +122,7 @@ def test_errors_say_what_is_wrong(
     damaged[-40] ^= 1
     Path("bad.snapshot").write_bytes(damaged)
     assert "bad.snapshot is damaged" in refused("restore bad.snapshot --name d")
-    assert list(contents(data)) == ["c"]
+    assert sorted(contents(data)) == ["c", "own"]
     monkeypatch.setenv("BITCELL_DATA_DIR", "elsewhere")
     assert "elsewhere holds no data" in refused("snapshot c c.snapshot")
     assert not Path("elsewhere").exists()
@@ -155,6 +158,8 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     at = f"--url {served.url}"
     assert run(f"snapshot c c.snapshot {at}") == "c.snapshot: 300 items of c"
     assert run(f"restore c.snapshot --name d {at}") == "d: 300 items"
+    run(f"snapshot own own.snapshot {at}")
+    assert run(f"restore own.snapshot --name again {at}") == "again: 300 items"
     assert "there is already a collection 'c'" in refused(f"restore c.snapshot {at}")
     assert "there is no collection 'x'" in refused(f"snapshot x x.snapshot {at}")
     assert "no service answers at http://127.0.0.1:9:" in refused(
@@ -173,7 +178,7 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     assert httpx2.get(f"{served.url}/v1/collections").status_code == 401
     served.stop()
     restored = contents(data)
-    assert restored["c"] == restored["d"]
+    assert restored["c"] == restored["d"] == restored["again"]
 
 
 @pytest.mark.parametrize("keys_required", ["true", "false"])

@@ -67,6 +67,12 @@ def unchanged(small: TestClient) -> Iterator[None]:
         (422, "has at most 100 levels", {"items": [ITEM | {"payload": json.loads(DEEP)}]}),
         (422, "has at most 65536 bytes", {"items": [ITEM | {"payload": {"a": "x" * 70_000}}]}),
         (422, "items.0.lable: no field of this name", {"items": [ITEM | {"lable": 1}]}),
+        (422, "made by its encoder 'e': give descriptors instead", {"items": [{"id": "y", "code": "0000"}]}),
+        (422, "or a code for each; item 1 has neither", {"items": [ITEM, {"id": "y"}]}),
+        (422, "or a code for each; item 0 has neither", {"items": [{"id": "y"}, ITEM]}),
+        (422, "or a code for each; item 1 has code", {"items": [ITEM, {"id": "y", "code": "0000"}]}),
+        (422, "item 0 has descriptor and code", {"items": [ITEM | {"code": "0000"}]}),
+        (422, "items.0.code: Input should be a valid string; got 7", {"items": [{"id": "y", "code": 7}]}),
     ],
 )  # fmt: skip
 def test_items(small: TestClient, status: int, message: str, change: Any) -> None:
@@ -78,8 +84,17 @@ def test_items(small: TestClient, status: int, message: str, change: Any) -> Non
 @pytest.mark.parametrize(
     ("status", "message", "query"),
     [
-        (422, "either descriptors or ids", {}),
-        (422, "either descriptors or ids", {"descriptors": [[1, 2, 3, 4]], "ids": ["a"]}),
+        (422, "one of descriptors, ids of items, and codes; got none of them", {}),
+        (422, "and codes; got descriptors and ids", {"descriptors": [[1, 2, 3, 4]], "ids": ["a"]}),
+        (422, "and codes; got ids and codes", {"ids": ["a"], "codes": ["0000"]}),
+        (422, "codes of 12 bits as 4 hexadecimal digits each; code 1 is '00', of 2", {"codes": ["0000", "00"]}),
+        (422, "code 0 is '0x00', of 4 characters", {"codes": ["0x00"]}),
+        (422, "code 1 is ' 000', of 4 characters", {"codes": ["0000", " 000"]}),
+        (422, "lowest 4 bits of the last byte are zero; those of code 1 are not", {"codes": ["fff0", "0001"], "radius": 2}),
+        (422, "codes.hex: List should have at least 1 item", {"codes": []}),
+        (422, "codes.hex.1: Input should be a valid string; got 7", {"codes": ["0000", 7]}),
+        (422, "codes.flag: Input should be a valid boolean", {"ids": ["a"], "codes": "0000"}),
+        (422, "descriptors of the queries instead of codes", {"codes": ["0000"], "k": 1, "rerank": 2}),
         (422, "descriptors: List should have at least 1", {"descriptors": []}),
         (422, "shape (n, d) with d > 0, got (1, 0)", {"descriptors": [[]]}),
         (422, "ids: List should have at least 1", {"ids": []}),
@@ -101,7 +116,7 @@ def test_items(small: TestClient, status: int, message: str, change: Any) -> Non
         ),
         (422, "filters: no field of this name", {"ids": ["a"], "filters": {}}),
     ],
-)
+)  # fmt: skip
 def test_queries(small: TestClient, status: int, message: str, query: Any) -> None:
     body = json.dumps(query)
     answer = small.post("/v1/collections/c/query", content=body, headers={"Content-Type": "application/json"})  # fmt: skip

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numpy.typing import NDArray
 
-from app.http.npy import DESCRIPTORS, ITEMS, BadNpy, read_arrays, strings
+from app.http.npy import DESCRIPTORS, OF_ITEMS, BadNpy, read_arrays, strings
 from tests.app.conftest import npy
+
+ITEMS = DESCRIPTORS | OF_ITEMS
 
 
 @given(

@@ -119,8 +119,11 @@ def test_the_service_accepts_every_example(client: TestClient, tmp_path: Path) -
         names = {"POST /v1/encoders/{name}/encode": "mine"}
         names["POST /v1/collections/{name}/restore"] = "things-again"
         path = path.replace("{name}", names.get(at, "things"))
-        for body in BODIES.get(at, {"none": None}).values():
-            answer = client.request(method, path, json=body)
+        for title, body in BODIES.get(at, {"none": None}).items():
+            # Items of a collection with an encoder have no codes of their own.
+            of_codes = title == "codes of your own"
+            url = path.replace("things", "hashes") if of_codes else path
+            answer = client.request(method, url, json=body)
             assert answer.status_code < 300, (at, answer.text)
             first = body == next(iter(BODIES.get(at, {"none": None}).values()))
             if not first:

@@ -227,6 +227,34 @@ def test_an_image_can_be_dropped_or_chosen(page: Page, serving: Process) -> None
     expect(page.locator(".answer .problem")).to_contain_text("cannot be read as PNG, JPEG")
 
 
+@needs_browser
+def test_codes_of_your_own_are_searched_and_described(page: Page, serving: Process) -> None:
+    codes = np.packbits(np.random.default_rng(0).integers(0, 2, (30, 60), np.uint8), axis=1)
+    in_hex = [code.tobytes().hex() for code in codes]
+    serving.call("POST", "/v1/collections", {"name": "own", "n_bits": 60})
+    items = [{"id": f"i{place:02}", "code": code} for place, code in enumerate(in_hex)]
+    serving.call("PUT", "/v1/collections/own/items", {"items": items})
+    try:
+        page.goto(f"{serving.url}/#/neighbours/own")
+        expect(page.locator(".answer .empty")).to_contain_text("Choose an item or give a code")
+        page.get_by_label("Code in hex").fill(f" {in_hex[3].upper()} ")
+        page.get_by_role("button", name="Search").first.click()
+        query = {"codes": in_hex[3:4], "k": 12}
+        (expected,) = serving.call("POST", "/v1/collections/own/query", query)["results"]
+        assert shown(page) == [(near["id"], near["distance"]) for near in expected]
+        page.get_by_label("Code in hex").fill("12")
+        page.get_by_role("button", name="Search").first.click()
+        expect(page.locator(".answer .problem")).to_contain_text("60 bits as 16 hexadecimal")
+        page.get_by_label("Item id").fill("i05")
+        page.get_by_role("button", name="Search").last.click()
+        expect(page.locator(".query strong")).to_have_text("i05")
+        page.goto(f"{serving.url}/#/collection/own")
+        expect(page.locator(".facts")).to_contain_text("none: items come with codes")
+        expect(page.locator("figure")).to_have_count(3)
+    finally:
+        serving.call("DELETE", "/v1/collections/own")
+
+
 WATCH = """() => {
     window.seen = [];
     new MutationObserver(() => {

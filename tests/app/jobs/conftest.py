@@ -30,6 +30,8 @@ KINDS = {
     "die": Kind(work_functions.die),
     "fail at the end": Kind(work_functions.three_steps, finish=_fail_at_the_end),
     "prepared": Kind(work_functions.read_prepared_file, prepare=_write_file),
+    "interruptible": Kind(work_functions.return_on_interrupt, partial=True),
+    "deaf": Kind(work_functions.ignore_interrupts, partial=True),
     "inside": Kind(work_functions.report_until_stopped, inside=True),
 }
 

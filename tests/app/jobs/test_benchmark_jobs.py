@@ -14,8 +14,9 @@ from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset
+from app.jobs.queue import Jobs
 from app.service.settings import Settings
-from tests.app.jobs.waiting import ended
+from tests.app.jobs.waiting import ended, until
 
 
 @pytest.fixture
@@ -100,3 +101,23 @@ def test_a_benchmark_fails_with_the_reason(client: TestClient, settings: Setting
     job = wait_for(client, accepted.json()["url"])
     assert job["state"] == "failed"
     assert "at least 2 classes" in job["error"]
+
+
+def test_a_cancelled_benchmark_keeps_the_rows_that_it_has_measured(
+    dataset: Path, client: TestClient
+) -> None:
+    new = {"dataset": "mine", "methods": ["lsh"], "bits": list(range(1, 40))}
+    job = client.post("/v1/benchmarks", json=new).json()["id"]
+    jobs: Jobs = client.app.state.service.jobs  # type: ignore[attr-defined]
+    until(jobs, job, lambda shown: shown["progress"]["done"] >= 3)
+    assert client.delete(f"/v1/jobs/{job}").status_code == 204
+    shown = ended(client, job)
+    assert shown["state"] == "cancelled"
+    has_figures = ["map" in row for row in shown["result"]["results"]]
+    n = sum(has_figures)
+    assert 3 <= n < 39
+    assert has_figures == [True] * n + [False] * (39 - n)
+    assert f"Not measured: lsh, {n + 1} bits (seed 0)" in shown["result"]["interrupted"]
+    report = client.get(f"/v1/benchmarks/{job}/report")
+    assert report.status_code == 200
+    assert "The benchmark was interrupted." in report.text

@@ -229,3 +229,38 @@ def test_a_preparation_that_ignores_the_stop_does_not_delay_it(
     go_on.set()
     assert jobs.close(30)
     assert jobs.get(job)["state"] == "queued"
+
+
+def test_a_cancelled_job_keeps_what_it_returns_when_interrupted(
+    start: Callable[..., Jobs],
+) -> None:
+    jobs = start()
+    job = jobs.add("interruptible", {})
+    until(jobs, job, is_running)
+    jobs.remove(job)
+    shown = end_of(jobs, job)
+    assert (shown["state"], shown["result"]) == ("cancelled", {"rows": 1})
+    assert jobs.output(job, "interruptible") == b"half a report"
+
+
+def test_a_second_cancel_kills_a_job_that_ignores_the_first(start: Callable[..., Jobs]) -> None:
+    jobs = start()
+    job = jobs.add("deaf", {})
+    pid = int(until(jobs, job, is_running)["progress"]["now"])
+    jobs.remove(job)
+    until(jobs, job, lambda shown: shown["progress"]["done"] == 2)
+    jobs.remove(job)
+    shown = end_of(jobs, job)
+    assert (shown["state"], shown["result"]) == ("cancelled", None)
+    assert has_ended(pid)
+
+
+def test_a_job_that_does_not_end_in_time_when_interrupted_is_killed(
+    start: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.jobs.process.INTERRUPT_SECONDS", 0.01)
+    jobs = start()
+    job = jobs.add("deaf", {})
+    until(jobs, job, is_running)
+    jobs.remove(job)
+    assert end_of(jobs, job)["state"] == "cancelled"

@@ -39,6 +39,22 @@ def never_end(task: Task, progress: Progress) -> Outcome:
     raise AssertionError
 
 
+def return_on_interrupt(task: Task, progress: Progress) -> Outcome:
+    try:
+        never_end(task, progress)
+    except KeyboardInterrupt:
+        return Outcome({"rows": 1}, b"half a report", partial=True)
+    raise AssertionError
+
+
+def ignore_interrupts(task: Task, progress: Progress) -> Outcome:
+    while True:
+        try:
+            never_end(task, progress)
+        except KeyboardInterrupt:
+            progress(2, 4, str(os.getpid()))
+
+
 def three_steps(task: Task, progress: Progress) -> Outcome:
     for i in range(3):
         progress(i, 3, f"step {i}")

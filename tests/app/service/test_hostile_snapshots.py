@@ -129,6 +129,8 @@ def expected(field: str, value: Any, *, has_items: bool) -> int:
         return 201  # Files of the first versions have no name, and the name is not used.
     if field == "keep_descriptors" and value is True and not has_items:
         return 201
+    if field == "encoder" and value == "":
+        return 422  # Without an encoder there is no fingerprint.
     if field in ("encoder", "fingerprint") and value in ("12", "", "\x00", "a/b", "é"):
         return {"encoder": 404, "fingerprint": 409}[field]
     return 422
@@ -147,6 +149,25 @@ def test_a_description_that_says_anything_else_is_refused(hostile: Hostile, fiel
     del about[field]
     status, _ = hostile.restore(snapshot_blocks.join([json.dumps(about).encode(), *rest]))
     assert status == (201 if field == "name" else 422)
+
+
+def test_a_description_of_given_codes_says_nothing_of_an_encoder(hostile: Hostile) -> None:
+    about = json.loads(hostile.blocks["c"][0])
+    given = about | {"encoder": "", "fingerprint": ""}
+    for change, status in (
+        ({"n_bits": 4096}, 201),
+        ({"n_bits": 4097}, 422),
+        ({"n_bits": 65536}, 422),
+        ({"keep_descriptors": True}, 422),
+        ({"fingerprint": "f"}, 422),
+    ):
+        data = snapshot_blocks.join([json.dumps(given | change).encode()])
+        (hostile.folder / "x.snapshot").write_bytes(data)
+        answer = hostile.client.post("/v1/collections/d/restore", json={"snapshot": "x.snapshot"})
+        assert (change, answer.status_code) == (change, status)
+        if status == 201:
+            assert answer.json()["n_bits"] == 4096
+            hostile.service.collections.drop("d")
 
 
 @pytest.mark.parametrize(

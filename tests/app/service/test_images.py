@@ -23,6 +23,7 @@ from app.service.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
 from hashing import InvalidInput
 from hashing.gist import Gist
 from tests.app.problems import assert_problem
+from tests.crafted_images import chunk, transparent
 
 PNG = {"Content-Type": "image/png"}
 
@@ -102,19 +103,13 @@ def test_a_query_by_image_equals_one_by_descriptor(pictures: TestClient) -> None
     assert_problem(gone, 404, "no collection 'none'")
 
 
-def chunk(kind: bytes, data: bytes = b"") -> bytes:
-    """Return a chunk of a PNG."""
-    sealed = kind + data
-    return struct.pack(">I", len(data)) + sealed + struct.pack(">I", zlib.crc32(sealed))
-
-
-def png_of(width: int, height: int, rows: int) -> bytes:
+def png_of(width: int, height: int, rows: int, *chunks: bytes) -> bytes:
     """Return a PNG that claims a size and holds some rows of zeros: a bomb if there are many."""
     pack = zlib.compressobj(9)
     packed = b"".join(pack.compress(bytes(width + 1)) for _ in range(rows)) + pack.flush()
     head = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
     return b"\x89PNG\r\n\x1a\n" + b"".join(
-        [chunk(b"IHDR", head), chunk(b"IDAT", packed), chunk(b"IEND", b"")]
+        [chunk(b"IHDR", head), *chunks, chunk(b"IDAT", packed), chunk(b"IEND", b"")]
     )
 
 
@@ -131,6 +126,7 @@ def jpeg_of_many_scans(scans: int) -> bytes:
         (413, "at most 40,000,000 pixels", png_of(100_000, 100_000, 1)),
         (413, "at most 40,000,000 pixels", png_of(12_000, 8_000, 1)),
         (413, "image 0 with 6400 x 6400 exceeds that", png_of(6_400, 6_400, 6_400)),
+        (413, "at most 40,000,000 pixels", png_of(12_000, 8_000, 1, transparent(0))),
         (413, "image 0 has 1500000 x 1 pixels; a side has at most 65,535", png_of(1_500_000, 1, 1)),
         (413, "image 0 has 1 x 1500000 pixels", png_of(1, 1_500_000, 1_500_000)),
         (422, "Truncated File Read", encoded(picture())[:16] + b"\xff" * 8),

@@ -69,6 +69,60 @@ def test_a_radius_query_that_finds_too_much_is_refused(limited: TestClient) -> N
     assert [len(one) for one in alone.json()["results"]] == [N, N]
 
 
+def test_an_answer_that_is_cut_says_so_and_how_many_are_within_the_radius(
+    settings: Settings,
+) -> None:
+    settings = settings.model_copy(update={"max_k": 10})
+    n_copies = np.array([1, 9, 10, 11, 25])
+    codes = np.repeat(np.eye(5, 8, dtype=np.float32), n_copies, axis=0) - 0.5
+    n = len(codes)
+    with TestClient(create_app(settings), raise_server_exceptions=False) as client:
+        client.post(
+            "/v1/encoders", json={"name": "e", "method": "lsh", "n_bits": 64, "dimension": 8}
+        )
+        client.post("/v1/collections", json={"name": "c", "encoder": "e"})
+        ids, labels = np.array([f"i{i:02}" for i in range(n)]), np.arange(n) % 2
+        client.put("/v1/collections/c/items", content=npy(codes, ids, labels), headers=NPY)
+        places = np.cumsum(n_copies) - 1
+        queries = {"descriptors": codes[places].tolist(), "radius": 0}
+        for offset in (0, 10, 20):
+            body = queries | {"offset": offset}
+            answer = client.post(QUERY, json=body).json()
+            for found, cut, copies in zip(
+                answer["results"], answer["certificates"], n_copies.tolist(), strict=True
+            ):
+                assert len(found) == min(10, max(0, copies - offset))
+                assert cut["within"] == copies
+                assert cut["truncated"] == (copies > offset + 10)
+                assert cut["exact"]
+        # A search that ends at its k does not know how many more there are.
+        cuts = client.post(QUERY, json=queries | {"k": 9}).json()["certificates"]
+        assert [cut.get("within") for cut in cuts] == [1, None, None, None, None]
+        assert [cut.get("truncated") for cut in cuts] == [False, None, None, None, None]
+        (cut,) = client.post(QUERY, json={"ids": ["i00"], "k": 9}).json()["certificates"]
+        assert set(cut) == {"exact", "radius", "looked", "tie"}
+        # A filter, and options in the URL.
+        body = {"ids": ["i50"], "radius": 64, "filter": {"label": 1}}
+        (cut,) = client.post(QUERY, json=body).json()["certificates"]
+        assert (cut["within"], cut["truncated"]) == (n // 2, True)
+        answer = client.post(f"{QUERY}?radius=64", content=npy(codes[:1]), headers=NPY).json()
+        assert answer["certificates"][0]["within"] == n
+
+
+def test_a_query_with_a_filter_counts_what_it_finds(limited: TestClient) -> None:
+    items = [{"id": f"i{i:02}", "descriptor": X[i].tolist(), "label": i % 20} for i in range(N)]
+    assert limited.put("/v1/collections/c/items", json={"items": items}).status_code == 200
+    body = {"descriptors": X.tolist(), "k": N, "filter": {"label": 3}}
+    answer = limited.post(QUERY, json=body)
+    assert answer.status_code == 200, answer.text
+    assert [{near["id"] for near in one} for one in answer.json()["results"]] == [
+        {"i03", "i23"} for _ in range(N)
+    ]
+    answer = limited.post(QUERY, json=body | {"filter": {"label": {"in": [3, 4]}}})
+    assert answer.status_code == 413
+    assert "this one finds more" in answer.json()["detail"]
+
+
 def test_a_query_without_a_radius_is_charged_for_k(limited: TestClient) -> None:
     body = {"descriptors": X.tolist(), "k": 3}
     assert limited.post(QUERY, json=body).status_code == 413

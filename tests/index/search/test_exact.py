@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from bitcodes import to_words
 from index import Collection, Database, Filter, InvalidItems, SearchOptions, Store
 from index.memory import cost_model, rows
-from index.search import exact
+from index.search import exact, lookup
 
 N_BITS = [8, 12, 24, 48, 64, 100, 256, 512]
 
@@ -117,7 +117,9 @@ class RandomActions:
             by_payload = label % 2 and self.rng.random() < 0.5
             where = Filter({"i": label} if by_payload else {"label": label})
         queries = self.codes(int(self.rng.choice([1, 5, 70])))
-        found = self.collection.search(queries, SearchOptions(k, radius, offset, where))
+        count = bool(self.rng.random() < 0.7)
+        options = SearchOptions(k, radius, offset, where, count_within=count)
+        found = self.collection.search(queries, options)
         items, same = oracle.items(label)
         reach = self.n_bits if radius is None else min(radius, self.n_bits)
         for query, answer in zip(queries, found, strict=True):
@@ -133,6 +135,10 @@ class RandomActions:
             covered = last if len(first) == offset + k else reach
             assert certificate.radius >= covered
             assert certificate.looked >= len(np.unique(same[distances <= covered]))
+            n_within = int(np.count_nonzero(distances <= reach))
+            is_counted = radius is not None and (count or len(first) < offset + k)
+            assert certificate.within == (n_within if is_counted else None)
+            assert certificate.truncated == (n_within > len(first) if is_counted else None)
         self.largest = max(self.largest, len(self.collection))
 
 
@@ -150,13 +156,13 @@ def compare_all(
     """Compare all answers during random actions; return most items and answers by tables."""
     by_tables: list[int] = []
 
-    class Counted(exact._Lookup):
+    class Counted(lookup.Lookup):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             by_tables.append(len(self.covered) - len(self.given_up))
 
     with pytest.MonkeyPatch.context() as patch, tempfile.TemporaryDirectory() as folder:
-        patch.setattr(exact, "_Lookup", Counted)
+        patch.setattr(exact, "Lookup", Counted)
         if tables:
             tables_wherever_possible(patch)
         actions = RandomActions(Path(folder) / "bitcell.db", seed, n_bits, size)

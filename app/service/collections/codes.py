@@ -1,0 +1,45 @@
+"""Codes of items and queries: made by the encoder of a collection, or given."""
+
+from __future__ import annotations
+
+from numpy.typing import ArrayLike
+
+from app.service.encoder_store import EncoderStore
+from bitcodes import Codes, from_hex
+from hashing import InvalidInput
+from index import Collection, check_codes
+
+GivenCodes = Codes | list[str]
+"""Packed codes, (n, ceil(n_bits / 8)) uint8, or codes in hex."""
+
+
+def item_codes(
+    encoders: EncoderStore,
+    collection: Collection,
+    descriptors: ArrayLike,
+    codes: GivenCodes | None,
+) -> Codes:
+    """Return the codes of items to store, from their descriptors or as they are given.
+
+    Raise InvalidInput unless the collection takes what is given: descriptors if it has an encoder,
+    which then made all its codes, and codes if it has none.
+    """
+    if codes is None:
+        # Without an encoder, this raises.
+        return encoders.hasher_of(collection).encode(descriptors)
+    if collection.encoder:
+        raise InvalidInput(
+            f"the codes of collection {collection.name!r} are made by its encoder "
+            f"{collection.encoder!r}: give descriptors instead of codes"
+        )
+    return packed(codes, collection.n_bits)
+
+
+def packed(codes: GivenCodes, n_bits: int) -> Codes:
+    """Return given codes as packed ones; raise InvalidInput or InvalidItems unless they fit."""
+    try:
+        codes = from_hex(codes, n_bits) if isinstance(codes, list) else codes
+    except ValueError as error:
+        raise InvalidInput(str(error)) from None
+    check_codes(codes, len(codes), n_bits)
+    return codes
