@@ -47,13 +47,9 @@ def typed(checkout: tuple[Path, str]) -> Typed:
 
     def type_page(page: str) -> list[tuple[str, str]]:
         blocks = BLOCK.findall((ROOT / page).read_text())
-<<<<<<< HEAD
         if find_spec("torch") is None:
             blocks = [block for block in blocks if '"net-2"' not in block[1]]
-        return [(run(folder, serving.url, kind, code), shown) for kind, code, shown in blocks]
-=======
         return [(run(*checkout, kind, code), shown) for kind, code, shown in blocks]
->>>>>>> main
 
     return type_page
 
