@@ -11,13 +11,25 @@ from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
 from app.http import npy
+from app.http.bodies import FILE
 from app.http.job_events import JobEvents
 from app.http.middleware.access import Access
 from app.http.middleware.limits import Limits
 from app.http.middleware.request_log import Observe
 from app.http.openapi import document
 from app.http.problems import add_handlers
-from app.http.routes import benchmarks, collections, encoders, gist, health, home, items, jobs
+from app.http.routes import (
+    benchmarks,
+    collections,
+    encoders,
+    filtered,
+    gist,
+    health,
+    home,
+    items,
+    jobs,
+    snapshots,
+)
 from app.service.demo import make_demo
 from app.service.service import Service
 from app.service.settings import Settings
@@ -29,7 +41,7 @@ _DESCRIPTION = (
 # Smaller answers fit into a packet or two anyway.
 GZIP_MINIMUM = 4096
 # Floats and packed bits hardly shrink, and events must be sent one by one.
-_NOT_GZIPPED = (npy.MEDIA_TYPE, "text/event-stream")
+_NOT_GZIPPED = (npy.MEDIA_TYPE, FILE, "text/event-stream")
 
 
 def create_app(settings: Settings | None = None, service: Service | None = None) -> FastAPI:
@@ -88,7 +100,18 @@ def _add_routes(app: FastAPI) -> None:
     Routes are tried in order, so queries come first. The routes of a router that is included with
     `include_router` would be matched twice.
     """
-    modules = (items, health, encoders, gist, collections, jobs, benchmarks, home)
+    modules = (
+        items,
+        filtered,
+        health,
+        encoders,
+        gist,
+        collections,
+        jobs,
+        benchmarks,
+        snapshots,
+        home,
+    )
     routers = [module.router for module in modules]
     for router in (*routers, encoders.methods, benchmarks.datasets):
         app.router.routes.extend(router.routes)

@@ -9,7 +9,18 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from bench import collection, encode, gist, index, latency, load, precision, startup, writes
+from bench import (
+    collection,
+    duplicates,
+    encode,
+    gist,
+    index,
+    latency,
+    load,
+    precision,
+    startup,
+    writes,
+)
 
 # What is measured, by which function, which of its figures is bounded, and the bound.
 CHECKS = (
@@ -19,6 +30,8 @@ CHECKS = (
     ("mAP, 1,000 x 59,000 codes", precision.measure, "seconds", "<=", 5.0),
     ("clustered codes / Faiss flat", index.clustered_codes, "ratio", ">=", 8.0),
     ("uniform codes / Faiss flat", index.uniform_codes, "ratio", ">=", 0.9),
+    ("near-duplicates / Faiss range search", duplicates.measure, "ratio", ">=", 20.0),
+    ("memory of near-duplicates", duplicates.measure, "peak_mb", "<=", 400.0),
     ("a million items, from disk", collection.million, "ready_seconds", "<=", 3.0),
     ("searches during writes / without", writes.measure, "ratio", ">=", 0.5),
     ("snapshot, one byte flipped", collection.snapshots, "refused", ">=", 1.0),

@@ -65,11 +65,16 @@ def temporary_file(folder: Path, prefix: str = ".") -> Iterator[BinaryIO]:
                 path.unlink(missing_ok=True)
 
 
+def is_partial(name: str) -> bool:
+    """Return whether a file name is that of a file that is not complete."""
+    return name.endswith(_SUFFIX)
+
+
 def remove_leftovers(folder: Path) -> None:
     """Remove the files that killed writers left in a folder, if it exists."""
     with suppress(FileNotFoundError), os.scandir(folder) as entries:
         for entry in entries:
-            if entry.name.endswith(_SUFFIX) and entry.is_file(follow_symlinks=False):
+            if is_partial(entry.name) and entry.is_file(follow_symlinks=False):
                 # Another cleaner may be faster; in a shared folder, some files belong to others.
                 with suppress(FileNotFoundError, PermissionError):
                     _remove_unless_locked(entry.path)

@@ -6,7 +6,7 @@ import copy
 import inspect
 from typing import Any, ClassVar, Self
 
-from hashing.validation import InvalidInput
+from hashing.validation import InvalidInput, suggestion
 
 
 class Estimator:
@@ -99,5 +99,6 @@ def check_parameter_names(cls: type[Estimator], params: dict[str, Any]) -> None:
     for name in params:
         if name not in known:
             raise InvalidInput(
-                f"{cls.method} has no parameter {name!r:.80}; it has {', '.join(known)}"
+                f"{cls.method} has no parameter {name!r:.80}{suggestion(name, known)}; it has "
+                f"{', '.join(known)}"
             )

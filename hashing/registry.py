@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -22,7 +23,7 @@ from hashing.methods.ssh import SSH
 from hashing.nets.net import Net1, Net2
 from hashing.nets.siamese import Siamese1, Siamese2
 from hashing.storage import BadEncoder, EncoderFile
-from hashing.validation import InvalidInput
+from hashing.validation import InvalidInput, suggestion
 
 HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
@@ -60,9 +61,15 @@ def make_hasher(method: str, /, **params: Any) -> Hasher:
         A ValueError: there is no such method, or it has no such parameter.
     """
     if method not in HASHERS:
-        raise InvalidInput(f"there is no method {method!r:.80}; there are {', '.join(HASHERS)}")
+        raise unknown_method(method, HASHERS)
     check_parameter_names(HASHERS[method], params)
     return HASHERS[method](**params)
+
+
+def unknown_method(method: str, known: Iterable[str]) -> InvalidInput:
+    """Return the error for a method that is not one of the known ones."""
+    hint = suggestion(method, known)
+    return InvalidInput(f"there is no method {method!r:.80}{hint}; there are {', '.join(known)}")
 
 
 def load_hasher(path: str | PathLike[str]) -> Hasher:

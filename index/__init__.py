@@ -19,6 +19,7 @@ from index.errors import (
     Unreadable,
 )
 from index.filters.filter import Filter
+from index.storage.catalog import DescriptorType
 from index.storage.database import Database
 from index.store import Store
 from index.types import (
@@ -43,6 +44,7 @@ __all__ = [
     "Damaged",
     "Database",
     "DescriptorBatch",
+    "DescriptorType",
     "DiskError",
     "Filter",
     "Found",

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size, to_words
+from index import changes
 from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
@@ -16,8 +18,18 @@ from index.search.exact import search
 from index.search.rerank import Scored, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
-from index.types import Answer, CodeSample, DescriptorBatch, Found, Item, SearchOptions
-from index.validation import Payload, as_half, as_label_column, as_texts, check_codes, check_ids
+from index.storage.catalog import DescriptorType
+from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
+from index.validation import (
+    Payload,
+    as_ids,
+    as_kept,
+    as_label_column,
+    as_plain,
+    as_texts,
+    check_codes,
+    check_ids,
+)
 
 # Items per batch where all of them are read.
 _CHUNK = 4096
@@ -61,8 +73,13 @@ class Collection:
 
     @property
     def keep_descriptors(self) -> bool:
-        """Whether items come with their descriptors, which are kept as float16."""
-        return self._state.keep_descriptors
+        """Whether items come with their descriptors, which are kept as `descriptor_type` says."""
+        return self._state.descriptor_type is not None
+
+    @property
+    def descriptor_type(self) -> DescriptorType | None:
+        """How descriptors are kept; None if they are not."""
+        return self._state.descriptor_type
 
     @property
     def dimension(self) -> int | None:
@@ -71,7 +88,7 @@ class Collection:
 
     def upsert(
         self,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         codes: Codes,
         labels: Sequence[int | None] | NDArray[np.integer] | None = None,
         payloads: Sequence[Payload | None] | None = None,
@@ -81,8 +98,8 @@ class Collection:
 
         Parameters
         ----------
-        ids : (n,) str
-            1 to 256 characters each, without duplicates.
+        ids : (n,) str or int
+            1 to 256 characters each, without duplicates; integers become their decimal digits.
         codes : (n, ceil(n_bits / 8)) uint8
             Packed, with clear padding bits.
         labels : (n,) int, optional
@@ -91,7 +108,7 @@ class Collection:
         payloads : (n,) mappings that JSON can hold, optional
             At most 64 KiB of UTF-8 each, as compact JSON. A replaced item loses its payload.
         descriptors : (n, d), where the collection keeps them and only there
-            Stored as float16; every batch has the d of the first.
+            Rounded to `descriptor_type`; every batch has the d of the first.
 
         Raises
         ------
@@ -100,7 +117,9 @@ class Collection:
         Full
             The disk has no room.
         """
-        self._upsert(ids, codes, labels, as_texts(payloads, len(ids)), descriptors)
+        strings = as_ids(ids)
+        plain = None if descriptors is None else as_plain(descriptors)
+        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain)
 
     def _upsert(
         self,
@@ -114,42 +133,115 @@ class Collection:
         check_ids(ids)
         check_codes(codes, len(ids), state.n_bits)
         column = as_label_column(labels, len(ids))
-        if state.keep_descriptors != (descriptors is not None):
+        kept = state.descriptor_type
+        if (kept is not None) != (descriptors is not None):
             raise InvalidItems(
                 f"collection {state.name!r} "
                 + (
                     "keeps descriptors: give one for each item"
-                    if state.keep_descriptors
+                    if kept is not None
                     else "keeps no descriptors: make it with keep_descriptors to give some"
                 )
             )
-        half = None if descriptors is None else as_half(descriptors, len(ids), state.dimension)
-        state.put(ids, to_words(codes), column, texts, half)
+        rounded = None
+        if kept is not None and descriptors is not None:
+            rounded = as_kept(descriptors, len(ids), state.dimension, kept)
+        state.put(ids, to_words(codes), column, texts, rounded)
 
-    def delete(self, ids: Sequence[str]) -> int:
+    def as_kept(self, descriptors: ArrayLike) -> NDArray[Any]:
+        """Return descriptors, (n, d), rounded as this collection keeps them.
+
+        Raise InvalidItems if it keeps none, or if it cannot keep these.
+        """
+        state = self._state
+        state.check_keeps_descriptors()
+        X, kept = np.asarray(descriptors), state.descriptor_type or "float32"
+        return as_kept(X, len(X), state.dimension, kept)
+
+    def delete(self, ids: Iterable[str | int]) -> int:
         """Delete the items with these ids and return how many there were. Ignore unknown ids."""
-        return self._state.delete(list(dict.fromkeys(ids)))
+        return self._state.delete(list(dict.fromkeys(as_ids(ids))))
 
-    def get(self, item_id: str) -> Item:
+    def delete_matching(self, where: Filter, checkpoint: Checkpoint = lambda: None) -> int:
+        """Delete the items that match a filter at one moment, and return how many they were.
+
+        `checkpoint` may raise to give up; nothing is deleted then.
+        """
+        return changes.delete_matching(self._state, where, checkpoint)
+
+    def patch(
+        self,
+        ids: Iterable[str | int],
+        patches: Sequence[Mapping[str, Any]],
+        count: Count = lambda n: None,
+    ) -> None:
+        """Change labels or payloads of items: of all of them or, on an error, of none.
+
+        The items come last in the order of `items` then.
+
+        Parameters
+        ----------
+        ids : (n,) str or int
+            Distinct ids of items.
+        patches : (n,) mappings
+            JSON merge patches (RFC 7396) with `label`, `payload` or both. What a patch does not
+            name stays as it is, also inside the payload; None removes it.
+        count : callable
+            Called with the bytes of payloads and descriptors that are read to be written again. It
+            may raise to give up.
+
+        Raises
+        ------
+        InvalidItems
+        NotFound
+            An item is missing.
+        Full
+            The disk has no room.
+        """
+        changes.patch(self._state, as_ids(ids), patches, count)
+
+    def patch_one(self, item_id: str | int, patch: Mapping[str, Any]) -> Item:
+        """Change one item as `patch` does, and return it as it is then."""
+        return changes.patch_one(self._state, as_ids([item_id])[0], patch)
+
+    def get(self, item_id: str | int) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
         state = self._state
         with state.reading():
-            view, rows = state.find([item_id])
+            view, rows = state.find(as_ids([item_id]))
             return self._items(view, rows)[0]
 
     def items(
-        self, offset: int, limit: int, count: Count = lambda n: None
+        self,
+        offset: int,
+        limit: int,
+        count: Count = lambda n: None,
+        *,
+        where: Filter | None = None,
+        checkpoint: Checkpoint = lambda: None,
     ) -> tuple[list[Item], int]:
-        """Return a page of the items, in the order of their insertion, and the number of all.
+        """Return a page of the items that match, in the order of insertion, and how many match.
 
         `count` is called with the bytes of parts of the page, about as they are in JSON, before it
-        is put together. It may raise to give up.
+        is put together. It and `checkpoint` may raise to give up.
         """
-        state = self._state
-        view, rows = state.live()
-        page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
-        with state.reading():
+        with self._state.reading():
+            view, rows = self._matching(where, checkpoint)
+            page = np.argsort(view.serials(rows), kind="stable")[offset : offset + limit]
             return self._items(view, rows[page], count), len(rows)
+
+    def count(self, where: Filter, checkpoint: Checkpoint = lambda: None) -> int:
+        """Return how many items match a filter. `checkpoint` may raise to give up."""
+        with self._state.reading():
+            return len(self._matching(where, checkpoint)[1])
+
+    def _matching(
+        self, where: Filter | None, checkpoint: Checkpoint
+    ) -> tuple[View, NDArray[np.int64]]:
+        if where is None:
+            return self._state.live()
+        view = self._state.rows.view()
+        return view, view.live_among(where.mask(view, self._state.columns, checkpoint))
 
     def _items(
         self, view: View, rows: NDArray[np.int64], count: Count = lambda n: None
@@ -161,10 +253,10 @@ class Collection:
             for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
         ]
 
-    def codes(self, ids: Sequence[str]) -> Codes:
+    def codes(self, ids: Iterable[str | int]) -> Codes:
         """Return the codes of items, (len(ids), size); raise NotFound if one is missing."""
         self._state.check_present()
-        view, rows = self._state.find(ids)
+        view, rows = self._state.find(as_ids(ids))
         return view.codes(rows)
 
     def sample_codes(self, limit: int, seed: int = 0) -> CodeSample:
@@ -182,7 +274,7 @@ class Collection:
         view, rows = self._state.live()
         return bool((view.labels(rows) >= 0).any())
 
-    def descriptors(self, ids: Sequence[str]) -> NDArray[np.float16]:
+    def descriptors(self, ids: Iterable[str | int]) -> NDArray[Any]:
         """Return the descriptors of items, (len(ids), d).
 
         Raises
@@ -195,7 +287,7 @@ class Collection:
         state = self._state
         state.check_keeps_descriptors()
         with state.reading():
-            return state.descriptors(*state.find(ids))
+            return state.descriptors(*state.find(as_ids(ids)))
 
     def descriptor_batches(self) -> Iterator[DescriptorBatch]:
         """Yield ids, labels and descriptors of all current items, some items at a time.
@@ -213,6 +305,22 @@ class Collection:
             yield DescriptorBatch(
                 view.names(part), view.labels(part), state.descriptors(view, part)
             )
+
+    def code_batches(
+        self, where: Filter | None = None, checkpoint: Checkpoint = lambda: None
+    ) -> Iterator[CodeBatch]:
+        """Yield ids and codes of all current items that match a filter, some items at a time.
+
+        `checkpoint` is called while the filter is evaluated and may raise to give up.
+        """
+        state = self._state
+        view, rows = state.live()
+        if where is not None:
+            with state.reading():
+                rows = rows[where.mask(view, state.columns, checkpoint)[rows]]
+        for first in range(0, len(rows), _CHUNK):
+            part = rows[first : first + _CHUNK]
+            yield CodeBatch(view.names(part), view.codes(part))
 
     def is_ready(self, where: Filter) -> bool:
         """Return whether a filter takes little time: it has to read few payloads, or none."""
@@ -284,7 +392,7 @@ class Collection:
         checkpoint: Checkpoint,
     ) -> Scored:
         state = self._state
-        by = options.rerank_distance(state.keep_descriptors)
+        by = options.rerank_distance(self.keep_descriptors)
         if by == "descriptors":
             state.check_keeps_descriptors()
             if descriptors is None:

@@ -20,7 +20,17 @@ class AlreadyExists(IndexProblem):
 
 
 class InvalidItems(IndexProblem, ValueError):
-    """Items, codes or options are invalid, or do not fit the collection."""
+    """Items, codes or options are invalid, or do not fit the collection.
+
+    Attributes
+    ----------
+    row : int or None
+        The item of the batch that is the reason, counted from 0.
+    """
+
+    def __init__(self, message: str = "", row: int | None = None) -> None:
+        super().__init__(message)
+        self.row = row
 
 
 class BadSnapshot(IndexProblem, ValueError):

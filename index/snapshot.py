@@ -2,10 +2,11 @@
 
 The file is a magic line with the format version, followed by blocks. A block is its length
 (8 bytes), a CRC-32 (4 bytes) and its bytes; the last block is empty. The first block is a JSON
-object that describes the collection. The others hold up to 4,096 items in four columns, each after
-its length (8 bytes): ids and payloads as JSON; codes; labels (int64, -1 for none); descriptors
-(float16). All numbers are little-endian. The CRC of a block continues that of the block before, so
-that no block can be missing or out of place.
+object that describes the collection. If it says so, the second one is the file of the encoder,
+which only the service can read. The others hold up to 4,096 items in four columns, each after its
+length (8 bytes): ids and payloads as JSON; codes; labels (int64, -1 for none); descriptors (of the
+type that the description gives). All numbers are little-endian. The CRC of a block continues that
+of the block before, so that no block can be missing or out of place.
 
 A file may come from a stranger, with checksums that are right. A restore therefore takes only what
 `Collection.upsert` takes, and lone surrogates, which earlier versions took. A snapshot is only
@@ -17,7 +18,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,20 +36,24 @@ from index.storage.snapshot_format import (
     damaged,
     read_blocks,
     read_description,
+    read_encoder,
     read_items,
+    read_version,
 )
 from index.store import Store
 from index.validation import check_stored
 
-__all__ = ["MAGIC", "Description", "describe", "read", "write"]
+__all__ = ["MAGIC", "Description", "check", "describe", "encoder_file", "read", "write"]
 
 # Items that are read before the size of a block is looked at, and when the block is then complete.
 _STEP = 512
 _ENOUGH = 16 << 20
 
 
-def write(collection: Collection, file: Output) -> int:
+def write(collection: Collection, file: Output, encoder: bytes | None = None) -> int:
     """Write the current items to a file; return how many there are.
+
+    `encoder` is the file of the encoder, which the snapshot then contains.
 
     Raises
     ------
@@ -65,8 +70,12 @@ def write(collection: Collection, file: Output) -> int:
             collection.encoder,
             collection.fingerprint,
             collection.keep_descriptors,
+            collection.descriptor_type,
+            encoder is not None,
         )
     )
+    if encoder is not None:
+        writer.encoder(encoder)
     state = collection._state
     view, rows = state.live()
     for part, texts in _chunks(state, view, rows):
@@ -77,7 +86,7 @@ def write(collection: Collection, file: Output) -> int:
             f"[{json.dumps(ids)},[{payloads}]]".encode(),
             view.codes(part).tobytes(),
             view.labels(part).astype("<i8").tobytes(),
-            state.descriptors(view, part).astype("<f2").tobytes()
+            _little_endian(state.descriptors(view, part)).tobytes()
             if collection.keep_descriptors
             else b"",
         ]
@@ -86,16 +95,21 @@ def write(collection: Collection, file: Output) -> int:
     return len(rows)
 
 
+def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
+    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+
+
 def _chunks(
     state: State, view: View, rows: NDArray[np.int64]
 ) -> Iterator[tuple[NDArray[np.int64], list[str | None]]]:
     """Yield the rows of each block and their payloads; a block has a limited number of bytes."""
     texts: list[str | None] = []
     start = size = 0
+    row_bytes = (state.dimension or 0) * np.dtype(state.descriptor_type or "float32").itemsize
     for first in range(0, len(rows), _STEP):
         step = state.payload_texts(view, rows[first : first + _STEP])
         texts += step
-        size += sum(len(text) for text in step if text) + 2 * len(step) * (state.dimension or 0)
+        size += sum(len(text) for text in step if text) + row_bytes * len(step)
         end = start + len(texts)
         if len(texts) >= MAX_ITEMS or size >= _ENOUGH or end == len(rows):
             yield rows[start:end], texts
@@ -107,6 +121,7 @@ def read(
     path: Path,
     name: str,
     check: Callable[[Description], int | None] = lambda about: None,
+    encoder: str | None = None,
 ) -> Collection:
     """Make a new collection from the items in a file. If that fails, no part of it is kept.
 
@@ -119,6 +134,8 @@ def read(
     check : callable
         Called with the description before anything else happens. It raises if the file is not
         wanted, and returns the dimension that descriptors must have, None for any.
+    encoder : str, optional
+        Name of the encoder from now on; by default as in the file.
 
     Raises
     ------
@@ -130,20 +147,23 @@ def read(
         The name is not allowed, or the items are not.
     """
     with path.open("rb") as file:
-        blocks = read_blocks(file, path)
-        about = read_description(blocks, path)
+        about, blocks = _open(file, path)
         dimension = check(about)
+        first = 1
+        if about.has_encoder:
+            read_encoder(blocks, path)
+            first = 2
         with store._making(
             name,
             about.n_bits,
-            encoder=about.encoder,
+            encoder=about.encoder if encoder is None else encoder,
             fingerprint=about.fingerprint,
-            keep_descriptors=about.keep_descriptors,
+            descriptor_type=about.descriptor_type,
         ) as state:
             made, n = Collection(state), 0
-            for place, data in enumerate(blocks, 1):
+            for place, data in enumerate(blocks, first):
                 try:
-                    n += _put(made, read_items(data, about.n_bits, path), dimension)
+                    n += _put(made, read_items(data, about, path), dimension)
                 except InvalidItems as error:
                     raise InvalidItems(f"block {place} of {path.name}: {error}") from None
             if n != len(made):
@@ -154,7 +174,37 @@ def read(
 def describe(path: Path) -> Description:
     """Return what a file holds; raise BadSnapshot if its beginning is damaged or no snapshot."""
     with path.open("rb") as file:
-        return read_description(read_blocks(file, path), path)
+        return _open(file, path)[0]
+
+
+def encoder_file(path: Path) -> bytes | None:
+    """Return the file of the encoder in a snapshot; None if it has none.
+
+    Raise BadSnapshot if what comes before it is damaged.
+    """
+    with path.open("rb") as file:
+        about, blocks = _open(file, path)
+        return read_encoder(blocks, path) if about.has_encoder else None
+
+
+def check(path: Path) -> Description:
+    """Read a file to its end; raise BadSnapshot if a checksum is wrong or its end is missing.
+
+    Whether its items are allowed is checked when they are restored. The file takes no memory.
+    """
+    with path.open("rb") as file:
+        about, blocks = _open(file, path, only_check=True)
+        for _ in blocks:
+            pass
+        return about
+
+
+def _open(
+    file: BinaryIO, path: Path, *, only_check: bool = False
+) -> tuple[Description, Iterator[bytes]]:
+    version = read_version(file, path)
+    blocks = read_blocks(file, path, version, only_check=only_check)
+    return read_description(blocks, path, version), blocks
 
 
 def _put(collection: Collection, items: tuple[Any, ...], dimension: int | None) -> int:

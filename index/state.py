@@ -6,7 +6,7 @@ import sqlite3
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Condition
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,8 +34,10 @@ class State:
 
     Attributes
     ----------
-    key, name, n_bits, encoder, fingerprint, keep_descriptors
+    key, name, n_bits, encoder, fingerprint
         As in the table of collections.
+    descriptor_type : {"float16", "float32"}, optional
+        How descriptors are kept; None if they are not.
     dimension : int, optional
         The dimension of the descriptors that are kept; None before the first.
     removed : NotFound, optional
@@ -45,11 +47,11 @@ class State:
     def __init__(
         self, database: Database, row: Row, cache: ColumnCache, wake: Callable[[State], None]
     ) -> None:
-        self.key, self.name, self.n_bits, self.encoder, self.fingerprint, keep = row
-        self.keep_descriptors = bool(keep)
+        self.key, self.name, self.n_bits, self.encoder, self.fingerprint, _ = row
+        self.descriptor_type = row.descriptor_type
         self.database = database
         self.removed: NotFound | None = None
-        self.record = Record(database, self.key, self.n_bits)
+        self.record = Record(database, self.key, self.n_bits, row.descriptor_type)
         self.rows = Rows(self.n_bits, self.record.load())
         self.columns = Columns(self.record, cache)
         self.dimension = self.record.dimension()
@@ -67,7 +69,7 @@ class State:
         words: Words,
         labels: NDArray[np.int64],
         texts: Sequence[str | None] | None,
-        descriptors: NDArray[np.float16] | None,
+        descriptors: NDArray[Any] | None,
     ) -> None:
         """Insert or replace items that have been checked: labels -1 for none, payloads as JSON."""
         if not ids:
@@ -93,7 +95,7 @@ class State:
                 self.dimension = dimensions.pop()
 
         dimensions: list[int | None] = []
-        self._write(work, ids, undo)
+        self.write(work, ids, undo)
 
     def _check_dimension(self, dimension: int) -> None:
         if self.dimension not in (None, dimension):
@@ -111,9 +113,38 @@ class State:
                 self.rows.stage_deletion([ids[place] for place in places.tolist()], rows[places])
             return len(places)
 
-        return self._write(work, ids)
+        return self.write(work, ids)
 
-    def _write(
+    def write(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        ids: Sequence[str],
+        undo_more: Callable[[], None] = lambda: None,
+    ) -> T:
+        """Call `work`, which changes the items with these ids; see `Database.write`."""
+        with self._writing():
+            return self._commit(work, ids, undo_more)
+
+    @contextmanager
+    def writing_alone(self) -> Iterator[None]:
+        """Let all other writes wait during the block, which may call `delete_rows`."""
+        # In this order: `no_writes` waits for writes in progress before it waits for the database.
+        with self._writing(), self.database.exclusive():
+            self.check_present()
+            yield
+
+    def delete_rows(self, view: View, rows: NDArray[np.int64]) -> None:
+        """Delete rows of the current view, inside `writing_alone`."""
+        ids, serials = view.names(rows), view.serials(rows)
+
+        def work(connection: sqlite3.Connection) -> None:
+            with self.record.all_or_nothing():
+                self.record.delete(connection, serials)
+                self.rows.stage_deletion(ids, rows)
+
+        self._commit(work, ids)
+
+    def _commit(
         self,
         work: Callable[[sqlite3.Connection], T],
         ids: Sequence[str],
@@ -131,8 +162,7 @@ class State:
             self.record.undo()
             undo_more()
 
-        with self._writing():
-            result = self.database.write(work, publish, undo)
+        result = self.database.write(work, publish, undo)
         if self.rows.is_segment_due or self.record.due:
             self._wake(self)
         return result
@@ -177,10 +207,14 @@ class State:
             There is no such item.
         """
         view, rows = self.rows.locate(ids)
+        self.check_found(ids, rows)
+        return view, rows
+
+    def check_found(self, ids: Sequence[str], rows: NDArray[np.int64]) -> None:
+        """Raise NotFound if one of the rows of `ids` is -1."""
         if (rows < 0).any():
             missing = ids[int(np.argmax(rows < 0))]
             raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
-        return view, rows
 
     def payload_texts(self, view: View, rows: NDArray[np.int64]) -> list[str | None]:
         """Return the payloads of rows as JSON, None for items without one."""
@@ -189,14 +223,14 @@ class State:
             texts = self.record.payloads(serials)
         return [texts.get(serial) for serial in serials]
 
-    def descriptors(self, view: View, rows: NDArray[np.int64]) -> NDArray[np.float16]:
+    def descriptors(self, view: View, rows: NDArray[np.int64]) -> NDArray[Any]:
         """Return the descriptors of rows of a collection that keeps them."""
         with self.reading():
             return self.record.descriptors(view.serials(rows).tolist())
 
     def check_keeps_descriptors(self) -> None:
         """Raise InvalidItems unless the collection keeps descriptors."""
-        if not self.keep_descriptors:
+        if self.descriptor_type is None:
             raise InvalidItems(
                 f"collection {self.name!r} keeps no descriptors: make it with keep_descriptors"
             )

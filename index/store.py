@@ -8,18 +8,16 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import TypeVar
 
-import numpy as np
-from numpy.typing import NDArray
-
 from bitcodes import Codes
 from index.collection import Collection
 from index.errors import AlreadyExists, NotFound, Replaced
 from index.filters.cache import ColumnCache
 from index.maintenance import Maintenance
-from index.reencoding import copy_all, copy_changes
+from index.reencoding import Check, Descriptors, copy_all, copy_changes
 from index.state import State
 from index.storage import catalog, migrate
-from index.storage.database import Database
+from index.storage.catalog import DescriptorType
+from index.storage.database import VERSION, Database
 from index.storage.schema import SCHEMA
 from index.validation import check_bits, check_name
 
@@ -56,6 +54,8 @@ class Store:
                 connection.execute(statement)
             if database.version == 1:
                 migrate.move_items(database, connection)
+            if database.version < VERSION:
+                migrate.set_version(connection)
             unfinished = catalog.hide_unfinished(connection)
             rows = catalog.visible(connection)
         self._maintenance = Maintenance()
@@ -86,7 +86,7 @@ class Store:
         *,
         encoder: str = "",
         fingerprint: str = "",
-        keep_descriptors: bool = False,
+        keep_descriptors: bool | DescriptorType = False,
     ) -> Collection:
         """Make a new, empty collection.
 
@@ -98,8 +98,10 @@ class Store:
             Code length.
         encoder, fingerprint : str
             Name and fingerprint of what makes the codes. The index stores them as they are.
-        keep_descriptors : bool
-            Whether items come with their descriptors, for reranking and re-encoding.
+        keep_descriptors : bool, "float32" or "float16"
+            Whether items come with their descriptors, for reranking and re-encoding, and how they
+            are kept: by default as float32. As float16 they take half the room, but lose much if
+            they are far from zero compared with how they differ, or smaller than 1e-4.
 
         Raises
         ------
@@ -110,7 +112,8 @@ class Store:
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
-            state = self._insert(name, n_bits, encoder, fingerprint, keep_descriptors)
+            kept = "float32" if keep_descriptors is True else keep_descriptors or None
+            state = self._insert(name, int(n_bits), encoder, fingerprint, kept)
             return self._publish(state)
 
     def _insert(
@@ -119,7 +122,7 @@ class Store:
         n_bits: int,
         encoder: str,
         fingerprint: str,
-        keep: bool,
+        keep: DescriptorType | None,
         *,
         unfinished: bool = False,
     ) -> State:
@@ -187,7 +190,13 @@ class Store:
 
     @contextmanager
     def _making(
-        self, name: str, n_bits: int, *, encoder: str, fingerprint: str, keep_descriptors: bool
+        self,
+        name: str,
+        n_bits: int,
+        *,
+        encoder: str,
+        fingerprint: str,
+        descriptor_type: DescriptorType | None,
     ) -> Iterator[State]:
         """Make a collection that is visible only after the block, and never if the block raises."""
         _check_new(name, n_bits)
@@ -196,7 +205,7 @@ class Store:
             self._being_made.add(name)
         try:
             state = self._insert(
-                name, n_bits, encoder, fingerprint, keep_descriptors, unfinished=True
+                name, n_bits, encoder, fingerprint, descriptor_type, unfinished=True
             )
             try:
                 yield state
@@ -214,11 +223,12 @@ class Store:
     def reencode(
         self,
         name: str,
-        encode: Callable[[NDArray[np.float16]], Codes],
+        encode: Callable[[Descriptors], Codes],
         n_bits: int,
         *,
         encoder: str = "",
         fingerprint: str = "",
+        check: Check = lambda descriptors, codes: None,
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> Collection:
         """Encode all items again, from their kept descriptors, and switch to the new codes.
@@ -231,7 +241,10 @@ class Store:
         Parameters
         ----------
         encode : callable
-            Takes descriptors, (n, d) float16, and returns packed codes of `n_bits`.
+            Takes descriptors, (n, d), and returns packed codes of `n_bits`.
+        check : callable
+            Called with kept descriptors and the codes that are to be replaced, some items at a
+            time. It may raise to give up.
         progress : callable
             Called with the number of items done and the number of all items.
 
@@ -246,11 +259,13 @@ class Store:
         old = self.get(name)._state
         old.track_changes()
         try:
-            new = self._insert(name, n_bits, encoder, fingerprint, True, unfinished=True)
+            new = self._insert(
+                name, n_bits, encoder, fingerprint, old.descriptor_type, unfinished=True
+            )
             try:
-                copy_all(old, new, encode, progress)
+                copy_all(old, new, encode, check, progress)
                 with old.no_writes():
-                    copy_changes(old, new, encode, progress)
+                    copy_changes(old, new, encode, check, progress)
                     with self._lock, self._database.exclusive():
                         return self._switch(old, new)
             except BaseException:

@@ -75,6 +75,10 @@ class SearchOptions:
             raise InvalidItems(
                 f"rerank_by must be 'descriptors' or 'bits', got {self.rerank_by!r:.50}"
             )
+        if self.rerank_by is not None and self.rerank is None:
+            raise InvalidItems(
+                f"rerank_by needs rerank, the number of items to reorder by {self.rerank_by}"
+            )
 
     @property
     def depth(self) -> int:
@@ -114,7 +118,14 @@ class DescriptorBatch(NamedTuple):
 
     ids: list[str]
     labels: NDArray[np.int64]
-    descriptors: NDArray[np.float16]
+    descriptors: NDArray[Any]
+
+
+class CodeBatch(NamedTuple):
+    """Some of the items of a collection, with their packed codes."""
+
+    ids: list[str]
+    codes: Codes
 
 
 class CodeSample(NamedTuple):

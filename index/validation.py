@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from itertools import chain
-from typing import Any
+from typing import Any, TypeGuard
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -14,6 +14,7 @@ from numpy.typing import ArrayLike, NDArray
 from bitcodes import Codes, code_size
 from index.errors import InvalidItems
 from index.memory.ids import first_duplicate
+from index.storage.catalog import DescriptorType
 
 MAX_ID = 256
 MAX_PAYLOAD = 1 << 16
@@ -35,22 +36,47 @@ def check_name(name: str) -> None:
         )
 
 
+def as_ids(ids: Iterable[Any]) -> list[str]:
+    """Return ids as strings: a string as it is, an integer in decimal.
+
+    Raise InvalidItems for anything else, and for one string that is given instead of a list.
+    """
+    if isinstance(ids, str | bytes | bytearray | memoryview | Mapping):
+        raise InvalidItems(f"expected a list of ids, got {type(ids).__name__} {ids!r:.50}")
+    ids = ids if isinstance(ids, list) else list(ids)
+    if set(map(type, ids)) <= {str}:
+        return ids
+    return [_as_id(item_id, place) for place, item_id in enumerate(ids)]
+
+
+def _as_id(item_id: Any, place: int) -> str:
+    if not isinstance(item_id, str) and not _is_integer(item_id):
+        raise InvalidItems(
+            "an id is a string, or an integer, which becomes its digits; that of item "
+            f"{place} is {item_id!r:.50}",
+            place,
+        )
+    return str(item_id)
+
+
 def check_ids(ids: Sequence[str]) -> None:
     """Raise InvalidItems unless all ids are printable, of 1 to 256 characters, and distinct."""
     for place, item_id in enumerate(ids):
         if not isinstance(item_id, str) or not 1 <= len(item_id) <= MAX_ID:
             raise InvalidItems(
                 f"an id is a string of 1 to {MAX_ID} characters; that of item {place} is "
-                f"{item_id!r:.50}"
+                f"{item_id!r:.50}",
+                place,
             )
         if not item_id.isprintable():
             raise InvalidItems(
-                f"an id has printable characters only; item {place}: {item_id!a:.50}"
+                f"an id has printable characters only; item {place}: {item_id!a:.50}", place
             )
         if "." in item_id and not {".", ".."}.isdisjoint(item_id.split("/")):
             raise InvalidItems(
                 "an id has no part '.' or '..', because clients remove those from URLs; "
-                f"item {place}: {item_id!r:.50}"
+                f"item {place}: {item_id!r:.50}",
+                place,
             )
     if len(set(ids)) < len(ids):
         raise InvalidItems(
@@ -60,12 +86,16 @@ def check_ids(ids: Sequence[str]) -> None:
 
 def check_bits(n_bits: int) -> None:
     """Raise InvalidItems unless codes may have this length."""
+    if not _is_integer(n_bits):
+        raise InvalidItems(f"n_bits must be an integer, got {n_bits!r:.80}")
     if not 1 <= n_bits <= MAX_BITS:
         raise InvalidItems(f"n_bits must be from 1 to {MAX_BITS}, got {n_bits!r:.80}")
 
 
 def check_codes(codes: Codes, n: int, n_bits: int) -> None:
     """Raise InvalidItems unless these are n packed codes of n_bits."""
+    if np.ma.is_masked(codes):
+        raise InvalidItems("codes must be complete, got masked values")
     expected = (n, code_size(n_bits))
     if codes.dtype != np.uint8 or codes.shape != expected:
         raise InvalidItems(
@@ -86,18 +116,18 @@ def as_label_column(
     """Return labels as int64, with -1 for none.
 
     Python's and numpy's integers are labels. Nothing else is converted to one: neither floats,
-    booleans and strings nor numpy's dates and times.
+    booleans and strings nor dates and masked values.
     """
     if labels is None:
         return np.full(n, -1, np.int64)
-    if isinstance(labels, np.ndarray) and labels.dtype != object:
+    if isinstance(labels, np.ndarray):
         if labels.shape != (n,):
             raise InvalidItems(f"expected {n} labels, one an item, got shape {labels.shape}")
-        if labels.dtype.kind not in "iu":
-            raise InvalidItems(f"{_LABELS}; got an array of {labels.dtype}")
-        if n and (int(labels.min()) < -1 or int(labels.max()) >= 2**63):
-            raise InvalidItems(f"{_LABELS}; got from {labels.min()} to {labels.max()}")
-        return labels.astype(np.int64)
+        if labels.dtype.kind in "iu" and not np.ma.is_masked(labels):
+            wrong = (labels < -1) | (labels >= 2**63)
+            if wrong.any():
+                _as_label(labels[wrong.argmax()], int(wrong.argmax()))
+            return np.asarray(labels, np.int64)
     if len(labels) != n:
         raise InvalidItems(f"expected {n} labels, one an item, got {len(labels)}")
     return np.array([_as_label(label, place) for place, label in enumerate(labels)], np.int64)
@@ -106,13 +136,14 @@ def as_label_column(
 def _as_label(label: Any, place: int) -> int:
     if label is None:
         return -1
-    # A bool is an int, and a numpy.timedelta64 is a numpy.integer.
-    is_integer = type(label) is int or (
-        isinstance(label, int | np.integer) and not isinstance(label, bool | np.timedelta64)
-    )
-    if not is_integer or not -1 <= label < 2**63:
-        raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}")
+    if not _is_integer(label) or not -1 <= label < 2**63:
+        raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}", place)
     return int(label)
+
+
+def _is_integer(value: object) -> TypeGuard[int | np.integer]:
+    # To Python a bool is an int, and to numpy a timedelta64 is an integer.
+    return isinstance(value, int | np.integer) and not isinstance(value, bool | np.timedelta64)
 
 
 def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | None] | None:
@@ -125,10 +156,14 @@ def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | No
         return None
     if len(payloads) != n:
         raise InvalidItems(f"expected {n} payloads, one an item, got {len(payloads)}")
-    return [
-        None if payload is None else as_text(payload, f"item {place}")
-        for place, payload in enumerate(payloads)
-    ]
+    texts: list[str | None] = []
+    for place, payload in enumerate(payloads):
+        try:
+            texts.append(None if payload is None else as_text(payload, f"item {place}"))
+        except InvalidItems as error:
+            error.row = place
+            raise
+    return texts
 
 
 def check_stored(ids: Sequence[str], texts: Sequence[str | None]) -> None:
@@ -194,17 +229,31 @@ def _too_deep(item: str) -> InvalidItems:
     )
 
 
-def as_half(descriptors: ArrayLike, n: int, dimension: int | None) -> NDArray[np.float16]:
-    """Return descriptors as float16, (n, dimension)."""
+def as_plain(descriptors: ArrayLike) -> NDArray[Any]:
+    """Return descriptors as an array; raise InvalidItems unless all are real numbers."""
+    if np.ma.is_masked(descriptors):
+        raise InvalidItems("descriptors must be complete, got masked values")
+    X = np.asarray(descriptors)
+    if X.dtype.kind not in "fiu":
+        raise InvalidItems(f"descriptors must be real numbers, got {X.dtype}")
+    return X
+
+
+def as_kept(
+    descriptors: ArrayLike, n: int, dimension: int | None, kept: DescriptorType
+) -> NDArray[Any]:
+    """Return descriptors, (n, dimension), as they are kept."""
     X = np.asarray(descriptors)
     if X.ndim != 2 or len(X) != n or X.shape[1] < 1 or X.shape[1] != (dimension or X.shape[1]):
         raise InvalidItems(
             f"expected descriptors of shape ({n}, {dimension or 'd'}), got {X.shape}"
         )
     with np.errstate(over="ignore"):
-        half = X.astype(np.float16)
-    if not np.isfinite(half).all():
+        rounded = X.astype(kept, copy=False)
+    if not np.isfinite(rounded).all():
+        largest = np.finfo(kept).max
         raise InvalidItems(
-            "descriptors that are kept must be finite and at most 65504, the limit of float16"
+            f"descriptors that are kept must be finite and at most {largest:.7g}, the limit of "
+            f"{kept}"
         )
-    return half
+    return rounded

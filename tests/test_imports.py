@@ -44,7 +44,9 @@ def test_index_knows_no_encoder() -> None:
     assert not tried & {"torch", "fastapi", "hashing", "app", "sklearn"}
 
 
-@pytest.mark.parametrize("module", ["app.jobs.process", "app.jobs.training", "app.jobs.benchmark"])
+@pytest.mark.parametrize(
+    "module", ["app.jobs.process", "app.jobs.training", "app.jobs.benchmark", "app.jobs.duplicates"]
+)
 def test_the_process_of_a_job_loads_no_service(module: str) -> None:
     assert not imported_by(f"import {module}") & {"torch", "faiss", "fastapi", "structlog"}
 

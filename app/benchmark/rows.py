@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from hashing import HASHERS, InvalidInput
 from hashing.base import MAX_BITS
+from hashing.registry import unknown_method
 from hashing.validation import check_int
 
 NETS = ("net-1", "net-2")
@@ -63,7 +64,7 @@ def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
         raise InvalidInput("a benchmark needs at least one method and one code length")
     for method in methods:
         if method not in METHODS:
-            raise InvalidInput(f"there is no method {method!r}; there are {', '.join(METHODS)}")
+            raise unknown_method(method, METHODS)
     for n_bits in bits:
         check_int("bits", n_bits, 1, MAX_BITS)
     return [

@@ -1,4 +1,4 @@
-"""`bitcell train` and `bitcell encode`."""
+"""`bitcell train`, `bitcell encode` and `bitcell export`."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ from app.cli.options import (
     DatasetOption,
     MirrorOption,
     SeedOption,
+    check_data,
     check_output,
     load_settings,
 )
@@ -65,3 +66,28 @@ def encode(
     with atomic_write(out) as file:
         np.save(file, codes)
     typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")
+
+
+def export(
+    encoder: Annotated[str, typer.Argument(help="Name of an encoder of the service.")],
+    out: Annotated[Path, typer.Argument(help="The .safetensors file to write.")],
+) -> None:
+    """Write an encoder of the data directory to a file, whether or not a service is running.
+
+    The file is what `bitcell train` writes: upload it to another service, or load it in Python.
+    """
+    from app.service.encoder_store import file_in
+    from hashing.atomic_file import atomic_write
+    from hashing.registry import from_bytes
+    from index import NotFound
+
+    data_dir = load_settings().data_dir
+    check_data(data_dir)
+    check_output(out, ".safetensors")
+    try:
+        data = file_in(data_dir, encoder)
+    except NotFound as error:
+        raise ValueError(str(error)) from None
+    with atomic_write(out) as file:
+        file.write(data)
+    typer.echo(f"{out}: {from_bytes(data).fingerprint}")

@@ -7,6 +7,7 @@ import sys
 import typer
 
 from app.cli import benchmark, datasets, encoders, keys, serve, snapshots
+from app.cli.duplicates.command import duplicates
 
 cli = typer.Typer(
     help="Turn descriptors into short binary codes and find exact neighbours by Hamming distance.",
@@ -19,8 +20,11 @@ for command in (
     datasets.gist,
     snapshots.snapshot,
     snapshots.restore,
+    snapshots.backup,
+    duplicates,
     encoders.train,
     encoders.encode,
+    encoders.export,
     benchmark.benchmark,
 ):
     cli.command()(command)

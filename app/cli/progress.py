@@ -8,9 +8,11 @@ from contextlib import contextmanager
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+Update = Callable[[int, int, str], None]
+
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Callable[[int, int, str], None]]:
+def progress_bar(total: int) -> Iterator[Update]:
     """Show a bar on stderr, which disappears at the end; yield the function that updates it.
 
     The function takes the steps done, the steps in all, and a description of the current step.

@@ -5,15 +5,18 @@ from __future__ import annotations
 import secrets
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from typing import TypeVar
+from pathlib import Path
+from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from app.http.schemas import CollectionOut, EncoderOut, SnapshotOut
+from app.http import npy
+from app.http.schemas import Accepted, CollectionOut, EncoderOut, JobOut, SnapshotOut
 from app.service.keys import PREFIX, READ, WRITE, Keys
 from app.service.settings import Settings
+from hashing.atomic_file import atomic_write
 
 # A snapshot of many millions of items takes minutes.
 _TIMEOUT = httpx2.Timeout(3600, connect=30)
@@ -23,7 +26,7 @@ Answer = TypeVar("Answer", bound=BaseModel)
 
 
 class RunningService:
-    """The calls that `bitcell snapshot` and `bitcell restore` make; ValueError if one fails."""
+    """The calls that commands make; ValueError if one fails."""
 
     def __init__(self, http: httpx2.Client, key: str | None) -> None:
         self._http, self._key = http, key
@@ -40,10 +43,37 @@ class RunningService:
         response = self._request("POST", _path("collections", collection, "snapshots"))
         return self._read(SnapshotOut, response)
 
-    def restore(self, collection: str, file: str) -> CollectionOut:
+    def restore(self, collection: str, file: str, encoder: str | None) -> CollectionOut:
         """Have a collection created from a file in `snapshots/` of the data directory."""
         path = _path("collections", collection, "restore")
-        return self._read(CollectionOut, self._request("POST", path, {"snapshot": file}))
+        body = {"snapshot": file, "encoder": encoder}
+        return self._read(CollectionOut, self._request("POST", path, body))
+
+    def find_duplicates(self, collection: str, body: dict[str, Any]) -> Accepted:
+        """Have near-duplicates searched for, as a job."""
+        path = _path("collections", collection, "duplicates")
+        return self._read(Accepted, self._request("POST", path, body))
+
+    def job(self, job: str) -> JobOut:
+        """Return a job."""
+        return self._read(JobOut, self._request("GET", _path("jobs", job)))
+
+    def remove_job(self, job: str) -> None:
+        """Cancel a job, or delete one that has ended."""
+        self._request("DELETE", _path("jobs", job))
+
+    def save_groups(self, job: str, file: Path) -> None:
+        """Write the groups that a job found to a file: npy if its name says so, or JSON lines."""
+        accept = npy.MEDIA_TYPE if file.suffix == ".npy" else "*/*"
+        headers = _authorization(self._key) | {"Accept": accept}
+        path = _path("jobs", job, "groups")
+        with self._http.stream("GET", path, headers=headers) as response:
+            if response.status_code >= 300:
+                response.read()
+                raise ValueError(_detail(response))
+            with atomic_write(file) as target:
+                for part in response.iter_bytes():
+                    target.write(part)
 
     def _request(self, method: str, path: str, body: object = None) -> httpx2.Response:
         return self._http.request(method, path, json=body, headers=_authorization(self._key))
@@ -103,8 +133,8 @@ def running_service(settings: Settings, url: str | None) -> Iterator[RunningServ
                 yield RunningService(http, key)
     except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise ValueError(
-            f"{settings.data_dir} is in use, and no service answers at {address}: "
-            f"{type(error).__name__}: {error}; give its address with --url"
+            f"no service answers at {address}: {type(error).__name__}: {error}; give the address "
+            f"of the one that owns {settings.data_dir} with --url"
         ) from None
 
 

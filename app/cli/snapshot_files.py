@@ -11,8 +11,9 @@ from pathlib import Path
 from app.cli.running_service import running_service
 from app.service.collections.snapshots import read_checked
 from app.service.data_dir import SNAPSHOTS, open_private
-from app.service.encoder_store import EncoderStore
+from app.service.encoder_store import Encoder, EncoderStore
 from app.service.settings import Settings
+from hashing import Hasher
 from hashing.atomic_file import atomic_write, temporary_file
 from index import AlreadyExists, Database, InUse, NotFound, Store, snapshot
 
@@ -21,36 +22,40 @@ def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
     """Write a collection to a file and return how many items it has."""
     open_private(settings.data_dir)
     try:
-        with _open(settings) as (store, _):
+        with _open(settings) as (store, encoders):
             collection = store.get(name)
             with atomic_write(file) as target:
-                return snapshot.write(collection, target)
+                return snapshot.write(collection, target, encoders.file_for(collection))
     except InUse:
         return _save_through_service(settings, url, name, file)
 
 
-def load(settings: Settings, url: str | None, file: Path, name: str | None) -> tuple[str, int]:
+def load(
+    settings: Settings, url: str | None, file: Path, name: str | None, encoder: str | None
+) -> tuple[str, int]:
     """Create a collection from a file and return its name and how many items it has.
 
     Raises
     ------
     ValueError
-        The encoder of the snapshot is not there, so the collection could be neither written to
-        nor queried; or the file does not name its collection, and no name is given.
+        The encoder of the snapshot is neither there nor in it, or its name belongs to another
+        encoder; or the file does not name its collection, and no name is given.
     """
     open_private(settings.data_dir)
     about = snapshot.describe(file)
     name = name or about.name
     if name is None:
         raise ValueError(f"{file} does not name its collection: give it a name with --name")
+    wanted = about.encoder if encoder is None else encoder
     try:
         with _open(settings) as (store, encoders):
             if about.encoder:
-                named = [encoder for encoder in encoders.list() if encoder.name == about.encoder]
-                _check_encoder(about, {encoder.fingerprint for encoder in named})
-            return name, len(read_checked(store, encoders, file, name))
+                found = {one.name: one.fingerprint for one in encoders.list()}
+                _check_encoder(about, wanted, found.get(wanted))
+            keeper = _Keeper(encoders)
+            return name, len(read_checked(store, encoders, file, name, encoder, keeper))
     except InUse:
-        return name, _load_through_service(settings, url, file, name, about)
+        return name, _load_through_service(settings, url, file, name, about, encoder)
 
 
 def _save_through_service(settings: Settings, url: str | None, name: str, file: Path) -> int:
@@ -69,12 +74,17 @@ def _save_through_service(settings: Settings, url: str | None, name: str, file: 
 
 
 def _load_through_service(
-    settings: Settings, url: str | None, file: Path, name: str, about: snapshot.Description
+    settings: Settings,
+    url: str | None,
+    file: Path,
+    name: str,
+    about: snapshot.Description,
+    encoder: str | None,
 ) -> int:
     with running_service(settings, url) as service:
         if about.encoder:
-            fingerprint = service.encoder_fingerprint(about.encoder)
-            _check_encoder(about, set() if fingerprint is None else {fingerprint})
+            wanted = about.encoder if encoder is None else encoder
+            _check_encoder(about, wanted, service.encoder_fingerprint(wanted))
         folder = settings.data_dir / SNAPSHOTS
         folder.mkdir(exist_ok=True)
         with file.open("rb") as source, temporary_file(folder, "restore-") as copy:
@@ -83,7 +93,7 @@ def _load_through_service(
                 os.chown(copy.fileno(), folder.stat().st_uid, folder.stat().st_gid)
             shutil.copyfileobj(source, copy)
             copy.flush()
-            return service.restore(name, Path(copy.name).name).items
+            return service.restore(name, Path(copy.name).name, encoder).items
 
 
 @contextmanager
@@ -102,9 +112,28 @@ def _open(settings: Settings) -> Iterator[tuple[Store, EncoderStore]]:
         database.close()
 
 
-def _check_encoder(about: snapshot.Description, fingerprints: set[str]) -> None:
-    if about.fingerprint not in fingerprints:
+class _Keeper:
+    """Adds and drops encoders of a data directory that this process alone has open."""
+
+    def __init__(self, encoders: EncoderStore) -> None:
+        self._encoders = encoders
+
+    def add(self, name: str, hasher: Hasher) -> Encoder:
+        return self._encoders.add(name, hasher)
+
+    def drop(self, name: str) -> None:
+        self._encoders.drop(name, lambda: None)
+
+
+def _check_encoder(about: snapshot.Description, name: str, fingerprint: str | None) -> None:
+    """Raise ValueError if an encoder of this name, with this fingerprint if any, is no use."""
+    if fingerprint is None and not about.has_encoder:
         raise ValueError(
-            f"the snapshot needs the encoder {about.encoder!r} with fingerprint "
-            f"{about.fingerprint}, which is not there: add that encoder first"
+            f"the snapshot needs the encoder {name!r} with fingerprint {about.fingerprint}, which "
+            "is neither there nor in the snapshot: add that encoder first"
+        )
+    if fingerprint not in (None, about.fingerprint):
+        raise ValueError(
+            f"the snapshot needs the encoder with fingerprint {about.fingerprint}, and {name!r} "
+            "is another one: give its encoder another name with --encoder"
         )

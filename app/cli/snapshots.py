@@ -1,4 +1,4 @@
-"""`bitcell snapshot` and `bitcell restore`."""
+"""`bitcell snapshot`, `bitcell restore` and `bitcell backup`."""
 
 from __future__ import annotations
 
@@ -38,6 +38,13 @@ def restore(
         str | None,
         typer.Option(help="Name of the new collection (default: its name in the snapshot)."),
     ] = None,
+    encoder: Annotated[
+        str | None,
+        typer.Option(
+            help="Name of its encoder, which is created if there is none of that name (default: "
+            "its name in the snapshot)."
+        ),
+    ] = None,
     url: UrlOption = None,
 ) -> None:
     """Create a collection from a snapshot, whether or not a service is running."""
@@ -45,5 +52,24 @@ def restore(
 
     settings = load_settings()
     check_data(settings.data_dir)
-    restored, items = load(settings, url, file, name)
+    restored, items = load(settings, url, file, name, encoder)
     typer.echo(f"{restored}: {items} items")
+
+
+def backup(
+    folder: Annotated[Path, typer.Argument(help="The new folder to write the copy to.")],
+) -> None:
+    """Copy the whole data directory, whether or not a service is running.
+
+    The copy is itself a data directory: to restore it, start a service on a copy of it.
+    """
+    from app.cli.progress import progress_bar
+    from app.service.data_dir import open_private
+    from app.service.files.backup import back_up
+
+    settings = load_settings()
+    check_data(settings.data_dir)
+    open_private(settings.data_dir)
+    with progress_bar(1) as progress:
+        n_files, n_bytes = back_up(settings.data_dir, folder, progress)
+    typer.echo(f"{folder}: {n_bytes:,} bytes in {n_files} files")

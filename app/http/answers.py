@@ -25,6 +25,11 @@ def of_item(item: Item) -> bytes:
     return b"".join([text.encode(), *_payload(item), b"}"])
 
 
+def fewer_items(limit: int) -> str:
+    """Return what to ask for instead of a page that is too large."""
+    return f"ask for fewer items than `limit` = {limit}"
+
+
 def of_items(items: Sequence[Item], n: int) -> bytes:
     """Return a page of items, of n in all."""
     listed = _with_commas(map(of_item, items))

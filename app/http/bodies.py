@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Any, TypeVar
+from urllib.parse import quote
 
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -12,9 +13,18 @@ from starlette.datastructures import Headers
 
 from app.http import npy
 from app.http.problems import UnsupportedMedia
+from app.http.schemas.fields import fields_at
 from hashing import InvalidInput
 
 JSON = "application/json"
+FILE = "application/octet-stream"
+FILE_BODY: dict[str, Any] = {
+    "requestBody": {
+        "required": True,
+        "content": {FILE: {"schema": {"type": "string", "format": "binary"}}},
+    }
+}
+"""OpenAPI request body of a handler that takes a file."""
 MARKS = b"[]{}:,"
 """The structural characters of JSON."""
 MARK_BYTES = 80
@@ -67,7 +77,7 @@ class Raw:
                 raise InvalidInput(
                     f"expected the fields of this call, got {count} wrong or unknown ones"
                 ) from None
-            raise RequestValidationError(error.errors()) from None
+            raise RequestValidationError(_with_fields(error, model)) from None
 
 
 async def raw_body(request: Request) -> Raw:
@@ -89,6 +99,11 @@ def json_memory(part: bytes) -> int:
     return len(part) * (WIDE_BYTES if is_wide else 1) + MARK_BYTES * marks
 
 
+def attachment(name: str) -> dict[str, str]:
+    """Return the header by which browsers save an answer as a file of this name."""
+    return {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name, safe='')}"}
+
+
 def npy_response(array: Any) -> Response:
     """Return an array as an npy response."""
     return Response(npy.write_array(array), media_type=npy.MEDIA_TYPE)
@@ -101,6 +116,16 @@ def parse_url(model: type[Model], parameters: dict[str, str]) -> Model:
     except ValidationError as error:
         errors = [{**each, "loc": ("query", *each["loc"])} for each in error.errors()]
         raise RequestValidationError(errors) from None
+
+
+def _with_fields(error: ValidationError, model: type[BaseModel]) -> list[dict[str, Any]]:
+    """Return the errors; those of unknown fields with the fields that there are."""
+    return [
+        {**each, "fields": fields_at(model, each["loc"][:-1])}
+        if each["type"] == "extra_forbidden"
+        else dict(each)
+        for each in error.errors()
+    ]
 
 
 def in_url(model: type[BaseModel]) -> list[dict[str, Any]]:

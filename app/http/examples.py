@@ -22,6 +22,7 @@ _COLLECTION = {
     "n_bits": 16,
     "items": 2,
     "keep_descriptors": True,
+    "descriptor_type": "float32",
 }
 _RUNNING = {
     "id": _BENCHMARK,
@@ -53,6 +54,28 @@ _REENCODED = {
     "started": 1795478575.76,
     "ended": 1795478575.82,
 }
+_SNAPSHOT_FILE = {"snapshot": _SNAPSHOT, "bytes": 1024, "created": 1795478575.75}
+_DUPLICATES = {
+    "id": _JOB,
+    "kind": "duplicates",
+    "state": "done",
+    "request": {"collection": "things", "radius": 8, "filter": None, "max_pairs": 1000000},
+    "progress": None,
+    "result": {
+        "collection": "things",
+        "radius": 8,
+        "items": 2,
+        "groups": 1,
+        "grouped": 2,
+        "pairs": 1,
+        "truncated": False,
+        "largest": [{"items": 2, "pairs": 1, "farthest": 6, "ids": ["cup", "spoon"]}],
+    },
+    "error": None,
+    "created": 1795478575.75,
+    "started": 1795478575.76,
+    "ended": 1795478575.82,
+}
 _CUP = {"id": "cup", "code": "7092", "label": 1, "payload": {"price": 3}}
 _PIXEL = (  # A PNG file of one black pixel.
     "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAAAAAA6fptVAAAACklEQVR4nGNgAAAAAgABSK+kcQAAAABJRU5ErkJggg=="
@@ -64,6 +87,8 @@ PARAMETERS: dict[str, Any] = {
     "item_id": "cup",
     "job": _JOB,
     "benchmark": _BENCHMARK,
+    "snapshot": _SNAPSHOT,
+    "keep": 3,
     "limit": 100,
     "holds": "codes",
     "k": 10,
@@ -103,6 +128,7 @@ BODIES: dict[str, dict[str, Any]] = {
         },
         "for codes of your own": {"name": "hashes", "n_bits": 64},
     },
+    "PUT /v1/collections/{name}": {"one collection": {"encoder": "mine", "keep_descriptors": True}},
     "PUT /v1/collections/{name}/items": {
         "two items": {
             "items": [
@@ -132,8 +158,33 @@ BODIES: dict[str, dict[str, Any]] = {
         },
         "reranked": {"descriptors": _QUERY_DESCRIPTORS, "k": 1, "rerank": 2},
     },
-    "POST /v1/collections/{name}/items/delete": {"one item": {"ids": ["spoon"]}},
+    "PATCH /v1/collections/{name}/items/{item_id}": {
+        "one field of the payload": {"payload": {"price": 4}},
+        "no label": {"label": None},
+    },
+    "PATCH /v1/collections/{name}/items": {
+        "two items": {
+            "items": [
+                {"id": "cup", "label": 1, "payload": {"price": 3}},
+                {"id": "spoon", "payload": {"tags": ["new"]}},
+            ]
+        }
+    },
+    "POST /v1/collections/{name}/items/count": {
+        "of a label": {"filter": {"label": {"in": [1, 2]}}}
+    },
+    "POST /v1/collections/{name}/items/list": {
+        "of a price": {"filter": {"price": {"lt": 5}}, "limit": 100}
+    },
+    "POST /v1/collections/{name}/items/delete": {
+        "one item": {"ids": ["spoon"]},
+        "those that match": {"filter": {"tags": {"contains": "old"}}},
+    },
     "POST /v1/collections/{name}/reencode": {"another encoder": {"encoder": "mine"}},
+    "POST /v1/collections/{name}/duplicates": {
+        "all items": {"radius": 8},
+        "some items": {"radius": 8, "filter": {"label": {"in": [1, 2]}}, "max_pairs": 1000},
+    },
     "POST /v1/collections/{name}/restore": {"one snapshot": {"snapshot": _SNAPSHOT}},
     "POST /v1/benchmarks": {
         "of a dataset": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
@@ -160,8 +211,13 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/collections 200": [_COLLECTION],
     "POST /v1/collections 201": _COLLECTION | {"items": 0},
     "GET /v1/collections/{name} 200": _COLLECTION,
+    "PUT /v1/collections/{name} 200": _COLLECTION,
+    "PUT /v1/collections/{name} 201": _COLLECTION | {"items": 0},
     "POST /v1/collections/{name}/reencode 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
+    "POST /v1/collections/{name}/duplicates 202": {"id": _JOB, "url": f"/v1/jobs/{_JOB}"},
     "POST /v1/collections/{name}/snapshots 201": {"snapshot": _SNAPSHOT, "items": 2},
+    "GET /v1/snapshots 200": [_SNAPSHOT_FILE],
+    "PUT /v1/snapshots/{snapshot} 201": _SNAPSHOT_FILE,
     "POST /v1/collections/{name}/restore 201": _COLLECTION | {"name": "things-again"},
     "PUT /v1/collections/{name}/items 200": {"upserted": 2, "items": 2},
     "GET /v1/collections/{name}/statistics 200": {
@@ -184,6 +240,10 @@ ANSWERS: dict[str, Any] = {
     },
     "GET /v1/collections/{name}/items 200": {"items": [_CUP], "of": 2},
     "GET /v1/collections/{name}/items/{item_id} 200": _CUP,
+    "PATCH /v1/collections/{name}/items/{item_id} 200": _CUP | {"payload": {"price": 4}},
+    "PATCH /v1/collections/{name}/items 200": {"changed": 2, "items": 2},
+    "POST /v1/collections/{name}/items/count 200": {"count": 2},
+    "POST /v1/collections/{name}/items/list 200": {"items": [_CUP], "of": 1},
     "POST /v1/collections/{name}/items/delete 200": {"deleted": 1},
     "POST /v1/collections/{name}/query 200": {
         "results": [
@@ -194,8 +254,9 @@ ANSWERS: dict[str, Any] = {
         ],
         "certificates": [{"exact": True, "radius": 16, "looked": 2, "tie": 1}],
     },
-    "GET /v1/jobs 200": [_RUNNING, _REENCODED],
+    "GET /v1/jobs 200": [_RUNNING, _REENCODED, _DUPLICATES | {"result": None}],
     "GET /v1/jobs/{job} 200": _REENCODED,
+    "GET /v1/jobs/{job}/groups 200": '{"items":["cup","spoon"],"pairs":[[0,1,6]]}\n',
     "GET /v1/jobs/{job}/events 200": {"data": '{"id":"295f20d59224","state":"done"}'},
     "POST /v1/benchmarks 202": {"id": _BENCHMARK, "url": f"/v1/benchmarks/{_BENCHMARK}"},
     "GET /v1/benchmarks 200": [_RUNNING],

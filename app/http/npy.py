@@ -24,14 +24,14 @@ from hashing.validation import InvalidInput
 MEDIA_TYPE = "application/x-npy"
 DESCRIPTORS = {"descriptors": "fiu"}
 CODES = {"codes": "u"}
-OF_ITEMS = {"ids": "U", "labels": "iu"}
+OF_ITEMS = {"ids": "Uiu", "labels": "iu"}
 """What follows the descriptors or codes of items."""
 MAX_HEADER = 1024
 MAX_DIMENSIONS = 8
 MAX_BYTES = 1 << 48
 # dtype kinds that an array may be made of: numbers, booleans and strings.
 _PLAIN_KINDS = "biufcU"
-_KIND_NAMES = {"fiu": "numbers", "u": "uint8", "U": "strings", "iu": "integers"}
+_KIND_NAMES = {"fiu": "numbers", "u": "uint8", "Uiu": "strings or integers", "iu": "integers"}
 _MAGIC = npy_format.MAGIC_PREFIX
 # By version: the size of the field with the header's length, and numpy's reader.
 _VERSIONS: dict[bytes, tuple[int, Any]] = {
@@ -153,9 +153,11 @@ def not_empty(matrix: NDArray[Any], name: str = "descriptors") -> NDArray[Any]:
 
 
 def strings(array: NDArray[Any]) -> list[str]:
-    """Return an (n,) array of strings as a list."""
+    """Return ids, an (n,) array of strings or integers, as strings."""
     if array.ndim != 1:
         raise InvalidInput(f"ids must have shape (n,), got {array.shape}")
+    if array.dtype.kind != "U":
+        return list(map(str, array.tolist()))
     # Checked here, because numpy raises SystemError on numbers that are no code points.
     code_points = array.view(np.dtype(np.uint32).newbyteorder(array.dtype.byteorder))
     largest = int(code_points.max(initial=0))

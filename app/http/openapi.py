@@ -10,7 +10,8 @@ from fastapi.openapi.utils import get_openapi
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
 
-from app.http import schemas
+from app.http import npy, schemas
+from app.http.bodies import FILE
 from app.http.examples import ANSWERS, BODIES, DISK_FULL, PARAMETERS, PROBLEM
 from app.http.middleware.access import writes
 from app.http.problems import MEDIA_TYPE
@@ -21,10 +22,16 @@ _BODIES = (
     schemas.ToEncode,
     schemas.Images,
     schemas.NewCollection,
+    schemas.FindDuplicates,
+    schemas.CollectionSettings,
     schemas.Reencode,
     schemas.Restore,
     schemas.NewItems,
-    schemas.Ids,
+    schemas.ItemPatch,
+    schemas.ItemChanges,
+    schemas.ToDelete,
+    schemas.ToCount,
+    schemas.ToList,
     schemas.Query,
     schemas.NewBenchmark,
     schemas.Problem,
@@ -84,7 +91,7 @@ def _add_examples(name: str, call: dict[str, Any]) -> None:
         body["examples"] = {title: {"value": value} for title, value in BODIES[name].items()}
     for status, answer in call["responses"].items():
         for media_type, content in answer.get("content", {}).items():
-            if media_type != "application/x-npy" and f"{name} {status}" in ANSWERS:
+            if media_type not in (npy.MEDIA_TYPE, FILE) and f"{name} {status}" in ANSWERS:
                 content["example"] = ANSWERS[f"{name} {status}"]
 
 

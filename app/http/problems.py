@@ -16,7 +16,9 @@ from app.datasets.catalog import UnknownDataset
 from app.datasets.dataset import BadDataset
 from app.errors import Conflict, TooLarge, TooMany, Unready, is_full, shortage
 from app.http.npy import BadNpy
+from app.http.schemas.fields import ELSEWHERE
 from hashing import BadEncoder, InvalidInput
+from hashing.validation import suggestion
 from index import (
     AlreadyExists,
     BadSnapshot,
@@ -91,7 +93,7 @@ def _handler(status: int) -> Any:
     def handle(request: Request, error: Exception) -> JSONResponse:
         if status == 500:
             log.error("data could not be read or written", exc_info=error)
-        return problem(status, str(error), headers)
+        return problem(status, str(error), headers, **_row(getattr(error, "row", None)))
 
     return handle
 
@@ -148,11 +150,21 @@ def _validation(request: Request, error: Exception) -> JSONResponse:
     detail = f"{first['at']}: {first['expected']}; got {first['got']}"
     if len(found) > 1:
         detail += f" (and {len(found) - 1} more)"
-    return problem(422, detail, errors=errors)
+    # As in `items.3.label`: all lists at this place are rows, of items or of descriptors.
+    row = next((step for step in found[0]["loc"][1:2] if isinstance(step, int)), None)
+    return problem(422, detail, errors=errors, **_row(row))
+
+
+def _row(row: int | None) -> dict[str, Any]:
+    return {} if row is None else {"row": row}
 
 
 def _expected(error: Any) -> str:
-    return "no field of this name" if error["type"] == "extra_forbidden" else str(error["msg"])
+    if error["type"] != "extra_forbidden":
+        return str(error["msg"])
+    fields = error.get("fields", [])
+    hint = suggestion(str(error["loc"][-1]), fields, ELSEWHERE)
+    return f"no field of this name{hint}" + (f"; there are {', '.join(fields)}" if fields else "")
 
 
 def _brief(error: Any) -> str:

@@ -14,7 +14,7 @@ from app.datasets.dataset import Dataset
 from app.jobs.kind import Progress
 
 _NAMES = ("ids", "labels", "descriptors")
-Batch = tuple[list[str], NDArray[np.int64], NDArray[np.float16]]
+Batch = tuple[list[str], NDArray[np.int64], NDArray[Any]]
 """Ids, labels (-1 for none) and descriptors of some items."""
 
 

@@ -117,6 +117,14 @@ class Jobs:
         with self._lock:
             return [entry.request for entry in self._open.values() if entry.kind == kind]
 
+    def trains(self, encoder: str) -> str | None:
+        """Return the id of the job that is to train this encoder; None if there is none."""
+        with self._lock:
+            for entry in self._open.values():
+                if entry.kind == "training" and entry.request["name"] == encoder:
+                    return entry.id
+        return None
+
     def get(self, job: str, kind: str | None = None) -> JobFields:
         """Return a job without its output; raise NotFound if there is none, or not of that kind."""
         return self._with_progress(self._record.get(job, kind))
@@ -136,6 +144,16 @@ class Jobs:
         if state != "done" and not output:
             raise Conflict(f"{kind} {job!r} has no report: its state is {state}, not done")
         return output
+
+    def output_reader(self, job: str, kind: str) -> Callable[[int, int], bytes]:
+        """Return what reads the bytes that a job produced: (offset, size) to bytes.
+
+        Raise Conflict unless the job is done.
+        """
+        state = self.get(job, kind)["state"]
+        if state != "done":
+            raise Conflict(f"{kind} {job!r} has no result: its state is {state}, not done")
+        return partial(self._record.output_part, job)
 
     def remove(self, job: str) -> None:
         """Cancel a job that is queued or running; delete one that has ended.

@@ -162,6 +162,25 @@ class JobRecord:
         rows = self._database.read("SELECT material FROM jobs WHERE id = ?", (job,))
         return rows[0][0] if rows else None
 
+    def output_part(self, job: str, offset: int, size: int) -> bytes:
+        """Return up to `size` of the bytes that a job produced, without reading all of them.
+
+        Raise NotFound if there is no such job, or if it produced none.
+        """
+        with self._database.reading() as connection:
+            connection.execute("BEGIN")  # The job cannot go between the two reads.
+            try:
+                row = connection.execute(
+                    "SELECT rowid FROM jobs WHERE id = ? AND output IS NOT NULL", (job,)
+                ).fetchone()
+                if row is None:
+                    raise NotFound(f"there is no output of a job {job!r:.50}")
+                with connection.blobopen("jobs", "output", row[0], readonly=True) as blob:
+                    blob.seek(min(offset, len(blob)))
+                    return blob.read(size)
+            finally:
+                connection.execute("ROLLBACK")
+
     def output(self, job: str) -> bytes:
         """Return the bytes that a job produced."""
         rows = self._database.read("SELECT output FROM jobs WHERE id = ?", (job,))

@@ -28,6 +28,26 @@ def check_dataset(name: str, data_dir: Path) -> None:
         raise UnknownDataset(f"there is no dataset {name!r:.80}; there are {', '.join(known)}")
 
 
+class Rewriting:
+    """The bytes that one request writes again, although they are not in the request.
+
+    All other writes wait for it, as they do for a large body.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self._limit = int(settings.max_body)
+        self._bytes = 0
+
+    def __call__(self, n_bytes: int) -> None:
+        """Count more bytes; raise TooLarge if they are more than BITCELL_MAX_BODY in all."""
+        self._bytes += n_bytes
+        if self._bytes > self._limit:
+            raise TooLarge(
+                "the payloads and descriptors of these items have more than "
+                f"{self._limit} bytes (BITCELL_MAX_BODY): change fewer items in one request"
+            )
+
+
 class Answers:
     """The answers that a service is putting together. Thread-safe."""
 

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections import Counter
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Lock
 
 from app.errors import Conflict
+from app.service.files.backup import RECORD, connect
 from hashing import Hasher, InvalidInput
 from hashing.registry import from_bytes
 from index import AlreadyExists, Collection, Database, NotFound, check_name
@@ -35,6 +38,8 @@ class EncoderStore:
         self._database = database
         self._lock = Lock()
         self._pins: Counter[str] = Counter()
+        self.trained_by: Callable[[str], str | None] = lambda name: None
+        """Returns the id of the job that is to train the encoder of a name, if there is one."""
         with database.transaction() as connection:
             connection.execute(_SCHEMA)
         rows = database.read("SELECT name, file FROM encoders")
@@ -62,7 +67,9 @@ class EncoderStore:
         """Return the encoder with this name; raise NotFound if there is none."""
         encoder = self._encoders.get(name)
         if encoder is None:
-            raise NotFound(f"there is no encoder {name!r}")
+            job = self.trained_by(name)
+            training = "" if job is None else f" yet: it is being trained by job {job}"
+            raise NotFound(f"there is no encoder {name!r}{training}")
         return encoder
 
     def list(self) -> list[Encoder]:
@@ -95,6 +102,13 @@ class EncoderStore:
             )
         return encoder.hasher
 
+    def file_for(self, collection: Collection) -> bytes | None:
+        """Return the file of the encoder that made the codes of a collection; None without one."""
+        encoder = self._encoders.get(collection.encoder)
+        if encoder is None or encoder.fingerprint != collection.fingerprint:
+            return None
+        return encoder.hasher.to_bytes()
+
     @contextmanager
     def pinned(self, name: str) -> Iterator[Encoder]:
         """Return an encoder that cannot be dropped inside the block; raise NotFound.
@@ -124,6 +138,25 @@ class EncoderStore:
             with self._database.transaction() as connection:
                 connection.execute("DELETE FROM encoders WHERE name = ?", (name,))
             del self._encoders[name]
+
+
+def file_in(data_dir: Path, name: str) -> bytes:
+    """Return the file of an encoder of a data directory, even while a service has that open.
+
+    Raise NotFound if there is none of this name, and OSError if the record cannot be read.
+    """
+    path = data_dir / RECORD
+    try:
+        with closing(connect(path)) as connection:
+            rows = connection.execute(
+                "SELECT file FROM encoders WHERE name = ?", (name,)
+            ).fetchall()
+    except sqlite3.Error as error:
+        raise OSError(f"{path} cannot be read: {error}") from None
+    if not rows:
+        raise NotFound(f"there is no encoder {name!r:.80} in {data_dir}")
+    file: bytes = rows[0][0]
+    return file
 
 
 def _encoder(name: str, hasher: Hasher) -> Encoder:

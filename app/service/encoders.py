@@ -72,7 +72,7 @@ class Encoders:
             descriptors = np.zeros((1, dimension or 0), np.float32)
         X = as_descriptors(descriptors)
         _check_size(hasher, X.shape[1])
-        return self._add(name, hasher.fit(X, labels))
+        return self.add(name, hasher.fit(X, labels))
 
     def train(
         self,
@@ -114,9 +114,13 @@ class Encoders:
         """Store an encoder given as the bytes of a file that `Hasher.save` wrote."""
         check_name(name)
         self._check_name_free(name)
-        hasher = from_bytes(file)
-        _check_fitted_size(hasher)
-        return self._add(name, hasher)
+        return self.add(name, read_file(file))
+
+    def file(self, name: str, size: Size) -> bytes:
+        """Return an encoder as the bytes of a file; `size` counts them."""
+        hasher = self.get(name).hasher
+        size(np.dtype(np.float32).itemsize * hasher.n_learned)
+        return hasher.to_bytes()
 
     def drop(self, name: str) -> None:
         """Delete an encoder; raise Conflict while a collection or a job uses it."""
@@ -157,7 +161,8 @@ class Encoders:
         hasher.check_parameters()
         return hasher
 
-    def _add(self, name: str, hasher: Hasher) -> Encoder:
+    def add(self, name: str, hasher: Hasher) -> Encoder:
+        """Store a fitted hasher under a new name."""
         check_room(self._settings)
         with self._naming:
             self._check_name_free(name)
@@ -165,15 +170,14 @@ class Encoders:
 
     def _check_name_free(self, name: str) -> None:
         # In this order: a training that ends in between has stored its encoder.
-        if name in [request["name"] for request in self._jobs.open_requests("training")]:
-            raise AlreadyExists(f"an encoder {name!r} is already being trained")
+        if (job := self._jobs.trains(name)) is not None:
+            raise AlreadyExists(f"an encoder {name!r} is already being trained by job {job}")
         self._store.check_free(name)
 
 
 def keep_trained(store: EncoderStore, request: dict[str, Any], outcome: Outcome) -> Outcome:
     """Store the encoder that a training job produced; return what the job record keeps."""
-    hasher = from_bytes(outcome.output or b"")
-    _check_fitted_size(hasher)
+    hasher = read_file(outcome.output or b"")
     name = request["name"]
     stored = [encoder.fingerprint for encoder in store.list() if encoder.name == name]
     # The same encoder is already stored if the service was killed before the job was recorded.
@@ -182,12 +186,18 @@ def keep_trained(store: EncoderStore, request: dict[str, Any], outcome: Outcome)
     return Outcome(outcome.result)
 
 
+def read_file(file: bytes) -> Hasher:
+    """Return the fitted hasher in an encoder file, which may come from anyone.
+
+    Raise BadEncoder if it is none, and TooLarge or InvalidInput if it exceeds a limit.
+    """
+    hasher = from_bytes(file)
+    _check_limits(hasher.n_features_in_, hasher.n_learned)
+    return hasher
+
+
 def _check_size(hasher: Hasher, dimension: int) -> None:
     _check_limits(dimension, hasher.learned_values(dimension))
-
-
-def _check_fitted_size(hasher: Hasher) -> None:
-    _check_limits(hasher.n_features_in_, hasher.n_learned)
 
 
 def _check_limits(dimension: int, values: int) -> None:

@@ -9,13 +9,14 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from app.jobs import benchmark, training
+from app.jobs import benchmark, duplicates, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
 from app.pools import Pool, close_all
 from app.service import encoders
 from app.service.benchmarks import Benchmarks
 from app.service.checks import Answers, check_batch
+from app.service.collections import duplicates as finding
 from app.service.collections import kept_descriptors, reencoding
 from app.service.collections.collections import Collections
 from app.service.collections.searches import Searches
@@ -44,7 +45,7 @@ class Service:
 
     Attributes
     ----------
-    encoders, collections, searches, snapshots, benchmarks
+    encoders, collections, searches, snapshots, benchmarks, duplicates
         What the service does, by subject.
     answers, jobs, keys, metrics, database, settings
         What several of them use.
@@ -103,6 +104,11 @@ class Service:
             "reencoding": Kind(
                 partial(reencoding.work, store, encoder_store, self.metrics, settings), inside=True
             ),
+            duplicates.KIND: Kind(
+                duplicates.work,
+                prepare=partial(finding.export, store, settings),
+                finish=partial(finding.check_result, settings),
+            ),
         }
         self.jobs = Jobs(
             self.database,
@@ -112,12 +118,14 @@ class Service:
             limit=settings.max_jobs,
         )
         self.jobs.on_end = self.metrics.count_job
+        encoder_store.trained_by = self.jobs.trains
         self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database))
         self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
         self.encoders = Encoders(settings, encoder_store, self.collections, self.jobs)
         self.searches = Searches(settings, store, encoder_store, self.metrics)
-        self.snapshots = Snapshots(settings, store, encoder_store)
+        self.snapshots = Snapshots(settings, store, encoder_store, self.encoders)
         self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
+        self.duplicates = finding.Duplicates(store, self.jobs)
 
     def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:
         """Return the GIST descriptors of image files, (n, 384). Call it in `image_pool`."""

@@ -22,14 +22,13 @@ from bitcell_client.errors import (
     Unavailable,
     Unreachable,
 )
+from bitcell_client.groups import DuplicateGroup, DuplicateGroups
 from bitcell_client.results import (
     Accepted,
-    BitPair,
-    BitStatistics,
-    BucketSizes,
-    BucketStatistics,
     Certificate,
+    Changed,
     Collection,
+    Counted,
     Deleted,
     Encoder,
     Item,
@@ -40,8 +39,15 @@ from bitcell_client.results import (
     Progress,
     QueryResult,
     Snapshot,
-    Statistics,
+    SnapshotFile,
     Upserted,
+)
+from bitcell_client.statistics import (
+    BitPair,
+    BitStatistics,
+    BucketSizes,
+    BucketStatistics,
+    Statistics,
 )
 
 __all__ = [
@@ -53,10 +59,14 @@ __all__ = [
     "BucketSizes",
     "BucketStatistics",
     "Certificate",
+    "Changed",
     "Client",
     "Collection",
     "Conflict",
+    "Counted",
     "Deleted",
+    "DuplicateGroup",
+    "DuplicateGroups",
     "Encoder",
     "Forbidden",
     "InvalidRequest",
@@ -71,6 +81,7 @@ __all__ = [
     "QueryResult",
     "ServiceError",
     "Snapshot",
+    "SnapshotFile",
     "Statistics",
     "TooLarge",
     "TooMany",

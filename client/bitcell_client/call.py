@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import io
 from abc import ABC, abstractmethod
-from collections.abc import Awaitable, Callable, Mapping, Sequence, Sized
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property, wraps
 from types import MethodType
@@ -13,7 +13,7 @@ from typing import Any, Concatenate, Generic, ParamSpec, TypeVar, overload
 
 import httpx2
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from bitcell_client.decode import from_json
 
@@ -29,6 +29,10 @@ class Request(Generic[T]):
 
     `read` raises ValueError if the answer does not have the expected form. `path` has a value for
     each placeholder in the call's path.
+
+    Where the input is too large for one request, this is the first of several: `more` has the
+    others, each with the `row` of the input that it begins with, and `join` makes one answer of
+    all.
     """
 
     read: Callable[[httpx2.Response], T]
@@ -37,6 +41,9 @@ class Request(Generic[T]):
     json: Any = None
     content: bytes | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
+    row: int = 0
+    more: Iterable[Request[T]] = ()
+    join: Callable[[list[T]], T] | None = None
 
 
 class BlockingSender(ABC):
@@ -156,6 +163,11 @@ def read_text(response: httpx2.Response) -> str:
     return response.text
 
 
+def read_bytes(response: httpx2.Response) -> bytes:
+    """Read an answer that is a file."""
+    return response.content
+
+
 def read_nothing(response: httpx2.Response) -> None:
     """Ignore the body of an answer."""
 
@@ -163,57 +175,6 @@ def read_nothing(response: httpx2.Response) -> None:
 def without_none(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return the entries whose value is not None."""
     return {name: value for name, value in values.items() if value is not None}
-
-
-def as_list(values: ArrayLike | None) -> Any:
-    """Return an array as nested lists, for JSON; None stays None."""
-    return None if values is None else np.asarray(values).tolist()
-
-
-def as_matrix(descriptors: ArrayLike) -> NDArray[Any]:
-    """Return descriptors as float32 or float64 (n, d); ValueError where they have another shape."""
-    X = np.asarray(descriptors)
-    X = X if X.dtype == np.float32 else X.astype(np.float64)
-    if X.ndim != 2:
-        raise ValueError(f"descriptors must have shape (n, d), got {X.shape}")
-    return X
-
-
-def as_integers(labels: ArrayLike) -> NDArray[np.int64]:
-    """Return labels as int64; ValueError unless they are integers: nothing is converted."""
-    array = np.asarray(labels)
-    if array.size and array.dtype.kind not in "iu":
-        raise ValueError(f"labels must be integers, -1 for none; got {array.dtype}")
-    if array.size and int(array.max()) >= 2**63:
-        raise ValueError(f"labels must be below 2**63, got {array.max()}")
-    return array.astype(np.int64)
-
-
-def as_strings(ids: Sequence[str]) -> NDArray[np.str_]:
-    """Return ids as an array; ValueError where numpy would change one."""
-    array = np.array(ids, str)
-    for item_id, kept in zip(ids, array.tolist(), strict=True):
-        if item_id != kept:
-            raise ValueError(f"ids must be strings that do not end with NUL, got {item_id!r:.80}")
-    return array
-
-
-def check_lengths(
-    X: Sized,
-    ids: Sized,
-    labels: Sized | None,
-    payloads: Sized | None,
-    what: str = "descriptor",
-) -> None:
-    """Raise ValueError unless there is one id, and one label and payload if any, per descriptor.
-
-    `what` names in messages what X has instead of descriptors.
-    """
-    given = {"ids": ids, "labels": labels, "payloads": payloads}
-    lengths = {name: len(values) for name, values in given.items() if values is not None}
-    if set(lengths.values()) != {len(X)}:
-        counts = ", ".join(f"{length} {name}" for name, length in lengths.items())
-        raise ValueError(f"expected one of each per {what}: {len(X)} {what}s, {counts}")
 
 
 def as_npy(*arrays: NDArray[Any]) -> bytes:

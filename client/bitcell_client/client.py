@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Self, TypeVar
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from os import PathLike
+from pathlib import Path
+from typing import Any, Self, TypeVar, overload
 
 import httpx2
 from numpy.typing import ArrayLike
 
+from bitcell_client.arguments import Codes
 from bitcell_client.batches import BATCH, batches
-from bitcell_client.call import BlockingSender, Call, Request
-from bitcell_client.codes import Codes
+from bitcell_client.call import BlockingSender, Call, Request, answer_as
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
-from bitcell_client.following import event, events_path, has_ended, job_id, pauses
-from bitcell_client.results import Accepted, Job
+from bitcell_client.files import headers_for, parts, snapshot_path, written
+from bitcell_client.following import ProgressLine, event, events_path, has_ended, job_id, pauses
+from bitcell_client.results import Accepted, Encoder, Job, SnapshotFile
 
 T = TypeVar("T")
 
@@ -59,6 +62,12 @@ class Client(Connection, BlockingSender):
         self.close()
 
     def _send(self, call: Call[Any, Any], request: Request[T]) -> T:
+        answer = self._send_one(call, request)
+        if request.join is None:
+            return answer
+        return request.join([answer, *[self._send_one(call, one) for one in request.more]])
+
+    def _send_one(self, call: Call[Any, Any], request: Request[T]) -> T:
         attempt = 0
         while True:
             outcome: httpx2.Response | httpx2.RequestError
@@ -75,7 +84,7 @@ class Client(Connection, BlockingSender):
     def load(
         self,
         name: str,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
@@ -85,6 +94,10 @@ class Client(Connection, BlockingSender):
     ) -> int:
         """Upsert any number of items, with descriptors or codes, at most `batch` per request.
 
+        Parameters are those of `upsert`. Each request is all or nothing, and ids must be distinct.
+        An error says which row it is about and how many rows are stored; after correcting it, load
+        all or the rest.
+
         Returns
         -------
         int
@@ -93,7 +106,8 @@ class Client(Connection, BlockingSender):
         parts = batches(ids, descriptors, labels, payloads, codes, batch)
         held = self.collection(name).items
         for part in parts:
-            held = self.upsert(name, **part).items
+            with part.described():
+                held = self.upsert(name, **part.arguments).items
         return held
 
     def events(self, job: str | Accepted) -> Iterator[Job]:
@@ -104,13 +118,65 @@ class Client(Connection, BlockingSender):
                     response.read()
                     raise service_error(response)
                 for line in response.iter_lines():
-                    if (shown := event(line)) is not None:
+                    if (shown := event(response.request, line)) is not None:
                         yield shown
         except httpx2.RequestError as error:
             raise unreachable(error) from error
 
-    def wait(self, job: str | Accepted, timeout: float | None = None) -> Job:
+    def download_snapshot(self, snapshot: str, file: str | PathLike[str]) -> None:
+        """Write a snapshot of the service to a file, which appears when it is complete."""
+        try:
+            with self._http.stream("GET", snapshot_path(snapshot)) as response:
+                if response.status_code >= 400:
+                    response.read()
+                    raise service_error(response)
+                with written(file) as target:
+                    for part in response.iter_bytes():
+                        target.write(part)
+        except httpx2.RequestError as error:
+            raise unreachable(error) from error
+
+    def upload_snapshot(
+        self, file: str | PathLike[str], snapshot: str | None = None
+    ) -> SnapshotFile:
+        """Store a snapshot file in the service, by default under its own name.
+
+        The service answers when it has verified the file. `restore` makes a collection from it.
+        """
+        path, headers = snapshot_path(snapshot or Path(file).name), headers_for(file)
+        with Path(file).open("rb") as source:
+            try:
+                response = self._http.put(path, content=parts(source), headers=headers)
+            except httpx2.RequestError as error:
+                raise unreachable(error) from error
+        return read_answer(Request(answer_as(SnapshotFile)), response)
+
+    @overload
+    def wait(
+        self, job: Encoder, timeout: float | None = None, *, progress: bool | None = None
+    ) -> Encoder: ...
+    @overload
+    def wait(
+        self, job: str | Accepted, timeout: float | None = None, *, progress: bool | None = None
+    ) -> Job: ...
+    def wait(
+        self,
+        job: str | Accepted | Encoder,
+        timeout: float | None = None,
+        *,
+        progress: bool | None = None,
+    ) -> Job | Encoder:
         """Return the job when it is done.
+
+        Parameters
+        ----------
+        job : str, Accepted or Encoder
+            The job. An encoder that `create_encoder` made at once is returned as it is, so that
+            `wait(create_encoder(...))` works for every method.
+        timeout : float, optional
+            The most seconds to wait.
+        progress : bool, optional
+            Whether to show on stderr how far the job is; by default in a terminal or notebook.
 
         Raises
         ------
@@ -119,9 +185,13 @@ class Client(Connection, BlockingSender):
         TimeoutError
             It has not ended after `timeout` seconds.
         """
-        for pause in pauses(timeout):
-            shown = self.job(job_id(job))
-            if has_ended(shown):
-                return shown
-            time.sleep(pause)
+        if isinstance(job, Encoder):
+            return job
+        with ProgressLine(progress) as line:
+            for pause in pauses(timeout):
+                shown = self.job(job_id(job))
+                if has_ended(shown):
+                    return shown
+                line.show(shown)
+                time.sleep(pause)
         raise TimeoutError(f"job {shown.id} is still {shown.state} after {timeout} s")

@@ -11,9 +11,10 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from bitcell_client._version import __version__
+from bitcell_client.arguments import as_json
 from bitcell_client.call import Call, Request
 from bitcell_client.calls import Calls
-from bitcell_client.errors import BitcellError, Unreachable, service_error
+from bitcell_client.errors import BitcellError, Unreachable, name_of, service_error
 
 T = TypeVar("T")
 USER_AGENT = f"bitcell-client/{__version__}"
@@ -77,13 +78,12 @@ def build_request(
     http: httpx2.Client | httpx2.AsyncClient, call: Call[Any, Any], request: Request[Any]
 ) -> httpx2.Request:
     """Return the request for httpx2."""
+    content, headers = request.content, dict(request.headers)
+    if request.json is not None:
+        content, headers["Content-Type"] = as_json(request.json), "application/json"
+    path = fill_path(call.path, request.path)
     return http.build_request(
-        call.method,
-        fill_path(call.path, request.path),
-        params=request.query or None,
-        json=request.json,
-        content=request.content,
-        headers=dict(request.headers),
+        call.method, path, params=request.query or None, content=content, headers=headers
     )
 
 
@@ -93,6 +93,8 @@ def fill_path(template: str, values: Mapping[str, str]) -> str:
     Those values would name another path: `DELETE …/c/items/..` is `DELETE …/c`.
     """
     for name, value in values.items():
+        if not isinstance(value, str):
+            raise ValueError(f"{name} must be a string, got {value!r:.50}")
         if value in ("", ".", ".."):
             raise ValueError(f"{value!r} cannot stand for {name} in {template}")
     return template.format_map({name: quote(value, safe="") for name, value in values.items()})
@@ -103,21 +105,27 @@ def read_answer(request: Request[T], outcome: httpx2.Response | httpx2.RequestEr
     if not isinstance(outcome, httpx2.Response):
         raise unreachable(outcome) from outcome
     if outcome.status_code >= 400:
-        raise service_error(outcome)
+        error = service_error(outcome)
+        if request.row:
+            error.shift_row(request.row)
+        raise error
     if outcome.status_code >= 300:
         location = outcome.headers.get("Location")
-        raise BitcellError(f"expected an answer, got a redirect to {location}")
+        call = name_of(outcome.request)
+        raise BitcellError(f"expected an answer, got a redirect to {location} ({call})")
     try:
         return request.read(outcome)
     except ValueError as error:
-        raise unexpected_answer(outcome.content, error) from error
+        raise unexpected_answer(outcome.request, outcome.content, error) from error
 
 
-def unexpected_answer(content: bytes, reason: ValueError) -> BitcellError:
+def unexpected_answer(request: httpx2.Request, content: bytes, reason: ValueError) -> BitcellError:
     """Return the error for an answer that is not what Bitcell would send."""
-    return BitcellError(f"expected an answer of Bitcell, got {content[:100]!r}: {reason}")
+    return BitcellError(
+        f"expected an answer of Bitcell, got {content[:100]!r}: {reason} ({name_of(request)})"
+    )
 
 
 def unreachable(error: httpx2.RequestError) -> Unreachable:
     """Return the error for a request that got no answer."""
-    return Unreachable(f"{type(error).__name__}: {error}")
+    return Unreachable(f"{type(error).__name__}: {error} ({name_of(error.request)})")

@@ -11,7 +11,15 @@ from bitcell_client.results import Job
 
 
 class BitcellError(Exception):
-    """Any error of the client; raised itself if an answer does not come from Bitcell."""
+    """Any error of the client; raised itself if an answer does not come from Bitcell.
+
+    Attributes
+    ----------
+    stored : int or None
+        Of an error of `load`: how many of its rows, from the first on, are surely stored.
+    """
+
+    stored: int | None = None
 
 
 class Unreachable(BitcellError):
@@ -40,6 +48,8 @@ class ServiceError(BitcellError):
         The whole answer, a problem as in RFC 9457; empty if the answer is something else.
     request_id : str
         The id of the request in the service's log.
+    row : int or None
+        The row of the input that is the reason, if one is: in `load`, of the whole input.
     """
 
     def __init__(self, response: httpx2.Response) -> None:
@@ -51,7 +61,16 @@ class ServiceError(BitcellError):
         self.status = response.status_code
         self.detail = str(self.problem.get("detail") or response.text[:200])
         self.request_id = response.headers.get("X-Request-ID", "")
-        super().__init__(f"{self.status} {response.reason_phrase}: {self.detail}")
+        row = self.problem.get("row")
+        self.row = row if isinstance(row, int) else None
+        call = name_of(response.request)
+        super().__init__(f"{self.status} {response.reason_phrase}: {self.detail} ({call})")
+
+    def shift_row(self, start: int) -> None:
+        """Say which row of the whole input `row` is, where the request began with row `start`."""
+        if self.row is not None:
+            self.row += start
+            self.args = (f"{self}; this is row {self.row} of the input",)
 
 
 class InvalidRequest(ServiceError):
@@ -97,6 +116,13 @@ _BY_STATUS: dict[int, type[ServiceError]] = {
     429: TooMany,
     503: Unavailable,
 }
+
+
+def name_of(request: httpx2.Request) -> str:
+    """Return method and URL of a request, without what may be secret or long."""
+    url = request.url
+    path = url.raw_path.partition(b"?")[0]
+    return f"{request.method} {url.scheme}://{url.netloc.decode()}{path.decode()}"
 
 
 def service_error(response: httpx2.Response) -> ServiceError:

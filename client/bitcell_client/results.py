@@ -5,12 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from bitcell_client import display
+
 RerankBy = Literal["descriptors", "bits"]
+DescriptorType = Literal["float16", "float32"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Encoder:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Encoder(display.Result):
     """An encoder; `fingerprint` is the SHA-256 of everything that decides its codes."""
 
     name: str
@@ -21,8 +24,8 @@ class Encoder:
     fingerprint: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Method:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Method(display.Result):
     """A hashing method.
 
     A `data_free` method needs only a dimension. `needs_torch` is about training, not encoding.
@@ -34,11 +37,12 @@ class Method:
     needs_torch: bool
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Collection:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Collection(display.Result):
     """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
 
-    Encoder and fingerprint are None if it holds codes of the caller's own.
+    Encoder and fingerprint are None if it holds codes of the caller's own. `descriptor_type` is how
+    it keeps descriptors; None if it does not, or if the service is too old to say.
     """
 
     name: str
@@ -47,111 +51,62 @@ class Collection:
     n_bits: int
     items: int
     keep_descriptors: bool
+    descriptor_type: DescriptorType | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Snapshot:
-    """A snapshot: a file in `snapshots/` of the data directory, and its number of items."""
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Snapshot(display.Result):
+    """A snapshot: a file in `snapshots/` of the data directory, and its number of items.
+
+    `removed` names the snapshots that were deleted, if `keep` was given.
+    """
 
     snapshot: str
     items: int
+    removed: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BitPair:
-    """Two bits and their correlation."""
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class SnapshotFile(display.Result):
+    """A file in `snapshots/` of the data directory; `created` is in seconds since 1970."""
 
-    bits: tuple[int, int]
-    correlation: float
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BitStatistics:
-    """How well a collection's codes use their bits.
-
-    Attributes
-    ----------
-    looked : int
-        How many items this rests on: all of them, or a random sample.
-    ones : list of float
-        The share of ones of each bit.
-    constant : int
-        How many bits are the same in every code.
-    mean_correlation : float
-        Mean of |r| over all pairs of bits.
-    most_correlated : list of BitPair
-        The pairs with the largest |r|.
-    heat_map : list of list of float
-        |r| of each bit with each bit; for codes above 64 bits, means over 64 x 64 cells.
-    """
-
-    looked: int
-    ones: list[float]
-    constant: int
-    mean_correlation: float
-    most_correlated: list[BitPair]
-    heat_map: list[list[float]]
+    snapshot: str
+    bytes: int
+    created: float
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketSizes:
-    """How many codes are shared by `least` to `most` items, and how many items those are."""
-
-    least: int
-    most: int
-    codes: int
-    items: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BucketStatistics:
-    """How many items share a code.
-
-    Attributes
-    ----------
-    looked : int
-        How many items this rests on: all of them, or a random sample.
-    codes : int
-        Number of distinct codes.
-    largest : int
-        Number of items of the most frequent code.
-    sizes : list of BucketSizes
-        The distribution of bucket sizes.
-    """
-
-    looked: int
-    codes: int
-    largest: int
-    sizes: list[BucketSizes]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Statistics:
-    """Statistics of a collection's codes; `bits` and `buckets` are None while it is empty."""
-
-    items: int
-    n_bits: int
-    bits: BitStatistics | None
-    buckets: BucketStatistics | None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Upserted:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Upserted(display.Result):
     """The number of items written, and the number that the collection now holds."""
 
     upserted: int
     items: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Deleted:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Deleted(display.Result):
     """The number of items deleted."""
 
     deleted: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Item:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Changed(display.Result):
+    """The number of items changed, and the number that the collection holds."""
+
+    changed: int
+    items: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Counted(display.Result):
+    """The number of items that match a filter."""
+
+    count: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Item(display.Result):
     """A stored item; `code` is its packed code in hex."""
 
     id: str
@@ -160,16 +115,16 @@ class Item:
     payload: dict[str, Any] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ItemPage:
-    """A page of the items of a collection; `of` is how many it holds in all."""
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ItemPage(display.Items):
+    """A page of items; `of` is how many the collection holds in all, or how many match."""
 
     items: list[Item]
     of: int
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Neighbour:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Neighbour(display.Result):
     """A neighbour of a query.
 
     `distance` is the Hamming distance, `score` what the neighbour was reranked by, `code` the
@@ -184,8 +139,8 @@ class Neighbour:
     code: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Certificate:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Certificate(display.Result):
     """What an answer rests on: the search, before `offset` and `rerank` pick from it.
 
     Attributes
@@ -213,8 +168,8 @@ class Certificate:
     truncated: bool | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryResult:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class QueryResult(display.Neighbours):
     """The neighbours and the certificate of each query, in the order of the queries.
 
     Neighbours are in ascending order of distance, then of id. `codes` are those of the queries,
@@ -226,16 +181,16 @@ class QueryResult:
     codes: list[str] | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Accepted:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Accepted(display.Result):
     """A job that was started, and the path to ask for its state."""
 
     id: str
     url: str
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Progress:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Progress(display.Result):
     """How far a job is: `done` steps `of` all, what it does `now`, and the time left.
 
     `seconds_left` assumes that each step takes as long as those before; it is None before the
@@ -248,12 +203,12 @@ class Progress:
     seconds_left: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Job:
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Job(display.Benchmark):
     """A job; times are seconds since 1970.
 
-    `kind` is `training`, `benchmark` or `reencoding`. `progress` is there while it waits or runs,
-    `result` when it is done, `error` when it failed.
+    `kind` is `training`, `benchmark`, `reencoding` or `duplicates`. `progress` is there while it
+    waits or runs, `result` when it is done, `error` when it failed.
     """
 
     id: str

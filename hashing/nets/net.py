@@ -56,7 +56,7 @@ class _Net(Hasher):
         mirror: Sequence[int] | None = None,
         privileged_mirror: Sequence[int] | None = None,
         noise: float | None = None,
-        teacher_steps: int = 7000,
+        teacher_steps: int = 4000,
         steps: int = 2500,
         random_state: int = 0,
     ) -> None:

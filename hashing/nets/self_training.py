@@ -17,7 +17,7 @@ from hashing.parts.linear import Layer
 from hashing.progress import report
 
 DEEP_WIDTH = 0.3125
-"""Width of the two layers of the second classifier, as a share of the first's one: as fast."""
+"""Width of each of two hidden layers, as a share of the width of a single one: as fast."""
 ROUNDS = 12
 """How often the targets are replaced by what the classifiers predict, at most."""
 STEPS_PER_ROUND = 150
@@ -27,6 +27,10 @@ SHARPEN = 1 / 0.7
 PRIVILEGED_NOISE = 0.5
 """Least noise of the classifier that sees the privileged features."""
 STEPS_BETWEEN_REPORTS = 50
+
+
+_Kind = tuple[list[View], list[int], float, NDArray[np.intp] | None]
+"""Views, widths of the hidden layers, noise and rows of a classifier."""
 
 
 @dataclass(frozen=True)
@@ -115,15 +119,24 @@ def _members(
     steps: int,
     random_state: int,
 ) -> list[Member]:
-    """Return the classifier of descriptors alone, and the one of all that is known of a row."""
-    first = Classifier([descriptors], [hidden], n_classes, noise, steps, [random_state, 1])
-    deep = [math.ceil(DEEP_WIDTH * hidden)] * 2
-    views, rows = [descriptors], None
-    if privileged is not None:
-        views, rows = [descriptors if known is None else descriptors.at(known), privileged], known
-        noise = max(noise, PRIVILEGED_NOISE)
-    second = Classifier(views, deep, n_classes, noise, steps, [random_state, 2])
-    return [Member(first, None), Member(second, rows)]
+    """Return the classifiers: first the one whose hidden layer a net starts with."""
+    deep, half = [math.ceil(DEEP_WIDTH * hidden)] * 2, [math.ceil(hidden / 2)]
+    first: _Kind = [descriptors], [hidden], noise, None
+    if privileged is None:
+        kinds: list[_Kind] = [first, ([descriptors], deep, noise, None)]
+    else:
+        seen = descriptors if known is None else descriptors.at(known)
+        more = max(noise, PRIVILEGED_NOISE)
+        kinds = [
+            first,
+            ([seen, privileged], half, more, known),
+            ([privileged], half, more, known),
+            ([privileged], deep, more, known),
+        ]
+    return [
+        Member(Classifier(views, widths, n_classes, level, steps, [random_state, i]), rows)
+        for i, (views, widths, level, rows) in enumerate(kinds, 1)
+    ]
 
 
 def _with_privileged_guess(

@@ -43,16 +43,17 @@ class Teacher:
             net.fit(X, y, teacher=teacher)
 
     The first guess is kernel ridge regression on the labelled rows, on descriptors and on
-    privileged features, whose answers are averaged. Then two classifiers are trained on all rows
-    by AdamW, with mirroring, mixup and Gaussian noise. The first sees descriptors only and has one
-    hidden layer, with which a net of two layers then starts. The second sees all that is known of
-    a row, descriptor and privileged features side by side, and has two hidden layers. The targets
-    of labelled rows are their labels. Those of other rows are the probabilities that both
-    classifiers together, with averaged weights and over a row and its mirror image, gave at the
-    beginning of the round, balanced to the class frequencies of the labels and sharpened. In this
-    way rows without a label show where the classes part, and the first classifier learns what only
-    the privileged features tell. A row whose privileged features are unknown is left out by the
-    second classifier.
+    privileged features, whose answers are averaged. Then several classifiers are trained on all
+    rows by AdamW, with mirroring, mixup and Gaussian noise. The first sees descriptors only and has
+    one hidden layer, with which a net of two layers then starts. Without privileged features there
+    is a second with two hidden layers. With them there are three others: one sees descriptor and
+    privileged features side by side, and two see the privileged features alone, with one hidden
+    layer and with two. The targets of labelled rows are their labels. Those of other rows are the
+    probabilities that all classifiers together, with averaged weights and over a row and its
+    mirror image, gave at the beginning of the round, balanced to the class frequencies of the
+    labels and sharpened. In this way rows without a label show where the classes part, and the
+    first classifier learns what only the privileged features tell. A row whose privileged features
+    are unknown is left out by the classifiers that need them.
 
     Parameters
     ----------
@@ -87,7 +88,7 @@ class Teacher:
     Transfer", CVPR 2016. Q. Xie, M.-T. Luong, E. Hovy, Q. V. Le, "Self-training with Noisy Student
     improves ImageNet classification", CVPR 2020 (arXiv:1911.04252): soft, balanced targets from a
     teacher without noise for a student with noise. Deviations: the student continues from its own
-    weights, and the targets are the mean over two classifiers.
+    weights, and the targets are the mean over several classifiers.
     """
 
     hidden: int = 2048
@@ -95,7 +96,7 @@ class Teacher:
     mirror: Sequence[int] | None = None
     privileged_mirror: Sequence[int] | None = None
     noise: float | None = None
-    steps: int = 7000
+    steps: int = 4000
     random_state: int = 0
 
     probabilities_: NDArray[np.float32] = field(init=False, repr=False, compare=False)

@@ -9,6 +9,7 @@ from threading import Lock
 
 from index.callbacks import Checkpoint
 from index.filters.column import Column
+from index.filters.fields import Field
 
 # Seconds between the calls of `checkpoint` while a thread waits for a lock.
 _WAIT_SECONDS = 0.05
@@ -32,7 +33,7 @@ class ColumnCache:
         self.nbytes = 0
         """Memory that the columns occupy."""
         self._open: set[int] = set()
-        self._columns: OrderedDict[tuple[int, str], Column] = OrderedDict()
+        self._columns: OrderedDict[tuple[int, Field], Column] = OrderedDict()
         self._lock = Lock()
         # Reading payloads takes Python's lock most of the time. Two threads that do it take as long
         # as one after the other, and all other queries would wait for both.
@@ -51,7 +52,7 @@ class ColumnCache:
             for name in [name for name in self._columns if name[0] == key]:
                 self._drop(name)
 
-    def get(self, key: int, field: str) -> Column | None:
+    def get(self, key: int, field: Field) -> Column | None:
         """Return a column, which counts as a use of it; None if there is none."""
         name = key, field
         with self._lock:
@@ -59,7 +60,7 @@ class ColumnCache:
                 self._columns.move_to_end(name)
             return self._columns.get(name)
 
-    def put(self, key: int, field: str, column: Column) -> None:
+    def put(self, key: int, field: Field, column: Column) -> None:
         """Keep a column in place of an earlier one, and drop others if there is no room."""
         name, nbytes = (key, field), column.nbytes
         with self._lock:
@@ -72,7 +73,7 @@ class ColumnCache:
             while self.nbytes > self.max_bytes:
                 self._drop(next(iter(self._columns)))
 
-    def _drop(self, name: tuple[int, str]) -> None:
+    def _drop(self, name: tuple[int, Field]) -> None:
         self.nbytes -= self._columns.pop(name).nbytes
 
 

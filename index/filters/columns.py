@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from threading import Lock
 from typing import Any
 
@@ -15,8 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index.callbacks import Checkpoint
+from index.filters.blocks import Block, Growing, GrowingBlock, GrowingLists
 from index.filters.cache import ColumnCache, holding
-from index.filters.column import Block, Column, GrowingBlock, Other
+from index.filters.column import Column
+from index.filters.fields import Field
+from index.filters.values import Other
 from index.memory.view import View
 from index.storage.record import Record
 
@@ -33,10 +37,7 @@ class NoRoom(Exception):
 
 
 class Columns:
-    """The columns of one collection, for the fields that filters use.
-
-    The name of a nested field has dots: `a.b` is b within a.
-    """
+    """The columns of one collection, for the fields that filters use."""
 
     def __init__(self, record: Record, cache: ColumnCache) -> None:
         self._record = record
@@ -49,7 +50,7 @@ class Columns:
         """Drop all columns, and keep no others from now on."""
         self._cache.close(self._record.key)
 
-    def are_ready(self, fields: Iterable[str], view: View) -> bool:
+    def are_ready(self, fields: Iterable[Field], view: View) -> bool:
         """Return whether `find` has little to do, or nothing."""
         n_stale = 0
         for column in self._kept(fields).values():
@@ -59,8 +60,8 @@ class Columns:
         return n_stale * view.n_rows <= _FEW_VALUES
 
     def find(
-        self, fields: Iterable[str], view: View, checkpoint: Checkpoint
-    ) -> Mapping[str, Column]:
+        self, fields: Iterable[Field], view: View, checkpoint: Checkpoint
+    ) -> Mapping[Field, Column]:
         """Return columns that cover a view, and read what they lack.
 
         If `checkpoint` raises, what has been read is kept, so that the next call goes on from
@@ -84,27 +85,33 @@ class Columns:
             return self._complete(self._kept(kept), view, checkpoint)
 
     def read_once(
-        self, fields: Iterable[str], view: View, checkpoint: Checkpoint
-    ) -> Iterator[tuple[NDArray[np.int64], Mapping[str, Block]]]:
-        """Yield the rows of a view and the values of fields, some rows at a time; keep nothing."""
-        with holding(self._cache.reading, checkpoint):
-            for start, payloads in self._payloads(view.serials()):
-                checkpoint()
-                blocks = {}
-                for field in fields:
-                    growing = GrowingBlock()
-                    growing.add(_values(field, payloads))
-                    blocks[field] = growing.finish()
-                yield np.arange(start, start + len(payloads)), blocks
+        self, fields: Iterable[Field], view: View, rows: NDArray[np.int64], checkpoint: Checkpoint
+    ) -> Iterator[tuple[NDArray[np.int64], Mapping[Field, Block]]]:
+        """Yield rows of a view and the values of fields, some rows at a time; keep nothing.
 
-    def _kept(self, fields: Iterable[str]) -> dict[str, Column | None]:
+        To read many rows, hold `reading`.
+        """
+        for start, payloads in self._payloads(view.serials(rows)):
+            checkpoint()
+            blocks = {}
+            for field in fields:
+                growing = _growing(field)
+                growing.add(_values(field, payloads))
+                blocks[field] = growing.finish()
+            yield rows[start : start + len(payloads)], blocks
+
+    def reading(self, checkpoint: Checkpoint) -> AbstractContextManager[None]:
+        """Let nobody else read many payloads during the block."""
+        return holding(self._cache.reading, checkpoint)
+
+    def _kept(self, fields: Iterable[Field]) -> dict[Field, Column | None]:
         return {field: self._cache.get(self._record.key, field) for field in fields}
 
     def _complete(
-        self, kept: Mapping[str, Column | None], view: View, checkpoint: Checkpoint
-    ) -> Mapping[str, Column]:
+        self, kept: Mapping[Field, Column | None], view: View, checkpoint: Checkpoint
+    ) -> Mapping[Field, Column]:
         """Return columns that cover a view, made from those that are kept."""
-        columns: dict[str, Column] = {}
+        columns: dict[Field, Column] = {}
         for field, column in kept.items():
             usable = column is not None and (column.is_of(view) or not column.is_partial)
             columns[field] = column if column is not None and usable else Column.of(view, [])
@@ -122,19 +129,19 @@ class Columns:
             self._keep(new)
         return columns | new
 
-    def _keep(self, columns: Mapping[str, Column]) -> None:
+    def _keep(self, columns: Mapping[Field, Column]) -> None:
         for field, column in columns.items():
             self._cache.put(self._record.key, field, column)
 
     def _extended(
-        self, columns: Mapping[str, Column], view: View, room: int, checkpoint: Checkpoint
-    ) -> dict[str, Column]:
+        self, columns: Mapping[Field, Column], view: View, room: int, checkpoint: Checkpoint
+    ) -> dict[Field, Column]:
         """Return columns of a view with the rows that they lack, read in one pass for all."""
-        growing = {field: GrowingBlock() for field in columns}
+        growing = {field: _growing(field) for field in columns}
         first = min(map(len, columns.values()))
         surplus = {field: len(column) - first for field, column in columns.items()}
 
-        def extended() -> dict[str, Column]:
+        def extended() -> dict[Field, Column]:
             return {
                 field: Column.of(view, [*column.blocks, growing[field].finish()])
                 for field, column in columns.items()
@@ -152,8 +159,8 @@ class Columns:
         return extended()
 
     def _carried_over(
-        self, columns: Mapping[str, Column], view: View, room: int, checkpoint: Checkpoint
-    ) -> dict[str, Column]:
+        self, columns: Mapping[Field, Column], view: View, room: int, checkpoint: Checkpoint
+    ) -> dict[Field, Column]:
         """Return columns of a view, made from columns of another segment.
 
         What those lack is read in one pass for all of them.
@@ -168,8 +175,8 @@ class Columns:
                 is_known &= places[column.rows_key] >= 0
         unread = np.flatnonzero(~is_known)
         unread = unread[np.argsort(serials[unread])]
-        growing = {field: GrowingBlock() for field in columns}
-        new: dict[str, Column] = {}
+        growing = {field: _growing(field) for field in columns}
+        new: dict[Field, Column] = {}
         n_read = 0
 
         def check() -> None:
@@ -206,9 +213,13 @@ class Columns:
             yield start, [payload if isinstance(payload, dict) else {} for payload in payloads]
 
 
-def _values(field: str, payloads: list[dict[str, Any]]) -> list[Any]:
+def _growing(field: Field) -> Growing:
+    return GrowingLists() if field.is_list else GrowingBlock()
+
+
+def _values(field: Field, payloads: list[dict[str, Any]]) -> list[Any]:
     """Return the value of a field in each payload."""
-    name, *inner = field.split(".")
+    name, *inner = field.names
     found: list[Any] = [payload.get(name, Other.MISSING) for payload in payloads]
     for name in inner:
         found = [
@@ -230,10 +241,10 @@ def _places(known: NDArray[np.int64], serials: NDArray[np.int64]) -> NDArray[np.
 
 
 def _with_more(
-    columns: Mapping[str, Column],
+    columns: Mapping[Field, Column],
     serials: NDArray[np.int64],
-    growing: Mapping[str, GrowingBlock],
-) -> dict[str, Column]:
+    growing: Mapping[Field, Growing],
+) -> dict[Field, Column]:
     """Return columns that also have rows with these serial numbers."""
     # Columns with the same rows before have the same rows afterwards.
     tails = {column.rows_key: column.longer_tail(serials) for column in columns.values()}
@@ -243,6 +254,6 @@ def _with_more(
     }
 
 
-def _check_room(growing: Mapping[str, GrowingBlock], room: int) -> None:
+def _check_room(growing: Mapping[Field, Growing], room: int) -> None:
     if sum(block.nbytes for block in growing.values()) > room:
         raise NoRoom

@@ -143,6 +143,19 @@ class Rows:
             serials[in_tail] = self._serials.first(self._staged_sizes[0])[rows[in_tail] - n]
             return rows, serials
 
+    def staged(self, rows: NDArray[np.int64]) -> tuple[Words, NDArray[np.int64]]:
+        """Return the codes and labels of rows from `find_staged`."""
+        with self._lock:
+            n, n_tail = len(self._segment), self._staged_sizes[0]
+            words = np.empty((len(rows), word_count(self.n_bits)), np.uint64)
+            labels = np.empty(len(rows), np.int64)
+            in_tail = rows >= n
+            words[~in_tail] = self._segment.words(rows[~in_tail])
+            labels[~in_tail] = self._segment.labels[rows[~in_tail]]
+            words[in_tail] = self._words.first(n_tail)[rows[in_tail] - n]
+            labels[in_tail] = self._labels.first(n_tail)[rows[in_tail] - n]
+            return words, labels
+
     def stage(
         self,
         ids: Sequence[str],

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from functools import cached_property
 from threading import Lock
 from typing import Any
@@ -114,6 +115,10 @@ class View:
         """Return the live rows, ascending."""
         return np.arange(self.n_rows) if self.live is None else np.flatnonzero(self.live)
 
+    def live_among(self, mask: Mask) -> NDArray[np.int64]:
+        """Return the live rows that a mask of all rows allows, ascending."""
+        return np.flatnonzero(mask if self.live is None else mask & self.live)
+
     @cached_property
     def live_in_segment(self) -> tuple[Mask | None, int]:
         """A mask of the live rows of the segment, None where all are live; and their number."""
@@ -158,6 +163,17 @@ class View:
         for place in np.flatnonzero(in_tail).tolist():
             names[place] = self._ids[rows[place] - n]
         return names
+
+    def having(self, ids: Collection[str], rows: NDArray[np.int64] | None = None) -> Mask:
+        """Return a mask of rows, or of all rows, that have one of some ids."""
+        if rows is not None:
+            return np.fromiter(map(ids.__contains__, self.names(rows)), bool, len(rows))
+        n = len(self.segment)
+        mask = np.zeros(self.n_rows, bool)
+        found = self.segment.ids.find(list(ids))
+        mask[found[found >= 0]] = True
+        mask[n:] = np.fromiter(map(ids.__contains__, self._ids[: len(self.tail)]), bool)
+        return mask
 
     def labels(self, rows: NDArray[np.int64] | None = None) -> NDArray[np.int64]:
         """Return the labels of rows, or of all rows; -1 for none."""

@@ -29,7 +29,7 @@ def by_descriptors(
     record: Record,
     checkpoint: Checkpoint,
 ) -> Scored:
-    """Sort by the Euclidean distance to the descriptors that are kept, as float16."""
+    """Sort by the Euclidean distance to the descriptors that are kept."""
     X = _matrix(queries, len(answers), dimension or np.shape(queries)[-1], "descriptors")
 
     def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -9,15 +9,26 @@ new collection cannot get items of a dropped one that had its name.
 from __future__ import annotations
 
 import sqlite3
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 from uuid import uuid4
 
 from index.errors import AlreadyExists
 
+DescriptorType = Literal["float16", "float32"]
+"""How descriptors are kept."""
+DESCRIPTOR_TYPES: tuple[DescriptorType | None, ...] = (None, "float16", "float32")
+"""What the numbers in the column `keep_descriptors` mean."""
+
 # Earlier versions delete collections with such names at start, too.
 _HIDDEN = "/new"
 # Tables of items, with the column that tells the rows of one collection apart.
-_ITEMS = (("parts", "first"), ("deaths", "key"), ("payloads", "serial"), ("descriptors", "serial"))
+_ITEMS = (
+    ("parts", "first"),
+    ("deaths", "key"),
+    ("payloads", "serial"),
+    ("descriptors", "serial"),
+    ("vectors", "serial"),
+)
 
 
 class Row(NamedTuple):
@@ -29,6 +40,11 @@ class Row(NamedTuple):
     encoder: str
     fingerprint: str
     keep_descriptors: int
+
+    @property
+    def descriptor_type(self) -> DescriptorType | None:
+        """How descriptors are kept; None if they are not."""
+        return DESCRIPTOR_TYPES[self.keep_descriptors]
 
 
 def visible(connection: sqlite3.Connection) -> list[Row]:
@@ -53,7 +69,7 @@ def insert(
     n_bits: int,
     encoder: str,
     fingerprint: str,
-    keep_descriptors: bool,
+    descriptor_type: DescriptorType | None,
     *,
     unfinished: bool,
 ) -> Row:
@@ -61,6 +77,7 @@ def insert(
 
     Its hidden name is a new one each time, so that the rest of a failed attempt is in nobody's way.
     """
+    keep = DESCRIPTOR_TYPES.index(descriptor_type)
     cursor = connection.execute(
         "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors) "
         "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
@@ -69,12 +86,12 @@ def insert(
             n_bits,
             encoder,
             fingerprint,
-            int(keep_descriptors),
+            keep,
         ),
     )
     if not cursor.rowcount:
         raise AlreadyExists(f"there is already a collection {name!r}")
-    return Row(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, int(keep_descriptors))
+    return Row(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, keep)
 
 
 def rename(connection: sqlite3.Connection, key: int, name: str) -> None:

@@ -1,4 +1,8 @@
-"""Migration of a database of version 1, which has one row per item, to version 2."""
+"""Migration of earlier databases.
+
+Version 1 has one row per item. Version 2 keeps descriptors as float16 only, so that nothing of it
+has to be changed.
+"""
 
 from __future__ import annotations
 
@@ -17,7 +21,7 @@ _NEW_COLUMNS = ("keep_descriptors", "items", "next_serial")
 
 
 def add_columns(connection: sqlite3.Connection) -> None:
-    """Give the table of collections, if there is one, the columns of version 2."""
+    """Give the table of collections, if there is one, the columns of later versions."""
     columns = {row[1] for row in connection.execute("PRAGMA table_info(collections)")}
     for column in _NEW_COLUMNS:
         if columns and column not in columns:
@@ -27,7 +31,7 @@ def add_columns(connection: sqlite3.Connection) -> None:
 
 
 def move_items(database: Database, connection: sqlite3.Connection) -> None:
-    """Move the items to the tables of version 2 and set the version.
+    """Move the items to the tables of later versions.
 
     The tables must exist. `add_columns`, this and what is between must be in one transaction.
     """
@@ -37,6 +41,10 @@ def move_items(database: Database, connection: sqlite3.Connection) -> None:
         for key, n_bits in collections:
             _move_items_of(database, connection, key, n_bits)
         connection.execute("DROP TABLE items")
+
+
+def set_version(connection: sqlite3.Connection) -> None:
+    """Set the version to the newest, so that earlier versions of Bitcell refuse the database."""
     connection.execute(f"PRAGMA user_version = {VERSION}")
 
 

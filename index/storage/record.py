@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import Any
 from zlib import crc32
@@ -16,6 +16,7 @@ from bitcodes import code_size, word_count
 from index.callbacks import Count
 from index.memory.batch import Batch
 from index.storage import part_format
+from index.storage.catalog import DescriptorType
 from index.storage.database import Database
 
 # Most items of a part.
@@ -41,10 +42,18 @@ class Record:
     Methods that take a connection must be called inside `Database.write`.
     """
 
-    def __init__(self, database: Database, key: int, n_bits: int) -> None:
+    def __init__(
+        self,
+        database: Database,
+        key: int,
+        n_bits: int,
+        descriptor_type: DescriptorType | None = None,
+    ) -> None:
         self.database = database
         self.key = key
         self._size = code_size(n_bits)
+        self._descriptors = "descriptors" if descriptor_type == "float16" else "vectors"
+        self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
         self._n_words = word_count(n_bits)
         self._next_serial = 0
         # First serial and number of items of each part.
@@ -93,7 +102,7 @@ class Record:
         connection: sqlite3.Connection,
         batch: Batch,
         payloads: Sequence[str | None] | None,
-        descriptors: NDArray[np.float16] | None,
+        descriptors: NDArray[Any] | None,
         replaced: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Write items, mark those with the serials `replaced` as dead; return the new serials."""
@@ -104,11 +113,11 @@ class Record:
             part = numbered.between(start, start + PART)
             self._put_part(connection, part)
             staged.append((int(part.serials[0]), len(part)))
-        self._put_payloads(connection, serials, payloads)
+        self.put_payloads(connection, serials, payloads)
         if descriptors is not None:
-            vectors = map(np.ndarray.tobytes, descriptors.astype("<f2"))
+            vectors = map(np.ndarray.tobytes, descriptors.astype(self._kept))
             connection.executemany(
-                "INSERT INTO descriptors VALUES (?, ?, ?, ?)",
+                f"INSERT INTO {self._descriptors} VALUES (?, ?, ?, ?)",  # noqa: S608
                 (
                     (self.key, serial, data, crc32(data))
                     for serial, data in zip(serials.tolist(), vectors, strict=True)
@@ -120,12 +129,33 @@ class Record:
         self._staged_dead += [replaced] if len(replaced) else []
         return serials
 
-    def _put_payloads(
+    def copy_descriptors(
+        self, connection: sqlite3.Connection, old: NDArray[np.int64], new: NDArray[np.int64]
+    ) -> None:
+        """Give items with the serials `new` the descriptors of those with the serials `old`."""
+        connection.executemany(
+            f"INSERT INTO {self._descriptors} "  # noqa: S608
+            f"SELECT collection, ?, vector, checksum FROM {self._descriptors} "
+            "WHERE collection = ? AND serial = ?",
+            ((to, self.key, of) for to, of in zip(new.tolist(), old.tolist(), strict=True)),
+        )
+
+    def descriptor_bytes(self, connection: sqlite3.Connection) -> int:
+        """Return the size of one descriptor; 0 if there are none."""
+        found = connection.execute(
+            f"SELECT length(vector) FROM {self._descriptors} "  # noqa: S608
+            "WHERE collection = ? LIMIT 1",
+            (self.key,),
+        ).fetchone()
+        return int(found[0]) if found else 0
+
+    def put_payloads(
         self,
         connection: sqlite3.Connection,
         serials: NDArray[np.int64],
         payloads: Sequence[str | None] | None,
     ) -> None:
+        """Write payloads as JSON of items with these serials, of which None have none."""
         if payloads is not None:
             # Set before any reader sees these items, and never reset.
             self._has_payloads |= any(text is not None for text in payloads)
@@ -190,40 +220,46 @@ class Record:
         return {serial: text.decode() for serial, text in self.payload_bytes(serials).items()}
 
     def payload_bytes(
-        self, serials: Iterable[int], count: Count = lambda n: None
+        self,
+        serials: Iterable[int],
+        count: Count = lambda n: None,
+        connection: sqlite3.Connection | None = None,
     ) -> dict[int, bytes]:
         """Return payloads as `payloads` does, but in UTF-8.
 
-        `count` is called with the number of bytes after each few payloads. It may raise.
+        `count` is called with the number of bytes after each few payloads. It may raise. With the
+        `connection` of a write, what its transaction has written so far counts.
         """
         if not self._has_payloads:
             return {}
         return {
             serial: text
             for serial, text, checksum in self._select(
-                "payloads", "CAST(payload AS BLOB)", serials, count
+                "payloads", "CAST(payload AS BLOB)", serials, count, connection
             )
             if self._is_sound(crc32(text) == checksum, f"the payload of item {serial}")
         }
 
-    def descriptors(self, serials: Sequence[int]) -> NDArray[np.float16]:
+    def descriptors(self, serials: Sequence[int]) -> NDArray[Any]:
         """Return the descriptors of items in the order of `serials`; KeyError if one is missing."""
         if not serials:
-            return np.empty((0, self.dimension() or 0), np.float16)
+            return np.empty((0, self.dimension() or 0), self._kept.newbyteorder("="))
         vectors = {
             serial: data
-            for serial, data, checksum in self._select("descriptors", "vector", serials)
+            for serial, data, checksum in self._select(self._descriptors, "vector", serials)
             if self._is_sound(crc32(data) == checksum, f"the descriptor of item {serial}")
         }
-        joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), "<f2")
-        return joined.reshape(len(serials), -1).astype(np.float16)
+        joined = np.frombuffer(b"".join(vectors[serial] for serial in serials), self._kept)
+        return joined.reshape(len(serials), -1).astype(self._kept.newbyteorder("="))
 
     def dimension(self) -> int | None:
         """Return the dimension of the descriptors; None if there are none."""
         rows = self.database.read(
-            "SELECT length(vector) / 2 FROM descriptors WHERE collection = ? LIMIT 1", (self.key,)
+            f"SELECT length(vector) FROM {self._descriptors} "  # noqa: S608
+            "WHERE collection = ? LIMIT 1",
+            (self.key,),
         )
-        return rows[0][0] if rows else None
+        return rows[0][0] // self._kept.itemsize if rows else None
 
     def _select(
         self,
@@ -231,14 +267,15 @@ class Record:
         column: str,
         serials: Iterable[int],
         count: Count = lambda n: None,
+        connection: sqlite3.Connection | None = None,
     ) -> list[tuple[Any, ...]]:
         """Return serial, column and checksum; `count` gets the bytes of each few columns."""
         wanted = sorted(serials)
         rows: list[tuple[Any, ...]] = []
-        with self.database.reading() as connection:
+        with nullcontext(connection) if connection else self.database.reading() as reader:
             for start in range(0, len(wanted), _MAX_PARAMETERS):
                 part = wanted[start : start + _MAX_PARAMETERS]
-                found = connection.execute(
+                found = reader.execute(
                     f"SELECT serial, {column}, checksum FROM {table} "  # noqa: S608
                     f"WHERE collection = ? AND serial IN ({', '.join('?' * len(part))})",
                     (self.key, *part),
@@ -308,7 +345,7 @@ class Record:
         if len(kept):
             self._put_part(connection, kept)
         new = [(int(kept.serials[0]), len(kept))] if len(kept) else []
-        for table in ("payloads", "descriptors"):
+        for table in ("payloads", self._descriptors):
             connection.executemany(
                 f"DELETE FROM {table} WHERE collection = ? AND serial = ?",  # noqa: S608
                 ((self.key, serial) for serial in deleted.tolist()),

@@ -1,4 +1,4 @@
-"""The tables of the database, version 2."""
+"""The tables of the database, version 3."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ SCHEMA = (
         n_bits INTEGER NOT NULL,
         encoder TEXT NOT NULL,
         fingerprint TEXT NOT NULL,
+        -- 0: no; 1: as float16; 2: as float32, since version 3
         keep_descriptors INTEGER NOT NULL DEFAULT 0,
         items INTEGER NOT NULL DEFAULT 0,
         next_serial INTEGER NOT NULL DEFAULT 0
@@ -44,4 +45,13 @@ SCHEMA = (
         checksum INTEGER NOT NULL,
         PRIMARY KEY (collection, serial)
     ) STRICT, WITHOUT ROWID""",
+    # Descriptors as float32; those as float16 are in the table above. It has a rowid, because a
+    # table without one gives each row of more than 1,000 bytes a page of its own.
+    """CREATE TABLE IF NOT EXISTS vectors (
+        collection INTEGER NOT NULL REFERENCES collections (key) ON DELETE CASCADE,
+        serial INTEGER NOT NULL,
+        vector BLOB NOT NULL,
+        checksum INTEGER NOT NULL,
+        PRIMARY KEY (collection, serial)
+    ) STRICT""",
 )

@@ -19,17 +19,26 @@ import numpy as np
 
 from bitcodes import code_size
 from index.errors import BadSnapshot, InvalidItems
+from index.storage.catalog import DESCRIPTOR_TYPES, DescriptorType
 from index.validation import MAX_ID, MAX_PAYLOAD, as_text, check_bits, check_name
 
-MAGIC = b"Bitcell snapshot 1\n"
+MAGIC = b"Bitcell snapshot 2\n"
+MAGIC_1 = b"Bitcell snapshot 1\n"
+"""What earlier versions wrote: without an encoder, and with descriptors as float16."""
+MAX_ENCODER = 72 << 20
+"""Most bytes of the encoder of a snapshot: the service takes encoders of 2**24 float32."""
 MAX_ITEMS = 4096
 """Most items of a block."""
 
 _HEAD = struct.Struct("<QI")
 _LENGTH = struct.Struct("<Q")
 _COLUMNS = 4
-# Earlier versions wrote blocks of 4,096 items of any size, which stay below this.
-_MAX_BLOCK = 512 << 20
+# A block is complete at 16 MiB, then has at most 512 items of the largest size.
+MAX_BLOCK = 160 << 20
+# Version 1 wrote blocks of 4,096 items of any size, which stay below this.
+_MAX_BLOCK_1 = 512 << 20
+# Bytes that are read at a time where a block is not needed.
+_PIECE = 1 << 20
 _MAX_DESCRIPTION = 1 << 16
 # JSON escapes a character beyond the first 65,536 in 12 bytes.
 _MAX_ID_TEXT = 12 * MAX_ID + 4
@@ -43,13 +52,18 @@ _UNREADABLE = (ValueError, TypeError, LookupError, RecursionError, struct.error)
 
 @dataclass(frozen=True)
 class Description:
-    """The collection in a snapshot. `name` is None in files of the first versions."""
+    """The collection in a snapshot. `name` is None in files of the first versions.
+
+    `has_encoder` says whether the file of the encoder follows, as a block of its own.
+    """
 
     name: str | None
     n_bits: int
     encoder: str
     fingerprint: str
     keep_descriptors: bool
+    descriptor_type: DescriptorType | None
+    has_encoder: bool
 
 
 class Output(Protocol):
@@ -71,6 +85,10 @@ class BlockWriter:
         """Write the first block."""
         self._write(json.dumps(asdict(about)).encode())
 
+    def encoder(self, file: bytes) -> None:
+        """Write the block of the encoder, which comes second."""
+        self._write(file)
+
     def items(self, columns: Sequence[bytes]) -> None:
         """Write a block of items: the bytes of its four columns."""
         self._write(b"".join(_LENGTH.pack(len(column)) + column for column in columns))
@@ -84,7 +102,7 @@ class BlockWriter:
         self._file.write(_HEAD.pack(len(data), self._checksum) + data)
 
 
-def read_description(blocks: Iterator[bytes], path: Path) -> Description:
+def read_description(blocks: Iterator[bytes], path: Path, version: int) -> Description:
     """Return what the first block says; raise BadSnapshot if it says anything else."""
     try:
         data = next(blocks, b"")
@@ -97,12 +115,20 @@ def read_description(blocks: Iterator[bytes], path: Path) -> Description:
         if name is not None:
             check_name(_typed(about, "name", str))
         check_bits(n_bits)
+        keep = _typed(about, "keep_descriptors", bool)
+        kept, has_encoder = "float16" if keep else None, False
+        if version > 1:
+            kept, has_encoder = about["descriptor_type"], _typed(about, "has_encoder", bool)
+        if kept not in DESCRIPTOR_TYPES or keep != (kept is not None):
+            raise ValueError(f"descriptor_type is {kept!r:.80}, keep_descriptors {keep}")
         return Description(
             name,
             n_bits,
             _typed(about, "encoder", str),
             _typed(about, "fingerprint", str),
-            _typed(about, "keep_descriptors", bool),
+            keep,
+            kept,
+            has_encoder,
         )
     except BadSnapshot:
         raise
@@ -120,21 +146,41 @@ def _typed(about: dict[str, Any], field: str, kind: type) -> Any:
     return value
 
 
-def read_blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
-    """Yield the blocks, each after its checksum has been verified."""
-    if file.read(len(MAGIC)) != MAGIC:
-        raise BadSnapshot(f"{path} is no snapshot of version 1")
-    state, size = 0, os.fstat(file.fileno()).st_size
+def read_version(file: BinaryIO, path: Path) -> int:
+    """Return the version of a file, and go to its first block."""
+    magic = file.read(len(MAGIC))
+    if magic not in (MAGIC_1, MAGIC):
+        raise BadSnapshot(f"{path} is no snapshot of version 1 or 2")
+    return 2 if magic == MAGIC else 1
+
+
+def read_blocks(
+    file: BinaryIO, path: Path, version: int, *, only_check: bool = False
+) -> Iterator[bytes]:
+    """Yield the blocks from the first, each after its checksum has been verified.
+
+    With `only_check`, all but the first are empty, and take no memory; and a file of version 1 may
+    have no larger blocks than others, because a restore holds them in memory.
+    """
+    largest = _MAX_BLOCK_1 if version == 1 and not only_check else MAX_BLOCK
+    state, size, is_first = 0, os.fstat(file.fileno()).st_size, True
     while True:
         head = file.read(_HEAD.size)
         if len(head) < _HEAD.size:
             raise damaged(path, "it ends too early")
         length, checksum = _HEAD.unpack(head)
-        if length > _MAX_BLOCK:
-            raise damaged(path, f"a block has {length} bytes; at most {_MAX_BLOCK} are possible")
-        data = file.read(length) if length <= size - file.tell() else b""
-        state = crc32(data, state)
-        if len(data) != length or state != checksum:
+        limit = _MAX_DESCRIPTION if is_first else largest
+        if length > limit:
+            raise damaged(path, f"a block has {length} bytes; at most {limit} are possible")
+        n, data = min(length, size - file.tell()), b""
+        if is_first or not only_check:
+            data = file.read(n)
+            state = crc32(data, state)
+        else:
+            for start in range(0, n, _PIECE):
+                state = crc32(file.read(min(_PIECE, n - start)), state)
+        is_first = False
+        if n != length or state != checksum:
             raise damaged(path, f"the checksum of the block up to byte {file.tell()} is wrong")
         if not length:
             if file.read(1):
@@ -143,15 +189,27 @@ def read_blocks(file: BinaryIO, path: Path) -> Iterator[bytes]:
         yield data
 
 
-def read_items(data: bytes, n_bits: int, path: Path) -> tuple[Any, ...]:
+def read_encoder(blocks: Iterator[bytes], path: Path) -> bytes:
+    """Return the block of the encoder; raise BadSnapshot if there is none or it is too large."""
+    data = next(blocks, b"")
+    if not 0 < len(data) <= MAX_ENCODER:
+        raise damaged(path, f"its encoder has {len(data)} bytes, not 1 to {MAX_ENCODER}")
+    return data
+
+
+def read_items(data: bytes, about: Description, path: Path) -> tuple[Any, ...]:
     """Return ids, codes, labels, payloads as JSON, and descriptors (None where there are none)."""
     try:
         texts, codes, labels, descriptors = _columns(data)
         ids, payloads = _ids_and_payloads(texts.decode())
-        kept = np.frombuffer(descriptors, "<f2").reshape(len(ids), -1) if descriptors else None
+        kept = None
+        if descriptors:
+            # Without a type they are refused later, whatever they are.
+            dtype = np.dtype(about.descriptor_type or "uint8").newbyteorder("<")
+            kept = np.frombuffer(descriptors, dtype).reshape(len(ids), -1)
         return (
             ids,
-            np.frombuffer(codes, np.uint8).reshape(len(ids), code_size(n_bits)),
+            np.frombuffer(codes, np.uint8).reshape(len(ids), code_size(about.n_bits)),
             np.frombuffer(labels, "<i8"),
             payloads,
             kept,

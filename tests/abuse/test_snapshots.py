@@ -7,8 +7,11 @@ import json
 import os
 import resource
 import signal
+import struct
+import threading
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -35,6 +38,20 @@ class _Connection:
         content = None if body is None else json.dumps(body)
         self._http.request(method, path, content, {"Content-Type": "application/json"})
 
+    def upload(self, name: str, parts: Iterator[bytes]) -> int:
+        """Upload a snapshot in chunks, and return the status."""
+        with suppress(BrokenPipeError, ConnectionResetError):  # It may be refused on the way.
+            self._http.request(
+                "PUT",
+                f"/v1/snapshots/{name}",
+                parts,
+                encode_chunked=True,
+                headers={"Transfer-Encoding": "chunked"},
+            )
+        answer = self._http.getresponse()
+        answer.read()
+        return answer.status
+
     def call(self, method: str, path: str, body: Any = None) -> tuple[int, Any]:
         self.send(method, path, body)
         answer = self._http.getresponse()
@@ -55,7 +72,7 @@ def connected(service: Process) -> Iterator[_Connection]:
 
 
 def _hostile(blocks: list[bytes]) -> Iterator[bytes]:
-    about, items = blocks[0], blocks[1]
+    about, items = blocks[0].replace(b'"has_encoder": true', b'"has_encoder": false'), blocks[-1]
     columns = snapshot_blocks.columns(items)
     first = json.loads(about)
     ids = json.dumps([f"{i}" for i in range(500)]).encode()
@@ -93,6 +110,47 @@ def test_files_of_strangers_cost_little_and_leave_nothing(service: LimitedServic
                 assert connection.call("GET", "/v1/collections/hostile")[0] == 404
         path.unlink()
     assert list(folder.iterdir()) == []
+
+
+def _claims(about: bytes) -> Iterator[Iterator[bytes]]:
+    """Yield uploads, in parts: what they claim to hold would take gigabytes."""
+    start = snapshot_blocks.join([about])[:-12]
+    zeros = bytes(1 << 20)
+
+    def of(*parts: bytes, megabytes: int = 0) -> Iterator[bytes]:
+        yield from parts
+        for _ in range(megabytes):
+            yield zeros
+
+    yield of(start, struct.pack("<QI", 2**63, 0))
+    yield of(start, struct.pack("<QI", 120 << 20, 0), megabytes=120)
+    yield of(start, struct.pack("<QI", 500 << 20, 0), megabytes=30)
+    yield of(struct.pack("<19sQI", b"Bitcell snapshot 1\n", 300 << 20, 0), megabytes=150)
+    yield of(megabytes=100)
+
+
+def test_uploads_of_strangers_cost_little_and_leave_nothing(service: LimitedService) -> None:
+    folder = service.data_dir / "snapshots"
+    with connected(service) as connection:
+        _, made = connection.call("POST", SNAPSHOTS)
+        path = folder / made["snapshot"]
+        about = snapshot_blocks.split(path.read_bytes())[0]
+        path.unlink()
+        with Siege(service, megabytes=50, seconds=30):
+            for parts in _claims(about):
+                assert connection.upload("hostile", parts) == 422
+            # Many at a time: four are received, and the others are refused at once.
+            with ThreadPoolExecutor(12) as pool:
+                statuses = list(pool.map(lambda _: _upload(service, about), range(12)))
+            assert set(statuses) <= {422, 503}
+            assert 422 in statuses
+    assert list(folder.iterdir()) == []
+
+
+def _upload(service: LimitedService, about: bytes) -> int:
+    name = threading.current_thread().name
+    with connected(service) as connection:
+        return connection.upload(name, list(_claims(about))[2])
 
 
 def test_no_file_descriptors(service: LimitedService) -> None:

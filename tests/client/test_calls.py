@@ -56,9 +56,11 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         file = tmp_path / "lsh.safetensors"
         LSH.save(file)
         assert bitcell.upload_encoder("lsh", file.read_bytes()).n_bits == 20
+        assert bitcell.encoder_file("lsh") == file.read_bytes()
         made = bitcell.create_encoder("made", "lsh", 12, {"random_state": 3}, dimension=16)
         assert isinstance(made, Encoder)
         assert made.params["random_state"] == 3
+        assert bitcell.wait(made) is made
         job = bitcell.create_encoder("itq", "itq", 8, descriptors=X, labels=LABELS)
         assert isinstance(job, Accepted)
         shown = list(bitcell.events(job))
@@ -108,10 +110,40 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert bitcell.item("c", IDS[3]).label == 0
         assert len(bitcell.items("c", limit=7).items) == 7
         assert bitcell.statistics("c").items == len(X)
+        assert bitcell.get_or_create_collection("c", "lsh", keep_descriptors=True).items == len(X)
+        with pytest.raises(Conflict, match=r"expected collection 'c' to have \{'encoder': 'lsh'"):
+            bitcell.get_or_create_collection("c", "lsh")
+        where = {"label": 1, "id": {"in": IDS[:150]}}
+        assert bitcell.count_items("c", where).count == 50
+        page = bitcell.list_items("c", where, limit=3, offset=48)
+        assert ([item.id for item in page.items], page.of) == (IDS[148:150], 50)
+        changed = bitcell.change_item("c", IDS[4], {"payload": {"tags": ["a", None]}})
+        assert changed == bitcell.item("c", IDS[4])
+        assert (changed.label, changed.payload) == (0, {"tags": ["a", None]})
+        changes: dict[str, dict[str, Any]] = {
+            IDS[4]: {"label": None},
+            IDS[3]: {"payload": {"tags": ["a"], "n": None}},
+        }
+        assert bitcell.change_items("c", changes).changed == 2
+        assert bitcell.count_items("c", {"tags": {"all": ["a"]}}).count == 2
+        assert bitcell.delete_items("c", filter={"tags": {"contains": None}}).deleted == 1
+        bitcell.upsert("c", IDS[4:5], X[4:5], LABELS[4:5])
+        with pytest.raises(ValueError, match="either ids or filter"):
+            bitcell.delete_items("c")
         bitcell.delete_item("c", IDS[3])
         assert bitcell.delete_items("c", IDS[2:5]).deleted == 2
         assert bitcell.collection("c").items == len(X) - 3
         assert [collection.name for collection in bitcell.collections()] == ["c"]
+
+        labelled = {"label": {"lte": 2}}
+        search = bitcell.find_duplicates("c", 3, filter=labelled, max_pairs=10**6)
+        about = bitcell.wait(search).result
+        groups = bitcell.duplicate_groups(search)
+        assert about
+        assert len(groups) == about["groups"] > 0
+        assert len(groups.ids) == about["grouped"]
+        for first, second, distance in groups[0].pairs[:20]:
+            assert (bits[IDS.index(first)] != bits[IDS.index(second)]).sum() == distance <= 3
 
         bitcell.wait(bitcell.reencode("c", "itq"))
         assert bitcell.collection("c").n_bits == 8
@@ -119,6 +151,24 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert snapshot.items == len(X) - 3
         assert bitcell.restore("copy", snapshot.snapshot).items == len(X) - 3
         bitcell.drop_collection("copy")
+        copy = tmp_path / "a copy.snapshot"
+        bitcell.download_snapshot(snapshot.snapshot, copy)
+        (listed,) = bitcell.snapshots()
+        assert (listed.snapshot, listed.bytes) == (snapshot.snapshot, copy.stat().st_size)
+        uploaded = bitcell.upload_snapshot(copy)
+        assert (uploaded.snapshot, uploaded.bytes) == (copy.name, listed.bytes)
+        assert bitcell.restore("copy", copy.name, encoder="copied").encoder == "copied"
+        bitcell.drop_collection("copy")
+        newer = bitcell.snapshot("c", keep=1)
+        assert newer.removed == [snapshot.snapshot]
+        bitcell.delete_snapshot(newer.snapshot)
+        assert [one.snapshot for one in bitcell.snapshots()] == [copy.name]
+        with pytest.raises(NotFound, match="no snapshot"):
+            bitcell.download_snapshot(newer.snapshot, tmp_path / "none")
+        copy.write_bytes(copy.read_bytes()[:-1])
+        with pytest.raises(InvalidRequest, match="is damaged"):
+            bitcell.upload_snapshot(copy, "cut.snapshot")
+        assert sorted(path.name for path in tmp_path.iterdir()) == ["a copy.snapshot", file.name]
 
         started = bitcell.start_benchmark(["lsh"], [8], collection="c", seeds=[0])
         bitcell.wait(started.id)
@@ -219,7 +269,7 @@ def test_there_is_a_call_for_every_operation_of_the_service(tmp_path: Path) -> N
     assert set(CALLS) == operations
 
 
-def test_calls_of_the_async_client_are_awaited(process: Process) -> None:
+def test_calls_of_the_async_client_are_awaited(process: Process, tmp_path: Path) -> None:
     async def run() -> None:
         async with AsyncClient(process.url) as bitcell:
             encoder = await bitcell.create_encoder("async", "lsh", 16, dimension=16)
@@ -229,10 +279,16 @@ def test_calls_of_the_async_client_are_awaited(process: Process) -> None:
             queries = [bitcell.query("async", X[i : i + 1], k=1) for i in range(20)]
             answers = await asyncio.gather(*queries)
             assert [answer.results[0][0].distance for answer in answers] == [0] * 20
+            assert await bitcell.wait(encoder) is encoder
             job = await bitcell.create_encoder("async2", "itq", 8, collection="async")
             assert isinstance(job, Accepted)
             assert (await bitcell.wait(job, timeout=60)).state == "done"
             assert [shown.state async for shown in bitcell.events(job.id)] == ["done"]
+            made, copy = await bitcell.snapshot("async"), tmp_path / "copy.snapshot"
+            await bitcell.download_snapshot(made.snapshot, copy)
+            assert (await bitcell.upload_snapshot(copy)).bytes == copy.stat().st_size
+            with pytest.raises(Conflict, match="already a snapshot"):
+                await bitcell.upload_snapshot(copy)
             with pytest.raises(NotFound, match="nowhere"):
                 await bitcell.query("nowhere", X)
             await bitcell.create_collection("own", n_bits=20)

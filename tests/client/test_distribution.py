@@ -104,7 +104,7 @@ def check_output(output: str) -> None:
     assert lines[0] == "digit-0007 0 7"
     assert lines[3:5] == [
         "1000 items",
-        "Neighbour(id='item-0', distance=0, label=None, payload=None, score=None, code=None)",
+        "Neighbour(id='item-0', distance=0)",
     ]
     assert "done None" in lines
     assert "there is no collection 'no-such-collection'" in output
@@ -163,6 +163,28 @@ def test_it_works_beside_a_package_named_app(wheel: Path, project: Path, demo: P
     assert Path(file).is_relative_to(unpacked)
     (project / "example.py").write_text(example(demo.url))
     check_output(python(sys.executable, "example.py", folder=project, path=path))
+
+
+@pytest.mark.slow
+def test_type_checkers_accept_the_code_of_the_pages(tmp_path: Path) -> None:
+    tutorial = (ROOT / "docs" / "tutorial.md").read_text()
+    blocks = [*BLOCKS, *re.findall(r"<<'END'\n(.*?)^END$", tutorial, re.DOTALL | re.MULTILINE)]
+    for i, block in enumerate(blocks):
+        (tmp_path / f"block{i}.py").write_text(block)
+    options: list[str | Path] = [
+        "--config-file=",
+        "--check-untyped-defs",
+        "--cache-dir",
+        tmp_path / "cache",
+    ]
+    output = python(
+        *(sys.executable, "-m", "mypy"),
+        *options,
+        *tmp_path.glob("*.py"),
+        folder=tmp_path,
+        path=[ROOT / "client"],
+    )
+    assert output == f"Success: no issues found in {len(blocks)} source files\n"
 
 
 @pytest.mark.slow

@@ -6,6 +6,7 @@ import dataclasses
 import inspect
 import json
 import pydoc
+import sys
 import types
 from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -15,9 +16,20 @@ import pytest
 import bitcell_client
 from app.main import create_app
 from app.service.settings import Settings
-from bitcell_client import AsyncClient, Certificate, Client, Item, Job, Neighbour, Statistics
+from bitcell_client import (
+    AsyncClient,
+    BitStatistics,
+    Certificate,
+    Client,
+    Item,
+    ItemPage,
+    Job,
+    Neighbour,
+    QueryResult,
+    Statistics,
+)
 from bitcell_client.decode import UnexpectedJson, from_json
-from bitcell_client.results import BitPair
+from bitcell_client.statistics import BitPair
 from tests.client.described import METHODS
 
 JOB = {"id": "j", "kind": "training", "state": "done", "request": {}, "created": 1}
@@ -102,14 +114,16 @@ def test_results_have_the_fields_of_the_service(document: dict[str, Any]) -> Non
             assert content == {"204": {}}, name
         elif result is str:
             assert media_types in ({"text/plain"}, {"text/html"}), name
+        elif result is bytes:
+            assert media_types == {"application/octet-stream"}, name
         elif name == "create_encoder":
             created, accepted = get_args(result)
             comparison.check(created, content["201"]["application/json"]["schema"], name)
             comparison.check(accepted, content["202"]["application/json"]["schema"], name)
-        elif name not in ("encode", "gist"):  # Those answer with arrays.
-            (media,) = content.values()
-            assert set(media) == {"application/json"}
-            comparison.check(result, media["application/json"]["schema"], name)
+        elif name not in ("encode", "gist", "duplicate_groups"):  # Those answer with arrays.
+            for media in content.values():
+                assert set(media) == {"application/json"}
+                comparison.check(result, media["application/json"]["schema"], name)
     exported = {value for value in vars(bitcell_client).values() if dataclasses.is_dataclass(value)}
     assert comparison.met == exported
 
@@ -178,6 +192,8 @@ def test_help_shows_the_signature_of_a_call() -> None:
     assert "query(self, name: 'str', descriptors: 'ArrayLike | None' = None, *, ids:" in shown
     assert "-> 'QueryResult'" in shown
     assert "Return the nearest items by Hamming distance" in shown
+    for kind in (QueryResult, Neighbour, Certificate):
+        assert all(f"`{field.name}`" in shown for field in dataclasses.fields(kind)), kind
     assert str(inspect.signature(AsyncClient.query)).endswith("-> 'Awaitable[QueryResult]'")
     with Client() as client:
         assert str(inspect.signature(client.drop_encoder)) == "(name: 'str') -> 'None'"
@@ -185,6 +201,79 @@ def test_help_shows_the_signature_of_a_call() -> None:
         for client_class in (Client, AsyncClient):
             assert "Request" not in str(inspect.signature(getattr(client_class, name))), name
     assert "create_encoder(self, name: 'str'" in pydoc.plain(pydoc.render_doc(Client))
+
+
+def test_a_repr_is_short() -> None:
+    near = Neighbour(id="a", distance=3)
+    assert repr(near) == "Neighbour(id='a', distance=3)"
+    certificate = Certificate(exact=True, radius=8, looked=9, tie=1)
+    answer = QueryResult(results=[[near] * 10] * 30, certificates=[certificate] * 30)
+    assert repr(answer) == "QueryResult(30 queries, 300 neighbours)"
+    page = ItemPage(items=[Item(id="a", code="ff")] * 100, of=2900)
+    assert repr(page) == "ItemPage(100 items of 2900)"
+    bits = BitStatistics(
+        looked=9,
+        ones=[0.5] * 64,
+        constant=0,
+        mean_correlation=0.1,
+        most_correlated=[],
+        heat_map=[[0.5] * 64] * 64,
+    )
+    assert len(repr(bits)) < 300
+    result = {"results": [{"map": 0.5} | dict.fromkeys(map(str, range(100)), 0.1)] * 50}
+    job = Job(id="j", kind="benchmark", state="done", request={}, result=result, created=1.0)
+    assert len(repr(job)) < 600
+    assert "error" not in repr(job)
+
+
+class Pandas(types.ModuleType):
+    """The part of pandas that is used, which the tests do not need to have."""
+
+    def __init__(self) -> None:
+        super().__init__("pandas")
+        self.DataFrame = dict
+        self.array = lambda values, dtype: (dtype, values)
+
+
+LARGE = 2**60 + 1
+"""A label that no float holds."""
+
+
+def test_results_become_tables_of_pandas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", Pandas())
+    first = [Neighbour(id="a", distance=0, label=LARGE, payload={"x": 1})]
+    first += [Neighbour(id="b", distance=1)]
+    answer = QueryResult(results=[first, [], [Neighbour(id="c", distance=2)]], certificates=[])
+    table: Any = answer.to_pandas()
+    assert table == {
+        "query": [0, 0, 2],
+        "id": ["a", "b", "c"],
+        "distance": [0, 1, 2],
+        "label": ("Int64", [LARGE, None, None]),
+        "payload": [{"x": 1}, None, None],
+    }
+    table = QueryResult(results=[[]], certificates=[]).to_pandas()
+    assert table == {"query": [], "id": [], "distance": []}
+    table = ItemPage(items=[Item(id="a", code="ff", label=2)], of=3).to_pandas()
+    assert table == {"id": ["a"], "code": ["ff"], "label": [2]}
+    rows = [{"method": "raw", "n_bits": None, "map": 0.5}, {"method": "lsh", "n_bits": 8}]
+    job = from_json(Job, json.dumps(JOB | {"kind": "benchmark", "result": {"results": rows}}))
+    table = job.to_pandas()
+    assert table == {
+        "method": ["raw", "lsh"],
+        "n_bits": ("Int64", [None, 8]),
+        "map": [0.5, None],
+    }
+    with pytest.raises(
+        ValueError, match=r"only a benchmark that is done .*; this is a training, d"
+    ):
+        from_json(Job, json.dumps(JOB)).to_pandas()
+
+
+def test_pandas_is_not_required(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ImportError, match="to_pandas needs pandas: run `pip install pandas`"):
+        ItemPage(items=[], of=0).to_pandas()
 
 
 def test_every_module_is_short() -> None:

@@ -15,7 +15,11 @@ from bitcell_client import (
     AsyncClient,
     BitcellError,
     Client,
+    Encoder,
     InvalidRequest,
+    Job,
+    JobFailed,
+    NotFound,
     TooMany,
     Unavailable,
     Unreachable,
@@ -199,28 +203,6 @@ def test_what_is_no_json_is_an_error_of_the_client(status: int, content: bytes) 
         client.collections()
 
 
-@pytest.mark.parametrize(
-    ("changed", "message"),
-    [
-        ({"labels": [0.5] * 7}, "labels must be integers, -1 for none; got float64"),
-        ({"labels": [True] * 7}, "labels must be integers"),
-        ({"labels": ["5"] * 7}, "labels must be integers"),
-        ({"labels": [None, *range(6)]}, "labels must be integers"),
-        ({"labels": np.full(7, 2**63, np.uint64)}, r"labels must be below 2\*\*63"),
-        ({"ids": [*IDS[:6], "a\0"]}, r"ids must be strings that do not end with NUL, got 'a\\x00'"),
-        ({"ids": list(range(7))}, "ids must be strings"),
-    ],
-)
-def test_labels_and_ids_are_sent_as_given_or_not_at_all(
-    changed: dict[str, Any], message: str
-) -> None:
-    service = Scripted()
-    with pytest.raises(ValueError, match=message):
-        service.call(
-            lambda client: client.upsert(**{"name": "c", "ids": IDS, "descriptors": X} | changed)
-        )
-
-
 def test_a_pause_that_is_no_number_is_ignored(pauses: list[float]) -> None:
     service = Scripted((503, {b"Retry-After": b"\xb2"}, {}), (200, {}, []))
     assert service.call(lambda client: client.collections()) == []
@@ -253,6 +235,94 @@ def test_it_says_who_it_is() -> None:
     assert service.requests[0].headers["User-Agent"] == f"bitcell-client/{__version__}"
 
 
+COLLECTION = {"name": "c", "encoder": "e", "fingerprint": "f", "n_bits": 8, "items": 0}
+COLLECTION |= {"keep_descriptors": False}
+STORED: list[Any] = [
+    (200, {}, COLLECTION),
+    *[(200, {}, {"upserted": 2, "items": n}) for n in (2, 4)],
+]
+PUT = r"\(PUT http://x/v1/collections/c/items\)"
+REFUSED = {"detail": "row 1, column 0 is nan", "row": 1}
+LOADS: list[Any] = [
+    (
+        (422, {}, REFUSED),
+        f"column 0 is nan {PUT}; this is row 5 of the input; 4 rows are stored$",
+        5,
+    ),
+    ((409, {}, {"detail": "no"}), f"Conflict: no {PUT}; 4 rows are stored$", None),
+    ((500, {}, {"detail": "no"}), "; 4 rows are stored; those from 4 to 5 may be stored$", None),
+    (
+        httpx2.ReadTimeout("slow"),
+        f"slow {PUT}; 4 rows are stored; those from 4 to 5 may be st",
+        None,
+    ),
+]
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(("answer", "message", "row"), LOADS)
+def test_an_error_of_load_says_what_is_stored(
+    answer: Any, message: str, row: int | None, is_async: bool
+) -> None:
+    service = Scripted(*STORED, answer)
+
+    async def run() -> None:
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            await client.load("c", IDS, X, batch=2)
+
+    def load() -> None:
+        if is_async:
+            asyncio.run(run())
+        else:
+            service.call(lambda client: client.load("c", IDS, X, batch=2))
+
+    with pytest.raises(BitcellError, match=message) as caught:
+        load()
+    assert caught.value.stored == 4
+    assert getattr(caught.value, "row", None) == row
+
+
+def test_what_json_cannot_hold_is_named_with_its_row_of_the_whole_input() -> None:
+    service, payloads = Scripted(*STORED), [{"a": 1.0} for _ in IDS]
+    payloads[5]["a"] = float("nan")
+    with pytest.raises(ValueError, match=r"; this is row 5 of the input; 4 rows are stored$"):
+        service.call(lambda client: client.load("c", IDS, X, payloads=payloads, batch=2))
+    with pytest.raises(ValueError, match=r"JSON compliant.*; in row 5$"):
+        service.call(lambda client: client.upsert("c", IDS, X, payloads=payloads))
+
+
+@pytest.mark.parametrize("batch", [1, 2, 3, 7, 100])
+@pytest.mark.parametrize("ids", [[*IDS[:6], IDS[3]], [0, 1, 2, 3, 4, 5, "3"]])
+def test_an_id_that_occurs_twice_is_refused_whatever_the_batch(batch: int, ids: Any) -> None:
+    service = Scripted(*STORED)
+    with pytest.raises(ValueError, match=r"ids must be distinct; '(item-)?3' is in rows 3 and 6"):
+        service.call(lambda client: client.load("c", ids, X, batch=batch))
+    assert service.requests == []
+
+
+def test_errors_name_the_url_without_its_secrets() -> None:
+    url = "http://user:secret@x:81/base"
+    call = r"\(GET http://x:81/base/v1/collections/a%2Fb/items\)$"
+    moved = (302, {"Location": "/y"}, None)
+    answers: list[Any] = [(404, {}, {"detail": "no"}), moved, (200, {}, [])]
+    for answer in (*answers, httpx2.ReadTimeout("slow")):
+        transport = httpx2.MockTransport(Scripted(answer))
+        with (
+            Client(url, retries=0, transport=transport) as client,
+            pytest.raises(BitcellError, match=call),
+        ):
+            client.items("a/b", limit=5)
+    service = Scripted((404, {}, {"detail": "no"}))
+    with pytest.raises(NotFound, match=r"no \(GET http://x/v1/jobs/j/events\)$") as caught:
+        service.call(lambda client: list(client.events("j")))
+    assert caught.value.detail == "no"
+
+
+def test_rerank_by_without_rerank_is_refused() -> None:
+    with pytest.raises(ValueError, match="rerank_by needs rerank"):
+        Scripted().call(lambda client: client.query("c", X, rerank_by="bits"))
+
+
 def test_long_descriptors_go_in_smaller_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("bitcell_client.batches._BODY", 8 * 16 * 3)
     collection = {"name": "c", "encoder": "e", "fingerprint": "f", "n_bits": 8, "items": 0}
@@ -272,3 +342,78 @@ def test_wait_looks_once_more_when_the_time_is_up(
     service = Scripted(*[(200, {}, running)] * 2, (200, {}, running | {"state": "done"}))
     assert service.call(lambda client: client.wait("j", timeout=1)).state == "done"
     assert pauses == pytest.approx([0.05, 0.03])
+
+
+LSH = {"name": "e", "method": "lsh", "n_bits": 8, "dimension": 3, "params": {}, "fingerprint": "f"}
+JOB: dict[str, Any] = {"id": "j", "kind": "training", "created": 0, "request": {}}
+STARTED = {"id": "j", "url": "/v1/jobs/j"}
+
+
+def test_what_create_encoder_returns_can_be_waited_for(pauses: list[float]) -> None:
+    """These lines are also checked by mypy: `wait` takes both types that they have."""
+    service = Scripted((201, {}, LSH), (202, {}, STARTED), (200, {}, JOB | {"state": "done"}))
+    with Client("http://x", transport=httpx2.MockTransport(service)) as client:
+        made = client.wait(client.create_encoder("e", "lsh", 8, dimension=3))
+        trained = client.wait(client.create_encoder("e", "itq", 8, dataset="digits"))
+    assert isinstance(made, Encoder)
+    assert made.method == "lsh"
+    assert isinstance(trained, Job)
+    assert trained.state == "done"
+    assert len(service.requests) == 3
+
+    async def run() -> None:
+        service = Scripted((201, {}, LSH), (202, {}, STARTED), (200, {}, JOB | {"state": "done"}))
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            made = await client.wait(await client.create_encoder("e", "lsh", 8, dimension=3))
+            assert isinstance(made, Encoder)
+            trained = await client.wait(await client.create_encoder("e", "itq", 8, dataset="d"))
+            assert isinstance(trained, Job)
+
+    asyncio.run(run())
+
+
+@pytest.mark.parametrize("is_async", [False, True])
+@pytest.mark.parametrize(
+    ("is_terminal", "progress", "is_shown"),
+    [(True, None, True), (False, None, False), (True, False, False), (False, True, True)],
+)
+def test_wait_shows_progress_where_somebody_sees_it(
+    is_async: bool,
+    is_terminal: bool,
+    progress: bool | None,
+    is_shown: bool,
+    pauses: list[float],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("sys.stderr.isatty", lambda: is_terminal)
+    step: dict[str, Any] = {"done": 1, "of": 3, "now": "fitting " + 100 * "x", "seconds_left": 7.4}
+    states: list[dict[str, Any]] = [
+        {"state": "queued"},
+        {"state": "running", "progress": step},
+        {"state": "done"},
+    ]
+    service = Scripted(*[(200, {}, JOB | state) for state in states])
+
+    async def run() -> None:
+        async with AsyncClient("http://x", transport=httpx2.MockTransport(service)) as client:
+            await client.wait("j", progress=progress)
+
+    if is_async:
+        asyncio.run(run())
+    else:
+        service.call(lambda client: client.wait("j", progress=progress))
+    shown = capsys.readouterr()
+    assert shown.out == ""
+    line = f"training: running, 1 of 3, fitting {100 * 'x'}"[:79]
+    assert shown.err == (f"\rtraining: queued\r{line}\r{79 * ' '}\r" if is_shown else "")
+
+
+def test_the_line_of_progress_is_gone_after_an_error(
+    pauses: list[float], capsys: pytest.CaptureFixture[str]
+) -> None:
+    failed = {"state": "failed", "error": "no"}
+    service = Scripted((200, {}, JOB | {"state": "running"}), (200, {}, JOB | failed))
+    with pytest.raises(JobFailed, match="failed: no"):
+        service.call(lambda client: client.wait("j", progress=True))
+    assert capsys.readouterr().err.endswith(f"\r{len('training: running') * ' '}\r")

@@ -206,7 +206,7 @@ def test_fit_refuses_no_descriptors_and_wrong_labels(hasher: Hasher, X: NDArray[
         fresh.fit(X[:3], [1, 2])
     with pytest.raises(InvalidInput, match="must be integers"):
         fresh.fit(X[:3], [0.5, 1, 2])
-    with pytest.raises(InvalidInput, match="got -2"):
+    with pytest.raises(InvalidInput, match="that of row 2 is -2"):
         fresh.fit(X[:3], [0, 1, -2])
 
 

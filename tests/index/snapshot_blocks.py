@@ -6,21 +6,22 @@ import struct
 from collections.abc import Iterable, Sequence
 from zlib import crc32
 
-MAGIC = b"Bitcell snapshot 1\n"
+MAGIC = b"Bitcell snapshot %d\n"
+SIZE = len(MAGIC % 1)
 
 
 def split(data: bytes) -> list[bytes]:
     """Return the blocks of a file, without the empty one at the end."""
-    blocks, at = [], len(MAGIC)
+    blocks, at = [], SIZE
     while length := struct.unpack_from("<Q", data, at)[0]:
         blocks.append(data[at + 12 : at + 12 + length])
         at += 12 + length
     return blocks
 
 
-def join(blocks: Iterable[bytes]) -> bytes:
+def join(blocks: Iterable[bytes], version: int = 2) -> bytes:
     """Return a file of these blocks and an empty one at the end."""
-    data, checksum = MAGIC, 0
+    data, checksum = MAGIC % version, 0
     for block in [*blocks, b""]:
         checksum = crc32(block, checksum)
         data += struct.pack("<QI", len(block), checksum) + block

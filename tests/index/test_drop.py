@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -18,6 +18,7 @@ from index import (
     AlreadyExists,
     Collection,
     Database,
+    DescriptorType,
     Filter,
     Found,
     Full,
@@ -31,7 +32,7 @@ from index.maintenance import Maintenance
 from index.storage import catalog
 from tests.index.conftest import opened
 
-TABLES = ("collections", "parts", "deaths", "payloads", "descriptors")
+TABLES = ("collections", "parts", "deaths", "payloads", "vectors")
 CODES = np.arange(200, dtype=np.uint8)[:, None]
 IDS = [f"{i:03}" for i in range(200)]
 
@@ -367,7 +368,7 @@ def test_a_crash_in_the_removal_of_an_unfinished_collection_leaves_nothing(
 
 
 def test_the_name_of_a_collection_that_is_being_made_is_taken(store: Store) -> None:
-    making: dict[str, Any] = {"encoder": "", "fingerprint": "", "keep_descriptors": False}
+    making: dict[str, Any] = {"encoder": "", "fingerprint": "", "descriptor_type": None}
     with store._making("c", 8, **making):
         assert store.list() == []
         with pytest.raises(AlreadyExists, match="'c' is already being made"):
@@ -382,3 +383,13 @@ def test_the_name_of_a_collection_that_is_being_made_is_taken(store: Store) -> N
     with pytest.raises(Full), store._making("c", 8, **making):
         raise Full("no room")
     store.create("c", 8)
+
+
+def test_descriptors_of_both_types_are_dropped(store: Store, database: Database) -> None:
+    for kept, table in (("float16", "descriptors"), ("float32", "vectors")):
+        collection = store.create("c", 8, keep_descriptors=cast(DescriptorType, kept))
+        collection.upsert(IDS, CODES, descriptors=np.ones((200, 4)))
+        assert database.read(f"SELECT count(*) FROM {table}") == [(200,)]
+        store.drop("c")
+        store.settle()
+        assert database.read(f"SELECT count(*) FROM {table}") == [(0,)]

@@ -59,6 +59,9 @@ def test_a_database_gives_the_same_answers(tmp_path: Path) -> None:
         database = Database(path)
         store = Store(database)
         assert {c.name: answers(c) for c in store.list()} == ANSWERS
+        assert database.read("PRAGMA user_version") == [(3,)]
+        kept = {c.name: c.descriptor_type for c in store.list()}
+        assert set(kept.values()) == {None, "float16"}
         store.close()
         database.close()
 
@@ -80,6 +83,8 @@ def test_a_database_takes_writes(tmp_path: Path) -> None:
 
 def test_a_snapshot_gives_the_same_answers(store: Store) -> None:
     restored = snapshot.read(store, DATA / "version-1.snapshot", "kept")
+    assert restored.descriptor_type == "float16"
+    assert not snapshot.describe(DATA / "version-1.snapshot").has_encoder
     found, expected = answers(restored), ANSWERS["kept"]
     # A snapshot does not keep the order of insertion.
     order = [found["listed"].index(item) for item in expected["listed"]]

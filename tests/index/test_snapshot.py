@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
@@ -15,6 +16,7 @@ import pytest
 
 from bitcodes import to_words
 from index import AlreadyExists, BadSnapshot, Collection, Database, Store, snapshot
+from tests.index import snapshot_blocks
 
 X = np.random.default_rng(0).normal(size=(5000, 12)).astype(np.float16)
 CODES = np.packbits(X > 0, axis=1)
@@ -131,3 +133,32 @@ def test_json_that_is_nested_too_deeply_is_refused(
     with pytest.raises(BadSnapshot, match=r"deep\.snapshot is damaged"):
         snapshot.read(store, path, "back")
     assert [c.name for c in store.list()] == ["c"]
+
+
+def test_checking_a_file_takes_no_memory_and_finds_what_reading_finds(
+    store: Store, tmp_path: Path
+) -> None:
+    path = tmp_path / "c.snapshot"
+    write(store.get("c"), path)
+    assert snapshot.check(path) == snapshot.describe(path)
+    data = path.read_bytes()
+    for place in (20, len(data) // 2, len(data) - 20):
+        path.write_bytes(data[:place] + bytes([data[place] ^ 1]) + data[place + 1 :])
+        with pytest.raises(BadSnapshot, match=r"c\.snapshot is"):
+            snapshot.check(path)
+    about, *_ = snapshot_blocks.split(data)
+    path.write_bytes(snapshot_blocks.join([about, bytes(100 << 20)]))
+    tracemalloc.start()
+    try:
+        snapshot.check(path)
+        assert tracemalloc.get_traced_memory()[1] < 5 << 20
+    finally:
+        tracemalloc.stop()
+    # A sparse file that claims, and has, a block which is too large to be held.
+    for version in (1, 2):
+        with path.open("wb") as file:
+            file.write(snapshot_blocks.join([about], version)[:-12])
+            file.write(struct.pack("<QI", 500 << 20, 0))
+            file.truncate(600 << 20)
+        with pytest.raises(BadSnapshot, match="a block has 524288000 bytes"):
+            snapshot.check(path)

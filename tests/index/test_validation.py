@@ -72,6 +72,74 @@ def test_none_and_minus_one_are_no_label(label: Any, store: Store) -> None:
     assert not collection.has_labels()
 
 
+@pytest.mark.parametrize("labels", [[1, np.ma.masked], np.ma.array([1, 2], mask=[False, True])])
+def test_a_masked_label_is_not_the_value_under_the_mask(labels: Any, store: Store) -> None:
+    collection = store.create("c", 8)
+    with pytest.raises(InvalidItems, match="that of item 1 is masked"):
+        collection.upsert(["a", "b"], np.repeat(ONE, 2, axis=0), labels)
+    collection.upsert(["a", "b"], np.repeat(ONE, 2, axis=0), np.ma.array([1, 2]))
+    assert [item.label for item in collection.items(0, 9)[0]] == [1, 2]
+
+
+@pytest.mark.parametrize("item_id", [7, np.int8(7), np.uint64(7), np.str_("7")])
+def test_integers_are_ids_in_decimal(item_id: Any, store: Store) -> None:
+    collection = store.create("c", 8, keep_descriptors=True)
+    collection.upsert([item_id], ONE, descriptors=np.ones((1, 2)))
+    (item,) = collection.items(0, 9)[0]
+    assert (type(item.id), item.id) == (str, "7")
+    assert collection.get(item_id) == collection.get("7") == item
+    assert len(collection.codes([item_id])) == len(collection.descriptors([item_id])) == 1
+    collection.patch([item_id], [{"label": 3}])
+    assert collection.patch_one(item_id, {"payload": {"n": 1}}).label == 3
+    assert collection.delete([item_id]) == 1
+    with pytest.raises(InvalidItems, match="distinct; '7' occurs twice"):
+        collection.upsert([item_id, "7"], np.repeat(ONE, 2, axis=0), descriptors=np.ones((2, 2)))
+
+
+@pytest.mark.parametrize(
+    "item_id",
+    [
+        None,
+        float("nan"),
+        1.0,
+        True,
+        b"a",
+        ("a",),
+        np.timedelta64(1, "s"),
+        datetime.date(2026, 1, 1),
+    ],
+)
+def test_what_is_no_string_and_no_integer_is_no_id(item_id: Any, store: Store) -> None:
+    collection = store.create("c", 8)
+    collection.upsert(["a"], ONE)
+    calls: list[Any] = [
+        lambda: collection.upsert(["b", item_id], np.repeat(ONE, 2, axis=0)),
+        lambda: collection.codes(["a", item_id]),
+        lambda: collection.delete(["a", item_id]),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidItems, match=r"an id is a string, or an .* that of item 1 is"):
+            call()
+    with pytest.raises(InvalidItems, match="an id is a string, or an integer"):
+        collection.get(item_id)
+    assert len(collection) == 1
+
+
+@pytest.mark.parametrize("ids", ["a", b"a", {"a": 1}])
+def test_one_string_is_not_taken_as_a_list_of_ids(ids: Any, store: Store) -> None:
+    collection = store.create("c", 8)
+    collection.upsert(["a"], ONE)
+    calls: list[Any] = [
+        lambda: collection.upsert(ids, ONE),
+        lambda: collection.codes(ids),
+        lambda: collection.delete(ids),
+    ]
+    for call in calls:
+        with pytest.raises(InvalidItems, match=f"a list of ids, got {type(ids).__name__} "):
+            call()
+    assert len(collection) == 1
+
+
 LARGE = [2**31, 2**32, 2**53 + 1, 2**63 - 1]
 
 
@@ -153,6 +221,40 @@ def test_a_code_length_that_no_table_can_hold_is_refused(n_bits: int, store: Sto
     with pytest.raises(InvalidItems, match="n_bits must be from 1 to 65536, got"):
         store.create("c", n_bits)
     assert store.list() == []
+
+
+def test_a_masked_code_is_not_the_value_under_the_mask(store: Store) -> None:
+    collection = store.create("c", 8)
+    with pytest.raises(InvalidItems, match="codes must be complete, got masked values"):
+        collection.upsert(["a"], np.ma.array(ONE, mask=True))
+    assert len(collection) == 0
+
+
+@pytest.mark.parametrize("n_bits", [8.0, "8", True, None, np.timedelta64(8, "s")])
+def test_a_code_length_is_an_integer(n_bits: Any, store: Store) -> None:
+    with pytest.raises(InvalidItems, match="n_bits must be an integer, got"):
+        store.create("c", n_bits)
+    length: Any = np.int64(8)
+    assert store.create("c", length).n_bits == 8
+
+
+@pytest.mark.parametrize(
+    ("descriptors", "message"),
+    [
+        (np.ma.array([[1.0, 2.0]], mask=[[False, True]]), "complete, got masked values"),
+        (np.array([[1 + 2j, 3]]), "real numbers, got complex128"),
+        (np.array([[1, 2]], "m8[s]"), "real numbers, got timedelta64"),
+        (np.array([["1", "2"]]), "real numbers, got <U1"),
+        (np.array([[True, False]]), "real numbers, got bool"),
+    ],
+)
+def test_numpy_drops_no_part_of_a_kept_descriptor(
+    descriptors: Any, message: str, store: Store
+) -> None:
+    collection = store.create("c", 8, keep_descriptors=True)
+    with pytest.raises(InvalidItems, match=f"^descriptors must be {message}"):
+        collection.upsert(["a"], ONE, descriptors=descriptors)
+    assert len(collection) == 0
 
 
 def test_escaped_and_plain_payloads_are_filtered_alike(store: Store) -> None:

@@ -17,7 +17,9 @@ SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 OPEN_PATHS = ("/", "/docs", "/openapi.json", "/healthz", "/readyz")
 PAGE_FILES = re.compile(r"/page/[a-z]+\.(css|js)")
 # Calls that are POST because they have a body, although they only read.
-READING_CALLS = re.compile(r"/v1/(gist|encoders/[^/]+/encode|collections/[^/]+/query)")
+READING_CALLS = re.compile(
+    r"/v1/(gist|encoders/[^/]+/encode|collections/[^/]+/(query|items/count|items/list))"
+)
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1")
 _HOST = re.compile(r"(?P<name>[A-Za-z0-9._-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import sys
 from dataclasses import dataclass
 
@@ -15,6 +16,10 @@ from app.http.middleware.access import is_open
 from app.http.problems import problem
 from app.service.settings import Settings
 
+STREAMED = re.compile(r"/v1/snapshots/[^/]+")
+"""Paths whose body is written to the disk as it arrives: it is limited there."""
+STREAMED_PART = 1 << 20
+"""So much of such a body must arrive within the time that another one has in all."""
 SMALL_ANSWER = 1 << 16
 """Never refused for lack of memory: the answer to a write, which has been done, is smaller."""
 SMALL_BODY = 1 << 14
@@ -68,12 +73,21 @@ class Limits:
             return
         headers = Headers(scope=scope)
         places = self._places(scope["path"])
-        if refusal := self._refusal(headers, places):
+        is_streamed = STREAMED.fullmatch(scope["path"]) is not None
+        if refusal := self._refusal(headers, places, is_streamed=is_streamed):
             status, detail, more = refusal
             await problem(status, detail, more | _CLOSE)(scope, receive, send)
             return
         counts_answer = places is not self._uncounted
-        exchange = _Exchange(self, headers, scope, receive, send, counts_answer=counts_answer)
+        exchange = _Exchange(
+            self,
+            headers,
+            scope,
+            receive,
+            send,
+            counts_answer=counts_answer,
+            is_streamed=is_streamed,
+        )
         places.taken += 1
         try:
             await self.app(scope, exchange.receive, exchange.send)
@@ -90,9 +104,9 @@ class Limits:
         is_stream = path.startswith("/v1/jobs/") and path.endswith("/events")
         return self._streams if is_stream else self._requests
 
-    def _refusal(self, headers: Headers, places: _Places) -> Refusal | None:
+    def _refusal(self, headers: Headers, places: _Places, *, is_streamed: bool) -> Refusal | None:
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length) > self.max_body:
+        if length.isdigit() and int(length) > self.max_body and not is_streamed:
             return 413, self.too_large(f"{int(length)} bytes"), {}
         encoding = headers.get("content-encoding", "identity").lower()
         if encoding != "identity":
@@ -134,14 +148,16 @@ class _Exchange:
         send: Send,
         *,
         counts_answer: bool,
+        is_streamed: bool,
     ) -> None:
         self._counts_answer = counts_answer
+        self._is_streamed = is_streamed
         self._limits = limits
         self._scope = scope
         self._receive = receive
         self._send = send
         self._arriving = _has_body(headers)
-        self._is_json = media_type(headers) == JSON
+        self._is_json = media_type(headers) == JSON and not is_streamed
         self._deadline: float | None = None
         self._bytes_received = 0
         self._held = 0
@@ -155,7 +171,8 @@ class _Exchange:
         limits, message = self._limits, await self._next_part()
         part = message.get("body", b"")
         counts_values = self._is_json and self._bytes_received > SMALL_BODY
-        self._hold(self._held + (json_memory(part) if counts_values else len(part)))
+        held = 0 if self._is_streamed else self._held
+        self._hold(held + (json_memory(part) if counts_values else len(part)))
         if self._held > limits.max_bodies:
             # Do not keep the rest, but read it, so that clients that send first see the answer.
             self._hold(self._bytes_received)
@@ -181,7 +198,10 @@ class _Exchange:
             raise HTTPException(408, detail, _CLOSE) from None
         self._bytes_received += len(message.get("body", b""))
         self._arriving = message.get("more_body", False)
-        if self._bytes_received > limits.max_body:
+        if self._is_streamed:
+            if self._bytes_received >= STREAMED_PART:
+                self._bytes_received, self._deadline = 0, None
+        elif self._bytes_received > limits.max_body:
             raise HTTPException(413, limits.too_large("more"), _CLOSE)
         return message
 

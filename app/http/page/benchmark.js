@@ -4,7 +4,7 @@ import { call, download, follow, key, path } from "./api.js";
 import { curves } from "./curves.js";
 import { count, h, problem, say } from "./html.js";
 
-const ENDED = ["done", "failed", "cancelled"];
+export const ENDED = ["done", "failed", "cancelled"];
 const RAW = "raw";
 // What methods are compared with, and what it needs.
 const BASELINES = { [RAW]: "no codes", "raw-cosine": "no codes", "classifier": "labels" };
@@ -128,7 +128,7 @@ async function watch(section, id, methods, signal, wasChosen) {
   throw new Error("The service has stopped, or the benchmark was deleted. Reload the page when the service is back: it then runs unfinished benchmarks again.");
 }
 
-function progressText(job) {
+export function progressText(job) {
   const { done = 0, of = 1, now = "", seconds_left: left } = job.progress ?? {};
   if (job.state === "queued") return now && now !== "queued" ? `Queued: ${now}.` : "Queued.";
   return `${done} of ${count(of, "step")} done.${now && ` Now: ${now}.`}${left == null ? "" : ` About ${duration(left)} left.`}`;

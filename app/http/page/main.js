@@ -3,11 +3,12 @@
 import { call, key, Refused } from "./api.js";
 import * as benchmark from "./benchmark.js";
 import * as collection from "./collection.js";
+import * as duplicates from "./duplicates.js";
 import { goTo, h, problem } from "./html.js";
 import * as neighbours from "./neighbours.js";
 
 const $ = (id) => document.getElementById(id);
-const VIEWS = { neighbours, collection, benchmark };
+const VIEWS = { neighbours, collection, duplicates, benchmark };
 let controller = null; // aborts the requests of the current view when another one is shown
 
 function address() {

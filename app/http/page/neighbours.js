@@ -10,11 +10,11 @@ const GIST_DIMENSION = 384;
 const IMAGE_TYPES = "image/png,image/jpeg,image/webp,image/gif,image/bmp";
 const lastOffsets = new Map(); // by collection: the page of items that was shown last
 
-const link = (collection, id) =>
+export const link = (collection, id) =>
   `#/neighbours/${encodeURIComponent(collection)}/${encodeURIComponent(id)}`;
 
 /** The picture in an item's payload, or else a tile with its label or id. */
-function picture(item) {
+export function picture(item) {
   const values = Object.values(item.payload ?? {});
   const uri = values.find((value) => typeof value === "string" && value.startsWith("data:image/"));
   if (uri) return h("img", { class: "picture", src: uri, alt: "" });

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import Unready
 from app.http import schemas
@@ -31,6 +32,24 @@ def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionO
 def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
     """List all collections, sorted by name."""
     return [_out(collection) for collection in service.collections.list()]
+
+
+@router.put(
+    "/{name}",
+    response_model=schemas.CollectionOut,
+    responses={201: {"model": schemas.CollectionOut, "description": "It has been created."}},
+    openapi_extra=takes(schemas.CollectionSettings),
+)
+def get_or_create_collection(
+    name: str, body: BodyDep, response: Response, service: ServiceDep
+) -> schemas.CollectionOut:
+    """Create a collection, or show the one that exists with the same settings."""
+    wanted = body.parse(schemas.CollectionSettings)
+    collection, is_new = service.collections.get_or_create(
+        name, wanted.encoder, wanted.keep_descriptors, n_bits=wanted.n_bits
+    )
+    response.status_code = 201 if is_new else 200
+    return _out(collection)
 
 
 @router.get("/{name}")
@@ -76,21 +95,52 @@ def reencode_collection(
     return schemas.Accepted(id=job, url=url)
 
 
-@router.post("/{name}/snapshots", status_code=201)
-def snapshot_collection(name: str, service: ServiceDep) -> schemas.SnapshotOut:
+@router.post("/{name}/duplicates", status_code=202, openapi_extra=takes(schemas.FindDuplicates))
+def find_duplicates(
+    name: str, body: BodyDep, request: Request, response: Response, service: ServiceDep
+) -> schemas.Accepted:
+    """Start a job that finds all near-duplicates: pairs of items within a Hamming distance.
+
+    It compares the items that the collection holds when the job starts, and puts those that are
+    connected by pairs into groups.
+    """
+    new = body.parse(schemas.FindDuplicates)
+    job = service.duplicates.start(name, new.radius, new.filter, new.max_pairs)
+    url = request.url_for("show_job", job=job).path
+    response.headers["Location"] = url
+    return schemas.Accepted(id=job, url=url)
+
+
+@router.post("/{name}/snapshots", status_code=201, response_model_exclude_none=True)
+def snapshot_collection(
+    name: str,
+    service: ServiceDep,
+    keep: Annotated[
+        int | None,
+        Query(
+            ge=1,
+            description="Delete all but the newest so many snapshots that this call has made of "
+            "the collection.",
+        ),
+    ] = None,
+) -> schemas.SnapshotOut:
     """Write the current items to a file in the data directory, while the collection is in use."""
-    file, items = service.snapshots.write(name)
-    return schemas.SnapshotOut(snapshot=file, items=items)
+    file, items, removed = service.snapshots.write(name, keep)
+    return schemas.SnapshotOut(
+        snapshot=file, items=items, removed=None if keep is None else removed
+    )
 
 
 @router.post("/{name}/restore", status_code=201, openapi_extra=takes(schemas.Restore))
 def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Create a collection from a snapshot.
 
-    A damaged snapshot is refused, and so is one whose encoder the service does not have. One of
-    given codes needs no encoder.
+    If the service has no encoder of that name, the one in the snapshot is created. A damaged
+    snapshot is refused, and so is one whose encoder's name belongs to another encoder. One of given
+    codes needs no encoder.
     """
-    return _out(service.snapshots.restore(name, body.parse(schemas.Restore).snapshot))
+    wanted = body.parse(schemas.Restore)
+    return _out(service.snapshots.restore(name, wanted.snapshot, wanted.encoder))
 
 
 def _statistics(service: Service, name: str) -> str:
@@ -105,4 +155,5 @@ def _out(collection: Collection) -> schemas.CollectionOut:
         n_bits=collection.n_bits,
         items=len(collection),
         keep_descriptors=collection.keep_descriptors,
+        descriptor_type=collection.descriptor_type,
     )

@@ -9,7 +9,7 @@ from numpy.typing import ArrayLike
 from pydantic_core import to_json
 
 from app.http import npy, schemas
-from app.http.bodies import JSON, npy_response, takes
+from app.http.bodies import FILE, FILE_BODY, JSON, attachment, npy_response, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.service.encoder_store import Encoder
 from hashing import HASHERS, InvalidInput
@@ -18,12 +18,6 @@ router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
 methods = APIRouter(prefix="/v1/methods", tags=["encoders"])
 
 _DATA_FREE = {method for method, cls in HASHERS.items() if cls.data_free}
-_FILE = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
-    }
-}
 
 
 @router.post(
@@ -83,7 +77,19 @@ def show_encoder(name: str, service: ServiceDep) -> schemas.EncoderOut:
     return _out(service.encoders.get(name))
 
 
-@router.put("/{name}", status_code=201, openapi_extra=_FILE)
+@router.get(
+    "/{name}/file",
+    response_class=Response,
+    responses={200: {"content": {FILE: {"schema": {"type": "string", "format": "binary"}}}}},
+)
+def download_encoder(name: str, service: ServiceDep) -> Response:
+    """Return an encoder as a file, which `upload_encoder` and the library read."""
+    with service.answers.counted("raise that limit") as size:
+        file = service.encoders.file(name, size)
+        return Response(file, media_type=FILE, headers=attachment(f"{name}.safetensors"))
+
+
+@router.put("/{name}", status_code=201, openapi_extra=FILE_BODY)
 def upload_encoder(name: str, body: BodyDep, service: ServiceDep) -> schemas.EncoderOut:
     """Upload an encoder file that `bitcell train` or `Hasher.save` wrote."""
     return _out(service.encoders.upload(name, body.data))

@@ -1,4 +1,4 @@
-"""Routes of items: insert, list, show, delete and query."""
+"""Routes of items: insert, list, show, change, delete and query."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from app.http.bodies import JSON, Raw, in_url, parse_url, raw_body, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
 from app.http.routes.gist import IMAGE_DIMENSION
+from app.service.checks import check_batch
 from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
-from hashing.validation import as_labels
+from hashing.validation import as_labels, suggestion
 from index import Filter, Found, SearchOptions
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
@@ -34,7 +35,7 @@ _ONLY_NPY = "`holds` says what an npy body holds; leave it out for any other"
 _ITEMS_NPY = (
     "Two or three arrays that numpy.save wrote to one file, in this order: descriptors, (n, d) "
     "numbers, or in a collection without an encoder packed codes, (n, ceil(n_bits / 8)) uint8; "
-    "ids, (n,) strings; optionally labels, (n,) integers, -1 for none."
+    "ids, (n,) strings or integers; optionally labels, (n,) integers, -1 for none."
 )
 _QUERIES_NPY = (
     "(n, d) numbers, or in a collection without an encoder packed codes, (n, ceil(n_bits / 8)) "
@@ -84,6 +85,8 @@ def upsert_items(
     """Insert items, or replace those with the same id: all or none, on disk when answered."""
     if body.is_npy:
         given, (ids, *rest) = _matrix(service, name, body, holds, npy.OF_ITEMS, required=2)
+        # Before each id becomes a string, which may take sixty times as much memory.
+        check_batch(ids.size, service.settings)
         names = npy.strings(ids)
         labels = as_labels(rest[0], len(names)) if rest else None
         collection = service.collections.upsert(name, names, labels=labels, **given)
@@ -110,7 +113,7 @@ def list_items(
     offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """List items, oldest first. The order is stable while nothing is written."""
-    with service.answers.counted(f"ask for fewer items than `limit` = {limit}") as size:
+    with service.answers.counted(answers.fewer_items(limit)) as size:
         items, n = service.collections.items(name, offset, limit, size)
         return Response(answers.of_items(items, n), media_type=JSON)
 
@@ -127,11 +130,25 @@ def delete_item(name: str, item_id: str, service: ServiceDep) -> None:
     service.collections.delete_item(name, item_id)
 
 
-@router.post("/items/delete", openapi_extra=takes(schemas.Ids))
-def delete_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Deleted:
-    """Delete items; unknown ids are skipped."""
-    ids = body.parse(schemas.Ids).ids
-    return schemas.Deleted(deleted=service.collections.delete_items(name, ids))
+@router.patch(
+    "/items/{item_id:path}",
+    response_model=schemas.ItemOut,
+    openapi_extra=takes(schemas.ItemPatch),
+)
+def change_item(name: str, item_id: str, body: BodyDep, service: ServiceDep) -> Response:
+    """Change the label or the payload of an item, and return it as it is then."""
+    patch = body.parse(schemas.ItemPatch).as_given()
+    item = service.collections.patch_item(name, item_id, patch)
+    return Response(answers.of_item(item), media_type=JSON)
+
+
+@router.patch("/items", openapi_extra=takes(schemas.ItemChanges))
+def change_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Changed:
+    """Change labels or payloads of items: all or none, on disk when answered."""
+    items = body.parse(schemas.ItemChanges).items
+    ids, patches = [item.id for item in items], [item.as_given() for item in items]
+    collection = service.collections.patch(name, ids, patches)
+    return schemas.Changed(changed=len(ids), items=len(collection))
 
 
 def _matrix(
@@ -242,6 +259,10 @@ def _options(
 
 
 def _parse_parameters(parameters: dict[str, str]) -> schemas.QueryInUrl:
-    if unknown := parameters.keys() - set(schemas.QueryInUrl.model_fields):
-        raise InvalidInput(f"unknown URL parameters: {', '.join(sorted(unknown))}")
+    known = schemas.QueryInUrl.model_fields
+    if unknown := sorted(parameters.keys() - set(known)):
+        hint = suggestion(unknown[0], known, schemas.ELSEWHERE)
+        raise InvalidInput(
+            f"unknown URL parameters: {', '.join(unknown)}{hint}; there are {', '.join(known)}"
+        )
     return parse_url(schemas.QueryInUrl, parameters)

@@ -9,11 +9,14 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import EventSourceResponse
 from starlette.concurrency import run_in_threadpool
 
-from app.http import schemas
+from app.http import npy, schemas
 from app.http.dependencies import ServiceDep
 from app.http.job_events import JobEvents
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+LINES = "application/x-ndjson"
+"""JSON lines: one JSON value a line."""
 
 _EVENT = {
     "type": "object",
@@ -40,6 +43,30 @@ def list_jobs(
 def show_job(job: str, service: ServiceDep) -> schemas.JobOut:
     """Show the state and progress of a job and, once it has ended, its result or error."""
     return schemas.JobOut(**service.jobs.get(job))
+
+
+@router.get(
+    "/{job}/groups",
+    response_class=StreamingResponse,
+    response_description="JSON lines, one a group, or npy.",
+    responses={
+        200: {
+            "content": {
+                LINES: {"schema": {"type": "string"}},
+                npy.MEDIA_TYPE: {"schema": {"type": "string", "format": "binary"}},
+            }
+        }
+    },
+)
+def show_groups(job: str, request: Request, service: ServiceDep) -> Response:
+    """Return the groups that a search for duplicates found, the largest first.
+
+    The answer has a JSON object a line or, if `Accept` asks for it, three arrays in npy.
+    """
+    groups = service.duplicates.groups(job)
+    if npy.MEDIA_TYPE in request.headers.get("accept", ""):
+        return StreamingResponse(groups.npy(), media_type=npy.MEDIA_TYPE)
+    return StreamingResponse(groups.lines(), media_type=LINES)
 
 
 @router.delete("/{job}", status_code=204, response_class=Response)

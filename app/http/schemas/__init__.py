@@ -2,9 +2,12 @@
 
 from app.http.schemas.collections import (
     CollectionOut,
+    CollectionSettings,
+    FindDuplicates,
     NewCollection,
     Reencode,
     Restore,
+    SnapshotFileOut,
     SnapshotOut,
 )
 from app.http.schemas.encoders import (
@@ -17,8 +20,23 @@ from app.http.schemas.encoders import (
     ToEncode,
     Training,
 )
-from app.http.schemas.fields import Body
-from app.http.schemas.items import Deleted, Ids, ItemOut, ItemsOut, NewItem, NewItems, Upserted
+from app.http.schemas.fields import ELSEWHERE, Body
+from app.http.schemas.items import (
+    Changed,
+    Counted,
+    Deleted,
+    ItemChange,
+    ItemChanges,
+    ItemOut,
+    ItemPatch,
+    ItemsOut,
+    NewItem,
+    NewItems,
+    ToCount,
+    ToDelete,
+    ToList,
+    Upserted,
+)
 from app.http.schemas.jobs import Accepted, JobOut, NewBenchmark, ProgressOut
 from app.http.schemas.problems import Problem
 from app.http.schemas.queries import (
@@ -33,20 +51,28 @@ from app.http.schemas.queries import (
 from app.http.schemas.statistics import BitsOut, BucketsOut, PairOut, SizesOut, StatisticsOut
 
 __all__ = [
+    "ELSEWHERE",
     "Accepted",
     "BitsOut",
     "Body",
     "BucketsOut",
     "CertificateOut",
+    "Changed",
     "CodesOut",
     "CollectionOut",
+    "CollectionSettings",
+    "Counted",
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
+    "FindDuplicates",
     "Holds",
     "Ids",
     "Images",
+    "ItemChange",
+    "ItemChanges",
     "ItemOut",
+    "ItemPatch",
     "ItemsOut",
     "JobOut",
     "MethodOut",
@@ -66,9 +92,13 @@ __all__ = [
     "RerankBy",
     "Restore",
     "SizesOut",
+    "SnapshotFileOut",
     "SnapshotOut",
     "StatisticsOut",
+    "ToCount",
+    "ToDelete",
     "ToEncode",
+    "ToList",
     "Training",
     "Upserted",
 ]

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, JsonValue
 
 from app.http.schemas.fields import Body, Integer, Text
+from app.jobs.duplicates import MAX_PAIRS
+from index import DescriptorType
 
 
 class NewCollection(Body):
@@ -24,10 +26,38 @@ class NewCollection(Body):
         description="In place of `encoder`: the length, 1 to 4,096, of codes that items and "
         "queries come with.",
     )
-    keep_descriptors: bool = Field(
+    keep_descriptors: bool | DescriptorType = Field(
         False,
-        description="Keep the descriptors on disk as float16, for reranking and re-encoding.",
+        description="Keep the descriptors on disk, for reranking and re-encoding: as float32, or "
+        "as float16 in half the room. Items that float16 gives other codes are refused.",
     )
+
+
+class FindDuplicates(Body):
+    """Which items count as near-duplicates, and among which items to look for them."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"radius": 4}]})
+
+    radius: Integer = Field(
+        ge=0, le=2**31 - 1, description="Largest Hamming distance of a pair of near-duplicates."
+    )
+    filter: dict[str, JsonValue] | None = Field(
+        None, description="Compare only the items that match, as in a query."
+    )
+    max_pairs: Integer = Field(
+        1_000_000,
+        ge=1,
+        le=MAX_PAIRS,
+        description="Largest number of pairs to return. The groups are complete all the same.",
+    )
+
+
+class CollectionSettings(Body):
+    """The settings of a collection that is to exist, as in `NewCollection`."""
+
+    encoder: Text | None = None
+    n_bits: Integer | None = None
+    keep_descriptors: bool | DescriptorType = False
 
 
 class Reencode(Body):
@@ -40,6 +70,11 @@ class Restore(Body):
     """The snapshot to restore: the name of a file in `snapshots/` of the data directory."""
 
     snapshot: Text
+    encoder: Text | None = Field(
+        None,
+        description="Name of the encoder, which is created if there is none of that name; by "
+        "default its name in the snapshot.",
+    )
 
 
 class SnapshotOut(BaseModel):
@@ -47,6 +82,17 @@ class SnapshotOut(BaseModel):
 
     snapshot: str
     items: int
+    removed: list[str] | None = Field(
+        None, description="The snapshots that were deleted, if `keep` was given."
+    )
+
+
+class SnapshotFileOut(BaseModel):
+    """A file in `snapshots/` of the data directory."""
+
+    snapshot: str
+    bytes: int
+    created: float = Field(description="When it was written, in seconds since 1970.")
 
 
 class CollectionOut(BaseModel):
@@ -60,3 +106,6 @@ class CollectionOut(BaseModel):
     n_bits: int
     items: int = Field(description="Number of items.")
     keep_descriptors: bool
+    descriptor_type: DescriptorType | None = Field(
+        None, description="How descriptors are kept; null if they are not."
+    )

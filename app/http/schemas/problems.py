@@ -12,3 +12,8 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str = Field(description="What was expected and what was received.")
+    row: int | None = Field(
+        None,
+        description="The item or descriptor of the request that is wrong, counted from 0, if it "
+        "is one of them. Omitted otherwise.",
+    )

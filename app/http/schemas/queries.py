@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Discriminator, Field, JsonValue, Tag
+from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from app.http.schemas.fields import Body, Descriptors, HexCodes, Integer, Text
+from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
 
 Holds = Literal["descriptors", "codes"]
 RerankBy = Literal["descriptors", "bits"]
@@ -26,7 +26,7 @@ class Query(Body):
     )
 
     descriptors: Descriptors | None = None
-    ids: Annotated[list[Text], Field(fail_fast=True, min_length=1)] | None = None
+    ids: Annotated[list[Id], Field(fail_fast=True, min_length=1)] | None = None
     k: Integer | None = Field(
         None,
         ge=1,
@@ -46,15 +46,7 @@ class Query(Body):
         False, description="Whether to return the codes of queries and neighbours."
     )
     offset: Integer = Field(0, ge=0, description="Number of nearest neighbours to skip.")
-    filter: dict[str, JsonValue] | None = Field(
-        None,
-        description=(
-            'Return only items that match: `{"label": 3}`, `{"price": {"gte": 1, "lt": 5}}`, '
-            '`{"a.b": {"in": ["x", "y"]}}`. All fields of one object must match; `and`, `or` and '
-            "`not` combine such objects. The search stays exact."
-        ),
-        examples=[{"label": {"in": [1, 2]}, "not": {"colour": "red"}}],
-    )
+    filter: Condition | None = None
     rerank: Integer | None = Field(
         None,
         ge=1,

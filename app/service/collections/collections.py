@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+from collections.abc import Callable
 from threading import Lock
 from typing import Any
 
@@ -10,9 +11,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
-from app.service.checks import Size, check_batch
+from app.service.checks import Rewriting, Size, check_batch
 from app.service.collections.codes import GivenCodes, item_codes
-from app.service.collections.kept_descriptors import kept_descriptors
+from app.service.collections.kept_descriptors import check_kept, kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -20,8 +21,13 @@ from app.service.room import check_room
 from app.service.settings import Settings
 from hashing import InvalidInput
 from hashing.base import MAX_BITS
-from hashing.validation import check_int
-from index import AlreadyExists, Collection, Item, NotFound, Store
+from hashing.validation import as_descriptors, check_int
+from index import AlreadyExists, Collection, DescriptorType, Filter, Item, NotFound, Store
+
+_LOSSY = (
+    'scale and centre them, or make a collection with keep_descriptors "float32"; nothing was '
+    "written"
+)
 
 
 class Collections:
@@ -47,7 +53,7 @@ class Collections:
         self,
         name: str,
         encoder: str | None = None,
-        keep_descriptors: bool = False,
+        keep_descriptors: bool | DescriptorType = False,
         *,
         n_bits: int | None = None,
     ) -> Collection:
@@ -78,6 +84,38 @@ class Collections:
         check_int("n_bits", n_bits, 1, MAX_BITS)
         return self._store.create(name, n_bits)
 
+    def get_or_create(
+        self,
+        name: str,
+        encoder: str | None = None,
+        keep_descriptors: bool | DescriptorType = False,
+        *,
+        n_bits: int | None = None,
+    ) -> tuple[Collection, bool]:
+        """Return the collection of this name, and whether it was created, as by `create`.
+
+        Raise AlreadyExists if it exists with other settings.
+        """
+        try:
+            return self.create(name, encoder, keep_descriptors, n_bits=n_bits), True
+        except AlreadyExists as error:
+            try:
+                collection = self.get(name)
+            except NotFound:  # It is being made, or was dropped just now.
+                raise error from None
+        wanted: dict[str, Any] = {"encoder": encoder, "keep_descriptors": keep_descriptors}
+        found: dict[str, Any] = {
+            "encoder": collection.encoder or None,
+            "keep_descriptors": collection.keep_descriptors
+            if isinstance(keep_descriptors, bool)
+            else collection.descriptor_type,
+        }
+        if n_bits is not None:
+            wanted["n_bits"], found["n_bits"] = n_bits, collection.n_bits
+        if found != wanted:
+            raise AlreadyExists(f"expected collection {name!r} to have {wanted}; it has {found}")
+        return collection, False
+
     def get(self, name: str) -> Collection:
         """Return the collection with this name; raise NotFound if there is none."""
         return self._store.get(name)
@@ -105,38 +143,86 @@ class Collections:
         *,
         codes: GivenCodes | None = None,
     ) -> Collection:
-        """Insert or replace n items, with codes made from descriptors, (n, d), or given."""
+        """Insert or replace n items, with codes made from descriptors, (n, d), or given.
+
+        Raise InvalidInput if the collection keeps descriptors as float16, and these lose too much.
+        """
         check_batch(len(ids), self._settings)
         check_room(self._settings)
+        X = descriptors if codes is not None else as_descriptors(descriptors)
 
         def put(collection: Collection) -> Collection:
-            made = item_codes(self._encoders, collection, descriptors, codes)
+            made = item_codes(self._encoders, collection, X, codes)
             if len(made) != len(ids):
                 what = "descriptor" if codes is None else "code"
                 raise InvalidInput(f"expected one id per {what} ({len(made)}), got {len(ids)}")
-            kept = descriptors if collection.keep_descriptors else None
+            kept = collection.as_kept(X) if collection.keep_descriptors else None
+            # A hasher takes descriptors as float32, so that only float16 can change codes.
+            if kept is not None and kept.dtype == np.float16:
+                check_kept(self._encoders.hasher_of(collection), kept, made, name, _LOSSY)
             collection.upsert(ids, made, labels, payloads, kept)
             return collection
 
         return self._store.use(name, put)
+
+    def patch(
+        self, name: str, ids: builtins.list[str], patches: builtins.list[dict[str, Any]]
+    ) -> Collection:
+        """Change labels and payloads; see `Collection.patch`.
+
+        Raise TooLarge if that writes more than BITCELL_MAX_BODY bytes of what is stored again.
+        """
+        check_batch(len(ids), self._settings)
+        check_room(self._settings)
+
+        def patch(collection: Collection) -> Collection:
+            collection.patch(ids, patches, Rewriting(self._settings))
+            return collection
+
+        return self._store.use(name, patch)
+
+    def patch_item(self, name: str, item_id: str, patch: dict[str, Any]) -> Item:
+        """Change the label or the payload of an item; return it as it is then."""
+        check_room(self._settings)
+        return self._store.use(name, lambda collection: collection.patch_one(item_id, patch))
 
     def item(self, name: str, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
         return self._store.use(name, lambda collection: collection.get(item_id))
 
     def items(
-        self, name: str, offset: int, limit: int, size: Size
+        self,
+        name: str,
+        offset: int,
+        limit: int,
+        size: Size,
+        where: Filter | None = None,
+        checkpoint: Callable[[], None] = lambda: None,
     ) -> tuple[builtins.list[Item], int]:
-        """Return up to `limit` items from `offset` on, oldest first, and the number of all.
+        """Return up to `limit` items that match, oldest first, and how many match.
 
         `size` counts their bytes.
         """
 
         def page(collection: Collection) -> tuple[builtins.list[Item], int]:
             size.restart()
-            return collection.items(offset, limit, size)
+            return collection.items(offset, limit, size, where=where, checkpoint=checkpoint)
 
         return self._store.use(name, page)
+
+    def is_slow(self, name: str, where: Filter) -> bool:
+        """Return whether a filter may take long, so that quick calls should not wait for it."""
+        return not self.get(name).is_ready(where)
+
+    def count(self, name: str, where: Filter, checkpoint: Callable[[], None]) -> int:
+        """Return how many items match a filter."""
+        return self._store.use(name, lambda collection: collection.count(where, checkpoint))
+
+    def delete_matching(self, name: str, where: Filter, checkpoint: Callable[[], None]) -> int:
+        """Delete the items that match a filter at one moment; return how many they were."""
+        return self._store.use(
+            name, lambda collection: collection.delete_matching(where, checkpoint)
+        )
 
     def delete_item(self, name: str, item_id: str) -> None:
         """Delete one item; raise NotFound if there is none with this id."""

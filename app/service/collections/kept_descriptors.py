@@ -1,16 +1,27 @@
-"""The kept descriptors of a collection, as data that a job learns from or measures on."""
+"""The kept descriptors of a collection: data for jobs, and whether they give its codes."""
 
 from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from app.jobs.collection_arrays import write_arrays
 from app.jobs.kind import Progress
 from app.service.room import checking_room
 from app.service.settings import Settings
-from hashing import InvalidInput
+from bitcodes import Codes
+from hashing import Hasher, InvalidInput
 from index import Collection, Store
+
+MAX_CHANGED = 0.01
+"""Largest share of the bits of some items that may differ."""
+MAX_CHANGED_OF_ONE = 0.25
+"""Largest share of the bits of one item that may differ."""
+FEW_BITS = 4
+"""So many bits may always differ, because one bit of a short code is a large share of it."""
 
 
 def kept_descriptors(collection: Collection) -> tuple[int, bool]:
@@ -49,3 +60,24 @@ def export(
             write_arrays(collection.descriptor_batches(), len(collection), folder, checked)
 
         store.use(name, write)
+
+
+def check_kept(
+    hasher: Hasher, kept: NDArray[Any], codes: Codes, collection: str, advice: str
+) -> None:
+    """Raise InvalidInput if the codes of kept descriptors differ too much from those of the items.
+
+    float16 is exact to three digits. That is enough, unless descriptors are far from zero compared
+    with how they differ, or tiny: then they are rounded to a few values, and nothing but their
+    codes shows it. `advice` ends the message.
+    """
+    changed = np.bitwise_count(hasher.encode(kept) ^ codes).sum(axis=1, dtype=np.int64)
+    n_bits, total = hasher.n_bits, int(changed.sum())
+    lost = int((changed > max(FEW_BITS, MAX_CHANGED_OF_ONE * n_bits)).sum())
+    if lost or total > max(FEW_BITS, MAX_CHANGED * n_bits * len(codes)):
+        raise InvalidInput(
+            f"as {kept.dtype}, which collection {collection!r} keeps, the descriptors do not give "
+            f"the codes of the items: {total:,} of {n_bits * len(codes):,} bits differ, and more "
+            f"than a quarter of those of {lost:,} items; at most {MAX_CHANGED:.0%} may, and no "
+            f"item may differ so much; {advice}"
+        )

@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from numpy.typing import NDArray
+
+from app.errors import Conflict
 from app.jobs.kind import Outcome, Progress, Task
+from app.service.collections.kept_descriptors import check_kept
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.room import checking_room
 from app.service.settings import Settings
-from index import Store
+from bitcodes import Codes
+from index import Collection, NotFound, Store
+
+_LOSSY = (
+    "they were lost when they were written, so that new codes would be worse; load the items into "
+    'a new collection with keep_descriptors "float32". Nothing was changed'
+)
+
+log = structlog.stdlib.get_logger("bitcell")
 
 
 def work(
@@ -18,11 +34,16 @@ def work(
     task: Task,
     progress: Progress,
 ) -> Outcome:
-    """Re-encode the collection that the task names with the encoder that it names."""
+    """Re-encode the collection that the task names with the encoder that it names.
+
+    Raise InvalidInput, before any code is replaced, if the kept descriptors no longer give the
+    codes that they once gave.
+    """
     name = task.request["collection"]
     encoder = encoders.get(task.request["encoder"])
     collection = store.get(name)
     checked = checking_room(settings, progress)
+    check = _check(encoders, collection)
     # Equal fingerprints: the job was done before a crash, or there is nothing to do.
     if collection.fingerprint != encoder.fingerprint:
         collection = store.reencode(
@@ -31,6 +52,7 @@ def work(
             encoder.hasher.n_bits,
             encoder=encoder.name,
             fingerprint=encoder.fingerprint,
+            check=check,
             progress=lambda done, of: checked(done, of, f"{done:,} of {of:,} items"),
         )
         # Distances between codes of different encoders do not belong in one histogram.
@@ -44,3 +66,14 @@ def work(
             "items": len(collection),
         }
     )
+
+
+def _check(encoders: EncoderStore, collection: Collection) -> Callable[[NDArray[Any], Codes], None]:
+    """Return what compares kept descriptors with the present codes of a collection."""
+    name = collection.name
+    try:
+        hasher = encoders.hasher_of(collection)
+    except (NotFound, Conflict) as error:
+        log.warning("the kept descriptors cannot be checked", collection=name, error=str(error))
+        return lambda kept, codes: None
+    return lambda kept, codes: check_kept(hasher, kept, codes, name, _LOSSY)

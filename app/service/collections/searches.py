@@ -8,7 +8,6 @@ from functools import partial
 from threading import Event
 from typing import Any
 
-import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
@@ -223,9 +222,7 @@ class Searches:
             return collection.codes(queries.ids or [])
         return self._encoders.hasher_of(collection).encode(queries.descriptors)
 
-    def _rerank_descriptors(
-        self, collection: Collection, queries: Queries
-    ) -> NDArray[Any] | NDArray[np.float16]:
+    def _rerank_descriptors(self, collection: Collection, queries: Queries) -> NDArray[Any]:
         if queries.descriptors is not None:
             return queries.descriptors
         if not collection.encoder:

@@ -9,9 +9,10 @@ from bitcell_client.calls.encoders import EncoderCalls
 from bitcell_client.calls.health import HealthCalls
 from bitcell_client.calls.items import ItemCalls
 from bitcell_client.calls.jobs import JobCalls
+from bitcell_client.calls.queries import QueryCalls
 
 
-class Calls(CollectionCalls, ItemCalls, EncoderCalls, JobCalls, HealthCalls):
+class Calls(CollectionCalls, ItemCalls, QueryCalls, EncoderCalls, JobCalls, HealthCalls):
     """All calls."""
 
 

@@ -2,8 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
+from bitcell_client.arguments import as_bool, as_integer, as_object
 from bitcell_client.call import Request, answer_as, call, read_nothing, without_none
-from bitcell_client.results import Accepted, Collection, Snapshot, Statistics
+from bitcell_client.results import (
+    Accepted,
+    Collection,
+    DescriptorType,
+    Snapshot,
+    SnapshotFile,
+)
+from bitcell_client.statistics import Statistics
 
 
 class CollectionCalls:
@@ -31,7 +42,7 @@ class CollectionCalls:
         encoder: str | None = None,
         *,
         n_bits: int | None = None,
-        keep_descriptors: bool = False,
+        keep_descriptors: bool | DescriptorType = False,
     ) -> Request[Collection]:
         """Create an empty collection, for the codes of an encoder or for codes of your own.
 
@@ -43,17 +54,34 @@ class CollectionCalls:
         n_bits : int, optional
             In place of an encoder: the length, 1 to 4,096, of codes that items and queries come
             with.
-        keep_descriptors : bool
-            Whether the service also keeps the descriptors, as float16 on disk: to rerank by, and
-            to re-encode or train from. Needs an encoder.
+        keep_descriptors : bool, "float32" or "float16"
+            Whether the service also keeps the descriptors on disk: to rerank by, and to re-encode
+            or train from. Needs an encoder. `True` keeps float32. "float16" takes half the room,
+            and items whose codes it would change are refused.
         """
         body = {
             "name": name,
             "encoder": encoder,
-            "n_bits": n_bits,
-            "keep_descriptors": keep_descriptors,
+            "n_bits": as_integer("n_bits", n_bits),
+            "keep_descriptors": as_bool("keep_descriptors", keep_descriptors),
         }
         return Request(answer_as(Collection), json=without_none(body))
+
+    @call("PUT", "/v1/collections/{name}", safe=True)
+    def get_or_create_collection(
+        self,
+        name: str,
+        encoder: str | None = None,
+        *,
+        n_bits: int | None = None,
+        keep_descriptors: bool | DescriptorType = False,
+    ) -> Request[Collection]:
+        """Create a collection as `create_collection` does, or return the one that exists.
+
+        Raise Conflict if that one has other settings.
+        """
+        body = {"encoder": encoder, "n_bits": n_bits, "keep_descriptors": keep_descriptors}
+        return Request(answer_as(Collection), {"name": name}, json=without_none(body))
 
     @call("DELETE", "/v1/collections/{name}")
     def drop_collection(self, name: str) -> Request[None]:
@@ -65,16 +93,55 @@ class CollectionCalls:
         """Start a job that encodes a collection's kept descriptors with another encoder."""
         return Request(answer_as(Accepted), {"name": name}, json={"encoder": encoder})
 
+    @call("POST", "/v1/collections/{name}/duplicates")
+    def find_duplicates(
+        self,
+        name: str,
+        radius: int,
+        *,
+        filter: Mapping[str, Any] | None = None,  # noqa: A002 - the name in the API
+        max_pairs: int | None = None,
+    ) -> Request[Accepted]:
+        """Start a job that finds all pairs of items within a Hamming distance, and their groups.
+
+        `wait` for it; `duplicate_groups` then returns the groups. They are complete even if there
+        are more pairs than `max_pairs`, by default 1,000,000.
+        """
+        body = {
+            "radius": as_integer("radius", radius),
+            "filter": as_object("filter", filter),
+            "max_pairs": as_integer("max_pairs", max_pairs),
+        }
+        return Request(answer_as(Accepted), {"name": name}, json=without_none(body))
+
     @call("POST", "/v1/collections/{name}/snapshots")
-    def snapshot(self, name: str) -> Request[Snapshot]:
+    def snapshot(self, name: str, *, keep: int | None = None) -> Request[Snapshot]:
         """Write a collection to a file in `snapshots/` of the service's data directory.
 
+        With `keep`, delete all but the newest so many snapshots that this call has made of it.
         With many millions of items this takes minutes, longer than a client waits by default:
         use a client with a longer `timeout`. The same holds for `restore`.
         """
-        return Request(answer_as(Snapshot), {"name": name})
+        return Request(answer_as(Snapshot), {"name": name}, without_none({"keep": keep}))
+
+    @call("GET", "/v1/snapshots")
+    def snapshots(self) -> Request[list[SnapshotFile]]:
+        """Return the snapshot files of the service, newest first."""
+        return Request(answer_as(list[SnapshotFile]))
+
+    @call("DELETE", "/v1/snapshots/{snapshot}")
+    def delete_snapshot(self, snapshot: str) -> Request[None]:
+        """Delete a snapshot file of the service."""
+        return Request(read_nothing, {"snapshot": snapshot})
 
     @call("POST", "/v1/collections/{name}/restore")
-    def restore(self, name: str, snapshot: str) -> Request[Collection]:
-        """Create a collection from a snapshot, a file in `snapshots/` of the data directory."""
-        return Request(answer_as(Collection), {"name": name}, json={"snapshot": snapshot})
+    def restore(
+        self, name: str, snapshot: str, *, encoder: str | None = None
+    ) -> Request[Collection]:
+        """Create a collection from a snapshot, a file in `snapshots/` of the data directory.
+
+        If there is no encoder of the name that the snapshot gives, or of the name `encoder`, it is
+        created too.
+        """
+        body = without_none({"snapshot": snapshot, "encoder": encoder})
+        return Request(answer_as(Collection), {"name": name}, json=body)

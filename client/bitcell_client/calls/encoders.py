@@ -3,22 +3,31 @@
 from __future__ import annotations
 
 import base64
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import httpx2
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bitcell_client.arguments import (
+    as_bytes,
+    as_integer,
+    as_labels,
+    as_list,
+    as_matrix,
+    as_object,
+    as_shaped,
+)
+from bitcell_client.batches import BATCH, split
 from bitcell_client.call import (
     NPY,
     Request,
     answer_as,
-    as_list,
-    as_matrix,
     as_npy,
     call,
     matrix_as,
+    read_bytes,
     read_nothing,
     without_none,
 )
@@ -62,20 +71,21 @@ class EncoderCalls:
         Returns
         -------
         Encoder or Accepted
-            The encoder, if the method is data-free; else the job that trains it, for `wait`.
+            The encoder, if the method is data-free and gets a dimension or descriptors; else the
+            job that trains it. `wait` takes both.
         """
         training = {
-            "descriptors": as_list(descriptors),
-            "labels": as_list(labels),
+            "descriptors": None if descriptors is None else as_matrix(descriptors).tolist(),
+            "labels": None if labels is None else as_labels(labels).tolist(),
             "dataset": dataset,
             "collection": collection,
         }
         body = {
             "name": name,
             "method": method,
-            "n_bits": n_bits,
-            "params": dict(params or {}),
-            "dimension": dimension,
+            "n_bits": as_integer("n_bits", n_bits),
+            "params": as_object("params", params) or {},
+            "dimension": as_integer("dimension", dimension),
             "training": without_none(training) or None,
         }
         return Request(_read_encoder_or_job, json=without_none(body))
@@ -84,7 +94,14 @@ class EncoderCalls:
     def upload_encoder(self, name: str, file: bytes) -> Request[Encoder]:
         """Store an encoder made elsewhere: the bytes of the file that `Hasher.save` wrote."""
         headers = {"Content-Type": "application/octet-stream"}
-        return Request(answer_as(Encoder), {"name": name}, content=file, headers=headers)
+        return Request(
+            answer_as(Encoder), {"name": name}, content=as_bytes("file", file), headers=headers
+        )
+
+    @call("GET", "/v1/encoders/{name}/file")
+    def encoder_file(self, name: str) -> Request[bytes]:
+        """Return the file of an encoder, for `upload_encoder` or the library's `load_hasher`."""
+        return Request(read_bytes, {"name": name})
 
     @call("DELETE", "/v1/encoders/{name}")
     def drop_encoder(self, name: str) -> Request[None]:
@@ -92,12 +109,20 @@ class EncoderCalls:
         return Request(read_nothing, {"name": name})
 
     @call("POST", "/v1/encoders/{name}/encode", safe=True)
-    def encode(self, name: str, descriptors: ArrayLike) -> Request[NDArray[np.uint8]]:
-        """Return packed codes, uint8 (n, ceil(n_bits / 8)), of descriptors (n, d)."""
-        content = as_npy(as_matrix(descriptors))
-        return Request(
-            matrix_as(np.uint8), {"name": name}, content=content, headers={"Content-Type": NPY}
-        )
+    def encode(
+        self, name: str, descriptors: ArrayLike, *, batch: int = BATCH
+    ) -> Request[NDArray[np.uint8]]:
+        """Return packed codes, uint8 (n, ceil(n_bits / 8)), of any number of descriptors (n, d).
+
+        At most `batch` descriptors are sent in one request.
+        """
+
+        def request(X: NDArray[Any]) -> Request[NDArray[np.uint8]]:
+            content, headers = as_npy(as_matrix(X)), {"Content-Type": NPY}
+            return Request(matrix_as(np.uint8), {"name": name}, content=content, headers=headers)
+
+        most = as_integer("batch", batch)
+        return split(as_shaped(descriptors), request, np.concatenate, most=most)
 
     @call("GET", "/v1/methods")
     def methods(self) -> Request[list[Method]]:
@@ -105,9 +130,12 @@ class EncoderCalls:
         return Request(answer_as(list[Method]))
 
     @call("POST", "/v1/gist", safe=True)
-    def gist(self, images: Sequence[bytes]) -> Request[NDArray[np.float32]]:
+    def gist(self, images: Iterable[bytes]) -> Request[NDArray[np.float32]]:
         """Return GIST descriptors, float32 (n, 384), of image files given as bytes."""
-        files = [base64.b64encode(image).decode() for image in images]
+        files = [
+            base64.b64encode(as_bytes(f"images[{i}]", image)).decode()
+            for i, image in enumerate(as_list("images", images))
+        ]
         return Request(matrix_as(np.float32), json={"images": files}, headers={"Accept": NPY})
 
 

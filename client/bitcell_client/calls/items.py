@@ -1,27 +1,44 @@
-"""Items of a collection: write, read, delete, and query."""
+"""Items of a collection: write, read, change and delete."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from numpy.typing import ArrayLike
 
+from bitcell_client.arguments import (
+    Codes,
+    as_hex,
+    as_id,
+    as_id_array,
+    as_ids,
+    as_integer,
+    as_items,
+    as_labels,
+    as_list,
+    as_matrix,
+    as_object,
+    check_lengths,
+    descriptors_or_codes,
+)
 from bitcell_client.call import (
     NPY,
     Request,
     answer_as,
-    as_integers,
-    as_matrix,
     as_npy,
-    as_strings,
     call,
-    check_lengths,
     read_nothing,
     without_none,
 )
-from bitcell_client.codes import Codes, as_hex, as_packed
-from bitcell_client.results import Deleted, Item, ItemPage, QueryResult, RerankBy, Upserted
+from bitcell_client.results import (
+    Changed,
+    Counted,
+    Deleted,
+    Item,
+    ItemPage,
+    Upserted,
+)
 
 
 class ItemCalls:
@@ -31,7 +48,7 @@ class ItemCalls:
     def upsert(
         self,
         name: str,
-        ids: Sequence[str],
+        ids: Iterable[str | int],
         descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
@@ -46,145 +63,136 @@ class ItemCalls:
         ----------
         name : str
             The collection.
-        ids : sequence of str
-            One per descriptor or code.
+        ids : sequence of str or int
+            One per descriptor or code; integers become their decimal digits.
         descriptors : array-like, (n, d), optional
             For a collection with an encoder.
         labels : array-like of int, (n,), optional
-            -1 for none.
+            -1 or None for none.
         payloads : sequence of dict or None, optional
-            JSON objects.
+            JSON objects; numbers and arrays of numpy become plain ones.
         codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
             In place of descriptors, for a collection without an encoder.
         """
-        if codes is not None and descriptors is None:
-            what, X = "code", as_packed(codes)
-        elif descriptors is not None and codes is None:
-            what, X = "descriptor", as_matrix(descriptors)
-        else:
-            raise ValueError("expected either descriptors or codes")
-        integers = None if labels is None else as_integers(labels)
-        check_lengths(X, ids, integers, payloads, what)
+        what, X = descriptors_or_codes(descriptors, codes)
+        if what == "descriptor":
+            X = as_matrix(X)
+        strings = as_ids(ids)
+        integers = None if labels is None else as_labels(labels)
+        objects = None if payloads is None else as_list("payloads", payloads)
+        check_lengths(X, strings, integers, objects, what)
         read, path = answer_as(Upserted), {"name": name}
-        if payloads is None:
-            arrays = [X, as_strings(ids), *([] if integers is None else [integers])]
+        if objects is None:
+            arrays = [X, as_id_array(strings), *([] if integers is None else [integers])]
             # A collection with an encoder would take codes for descriptors.
             query = {} if codes is None else {"holds": "codes"}
             headers = {"Content-Type": NPY}
             return Request(read, path, query, content=as_npy(*arrays), headers=headers)
         values = X.tolist() if codes is None else as_hex(X)
         items = [
-            {"id": id_, what: value, "payload": None if payload is None else dict(payload)}
-            for id_, value, payload in zip(ids, values, payloads, strict=True)
+            {"id": id_, what: value, "payload": as_object(f"the payload of {id_!r}", payload)}
+            for id_, value, payload in zip(strings, values, objects, strict=True)
         ]
         if integers is not None:
             for item, label in zip(items, integers.tolist(), strict=True):
                 item["label"] = label
-        return Request(read, path, json={"items": items})
+        headers = {"Content-Type": "application/json"}
+        return Request(read, path, content=as_items(items), headers=headers)
 
     @call("GET", "/v1/collections/{name}/items")
     def items(self, name: str, limit: int = 100, offset: int = 0) -> Request[ItemPage]:
         """Return a page of items, in an order that is stable while nothing is written."""
-        query = {"limit": limit, "offset": offset}
+        query = {"limit": as_integer("limit", limit), "offset": as_integer("offset", offset)}
         return Request(answer_as(ItemPage), {"name": name}, query)
 
     @call("GET", "/v1/collections/{name}/items/{item_id}")
-    def item(self, name: str, item_id: str) -> Request[Item]:
+    def item(self, name: str, item_id: str | int) -> Request[Item]:
         """Return one item."""
-        return Request(answer_as(Item), {"name": name, "item_id": item_id})
+        return Request(answer_as(Item), {"name": name, "item_id": as_id(item_id)})
 
     @call("DELETE", "/v1/collections/{name}/items/{item_id}")
-    def delete_item(self, name: str, item_id: str) -> Request[None]:
+    def delete_item(self, name: str, item_id: str | int) -> Request[None]:
         """Delete one item."""
-        return Request(read_nothing, {"name": name, "item_id": item_id})
+        return Request(read_nothing, {"name": name, "item_id": as_id(item_id)})
 
     @call("POST", "/v1/collections/{name}/items/delete")
-    def delete_items(self, name: str, ids: Sequence[str]) -> Request[Deleted]:
-        """Delete items; ids that do not exist are ignored."""
-        return Request(answer_as(Deleted), {"name": name}, json={"ids": list(ids)})
-
-    @call("POST", "/v1/collections/{name}/query", safe=True)
-    def query(
+    def delete_items(
         self,
         name: str,
-        descriptors: ArrayLike | None = None,
+        ids: Iterable[str | int] | None = None,
         *,
-        ids: Sequence[str] | None = None,
-        image: bytes | None = None,
-        k: int | None = None,
-        radius: int | None = None,
-        payloads: bool = True,
-        codes: bool | Codes = False,
-        return_codes: bool = False,
-        offset: int = 0,
         filter: Mapping[str, Any] | None = None,  # noqa: A002
-        rerank: int | None = None,
-        rerank_by: RerankBy | None = None,
-    ) -> Request[QueryResult]:
-        """Return the nearest items by Hamming distance, exactly.
+    ) -> Request[Deleted]:
+        """Delete the items with some ids, of which unknown ones are ignored, or all that match.
+
+        With a filter, those that match at one moment are deleted together.
+        """
+        if (ids is None) == (filter is None):
+            raise ValueError("expected either ids or filter")
+        body = without_none(
+            {
+                "ids": None if ids is None else as_ids(ids, ordered=False),
+                "filter": as_object("filter", filter),
+            }
+        )
+        return Request(answer_as(Deleted), {"name": name}, json=body)
+
+    @call("POST", "/v1/collections/{name}/items/count", safe=True)
+    def count_items(self, name: str, filter: Mapping[str, Any]) -> Request[Counted]:  # noqa: A002
+        """Return how many items match a filter."""
+        return Request(
+            answer_as(Counted), {"name": name}, json={"filter": as_object("filter", filter)}
+        )
+
+    @call("POST", "/v1/collections/{name}/items/list", safe=True)
+    def list_items(
+        self,
+        name: str,
+        filter: Mapping[str, Any],  # noqa: A002
+        limit: int = 100,
+        offset: int = 0,
+    ) -> Request[ItemPage]:
+        """Return a page of the items that match a filter, in the order of `items`."""
+        body = {
+            "filter": as_object("filter", filter),
+            "limit": as_integer("limit", limit),
+            "offset": as_integer("offset", offset),
+        }
+        return Request(answer_as(ItemPage), {"name": name}, json=body)
+
+    @call("PATCH", "/v1/collections/{name}/items/{item_id}")
+    def change_item(
+        self, name: str, item_id: str | int, change: Mapping[str, Any]
+    ) -> Request[Item]:
+        """Change the label or the payload of an item, and return it as it is then.
 
         Parameters
         ----------
         name : str
             The collection.
-        descriptors : array-like, (n, d), optional
-            The queries; or one of ids, image and codes.
-        ids : sequence of str, optional
-            Items of the collection as queries.
-        image : bytes, optional
-            An image file as the query, of a collection of GIST descriptors.
-        k : int, optional
-            Neighbours per query: by default 10, or with `radius` as many as the service allows.
-        radius : int, optional
-            The greatest Hamming distance of a neighbour.
-        payloads : bool
-            Whether neighbours come with payloads.
-        codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
-            Codes as queries, in any collection of codes of this length. True is the same as
-            `return_codes`.
-        return_codes : bool
-            Whether codes come, of queries and neighbours.
-        offset : int
-            How many of the nearest to leave out.
-        filter : dict, optional
-            A condition on labels and payloads, as in `{"label": {"in": [1, 2]}}`. Not with
-            `image`.
-        rerank : int, optional
-            Take this many by Hamming distance and order them by `rerank_by`.
-        rerank_by : {"descriptors", "bits"}, optional
-            The Euclidean distance to the kept descriptors, which is the default where they are
-            kept; or the asymmetric distance of the query's projection to the codes.
+        item_id : str or int
+        change : dict
+            A JSON merge patch (RFC 7396) with `label`, `payload` or both, as in
+            `{"payload": {"price": 4}}`: what it does not name stays as it is, None removes it.
         """
-        given = None if isinstance(codes, bool) else codes
-        if sum(queries is not None for queries in (descriptors, ids, image, given)) != 1:
-            raise ValueError("expected one of descriptors, ids, image and codes")
-        if image is not None and filter is not None:
-            raise ValueError(
-                "expected no filter with an image: query by its descriptor instead, from `gist`"
-            )
-        options = without_none(
-            {
-                "k": k,
-                "radius": radius,
-                "payloads": payloads,
-                "return_codes": return_codes or codes is True,
-                "offset": offset,
-                "rerank": rerank,
-                "rerank_by": rerank_by,
-            }
-        )
-        read, path = answer_as(QueryResult), {"name": name}
-        if image is not None:
-            # The service looks at the file itself: any image type will do.
-            headers = {"Content-Type": "image/png"}
-            return Request(read, path, options, content=image, headers=headers)
-        X = None if descriptors is None else as_matrix(descriptors)
-        if X is not None and filter is None:
-            headers = {"Content-Type": NPY}
-            return Request(read, path, options, content=as_npy(X), headers=headers)
-        queries = {
-            "descriptors": None if X is None else X.tolist(),
-            "ids": None if ids is None else list(ids),
-            "codes": None if given is None else as_hex(given),
-        }
-        return Request(read, path, json=without_none(options | queries | {"filter": filter}))
+        path = {"name": name, "item_id": as_id(item_id)}
+        return Request(answer_as(Item), path, json=as_object("change", change))
+
+    @call("PATCH", "/v1/collections/{name}/items")
+    def change_items(self, name: str, changes: Mapping[str, Mapping[str, Any]]) -> Request[Changed]:
+        """Change several items, each as `change_item` does: all or none, on disk on return.
+
+        Parameters
+        ----------
+        name : str
+            The collection.
+        changes : dict
+            The change of each item by its id.
+        """
+        items = [
+            (as_object(f"the change of {item_id!r}", change) or {}) | {"id": as_id(item_id)}
+            for item_id, change in (as_object("changes", changes) or {}).items()
+        ]
+        headers = {"Content-Type": "application/json"}
+        content = as_items(items)
+        return Request(answer_as(Changed), {"name": name}, content=content, headers=headers)

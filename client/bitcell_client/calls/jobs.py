@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable
 
+from bitcell_client.arguments import as_integer, as_integers, as_list
 from bitcell_client.call import (
+    NPY,
     Request,
     answer_as,
     call,
@@ -12,6 +14,7 @@ from bitcell_client.call import (
     read_text,
     without_none,
 )
+from bitcell_client.groups import DuplicateGroups, read_groups
 from bitcell_client.results import Accepted, Job
 
 
@@ -21,12 +24,18 @@ class JobCalls:
     @call("GET", "/v1/jobs")
     def jobs(self, limit: int = 100) -> Request[list[Job]]:
         """Return the newest jobs, newest first, without their results."""
-        return Request(answer_as(list[Job]), query={"limit": limit})
+        return Request(answer_as(list[Job]), query={"limit": as_integer("limit", limit)})
 
     @call("GET", "/v1/jobs/{job}")
     def job(self, job: str) -> Request[Job]:
         """Return a job: its state and progress; its result or error when it has ended."""
         return Request(answer_as(Job), {"job": job})
+
+    @call("GET", "/v1/jobs/{job}/groups")
+    def duplicate_groups(self, job: str | Accepted | Job) -> Request[DuplicateGroups]:
+        """Return all groups that a search for duplicates found, the largest first."""
+        name = job if isinstance(job, str) else job.id
+        return Request(read_groups, {"job": name}, headers={"Accept": NPY})
 
     @call("DELETE", "/v1/jobs/{job}")
     def remove_job(self, job: str) -> Request[None]:
@@ -41,13 +50,13 @@ class JobCalls:
     @call("POST", "/v1/benchmarks")
     def start_benchmark(
         self,
-        methods: Sequence[str],
-        bits: Sequence[int] | None = None,
+        methods: Iterable[str],
+        bits: Iterable[int] | None = None,
         *,
         dataset: str | None = None,
         collection: str | None = None,
         protocol: str | None = None,
-        seeds: Sequence[int] | None = None,
+        seeds: Iterable[int] | None = None,
         queries_per_class: int | None = None,
         labels_per_class: int | None = None,
     ) -> Request[Accepted]:
@@ -56,14 +65,14 @@ class JobCalls:
         What is None is left to the service's default.
         """
         body = {
-            "methods": list(methods),
-            "bits": None if bits is None else list(bits),
+            "methods": as_list("methods", methods),
+            "bits": None if bits is None else as_integers("bits", bits),
             "dataset": dataset,
             "collection": collection,
             "protocol": protocol,
-            "seeds": None if seeds is None else list(seeds),
-            "queries_per_class": queries_per_class,
-            "labels_per_class": labels_per_class,
+            "seeds": None if seeds is None else as_integers("seeds", seeds),
+            "queries_per_class": as_integer("queries_per_class", queries_per_class),
+            "labels_per_class": as_integer("labels_per_class", labels_per_class),
         }
         return Request(answer_as(Accepted), json=without_none(body))
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -17,7 +18,7 @@ import pytest
 
 from app.service.encoder_store import EncoderStore
 from app.service.keys import READ, WRITE, Keys
-from hashing import make_hasher
+from hashing import load_hasher, make_hasher
 from index import Collection, Database, Store
 from tests.app.cli.test_main import bitcell
 from tests.app.service_process import Process
@@ -115,7 +116,7 @@ def test_errors_say_what_is_wrong(
     assert "there is no folder no" in refused("snapshot c no/c.snapshot")
     assert "No such file" in refused("restore no.snapshot")
     Path("text.snapshot").write_text("no snapshot")
-    assert "is no snapshot of version 1" in refused("restore text.snapshot")
+    assert "is no snapshot of version 1 or 2" in refused("restore text.snapshot")
     run("snapshot c c.snapshot")
     assert "a name has 1 to 64" in refused("restore c.snapshot --name /")
     damaged = bytearray(Path("c.snapshot").read_bytes())
@@ -127,8 +128,12 @@ def test_errors_say_what_is_wrong(
     assert "elsewhere holds no data" in refused("snapshot c c.snapshot")
     assert not Path("elsewhere").exists()
     make(Path("elsewhere"), seed=1)
-    assert "add that encoder first" in refused("restore c.snapshot --name d")
-    assert list(contents(Path("elsewhere"))) == ["c"]
+    assert "give its encoder another name with --enc" in refused("restore c.snapshot --name d")
+    assert list(contents(Path("elsewhere"))) == ["c", "own"]
+    assert run("restore c.snapshot --name d --encoder e2") == "d: 300 items"
+    run("snapshot own own.snapshot")
+    assert "without an encoder" in refused("restore own.snapshot --name x --encoder e2")
+    assert sorted(contents(Path("elsewhere"))) == ["c", "d", "own"]
 
 
 def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, refused: Run) -> None:
@@ -141,6 +146,8 @@ def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, ref
     Path("old.snapshot").write_bytes(b"Bitcell snapshot 1\n" + head + first + end)
     assert "give it a name with --name" in refused("restore old.snapshot")
     assert run("restore old.snapshot --name d") == "d: 0 items"
+    message = refused("restore old.snapshot --name x --encoder none")
+    assert "neither there nor in the snapshot: add that encoder first" in message
 
 
 @pytest.fixture
@@ -157,7 +164,7 @@ def test_a_running_service_writes_and_restores_the_snapshot(
 ) -> None:
     at = f"--url {served.url}"
     assert run(f"snapshot c c.snapshot {at}") == "c.snapshot: 300 items of c"
-    assert run(f"restore c.snapshot --name d {at}") == "d: 300 items"
+    assert run(f"restore c.snapshot --name d --encoder e2 {at}") == "d: 300 items"
     run(f"snapshot own own.snapshot {at}")
     assert run(f"restore own.snapshot --name again {at}") == "again: 300 items"
     assert "there is already a collection 'c'" in refused(f"restore c.snapshot {at}")
@@ -179,6 +186,27 @@ def test_a_running_service_writes_and_restores_the_snapshot(
     served.stop()
     restored = contents(data)
     assert restored["c"] == restored["d"] == restored["again"]
+
+
+def test_an_encoder_is_exported_beside_a_running_service(
+    data: Path, served: Process, run: Run, refused: Run
+) -> None:
+    shown = run("export e e.safetensors")
+    exported = load_hasher("e.safetensors")
+    assert shown == f"e.safetensors: {exported.fingerprint}"
+    assert exported.fingerprint == make_hasher("lsh", n_bits=12).fit(np.eye(4)).fingerprint
+    assert "there is no encoder 'x'" in refused("export x x.safetensors")
+    assert "ends in .safetensors" in refused("export e e.npz")
+
+
+def test_a_backup_is_made_beside_a_running_service(
+    data: Path, served: Process, run: Run, refused: Run, tmp_path: Path
+) -> None:
+    assert re.fullmatch(r"copy: [\d,]+ bytes in 3 files", run("backup copy"))
+    assert "copy is not empty" in refused("backup copy")
+    assert "there is no folder none" in refused("backup none/copy")
+    served.stop()
+    assert contents(tmp_path / "copy") == contents(data)
 
 
 @pytest.mark.parametrize("keys_required", ["true", "false"])

@@ -114,6 +114,8 @@ def test_a_read_key_can_post_only_what_reads(serve: Client) -> None:
     }
     posts = {call for call in calls if not call.startswith("get ")}
     assert posts == {
+        "post /v1/collections/{name}/items/count",
+        "post /v1/collections/{name}/items/list",
         "post /v1/gist",
         "post /v1/encoders/{name}/encode",
         "post /v1/collections/{name}/query",

@@ -57,7 +57,7 @@ def unchanged(small: TestClient) -> Iterator[None]:
         (422, "1 to 256 characters", {"items": [ITEM | {"id": ""}]}),
         (422, "1 to 256 characters", {"items": [ITEM | {"id": "x" * 257}]}),
         (422, "printable characters", {"items": [ITEM | {"id": "a\u0000b"}]}),
-        (422, "valid string; got 5", {"items": [ITEM | {"id": 5}]}),
+        (422, "valid string or integer; got 5.0", {"items": [ITEM | {"id": 5.0}]}),
         (422, "id: Field required", {"items": [{"descriptor": [1, 2, 3, 4]}]}),
         (422, "valid integer; got 1.5", {"items": [ITEM | {"label": 1.5}]}),
         (422, "label: Input should be greater than or equal to -1", {"items": [ITEM | {"label": -2}]}),
@@ -179,7 +179,7 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
         (400, "cannot be read", pickle.dumps([X, IDS])),
         (400, "the descriptors must be npy of numbers, got dtype <U1", npy(IDS, X)),
         (400, "the descriptors must be npy of numbers, got dtype complex", npy(X + 0j, IDS)),
-        (400, "the ids must be npy of strings, got dtype int64", npy(X, np.arange(2))),
+        (400, "the ids must be npy of strings or integers, got dtype f", npy(X, np.ones(2))),
         (400, "the ids are missing: expected npy of strings", npy(X)),
         (400, "the labels must be npy of integers", npy(X, IDS, np.ones(2))),
         (400, "bytes are left over after descriptors, ids, labels", npy(X, IDS, np.ones(2, int), X)),
@@ -193,7 +193,7 @@ def test_encoders(small: TestClient, message: str, change: Any) -> None:
         (422, "'x' occurs twice", npy(X, np.array(["x", "x"]))),
         (422, "row 1, column 2 is nan", npy(np.where(np.arange(8).reshape(2, 4) == 6, np.nan, X), IDS)),
         (422, "expected 2 labels", npy(X, IDS, np.arange(3))),
-        (422, "got -5", npy(X, IDS, np.array([0, -5]))),
+        (422, "that of row 1 is np.int64(-5)", npy(X, IDS, np.array([0, -5]))),
     ],
 )  # fmt: skip
 def test_npy_items(small: TestClient, status: int, message: str, body: bytes) -> None:
@@ -234,10 +234,10 @@ def test_unknown_url_parameters(small: TestClient) -> None:
     ("method", "path", "allowed"),
     [
         ("POST", "/healthz", "GET"),
-        ("POST", "/v1/collections/c/items", "GET, PUT"),
+        ("POST", "/v1/collections/c/items", "GET, PATCH, PUT"),
         ("PATCH", "/v1/encoders", "GET, POST"),
         ("POST", "/v1/encoders/e", "DELETE, GET, PUT"),
-        ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, POST"),
+        ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, PATCH, POST"),
     ],
 )
 def test_a_method_that_is_not_allowed_gets_the_allowed_ones(
@@ -325,16 +325,111 @@ def test_malformed_json(small: TestClient, url: str, body: bytes, message: str) 
 
 
 def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
-    for body in ({"ids": [1] * 300_000}, {"descriptors": [[None] * 100_000]}):
+    for body in ({"ids": [None] * 100_000}, {"descriptors": [[None] * 100_000]}):
         answer = small.post("/v1/collections/c/query", json=body)
         assert len(answer.json()["errors"]) == 1
         assert_problem(answer, 422, "should be a valid")
 
 
+QUERY = "/v1/collections/c/query"
+ITEMS = "/v1/collections/c/items"
+FIELDS = "there are descriptors, ids, k, radius, payloads, codes, return_codes, offset, filter"
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "body", "message"),
+    [
+        ("POST", QUERY, {"top_k": 3}, f"top_k: no field of this name (did you mean 'k'?); {FIELDS}, "),
+        ("POST", QUERY, {"limit": 3}, "limit: no field of this name (did you mean 'k'?)"),
+        ("POST", QUERY, {"vector": [1]}, "vector: no field of this name (did you mean 'descriptors'?"),
+        ("POST", QUERY, {"Radus": 3}, "Radus: no field of this name (did you mean 'radius'?)"),
+        ("POST", QUERY, {"zzz": 3}, f"zzz: no field of this name; {FIELDS}, "),
+        (
+            "PUT",
+            ITEMS,
+            {"items": [ITEM, ITEM | {"vector": 1}]},
+            "items.1.vector: no field of this name (did you mean 'descriptor'?); there are id, desc",
+        ),
+        ("PUT", ITEMS, {"points": []}, "points: no field of this name (did you mean 'items'?)"),
+        (
+            "POST",
+            "/v1/encoders",
+            {"training": {"vectors": []}},
+            "training.vectors: no field of this name (did you mean 'descriptors'?); there are descr",
+        ),
+        ("POST", "/v1/encoders", {"dim": 3}, "dim: no field of this name (did you mean 'dimension'?"),
+    ],
+)  # fmt: skip
+def test_a_field_that_is_not_known_comes_with_those_that_are(
+    small: TestClient, method: str, url: str, body: Any, message: str
+) -> None:
+    answer = small.request(method, url, json=body)
+    assert_problem(answer, 422, message)
+    assert answer.json().get("row") == (1 if "items" in body else None)
+
+
+def test_a_parameter_that_is_not_known_comes_with_those_that_are(small: TestClient) -> None:
+    answer = small.post(f"{QUERY}?top_k=3&zz=1", content=npy(X), headers=NPY)
+    message = "unknown URL parameters: top_k, zz (did you mean 'k'?); there are "
+    assert_problem(answer, 422, message)
+
+
+@pytest.mark.parametrize(
+    ("item", "message"),
+    [
+        ({"label": 1.5}, "items.1.label: "),
+        ({"id": ""}, "1 to 256 characters"),
+        ({"id": "a\nb"}, "printable"),
+        ({"id": "a/.."}, "no part '.' or '..'"),
+        ({"descriptor": [1, 2, 3, 1e39]}, "row 1, column 3"),
+        ({"payload": {"a": "x" * 70_000}}, "at most 65536 bytes"),
+    ],
+)
+def test_the_row_that_is_wrong_is_a_member_of_the_problem(
+    small: TestClient, item: Any, message: str
+) -> None:
+    answer = small.put(ITEMS, json={"items": [ITEM | {"id": "new"}, ITEM | item, ITEM | item]})
+    assert_problem(answer, 422, message)
+    assert answer.json()["row"] == 1
+
+
+@pytest.mark.parametrize("ids", [np.zeros(100_001, np.uint8), np.zeros((400, 400), np.uint8)])
+def test_too_many_ids_are_refused_before_they_are_strings(
+    small: TestClient, ids: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr("app.http.npy.strings")
+    answer = small.put(ITEMS, content=npy(X, ids), headers=NPY)
+    assert_problem(answer, 413, "at most 100000 descriptors or items")
+
+
+@pytest.mark.parametrize("url", ["", "?rerank_by=bits"])
+def test_rerank_by_without_rerank(small: TestClient, url: str) -> None:
+    if url:
+        answer = small.post(QUERY + url, content=npy(X), headers=NPY)
+    else:
+        answer = small.post(QUERY, json={"ids": ["a"], "rerank_by": "bits"})
+    assert_problem(answer, 422, "rerank_by needs rerank, the number of items to reorder by bits")
+
+
+@pytest.mark.parametrize("method", ["lhs", "LSH", "ls"])
+def test_a_method_that_is_not_known_may_be_a_misspelt_one(small: TestClient, method: str) -> None:
+    new = {"name": "n", "method": method, "n_bits": 8, "dimension": 4}
+    start = f"there is no method '{method}' (did you mean 'lsh'?); there are "
+    assert_problem(small.post("/v1/encoders", json=new), 422, start + "lsh, random-net-1")
+    benchmark = {"dataset": "digits", "methods": [method]}
+    assert_problem(small.post("/v1/benchmarks", json=benchmark), 422, start + "raw, raw-cosine")
+    new |= {"method": "lsh", "params": {"centre": True}}
+    assert_problem(
+        small.post("/v1/encoders", json=new),
+        422,
+        "no parameter 'centre' (did you mean 'center'?); ",
+    )
+
+
 def test_many_unknown_fields_are_only_counted(small: TestClient) -> None:
     few = {"ids": ["a"]} | {f"x{i}": 1 for i in range(1000)}
     answer = small.post("/v1/collections/c/query", json=few)
-    assert_problem(answer, 422, "x0: no field of this name; got 1 (and 999 more)")
+    assert_problem(answer, 422, "x0: no field of this name; there are descriptors, ids, k, ")
     answer = small.post("/v1/collections/c/query", json=few | {"y": 1})
     assert_problem(answer, 422, "expected the fields of this call, got 1001 wrong or unknown ones")
     assert "errors" not in answer.json()

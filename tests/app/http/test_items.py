@@ -75,6 +75,39 @@ def test_items_are_shown_replaced_and_deleted(small: TestClient) -> None:
     assert small.post(f"{URL}/query", json=query).json()["results"] == [[]]
 
 
+def test_integers_are_ids_in_decimal(small: TestClient) -> None:
+    items = [{"id": i, "descriptor": [int(i), 1, 2, 3]} for i in (7, -8, "9")]
+    assert small.put(f"{URL}/items", json={"items": items}).json()["upserted"] == 3
+    body = npy(np.ones((3, 4)), np.array([10, 11, 12], np.uint8))
+    assert small.put(f"{URL}/items", content=body, headers=NPY).json()["upserted"] == 3
+    listed = [item["id"] for item in small.get(f"{URL}/items").json()["items"]]
+    assert listed[-6:] == ["7", "-8", "9", "10", "11", "12"]
+    by_number, by_text = (
+        small.post(f"{URL}/query", json={"ids": ids}).json()
+        for ids in ([7, 9, -8], ["7", "9", "-8"])
+    )
+    assert by_number == by_text
+    change = {"items": [{"id": 7, "label": 3}]}
+    assert small.patch(f"{URL}/items", json=change).json()["changed"] == 1
+    assert small.get(f"{URL}/items/7").json()["label"] == 3
+    assert small.post(f"{URL}/items/delete", json={"ids": [7, "8", 10]}).json() == {"deleted": 2}
+    twice = {"items": [{"id": i, "descriptor": [1, 1, 2, 3]} for i in (7, "7")]}
+    assert "'7' occurs twice" in small.put(f"{URL}/items", json=twice).json()["detail"]
+
+
+@pytest.mark.parametrize("item_id", [None, 1.0, True, ["a"], {}])
+def test_what_is_no_string_and_no_integer_is_no_id(item_id: Any, small: TestClient) -> None:
+    item = {"id": item_id, "descriptor": [1, 2, 3, 4]}
+    answers = [
+        small.put(f"{URL}/items", json={"items": [item]}),
+        small.post(f"{URL}/query", json={"ids": ["a", item_id]}),
+        small.post(f"{URL}/items/delete", json={"ids": ["a", item_id]}),
+    ]
+    for answer in answers:
+        assert answer.status_code == 422
+        assert "Input should be a valid string or integer; got" in answer.json()["detail"]
+
+
 def test_a_query_by_id_equals_a_query_by_descriptor(small: TestClient) -> None:
     by_id = small.post(f"{URL}/query", json={"ids": ["b", "a"], "k": 2}).json()
     x = [[-1, 2, -3, 4.5], [1, 2, 3, 4]]
@@ -108,7 +141,7 @@ def test_collections_are_listed_and_dropped(small: TestClient) -> None:
         "n_bits": 12,
         "items": 3,
     }
-    shown |= {"keep_descriptors": False}
+    shown |= {"keep_descriptors": False, "descriptor_type": None}
     assert small.get(URL).json() == shown
     assert small.get("/v1/collections").json() == [shown]
     assert small.delete(URL).status_code == 204

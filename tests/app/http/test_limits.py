@@ -258,3 +258,43 @@ def test_too_many_concurrent_requests(strict: TestClient, monkeypatch: pytest.Mo
     assert_problem(answers[0], 503, "BITCELL_MAX_CONCURRENT")
     assert answers[0].headers["retry-after"] == "1"
     assert answers[1].status_code == 200
+
+
+UPLOAD = "/v1/snapshots/new"
+
+
+def test_an_upload_that_stalls_is_cut_off_and_leaves_nothing(
+    serving: Process, connection: socket.socket
+) -> None:
+    connection.sendall(head("Content-Length: 100000000", method="PUT", path=UPLOAD))
+    connection.sendall(bytes(3 * MIB))
+    assert answer(connection).startswith(b"HTTP/1.1 408 ")
+    assert serving.call("GET", "/v1/snapshots") == []
+
+
+def test_an_upload_takes_little_memory(serving: Process, connection: socket.socket) -> None:
+    """It may be larger than a body, and longer on its way than one, as long as it moves."""
+    before = memory(serving)
+    size = 40 * MIB
+    connection.sendall(head(f"Content-Length: {size}", method="PUT", path=UPLOAD))
+    for part in range(40):
+        connection.sendall(bytes(MIB))
+        if part in (10, 20, 30):
+            time.sleep(0.3)
+    assert connection.recv(4096).startswith(b"HTTP/1.1 422 ")
+    assert memory(serving) - before < 20
+    assert serving.call("GET", "/v1/snapshots") == []
+
+
+def test_an_upload_whose_client_goes_away_leaves_nothing(serving: Process) -> None:
+    with connect(serving) as connection:
+        connection.sendall(head("Content-Length: 100000000", method="PUT", path=UPLOAD))
+        connection.sendall(bytes(MIB))
+    # The name is free as soon as the service has noticed.
+    for _ in range(1000):
+        with connect(serving) as connection:
+            connection.sendall(head("Content-Length: 3", method="PUT", path=UPLOAD) + b"abc")
+            if b" 409 " not in (received := connection.recv(4096)):
+                break
+    assert received.startswith(b"HTTP/1.1 422 ")
+    assert serving.call("GET", "/v1/snapshots") == []

@@ -35,7 +35,7 @@ NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 NONE = "\N{EN DASH}"
-VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "benchmark")
+VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "duplicates", "benchmark")
 
 
 def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
@@ -292,7 +292,8 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
     page.goto(f"{serving.url}/#/benchmark")
     page.evaluate(WATCH)
     page.get_by_label("Code lengths").fill("8, 16")
-    page.get_by_label("random-net-2").uncheck()
+    for method in ("random-net-2", "sign"):
+        page.get_by_label(method).uncheck()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("table tbody tr")).to_have_count(3, timeout=30_000)
     seen = page.evaluate("window.seen")
@@ -328,6 +329,33 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
     with page.expect_navigation():
         page.get_by_role("link", name="Full report").click()
     expect(page.locator("h1")).to_have_text("Binary codes on digits")
+
+
+@needs_browser
+def test_near_duplicates_are_found_and_shown_as_groups(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/#/duplicates/demo")
+    expect(page.get_by_text("No search yet")).to_be_visible()
+    page.get_by_label("Radius").fill("10")
+    page.get_by_role("button", name="Start").click()
+    groups = page.locator(".groups > li")
+    groups.first.wait_for()
+    job = page.url.rpartition("/")[2]
+    with urllib.request.urlopen(f"{serving.url}/v1/jobs/{job}/groups", timeout=30) as answer:
+        lines = [json.loads(line) for line in answer]
+    assert groups.count() == min(10, len(lines))
+    expect(page.locator(".answer")).to_contain_text(f"in {len(lines)} group")
+    shown = groups.first.locator("a").evaluate_all("all => all.map(one => one.title)")
+    assert shown == lines[0]["items"][:12]
+    expect(groups.first.locator("h3")).to_contain_text(f"{len(lines[0]['items'])} items")
+    farthest = max(distance for _, _, distance in lines[0]["pairs"])
+    expect(groups.first.locator("h3")).to_contain_text(f"at most {farthest} bit")
+    expect(groups.first.locator("img")).to_have_count(len(shown))
+    with page.expect_download() as saved:
+        page.get_by_role("link", name="Download all groups").click()
+    assert len(saved.value.path().read_text().splitlines()) == len(lines)
+    expect(page.get_by_role("link", name="radius 10")).to_have_attribute("aria-current", "true")
+    groups.first.locator("a").first.click()
+    expect(page.locator(".near li").first).to_be_visible()
 
 
 @needs_browser

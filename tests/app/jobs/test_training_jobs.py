@@ -20,6 +20,8 @@ from hashing import make_hasher
 from index import AlreadyExists
 from tests.app.jobs.waiting import end_of, ended
 
+LSH = {"name": "lsh", "method": "lsh", "n_bits": 8, "dimension": 4}
+
 
 def train(client: TestClient, **change: Any) -> Any:
     new = {"name": "t", "method": "itq", "n_bits": 8, "training": {"dataset": "digits"}}
@@ -33,7 +35,7 @@ def test_a_training_job_makes_an_encoder(client: TestClient) -> None:
     assert accepted.headers["location"] == accepted.json()["url"] == f"/v1/jobs/{job}"
     twice = train(client)
     assert twice.status_code == 409
-    assert "is already being trained" in twice.json()["detail"]
+    assert f"is already being trained by job {job}" in twice.json()["detail"]
     assert client.put("/v1/encoders/t", content=b"").status_code == 409
     shown = ended(client, job)
     assert shown["state"] == "done", shown
@@ -45,6 +47,29 @@ def test_a_training_job_makes_an_encoder(client: TestClient) -> None:
     assert client.get(f"/v1/benchmarks/{job}").status_code == 404
     assert client.delete(f"/v1/jobs/{job}").status_code == 204
     assert client.get("/v1/jobs").json() == []
+
+
+def test_an_encoder_that_is_being_trained_is_not_just_missing(client: TestClient, X: Any) -> None:
+    assert client.post("/v1/encoders", json=LSH).status_code == 201
+    new = {"name": "k", "encoder": "lsh", "keep_descriptors": True}
+    assert client.post("/v1/collections", json=new).status_code == 201
+    item = {"id": "a", "descriptor": [1, 2, 3, 4]}
+    assert client.put("/v1/collections/k/items", json={"items": [item]}).status_code == 200
+    job = train(client).json()["id"]
+    answers = [
+        client.post("/v1/collections", json={"name": "c", "encoder": "t"}),
+        client.get("/v1/encoders/t"),
+        client.post("/v1/encoders/t/encode", json={"descriptors": [[1, 2]]}),
+        client.post("/v1/collections/k/reencode", json={"encoder": "t"}),
+        client.delete("/v1/encoders/t"),
+    ]
+    for answer in answers:
+        assert answer.status_code == 404
+        detail = answer.json()["detail"]
+        assert detail == f"there is no encoder 't' yet: it is being trained by job {job}"
+    assert client.delete(f"/v1/jobs/{job}").status_code == 204
+    end_of(client.app.state.service.jobs, job)  # type: ignore[attr-defined]
+    assert client.get("/v1/encoders/t").json()["detail"] == "there is no encoder 't'"
 
 
 def test_a_training_gets_the_mirror_of_its_dataset(
@@ -113,18 +138,18 @@ def test_a_training_that_ends_meanwhile_has_taken_its_name(
     request = {"name": "t", "method": "itq", "n_bits": 8, "params": {}}
     request |= {"training": {"descriptors": 50}}
     material = pack(X[:50].astype(float), None)
-    open_requests, first = service.jobs.open_requests, list[str]()
+    trains, first = service.jobs.trains, list[str]()
 
-    def look(kind: str) -> Any:
+    def look(encoder: str) -> Any:
         """Another training begins after the first look, and ends before the second one."""
         if first:
             end_of(service.jobs, first[0])
-            return open_requests(kind)
-        found = open_requests(kind)
+            return trains(encoder)
+        found = trains(encoder)
         first.append(service.jobs.add("training", request, material))
         return found
 
-    monkeypatch.setattr(service.jobs, "open_requests", look)
+    monkeypatch.setattr(service.jobs, "trains", look)
     second = train(client, training={"descriptors": X[:50].tolist()})
     assert (second.status_code, "already an encoder 't'" in second.text) == (409, True)
     assert [job["state"] for job in client.get("/v1/jobs").json()] == ["done"]
@@ -172,7 +197,7 @@ def test_two_requests_at_the_same_time_cannot_give_one_name_to_two_encoders(
         made = ways[first](name)
         held.other.join(30)
         if first == "train":
-            assert refusals == [f"an encoder {name!r} is already being trained"]
+            assert refusals == [f"an encoder {name!r} is already being trained by job {made}"]
             service.jobs.remove(made)
         else:
             assert refusals == [f"there is already an encoder {name!r}"]

@@ -7,6 +7,7 @@ sentence and leave nothing, or make a collection that every route can read.
 from __future__ import annotations
 
 import json
+import pickle
 import struct
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,10 +17,13 @@ from urllib.parse import quote
 import numpy as np
 import pytest
 from fastapi.testclient import TestClient
+from safetensors.numpy import load, save
 
 from app.http.problems import _STATUS, problem
 from app.main import create_app
 from app.service.service import Service
+from hashing import make_hasher
+from index.storage import snapshot_format
 from tests.app.conftest import fill, settings_in
 from tests.index import snapshot_blocks
 
@@ -31,6 +35,8 @@ DEEP = b'{"a":' * 500 + b"1" + b"}" * 500
 # Of the first item; the service refuses each of them.
 BAD_IDS = ["", "x" * 257, "\n", "\ud800", "\x00", "..", "a/./b", "b", 1, None, True, ["a"], {}]
 BAD_PAYLOADS = [1, "x", [], [1], True, {"a": "x" * 70_000}, {"a": float("nan")}, {"a": 1e999}]
+FIELDS = ["n_bits", "name", "encoder", "fingerprint", "keep_descriptors", "descriptor_type"]
+FIELDS += ["has_encoder"]
 QUERY = {"descriptors": [[1, 2, 3, 4]], "k": 10}
 
 
@@ -40,7 +46,7 @@ class Hostile:
     def __init__(self, client: TestClient, folder: Path) -> None:
         self.client = client
         self.folder = folder
-        self.blocks = {}
+        self.blocks: dict[str, list[bytes]] = {}
         fill(client)
         client.post("/v1/collections", json={"name": "k", "encoder": "e", "keep_descriptors": True})
         items = [
@@ -50,7 +56,10 @@ class Hostile:
         assert client.put("/v1/collections/k/items", json={"items": items}).status_code == 200
         for name in "ck":
             file = client.post(f"/v1/collections/{name}/snapshots").json()["snapshot"]
-            self.blocks[name] = snapshot_blocks.split((folder / file).read_bytes())
+            first, self.encoder_file, *rest = snapshot_blocks.split((folder / file).read_bytes())
+            # Without an encoder, unless a test adds one.
+            about = json.loads(first) | {"has_encoder": False}
+            self.blocks[name] = [json.dumps(about).encode(), *rest]
             (folder / file).unlink()
         self.service: Service = client.app.state.service  # type: ignore[attr-defined]
         self.database = self.service.database
@@ -104,7 +113,7 @@ class Hostile:
         self.service.collections._store.settle()
         keys = {key for (key,) in self.database.read("SELECT key FROM collections")}
         assert len(keys) == 2
-        for table in ("parts", "deaths", "payloads", "descriptors"):
+        for table in ("parts", "deaths", "payloads", "descriptors", "vectors"):
             rows = self.database.read(f"SELECT collection FROM {table}")
             assert {key for (key,) in rows} <= keys
 
@@ -127,7 +136,9 @@ def expected(field: str, value: Any, *, has_items: bool) -> int:
     """Return the status of a restore whose description has this value in a field."""
     if field == "name" and value in (None, "12"):
         return 201  # Files of the first versions have no name, and the name is not used.
-    if field == "keep_descriptors" and value is True and not has_items:
+    if field == "descriptor_type" and value is None:
+        return 201
+    if field == "has_encoder" and value is False:
         return 201
     if field == "encoder" and value == "":
         return 422  # Without an encoder there is no fingerprint.
@@ -136,7 +147,7 @@ def expected(field: str, value: Any, *, has_items: bool) -> int:
     return 422
 
 
-@pytest.mark.parametrize("field", ["n_bits", "name", "encoder", "fingerprint", "keep_descriptors"])
+@pytest.mark.parametrize("field", FIELDS)
 def test_a_description_that_says_anything_else_is_refused(hostile: Hostile, field: str) -> None:
     first, *rest = hostile.blocks["c"]
     about = json.loads(first)
@@ -159,6 +170,8 @@ def test_a_description_of_given_codes_says_nothing_of_an_encoder(hostile: Hostil
         ({"n_bits": 4097}, 422),
         ({"n_bits": 65536}, 422),
         ({"keep_descriptors": True}, 422),
+        ({"keep_descriptors": True, "descriptor_type": "float32"}, 422),
+        ({"has_encoder": True}, 422),
         ({"fingerprint": "f"}, 422),
     ):
         data = snapshot_blocks.join([json.dumps(given | change).encode()])
@@ -298,6 +311,68 @@ def test_changed_bytes_are_refused_or_harmless(hostile: Hostile) -> None:
 @pytest.mark.slow
 def test_many_changed_bytes_are_refused_or_harmless(hostile: Hostile) -> None:
     check_flips(hostile, 2000)
+
+
+def encoder_with(header: dict[str, Any], arrays: dict[str, Any]) -> bytes:
+    """Return an encoder file with this header of ours and these arrays."""
+    return save(arrays, metadata={"bitcell": json.dumps(header)})
+
+
+def hostile_encoders(file: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield what is wrong, and an encoder file that the service would refuse."""
+    size = int.from_bytes(file[:8], "little")
+    header = json.loads(json.loads(file[8 : 8 + size])["__metadata__"]["bitcell"])
+    arrays = load(file)
+    yield "no encoder", b"abc"
+    yield "a pickle", pickle.dumps(header)
+    yield "a header of 2**63 bytes", (2**63).to_bytes(8, "little") + file[8:]
+    yield "half", file[: len(file) // 2]
+    yield "another method", encoder_with(header | {"method": "none"}, arrays)
+    yield "a newer format", encoder_with(header | {"format": 99}, arrays)
+    yield "a claimed dimension", encoder_with(header | {"n_features": 10**9}, arrays)
+    for params in ({"n_bits": 10**9}, {"n_bits": 13}, {"n_bits": "12"}, {"none": 1}):
+        changed = header | {"params": header["params"] | params}
+        yield f"params {params}", encoder_with(changed, arrays)
+    yield "no arrays", encoder_with(header, {})
+    first = sorted(arrays)[0]
+    for other in (np.full_like(arrays[first], np.nan), np.zeros((1, 1), np.float32)):
+        yield f"array {other.ravel()[0]}", encoder_with(header, arrays | {first: other})
+    changed = arrays | {first: arrays[first] + 1}
+    yield "another fingerprint", encoder_with(header, changed)
+    other_hasher = make_hasher("lsh", n_bits=12, random_state=9).fit(np.eye(4))
+    yield "another encoder", other_hasher.to_bytes()
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+def test_an_encoder_that_an_upload_would_refuse_is_refused(
+    hostile: Hostile, is_there: bool
+) -> None:
+    about, items = hostile.blocks["c"]
+    name = "e" if is_there else "f"
+    first = json.dumps(json.loads(about) | {"has_encoder": True, "encoder": name}).encode()
+    for what, file in hostile_encoders(hostile.encoder_file):
+        status, detail = hostile.restore(snapshot_blocks.join([first, file, items]))
+        assert (what, status, detail) == (what, 422, detail)
+        assert [one.name for one in hostile.service.encoders.list()] == ["e"]
+    for blocks in ([first], [first, items], [first, hostile.encoder_file, items[:-1]]):
+        assert hostile.restore(snapshot_blocks.join(blocks))[0] == 422
+        assert [one.name for one in hostile.service.encoders.list()] == ["e"]
+    whole = snapshot_blocks.join([first, hostile.encoder_file, items])
+    assert hostile.restore(whole)[0] == 201
+    if not is_there:
+        hostile.service.encoders.drop("f")
+
+
+def test_a_huge_encoder_is_refused_before_it_is_parsed(
+    hostile: Hostile, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot_format, "MAX_ENCODER", len(hostile.encoder_file) - 1)
+    about, items = hostile.blocks["c"]
+    first = json.dumps(json.loads(about) | {"has_encoder": True}).encode()
+    whole = snapshot_blocks.join([first, hostile.encoder_file, items])
+    status, detail = hostile.restore(whole)
+    assert status == 422
+    assert "its encoder has" in detail
 
 
 @pytest.mark.parametrize("payload", ['{"a":' * 300 + "1" + "}" * 300, '{"half":"\\ud800"}'])

@@ -32,6 +32,7 @@ WRITES: list[tuple[str, str, Any]] = [
     ("POST", SNAPSHOTS, None),
     ("POST", "/v1/collections/d/restore", {"snapshot": "c.snapshot"}),
     ("PUT", "/v1/encoders/f", ENCODER_FILE),
+    ("PUT", "/v1/snapshots/new", b"Bitcell snapshot 2"),
     ("POST", "/v1/encoders", {"name": "g", "method": "lsh", "n_bits": 8, "dimension": 4}),
     ("POST", "/v1/encoders", TRAINING | {"training": {"descriptors": X.tolist()}}),
 ]
@@ -113,8 +114,8 @@ def test_a_small_disk_has_a_small_reserve(tmp_path: Path, monkeypatch: pytest.Mo
 
 @pytest.fixture
 def limited(tmp_path: Path) -> Iterator[TestClient]:
-    """A service whose snapshots may take 2,000 bytes; one of its collection takes some 300."""
-    settings = settings_in(tmp_path).model_copy(update={"max_snapshots": 2000})
+    """A service whose snapshots may take 5,000 bytes; one of its collection takes some 1,000."""
+    settings = settings_in(tmp_path).model_copy(update={"max_snapshots": 5000})
     with TestClient(create_app(settings), raise_server_exceptions=False) as client:
         fill(client)
         yield client
@@ -123,10 +124,10 @@ def limited(tmp_path: Path) -> Iterator[TestClient]:
 def test_snapshots_beyond_the_quota_are_refused(limited: TestClient, tmp_path: Path) -> None:
     folder = tmp_path / "data" / "snapshots"
     while (answer := limited.post(SNAPSHOTS)).status_code == 201:
-        assert sum(path.stat().st_size for path in folder.iterdir()) <= 2000
+        assert sum(path.stat().st_size for path in folder.iterdir()) <= 5000
     files = sorted(folder.iterdir())
     assert len(files) > 3
-    assert_problem(answer, 507, "would take more than 2,000 bytes")
+    assert_problem(answer, 507, "would take more than 5,000 bytes")
     assert "BITCELL_MAX_SNAPSHOTS" in answer.json()["detail"]
     assert sorted(folder.iterdir()) == files
     files[0].unlink()
@@ -148,7 +149,7 @@ def test_one_snapshot_beyond_the_quota_leaves_nothing(
 
     monkeypatch.setattr(room.LimitedFile, "write", noted)
     assert_problem(limited.post(SNAPSHOTS), 507, "the others take 0")
-    assert len(sizes) == 3  # The first line, the description, and the items.
+    assert len(sizes) == 4  # The first line, the description, the encoder, and the items.
     assert list((tmp_path / "data" / "snapshots").iterdir()) == []
 
 
@@ -158,10 +159,10 @@ def test_too_many_snapshots_at_a_time_are_refused(
     together = Barrier(snapshots.AT_ONCE + 1)
     write, statuses = snapshot.write, []
 
-    def wait_and_write(collection: Collection, file: Any) -> int:
+    def wait_and_write(collection: Collection, file: Any, encoder: bytes | None) -> int:
         together.wait(30)
         together.wait(30)
-        return write(collection, file)
+        return write(collection, file, encoder)
 
     monkeypatch.setattr(snapshot, "write", wait_and_write)
     threads = [
@@ -172,7 +173,8 @@ def test_too_many_snapshots_at_a_time_are_refused(
         thread.start()
     together.wait(30)
     refused = small.post(SNAPSHOTS)
-    assert_problem(refused, 503, "snapshots are being written or restored: try again later")
+    assert_problem(refused, 503, "snapshots are being written, uploaded or restored")
+    assert_problem(small.put("/v1/snapshots/x", content=b"x"), 503, "being written, uploaded")
     assert refused.headers["Retry-After"]
     together.wait(30)
     for thread in threads:

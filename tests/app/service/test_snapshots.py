@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import errno
+import json
+import shutil
 from collections.abc import Sequence
+from pathlib import Path
 from threading import Event, Thread
 from typing import Any, BinaryIO
 
@@ -11,15 +14,19 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.main import create_app
 from app.service.encoder_store import EncoderStore
 from app.service.service import Service
 from app.service.settings import Settings
 from hashing import make_hasher
 from index import Collection, snapshot
 from index.storage.record import Record
+from tests.app.conftest import settings_in
 from tests.app.jobs.waiting import ended
+from tests.index import snapshot_blocks
 
 COLLECTION = "/v1/collections/c"
+QUERY = {"descriptors": [[1, 2, 3, 4]], "k": 10}
 
 
 def service_of(client: TestClient) -> Service:
@@ -33,8 +40,24 @@ def write_snapshot_and_drop(client: TestClient) -> str:
     return file
 
 
-def test_a_snapshot_without_its_encoder_is_refused(small: TestClient) -> None:
+def without_encoder(path: Path) -> None:
+    """Make a snapshot one of the version before, which holds no encoder."""
+    about, _, *items = snapshot_blocks.split(path.read_bytes())
+    changed = json.loads(about)
+    del changed["descriptor_type"], changed["has_encoder"]
+    path.write_bytes(snapshot_blocks.join([json.dumps(changed).encode(), *items], version=1))
+
+
+def test_a_snapshot_of_an_earlier_version_needs_its_encoder(
+    small: TestClient, settings: Settings
+) -> None:
+    before = small.post(f"{COLLECTION}/query", json=QUERY).json()["results"]
     file = write_snapshot_and_drop(small)
+    without_encoder(settings.data_dir / "snapshots" / file)
+    restored = small.post("/v1/collections/d/restore", json={"snapshot": file})
+    assert restored.status_code == 201
+    assert small.post("/v1/collections/d/query", json=QUERY).json()["results"] == before
+    small.delete("/v1/collections/d")
     assert small.delete("/v1/encoders/e").status_code == 204
     refused = small.post("/v1/collections/d/restore", json={"snapshot": file})
     assert refused.status_code == 404
@@ -42,7 +65,39 @@ def test_a_snapshot_without_its_encoder_is_refused(small: TestClient) -> None:
     assert small.get("/v1/collections").json() == []
 
 
-def test_a_snapshot_of_another_encoders_codes_is_refused(small: TestClient) -> None:
+@pytest.mark.parametrize("kept", [False, "float16", True])
+def test_a_trained_collection_moves_to_another_service(
+    kept: Any, client: TestClient, settings: Settings, tmp_path: Path
+) -> None:
+    """Encoders could not leave the service that had trained them, and so neither could this."""
+    service = service_of(client)
+    X = np.random.default_rng(0).normal(size=(200, 8))
+    new = {"name": "itq", "method": "itq", "n_bits": 8, "training": {"descriptors": X.tolist()}}
+    job = client.post("/v1/encoders", json=new).json()["id"]
+    assert ended(client, job)["state"] == "done"
+    service.collections.create("c", "itq", kept)
+    service.collections.upsert("c", [f"{i}" for i in range(200)], X, payloads=[{"i": 1}] * 200)
+    query = {"descriptors": X[:5].tolist(), "k": 20} | ({"rerank": 50} if kept else {})
+    before = client.post(f"{COLLECTION}/query", json=query).json()["results"]
+    file = client.post(f"{COLLECTION}/snapshots").json()["snapshot"]
+    encoder = client.get("/v1/encoders/itq").json()
+    with TestClient(create_app(settings_in(tmp_path / "elsewhere"))) as other:
+        folder = tmp_path / "elsewhere" / "data" / "snapshots"
+        folder.mkdir()
+        shutil.copy(settings.data_dir / "snapshots" / file, folder)
+        answer = other.post("/v1/collections/c/restore", json={"snapshot": file})
+        assert answer.status_code == 201, answer.text
+        assert answer.json() == client.get(COLLECTION).json()
+        assert other.get("/v1/encoders").json() == [encoder]
+        assert other.post(f"{COLLECTION}/query", json=query).json()["results"] == before
+        # It is an encoder as any other: it encodes, and takes new items.
+        service_of(other).collections.upsert("c", ["new"], X[:1])
+        assert other.delete(COLLECTION).status_code == 204
+        assert other.delete("/v1/encoders/itq").status_code == 204
+
+
+def test_the_name_of_another_encoder_is_not_taken(small: TestClient) -> None:
+    before = small.post(f"{COLLECTION}/query", json=QUERY).json()["results"]
     file = write_snapshot_and_drop(small)
     fingerprint = small.get("/v1/encoders/e").json()["fingerprint"]
     small.delete("/v1/encoders/e")
@@ -52,6 +107,27 @@ def test_a_snapshot_of_another_encoders_codes_is_refused(small: TestClient) -> N
     assert refused.status_code == 409
     assert fingerprint in refused.json()["detail"]
     assert small.get("/v1/collections").json() == []
+    for _ in range(2):  # The second time, the encoder is there.
+        body = {"snapshot": file, "encoder": "other"}
+        restored = small.post("/v1/collections/d/restore", json=body).json()
+        assert (restored["encoder"], restored["fingerprint"]) == ("other", fingerprint)
+        assert small.post("/v1/collections/d/query", json=QUERY).json()["results"] == before
+        assert small.delete("/v1/collections/d").status_code == 204
+    bad = {"snapshot": file, "encoder": "a/b"}
+    assert small.post("/v1/collections/d/restore", json=bad).status_code == 422
+
+
+def test_a_failed_restore_leaves_no_encoder(small: TestClient, settings: Settings) -> None:
+    file = write_snapshot_and_drop(small)
+    small.delete("/v1/encoders/e")
+    path = settings.data_dir / "snapshots" / file
+    about, encoder, items = snapshot_blocks.split(path.read_bytes())
+    for blocks in ([about, encoder, items[:-1]], [about, encoder, items, items]):
+        path.write_bytes(snapshot_blocks.join(blocks))
+        refused = small.post("/v1/collections/d/restore", json={"snapshot": file})
+        assert refused.status_code == 422, refused.text
+        assert small.get("/v1/encoders").json() == []
+        assert small.get("/v1/collections").json() == []
 
 
 def test_an_encoder_cannot_be_dropped_while_a_snapshot_is_restored(
@@ -80,7 +156,7 @@ def test_an_encoder_cannot_be_dropped_while_a_snapshot_is_restored(
 def test_a_snapshot_for_which_the_disk_has_no_room_leaves_no_file(
     small: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def fail(collection: Collection, target: BinaryIO) -> int:
+    def fail(collection: Collection, target: BinaryIO, encoder: bytes) -> int:
         target.write(b"the beginning")
         raise OSError(errno.ENOSPC, "No space left on device")
 

@@ -14,8 +14,11 @@ import numpy as np
 import pytest
 
 from index import Database, Filter, SearchOptions, Store
-from index.filters import columns
-from index.filters.column import Block, GrowingBlock, as_value
+from index.filters import columns, lists
+from index.filters.blocks import Block, Growing, GrowingBlock, GrowingLists
+from index.filters.fields import Field
+from index.filters.values import Test as Condition
+from index.filters.values import Values, as_value
 from index.memory import rows
 from tests.index.items import VALUES
 
@@ -23,6 +26,7 @@ N = 600
 IDS = [f"{i:03}" for i in range(N)]
 CODES = np.random.default_rng(0).integers(0, 256, (N, 1), np.uint8)
 MEGABYTE = 1 << 20
+FIELD = Field(("f0",))
 
 
 def payload(i: int) -> dict[str, Any]:
@@ -51,7 +55,7 @@ class Counted:
 
     def find(self, condition: Any, **more: Any) -> list[int]:
         """Return the numbers of the items that match, ascending."""
-        options = SearchOptions(N, where=Filter(condition), payloads=False)
+        options = SearchOptions(2 * N, where=Filter(condition), payloads=False)
         found = self.collection.search(CODES[:1], options, **more)[0].neighbours
         return sorted(int(near.id) for near in found)
 
@@ -218,10 +222,18 @@ def test_columns_stay_within_their_bytes(counted: Counted) -> None:
 def test_the_bytes_of_columns_are_not_more_than_stated(counted: Counted) -> None:
     cache = counted.store._columns
     ids = [f"{i}" for i in range(1000, 1000 + N)]
-    payloads = [{"text": f"a text of its own: {i}", "number": i + 0.5} for i in range(N)]
+    payloads = [
+        {"text": f"a text of its own: {i}", "number": i + 0.5, "list": [i, i + 0.5, f"{i}"] * 3}
+        for i in range(N)
+    ]
     counted.collection.upsert(ids, CODES, None, payloads, np.zeros((N, 1)))
     counted.find({"f0": 0})
-    for conditions in ({"text": 1}, {"number": 1}, {f"missing{j}": 1 for j in range(16)}):
+    for conditions in (
+        {"text": 1},
+        {"number": 1},
+        {"list": {"contains": 1}},
+        {f"missing{j}": 1 for j in range(16)},
+    ):
         before = cache.nbytes
         tracemalloc.start()
         try:
@@ -249,6 +261,29 @@ def test_a_filter_that_exceeds_the_bytes_is_answered_without_columns(
         counted.find({"f0": 0}, checkpoint=fail)
 
 
+@pytest.mark.parametrize("max_columns", [1, 64 * MEGABYTE])
+def test_thousands_of_values_are_looked_up_once(counted: Counted, max_columns: int) -> None:
+    """Also where the fields do not fit into memory, and chunk after chunk of rows is tested."""
+    ids = [f"{i:03}" for i in range(300, 700)]
+    payloads = [payload(i) | {"text": f"t{i}", "list": [i, f"t{i}"]} for i in range(300, 700)]
+    labels = [i % 97 for i in range(300, 700)]
+    counted.collection.upsert(ids, np.tile(CODES[:1], (400, 1)), labels, payloads, [[0]] * 400)
+    for step in (7, 40_000):
+        values = list(range(0, 100_000, step))
+        wanted = [i for i in range(700) if i % step == 0]
+        late = [i for i in wanted if i >= 300]
+        assert counted.find({"i": {"in": values}}) == wanted
+        assert counted.find({"text": {"in": [f"t{i}" for i in values]}}) == late
+        assert counted.find({"list": {"any": values}}) == late
+        assert counted.find({"id": {"in": [f"{i:03}" for i in values]}}) == wanted
+        assert counted.find({"label": {"in": values}}) == [
+            i for i in range(300, 700) if i % 97 % step == 0
+        ]
+        everything = [*values, *(f"t{i}" for i in values)][:50_000]
+        both = {"or": [{"list": {"all": everything}}, {"not": {"i": {"in": values}}}]}
+        assert counted.find(both) == [i for i in range(700) if i % step]
+
+
 def test_a_collection_that_is_gone_leaves_no_columns(counted: Counted) -> None:
     state, cache = counted.collection._state, counted.store._columns
     view = state.rows.view()
@@ -261,7 +296,7 @@ def test_a_collection_that_is_gone_leaves_no_columns(counted: Counted) -> None:
     counted.store.reencode("c", lambda X: np.zeros((len(X), 1), np.uint8), 8)
     assert cache.nbytes == left
     # A query that ends later leaves nothing, either.
-    assert len(state.columns.find(["f0"], view, lambda: None)["f0"]) == N
+    assert len(state.columns.find([FIELD], view, lambda: None)[FIELD]) == N
     assert cache.nbytes == left
     counted.store.drop("other")
     assert cache.nbytes == 0
@@ -280,18 +315,67 @@ def test_integers_that_share_a_hash_do_not_slow_a_filter_down(counted: Counted) 
     assert counted.find({"big": {"gt": float(590 * prime)}}) == list(range(591, N))
 
 
-def test_a_growing_block_equals_one_of_all_rows() -> None:
+@pytest.mark.parametrize("kind", [GrowingBlock, GrowingLists])
+def test_a_growing_block_equals_one_of_all_rows(kind: type[Growing]) -> None:
     rng = np.random.default_rng(0)
-    found = [VALUES[place] for place in rng.integers(0, len(VALUES), 500)] + [2**70, 2.0**70]
-    growing, parts = GrowingBlock(), []
+    found = [VALUES[place] for place in rng.integers(0, len(VALUES), 500)]
+    if kind is GrowingBlock:
+        found += [2**70, 2.0**70, 2**70 + 1]
+    else:
+        found += [[], [[]], [VALUES[3:9]], VALUES[3:9], VALUES[8:2:-1], [2**70, 2.0**70]]
+    growing, parts = kind(), []
     for start in range(0, len(found), 37):
         growing.add(found[start : start + 37])
-        part = GrowingBlock()
+        part = kind()
         part.add(found[start : start + 37])
         parts.append(part.finish())
     whole = growing.finish()
     joined = Block.join(parts)
-    for block in (whole, joined):
-        ordered = list(block.values.in_order())
-        values = [ordered[place] for place in block.places]
-        assert values == [as_value(value) for value in found]
+    again = Block.join([Block(joined.values, joined.places[100:]), whole, kind().finish()])
+    for block, expected in ((whole, found), (joined, found), (again, found[100:] + found)):
+        assert (
+            [value_at(block, row) for row in range(len(block))]
+            == [
+                set(map(as_value, value)) if isinstance(value, list) else None for value in expected
+            ]
+            if kind is GrowingLists
+            else list(map(as_value, expected))
+        )
+
+
+def test_lists_of_many_elements_take_little_more_memory_than_they_keep(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A payload of 64 KiB holds 30,000 numbers, and every join works on all of them."""
+    monkeypatch.setattr(lists, "_BLOCK", 1 << 14)
+    rng = np.random.default_rng(0)
+    found = [rng.permutation(12_000)[:5000].tolist() for _ in range(40)]
+    tracemalloc.start()
+    try:
+        growing = GrowingLists()
+        for start in range(0, 40, 10):
+            growing.add(found[start : start + 10])
+        block = growing.finish()
+        peaks = [(tracemalloc.get_traced_memory()[1], growing.nbytes)]
+        for work in (
+            lambda: Block.join([block, GrowingLists().finish()]),
+            lambda: block.meeting(Condition([3, 5], every=True)),
+        ):
+            tracemalloc.reset_peak()
+            before = tracemalloc.get_traced_memory()[0]
+            work()
+            peaks.append((tracemalloc.get_traced_memory()[1] - before, block.nbytes))
+    finally:
+        tracemalloc.stop()
+    assert max(peak / kept for peak, kept in peaks) < 3, peaks
+
+
+def value_at(block: Block, row: int) -> Any:
+    """Return a value, or the set of the elements of a list; None for what is no list."""
+    place = int(block.places[row])
+    if isinstance(block.values, Values):
+        return list(block.values.in_order())[place]
+    if place == 0:
+        return None
+    ordered = list(block.values.elements.in_order())
+    return {ordered[at] for at in block.values.of(place).tolist()}

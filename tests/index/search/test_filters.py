@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from bitcodes import to_words
 from index import (
@@ -23,7 +22,9 @@ from index import (
 )
 from index.filters import column
 from index.memory import rows
-from tests.index.items import CODES, IDS, ITEMS, LABELS, PAYLOADS, VALUES
+from tests.index.conftest import opened
+from tests.index.filter_oracle import conditions, holds
+from tests.index.items import CODES, IDS, ITEMS, LABELS, PAYLOADS
 
 
 @pytest.fixture(scope="module")
@@ -40,73 +41,13 @@ def collection(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]
     database.close()
 
 
-MISSING = object()
-
-
-def kind(value: Any) -> Any:
-    return (
-        "number" if isinstance(value, int | float) and not isinstance(value, bool) else type(value)
-    )
-
-
-def holds(condition: Any, label: Any, payload: Any) -> bool:
-    """The meaning of a filter, independent of the index."""
-    results = []
-    for key, value in condition.items():
-        if key == "not":
-            results.append(not holds(value, label, payload))
-        elif key in ("and", "or"):
-            parts = [holds(part, label, payload) for part in value]
-            results.append(all(parts) if key == "and" else any(parts))
-        else:
-            found: Any = (MISSING if label is None else label) if key == "label" else payload
-            for name in key.split(".") if key != "label" else ():
-                found = found.get(name, MISSING) if isinstance(found, dict) else MISSING
-            if isinstance(value, dict) and "in" in value:
-                wanted = value["in"]
-            else:
-                wanted = None if isinstance(value, dict) else [value]
-            if wanted is not None:
-                results.append(any(kind(found) == kind(v) and found == v for v in wanted))
-            else:
-                tests = {"gt": "__gt__", "gte": "__ge__", "lt": "__lt__", "lte": "__le__"}
-                results.append(
-                    all(
-                        kind(found) == kind(bound)
-                        and getattr(
-                            found.encode() if isinstance(found, str) else float(found), test
-                        )(bound.encode() if isinstance(bound, str) else float(bound))
-                        for test, bound in ((tests[name], b) for name, b in value.items())
-                    )
-                )
-    return all(results)
-
-
-scalars = st.sampled_from(VALUES[:12])
-bounds = st.dictionaries(
-    st.sampled_from(["gt", "gte", "lt", "lte"]), st.sampled_from([0, 1.5, 3, "", "é"]), min_size=1
-)
-labels = st.one_of(
-    st.integers(0, 6),
-    st.fixed_dictionaries({"in": st.lists(st.integers(0, 6), max_size=3)}),
-    st.fixed_dictionaries({"gte": st.integers(0, 6)}),
-)
-fields = st.one_of(scalars, bounds, st.fixed_dictionaries({"in": st.lists(scalars, max_size=4)}))
-leaves = st.one_of(
-    st.fixed_dictionaries({"label": labels}),
-    st.dictionaries(
-        st.sampled_from(["a", "n.a b", "i", "nothing"]), fields, min_size=1, max_size=2
-    ),
-)
-conditions = st.recursive(
-    leaves,
-    lambda inner: st.one_of(
-        st.fixed_dictionaries({"and": st.lists(inner, min_size=1, max_size=3)}),
-        st.fixed_dictionaries({"or": st.lists(inner, min_size=1, max_size=3)}),
-        st.fixed_dictionaries({"not": inner}),
-    ),
-    max_leaves=5,
-)
+@pytest.fixture(scope="module")
+def scratch(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Collection]:
+    """A collection of all items, for tests that put back what they delete."""
+    with opened(tmp_path_factory.mktemp("scratch") / "bitcell.db") as (_, store):
+        collection = store.create("c", 16)
+        collection.upsert(IDS, CODES, LABELS, PAYLOADS)
+        yield collection
 
 
 @settings(max_examples=150, deadline=None)
@@ -116,8 +57,30 @@ def test_a_filter_finds_exactly_the_items_that_meet_it(
 ) -> None:
     options = SearchOptions(300, where=Filter(condition))
     found = collection.search(CODES[:1], options)[0].neighbours
-    expected = {i for i, (label, payload) in ITEMS.items() if holds(condition, label, payload)}
+    expected = {i for i, item in ITEMS.items() if holds(condition, i, *item)}
     assert {near.id for near in found} == expected
+    assert collection.count(Filter(condition)) == len(expected)
+    page, n = collection.items(0, 300, where=Filter(condition))
+    assert ({item.id for item in page}, n) == (expected, len(expected))
+    everything = [item.id for item in collection.items(0, 300)[0]]
+    assert [item.id for item in page] == [i for i in everything if i in expected]
+
+
+@settings(max_examples=50, deadline=None)
+@given(conditions)
+def test_a_deletion_takes_exactly_the_items_that_meet_the_filter(
+    scratch: Collection, condition: Any
+) -> None:
+    gone = [place for place, i in enumerate(IDS) if holds(condition, i, *ITEMS[i])]
+    assert scratch.delete_matching(Filter(condition)) == len(gone)
+    left = {item.id for item in scratch.items(0, 300)[0]}
+    assert left == set(IDS) - {IDS[place] for place in gone}
+    scratch.upsert(
+        [IDS[place] for place in gone],
+        CODES[gone],
+        [LABELS[place] for place in gone],
+        [PAYLOADS[place] for place in gone],
+    )
 
 
 @pytest.mark.parametrize(
@@ -137,7 +100,25 @@ def test_a_filter_finds_exactly_the_items_that_meet_it(
         ({"label": True}, "a label is an integer"),
         ({"a..b": 1}, "with dots between"),
         ({"": 1}, "with dots between"),
-        ({"a": {"in": list(range(1001))}}, "at most 1000 values"),
+        ({"a": {"in": list(range(100_001))}}, "at most 100000 values"),
+        ({"label": {"contains": 3}}, "a label is an integer"),
+        ({"label": {"gte": 1.5}}, "a label is an integer"),
+        ({"id": 5}, r"an id is a string.* of the payload is '\.id'"),
+        ({"id": {"gte": "a"}}, "an id is a string"),
+        ({"id": {"in": ["a", None]}}, "an id is a string"),
+        ({"id": {"in": {}}}, "an id is a string"),
+        ({"a": {"contains": [1]}}, "is a string, number, boolean or null"),
+        ({"a": {"any": 1}}, "expected a value for 'a'"),
+        ({"a": {"any": [1], "all": [1]}}, "expected a value for 'a'"),
+        ({"a": {"all": [{"b": 1}]}}, "is a string, number, boolean or null"),
+        ({".": 1}, "with dots between"),
+        ({".a.": 1}, "with dots between"),
+        ({'."a': 1}, "with dots between"),
+        ({'."a"b': 1}, "with dots between"),
+        ({'."\\x"': 1}, "with dots between"),
+        ({'.""': 1}, "with dots between"),
+        ({"a" * 65: 1}, "of 1 to 64 characters"),
+        ({".".join("abcdefghi"): 1}, "up to 8 names"),
         ({f"a{i}": 1 for i in range(65)}, "at most 64 conditions"),
     ],
 )
@@ -171,7 +152,10 @@ def test_filters_stay_right_through_writes(tmp_path: Path, monkeypatch: pytest.M
         {"a": 1},
         {"i": {"gte": 30, "lt": 200}},
         {"n.a b": {"in": [1, 4]}},
-        {"a": {"lt": "z"}},
+        {"a": {"lt": "z"}, "not": {"id": {"in": IDS[::3]}}},
+        {"tags": {"any": [1, "é", None]}},
+        {"tags": {"all": [1, True]}, "id": {"in": IDS[::2]}},
+        {"not": {"n.tags": {"contains": 2}}},
     ]
     items: dict[str, tuple[Any, Any]] = {}
     database = Database(tmp_path / "bitcell.db")
@@ -195,10 +179,10 @@ def test_filters_stay_right_through_writes(tmp_path: Path, monkeypatch: pytest.M
             database.close()
             database = Database(tmp_path / "bitcell.db")
             store = Store(database)
-        for condition in (conditions_used[turn % 4], conditions_used[turn // 4 % 4]):
+        for condition in (conditions_used[turn % 7], conditions_used[turn // 4 % 7]):
             options = SearchOptions(300, where=Filter(condition))
             near = store.get("c").search(CODES[:1], options)[0].neighbours
-            expected = {i for i, item in items.items() if holds(condition, *item)}
+            expected = {i for i, item in items.items() if holds(condition, i, *item)}
             assert {one.id for one in near} == expected
     store.close()
     database.close()

@@ -23,14 +23,14 @@ from tests.index.conftest import opened
 
 Use = Callable[[Database], Any]
 
-# Four clients write batches of ten items: new ones, replacements of the last, and deletions of the
-# one before. They print each write after it was acknowledged.
+# Four clients write batches of ten items: new ones, replacements and patches of the last, and
+# deletions of the one before, by id or by filter. They print each write after it was acknowledged.
 CLIENTS = """
 import sys
 from pathlib import Path
 from threading import Lock, Thread
 import numpy as np
-from index import Database, Store
+from index import Database, Filter, Store
 database = Database(Path(sys.argv[1]))
 store = Store(database)
 names = [c.name for c in store.list()]
@@ -47,8 +47,17 @@ def client(me):
         say("put", me, batch, 0)
         c.upsert(ids, np.ones((10, 1), np.uint8), [1] * 10, [{"v": 1}] * 10)
         say("put", me, batch, 1)
+        c.patch(ids, [{"label": 2, "payload": {"w": 2}}] * 10)
+        say("put", me, batch, 2)
         if batch % 3 == 2:
-            c.delete([f"{me}-{batch - 1}-{i}" for i in range(10)])
+            before = [f"{me}-{batch - 1}-{i}" for i in range(10)]
+            if batch % 2:
+                c.delete(before)
+            else:
+                # A batch of an earlier process may be missing, or not be patched yet.
+                where = {"id": {"in": before}} | ({"w": 2} if batch > start else {})
+                n = c.delete_matching(Filter(where))
+                assert n == 10 or batch == start
             say("gone", me, batch - 1, 0)
 for me in range(4):
     Thread(target=client, args=(me,)).start()
@@ -101,10 +110,11 @@ class Killed:
         collection = store.get("c")
         for item in collection.items(0, len(collection))[0]:
             me, batch, _ = map(int, item.id.split("-"))
-            (code,) = item.code
-            assert code == item.label
-            assert item.payload == {"v": code}
-            found.setdefault((me, batch), []).append(code)
+            (code,), version = item.code, item.label
+            assert version is not None
+            assert code == min(version, 1)
+            assert item.payload == {"v": code} | ({"w": 2} if version == 2 else {})
+            found.setdefault((me, batch), []).append(version)
         store.close()
         database.close()
         for values in found.values():

@@ -1,0 +1,1 @@
+"""`bitcell duplicates`: near-duplicates of a collection of a running service."""

@@ -1,0 +1,90 @@
+"""The command `bitcell duplicates`."""
+
+from __future__ import annotations
+
+import json
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.options import check_data, check_output, load_settings
+from app.cli.snapshots import UrlOption
+
+if TYPE_CHECKING:
+    from app.cli.progress import Update
+    from app.cli.running_service import RunningService
+    from app.http.schemas import JobOut
+
+_MOST_SHOWN = 50
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
+
+
+def duplicates(
+    collection: Annotated[str, typer.Argument(help="The collection to search.")],
+    radius: Annotated[
+        int, typer.Option(min=0, help="Largest number of bits in which two near-duplicates differ.")
+    ],
+    filter_: Annotated[
+        str | None,
+        typer.Option("--filter", help="Compare only items that match, as JSON: '{\"label\": 3}'."),
+    ] = None,
+    max_pairs: Annotated[
+        int | None,
+        typer.Option(min=1, help="Largest number of pairs to keep (default: 1,000,000)."),
+    ] = None,
+    show: Annotated[
+        int, typer.Option(min=0, max=_MOST_SHOWN, help="Number of groups to print, largest first.")
+    ] = 20,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="A .jsonl file to write all groups to, one a line; or an .npy file."),
+    ] = None,
+    url: UrlOption = None,
+) -> None:
+    """Find groups of near-duplicates in a collection of a running service, exactly."""
+    from app.cli.duplicates.output import print_groups
+    from app.cli.progress import progress_bar
+    from app.cli.running_service import running_service
+
+    if out is not None:
+        check_output(out, ".npy" if out.suffix == ".npy" else ".jsonl")
+    body = {"radius": radius, "filter": _parse(filter_), "max_pairs": max_pairs}
+    settings = load_settings()
+    check_data(settings.data_dir)
+    with running_service(settings, url) as service:
+        given = {name: value for name, value in body.items() if value is not None}
+        job = service.find_duplicates(collection, given).id
+        try:
+            with progress_bar(1) as progress:
+                ended = _wait(service, job, progress)
+        except KeyboardInterrupt:  # Nobody waits for the job any more.
+            service.remove_job(job)
+            raise
+        if out is not None:
+            service.save_groups(job, out)
+    print_groups(ended.result or {}, show)
+    typer.echo(f"{out}: all groups" if out else f"All groups: GET /v1/jobs/{job}/groups, or --out.")
+
+
+def _parse(condition: str | None) -> Any:
+    try:
+        return None if condition is None else json.loads(condition)
+    except ValueError as error:
+        raise ValueError(f"--filter takes JSON, got {condition!r:.80}: {error}") from None
+
+
+def _wait(service: RunningService, job: str, progress: Update) -> JobOut:
+    """Return the job when it is done; raise ValueError if it failed or was cancelled."""
+    pause = _FIRST_PAUSE
+    while True:
+        shown = service.job(job)
+        if shown.state == "done":
+            return shown
+        if shown.state in ("failed", "cancelled"):
+            raise ValueError(shown.error or f"job {job} was cancelled")
+        if shown.progress is not None:
+            progress(shown.progress.done, shown.progress.of, shown.progress.now)
+        time.sleep(pause)
+        pause = min(1.5 * pause, _LONGEST_PAUSE)

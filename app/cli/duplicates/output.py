@@ -1,0 +1,42 @@
+"""Groups of near-duplicates in the terminal."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rich.console import Console
+from rich.text import Text
+
+_FIGURES = ("items", "pairs", "farthest")
+
+
+def print_groups(result: dict[str, Any], n_shown: int) -> None:
+    """Print a summary and the largest groups on stdout; the table fits the terminal."""
+    # Ids may hold brackets or colons, which are not markup.
+    console = Console(markup=False, emoji=False, highlight=False)
+    console.print(
+        f"{result['collection']}: {result['grouped']:,} of {result['items']:,} items are within "
+        f"{result['radius']:,} bit{'s' * (result['radius'] != 1)} of another; they are in "
+        f"{result['groups']:,} groups, with "
+        f"{'more than ' if result['truncated'] else ''}{result['pairs']:,} pairs."
+    )
+    shown = result["largest"][:n_shown]
+    if not shown:
+        return
+    # A table of Rich would give the room of the figures to long ids.
+    rows = [(*_FIGURES, "ids"), *map(_row, shown)]
+    widths = [max(len(row[column]) for row in rows) for column in range(len(_FIGURES))]
+    for row in rows:
+        figures = (text.rjust(width) for text, width in zip(row, widths, strict=False))
+        line = Text("  ".join([*figures, row[-1]]))
+        line.truncate(console.width, overflow="ellipsis")
+        console.print(line)
+    if result["groups"] > len(shown):
+        console.print(f"{result['groups'] - len(shown):,} more groups are not shown.")
+
+
+def _row(group: dict[str, Any]) -> tuple[str, str, str, str]:
+    figures = (group[name] for name in _FIGURES)
+    items, pairs, farthest = ("" if figure is None else f"{figure:,}" for figure in figures)
+    ids = ", ".join(group["ids"]) + (", …" if group["items"] > len(group["ids"]) else "")
+    return items, pairs, farthest, ids

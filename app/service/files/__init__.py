@@ -1,0 +1,1 @@
+"""Files of the data directory: snapshots, and copies of the whole directory."""
