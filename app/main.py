@@ -7,6 +7,7 @@ from contextlib import asynccontextmanager, closing
 from importlib.metadata import version
 
 from fastapi import FastAPI
+from fastapi.routing import APIRoute
 from starlette.concurrency import run_in_threadpool
 from starlette.middleware.gzip import GZipMiddleware
 
@@ -15,6 +16,7 @@ from app.http.bodies import FILE
 from app.http.job_events import JobEvents
 from app.http.middleware.access import Access
 from app.http.middleware.limits import Limits
+from app.http.middleware.prefix import Prefix
 from app.http.middleware.request_log import Observe
 from app.http.openapi import document
 from app.http.problems import add_handlers
@@ -73,6 +75,7 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
         version=version("bitcell"),
         description=_DESCRIPTION,
         lifespan=lifespan,
+        servers=[{"url": settings.root_path}] if settings.root_path else None,
         openapi_url=None,  # home.py has the route: FastAPI would render the document every time.
         docs_url=None,
         redoc_url=None,
@@ -90,6 +93,8 @@ def create_app(settings: Settings | None = None, service: Service | None = None)
     app.add_middleware(Access, settings=settings)
     app.add_middleware(Limits, settings=settings)
     app.add_middleware(Observe)
+    if settings.root_path:
+        app.add_middleware(Prefix, root_path=settings.root_path)
     app.openapi = lambda: document(app)  # type: ignore[method-assign]
     return app
 
@@ -115,3 +120,6 @@ def _add_routes(app: FastAPI) -> None:
     routers = [module.router for module in modules]
     for router in (*routers, encoders.methods, benchmarks.datasets):
         app.router.routes.extend(router.routes)
+    for route in app.router.routes:
+        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
+            route.methods.add("HEAD")  # FastAPI adds none. Uvicorn sends no body in answer to it.

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import string
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -115,6 +114,11 @@ def to_codes(words: Words, size: int) -> Codes:
     return words.view(np.uint8).reshape(len(words), 8 * words.shape[1])[:, :size]
 
 
+def distance_type(n_words: int) -> np.dtype[np.unsignedinteger]:
+    """Return the smallest type that holds every Hamming distance of codes of `n_words` words."""
+    return np.min_scalar_type(64 * n_words)
+
+
 def bit_places(n_bits: int) -> NDArray[np.uint64]:
     """Return the place of each bit of a code within its words, from the lowest bit of word 0."""
     bit = np.arange(n_bits, dtype=np.uint64)
@@ -122,7 +126,7 @@ def bit_places(n_bits: int) -> NDArray[np.uint64]:
     return bit // 8 * 8 + (7 - bit % 8)
 
 
-def hamming(a: Codes, b: Codes) -> NDArray[np.uint16]:
+def hamming(a: Codes, b: Codes) -> NDArray[np.unsignedinteger]:
     """Return the Hamming distances between two sets of packed codes, all against all.
 
     Parameters
@@ -133,7 +137,7 @@ def hamming(a: Codes, b: Codes) -> NDArray[np.uint16]:
 
     Returns
     -------
-    (n, m) uint16
+    (n, m) uint16, or uint32 for codes of more than 8,184 bytes
         Number of bits that differ. The call needs about 11·n·m bytes of memory: pass the queries
         in blocks.
 
@@ -145,7 +149,8 @@ def hamming(a: Codes, b: Codes) -> NDArray[np.uint16]:
     if a.shape[1] != b.shape[1]:
         raise ValueError(f"codes of {a.shape[1]} bytes cannot be compared with {b.shape[1]} bytes")
     a_words, b_words = to_words(a), to_words(b)
-    distances = np.zeros((len(a), len(b)), np.uint16)
+    kind = np.result_type(np.uint16, distance_type(a_words.shape[1]))
+    distances = np.zeros((len(a), len(b)), kind)
     for word in range(a_words.shape[1]):
         distances += np.bitwise_count(a_words[:, word, None] ^ b_words[None, :, word])
     return distances
@@ -154,7 +159,7 @@ def hamming(a: Codes, b: Codes) -> NDArray[np.uint16]:
 def distances_to(query: Words, words: Words) -> NDArray[np.unsignedinteger]:
     """Return the Hamming distances of one query, (w,), to each of many codes, (n, w)."""
     n, width = words.shape
-    total: NDArray[Any] = np.empty(n, np.uint8 if 64 * width < 256 else np.uint16)
+    total = np.empty(n, distance_type(width))
     for start in range(0, n, _BLOCK):
         part = words[start : start + _BLOCK]
         out = total[start : start + _BLOCK]

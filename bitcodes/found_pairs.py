@@ -36,10 +36,21 @@ class NearCodes(NamedTuple):
 
 
 class FoundPairs:
-    """The pairs found so far, and the groups that they make."""
+    """The pairs found so far, and the groups that they make.
+
+    Attributes
+    ----------
+    columns : (words, n) uint64
+        The codes, a row per word: the words of many codes are then read one after the other.
+    radius : int
+        Largest distance of a pair.
+    truncated : bool
+        There are more pairs than the limit. From then on only pairs that connect groups count.
+    version : int
+        Another one whenever `root` has changed.
+    """
 
     def __init__(self, words: Words, counts: Integers, radius: int, limit: int) -> None:
-        # A row per word: the words of many codes are then read one after the other.
         self.columns = np.ascontiguousarray(words.T)
         self.radius = radius
         self._counts, self._left = counts, limit

@@ -47,7 +47,7 @@ class Part:
     mask : (words,) uint64
         The same bits, set.
     budget : int
-        The part finds the pairs that differ in at most so many of these bits.
+        The largest number of these bits in which a pair that the part finds may differ.
     """
 
     places: NDArray[np.uint64]
@@ -67,7 +67,8 @@ def plan(words: Words, radius: int) -> list[Part]:
     if n < _FEW_CODES:
         return best
     least = _IN_SQUARE * n_words * n * n / 2
-    places = varying_bits(words)
+    # The parts need no more bits.
+    places = varying_bits(words)[: _MOST_PARTS * _MAX_WIDTH_WITHOUT_BUDGET]
     samples = _samples(words, places)
     for m in range(1, min(radius + 1, len(places), _MOST_PARTS) + 1):
         bits = cut(len(places), n, radius, m)

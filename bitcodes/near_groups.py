@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words
+from bitcodes import Words, distance_type
 from bitcodes.found_pairs import NearCodes
 from bitcodes.near_pairs import Report, near_codes
 from bitcodes.ragged import Integers, blocks, runs
 
-# Pairs that are worked on at once.
+# Pairs, or words of pairs, that are worked on at once.
 _BLOCK = 1 << 16
 _HALF = np.uint64(32)
 
@@ -32,7 +32,7 @@ class Groups:
     pairs : (p, 2) uint32
         Places in `rows`, the smaller one first, in ascending order.
     distances : (p,) uint16
-        The Hamming distance of each pair.
+        The Hamming distance of each pair; uint32 for codes of more than 65,472 bits.
     truncated : bool
         Pairs are missing, because there are more than the limit. The groups are complete.
     """
@@ -40,7 +40,7 @@ class Groups:
     rows: Integers
     sizes: Integers
     pairs: NDArray[np.uint32]
-    distances: NDArray[np.uint16]
+    distances: NDArray[np.unsignedinteger]
     truncated: bool
 
 
@@ -72,9 +72,9 @@ def near_groups(
     near = near_codes(codes, counts, radius, limit - n_equal, report)
     code_of = np.empty(len(words), np.int64)
     code_of[order] = np.repeat(np.arange(len(codes)), counts)
-    n_items = np.bincount(near.root, counts, minlength=len(codes)).astype(np.int64)
-    rows = np.flatnonzero(n_items[near.root[code_of]] > 1)
-    rows, sizes = _in_groups(sort_rows(rows), near.root[code_of])
+    group_of = near.root[code_of]
+    rows = np.flatnonzero(np.bincount(group_of, minlength=len(codes))[group_of] > 1)
+    rows, sizes = _in_groups(sort_rows(rows), group_of)
     pairs = _pairs(code_of[rows], counts, near, limit)
     return Groups(rows, sizes, pairs, _distances(words, rows, pairs), near.truncated)
 
@@ -144,11 +144,15 @@ def _pairs(codes: Integers, counts: Integers, near: NearCodes, limit: int) -> ND
     return pairs
 
 
-def _distances(words: Words, rows: Integers, pairs: NDArray[np.uint32]) -> NDArray[np.uint16]:
+def _distances(
+    words: Words, rows: Integers, pairs: NDArray[np.uint32]
+) -> NDArray[np.unsignedinteger]:
     """Return the distance of each pair of places in `rows`."""
-    distances = np.zeros(len(pairs), np.uint16)
-    for first in range(0, len(pairs), _BLOCK):
-        part = slice(first, first + _BLOCK)
+    n_words = words.shape[1]
+    distances = np.zeros(len(pairs), np.result_type(np.uint16, distance_type(n_words)))
+    step = max(1, _BLOCK // n_words)
+    for first in range(0, len(pairs), step):
+        part = slice(first, first + step)
         a, b = (words[rows[pairs[part, end]]] for end in (0, 1))
-        np.bitwise_count(a ^ b).sum(axis=1, dtype=np.uint16, out=distances[part])
+        np.bitwise_count(a ^ b).sum(axis=1, dtype=distances.dtype, out=distances[part])
     return distances

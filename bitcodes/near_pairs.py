@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from functools import cache
 from itertools import combinations
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words
+from bitcodes import Words, distance_type
 from bitcodes.found_pairs import FoundPairs, NearCodes
 from bitcodes.join_plan import Part, plan
 from bitcodes.ragged import Integers, blocks, products, triangles
@@ -95,9 +94,9 @@ class _PartJoin:
         self._starts = np.flatnonzero(first)
         self._lengths = np.diff(self._starts, append=len(keys))
         self._values = keys[self._starts]
-        size, few = _SQUARE[0] * _SQUARE[1], 64 * len(self._columns) < 256
+        size = _SQUARE[0] * _SQUARE[1]
         self._differ = np.empty(size, np.uint64)
-        self._total: NDArray[Any] = np.empty(size, np.uint8 if few else np.uint16)
+        self._total = np.empty(size, distance_type(len(self._columns)))
 
     def run(self) -> Iterator[float]:
         """Find the pairs; yield the share of the work that is done."""
@@ -124,7 +123,7 @@ class _PartJoin:
     def _within_runs(self) -> Iterator[float]:
         """Compare the codes of each run with one another."""
         several = self._lengths > 1
-        starts, lengths = self._unless_connected(self._starts[several], self._lengths[several])
+        starts, lengths = self._starts[several], self._lengths[several]
         done, of = 0, int((lengths**2).sum())
         is_long = lengths > _LONG_RUN
         for start, length in zip(starts[is_long].tolist(), lengths[is_long].tolist(), strict=True):
@@ -155,16 +154,6 @@ class _PartJoin:
             self._compare(*products(*(column[part] for column in short)))
             done += int(sizes[part].sum())
             yield done / of
-
-    def _unless_connected(self, starts: Integers, lengths: Integers) -> tuple[Integers, Integers]:
-        """Return the runs in which pairs are still wanted."""
-        if not self._found.truncated or not len(starts):
-            return starts, lengths
-        root = self._found.root[self._order]
-        edges = np.column_stack([starts, starts + lengths]).ravel()
-        padded = np.append(root, root[-1])
-        differ = np.minimum.reduceat(padded, edges)[::2] != np.maximum.reduceat(padded, edges)[::2]
-        return starts[differ], lengths[differ]
 
     def _squares(self, a: tuple[int, int], b: tuple[int, int]) -> Iterator[float]:
         """Compare all codes of a run with all of another, or of the same, in squares.
@@ -209,7 +198,7 @@ class _PartJoin:
 
     def _compare(self, a: Integers, b: Integers) -> None:
         """Compare the codes of pairs of places in the order of this part."""
-        distance = np.zeros(len(a), np.uint16)
+        distance = np.zeros(len(a), distance_type(len(self._columns)))
         for number, column in enumerate(self._columns):
             if number and len(a) > 64:
                 # Of long codes, most pairs are too far apart after a few words.

@@ -19,6 +19,7 @@ from index.errors import (
     Unreadable,
 )
 from index.filters.filter import Filter
+from index.search.paths import searches_by_path
 from index.storage.catalog import DescriptorType
 from index.storage.database import Database
 from index.store import Store
@@ -62,5 +63,6 @@ __all__ = [
     "Unreadable",
     "check_codes",
     "check_name",
+    "searches_by_path",
     "snapshot",
 ]

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,6 +23,7 @@ from index.types import Item
 from index.validation import as_label_column, as_text, check_ids
 
 Patch = Mapping[str, Any]
+T = TypeVar("T")
 
 # All other writes wait while what was written during a pass over the items is tested, which takes
 # some tens of milliseconds for this many items. If there are more, another pass begins, up to this
@@ -41,14 +42,16 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
             view = state.rows.view()
             mask = where.mask(view, state.columns, checkpoint)
         n_passes += 1
+        tested = view.serials()
         with state.writing_alone():
             now = state.rows.view()
-            n_new = now.n_rows - view.n_rows
-            # In another segment the rows are other ones.
-            if now.segment is view.segment and (n_new <= _FEW_NEW or n_passes >= _MAX_PASSES):
-                new_rows = np.arange(view.n_rows, now.n_rows)
-                new = where.mask_of(now, new_rows, state.columns, checkpoint)
-                rows = now.live_among(np.concatenate([mask, new]))
+            # In another segment the rows are other ones; serial numbers stay and only grow.
+            serials = now.serials()
+            new_rows = np.flatnonzero(serials > tested.max(initial=-1))
+            if len(new_rows) <= _FEW_NEW or n_passes >= _MAX_PASSES:
+                matches = np.isin(serials, tested[mask])
+                matches[new_rows] = where.mask_of(now, new_rows, state.columns, checkpoint)
+                rows = now.live_among(matches)
                 if len(rows):
                     state.delete_rows(now, rows)
                 return len(rows)
@@ -59,7 +62,7 @@ def patch(
 ) -> None:
     """Change labels and payloads as `Collection.patch` does."""
     if ids:
-        state.write(partial(_patch, state, *_checked(ids, patches), count), ids)
+        state.write(partial(_patch, state, *_checked(ids, patches), count, lambda batch: None), ids)
 
 
 def patch_one(state: State, item_id: str, change: Patch) -> Item:
@@ -67,11 +70,13 @@ def patch_one(state: State, item_id: str, change: Patch) -> Item:
     checked = _checked([item_id], [change])
 
     def work(connection: sqlite3.Connection) -> Item:
-        batch = _patch(state, *checked, lambda n: None, connection)
-        (code,), (label,) = to_codes(batch.words, code_size(state.n_bits)), batch.labels.tolist()
-        (serial,) = batch.serials.tolist()
-        text = state.record.payload_bytes([serial], connection=connection).get(serial)
-        return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
+        def item(batch: Batch) -> Item:
+            (code,) = to_codes(batch.words, code_size(state.n_bits))
+            (label,), (serial,) = batch.labels.tolist(), batch.serials.tolist()
+            text = state.record.payload_bytes([serial], connection=connection).get(serial)
+            return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
+
+        return _patch(state, *checked, lambda n: None, item, connection)
 
     return state.write(work, [item_id])
 
@@ -86,10 +91,11 @@ def _checked(
     for place, each in enumerate(patches):
         if not isinstance(each, Mapping) or not each or not set(each) <= {"label", "payload"}:
             raise InvalidItems(
-                f"expected a label, a payload or both to change item {place}, got {each!r:.60}"
+                f"expected a label, a payload or both to change item {place}, got {each!r:.60}",
+                place,
             )
         if each.get("payload") is not None:
-            as_text(each["payload"], f"item {place}")
+            as_text(each["payload"], f"item {place}", place)
     return ids, patches, as_label_column([each.get("label") for each in patches], len(ids))
 
 
@@ -99,9 +105,10 @@ def _patch(
     patches: Sequence[Patch],
     new_labels: NDArray[np.int64],
     count: Count,
+    result: Callable[[Batch], T],
     connection: sqlite3.Connection,
-) -> Batch:
-    """Put items again, with their codes and descriptors; return them with their new serials.
+) -> T:
+    """Put items again, with their codes and descriptors; return `result` of what was written.
 
     All that is read has been written before, if only in the same transaction.
     """
@@ -119,20 +126,20 @@ def _patch(
             part = slice(start, start + _CHUNK)
             stored = record.payload_bytes(serials[part].tolist(), count, connection)
             texts = [
-                _patched(stored.get(serial), each, item_id)
-                for serial, each, item_id in zip(
-                    serials[part].tolist(), patches[part], ids[part], strict=True
-                )
+                _patched(stored.get(serial), patches[place], ids[place], place)
+                for place, serial in enumerate(serials[part].tolist(), start)
             ]
             record.put_payloads(connection, new[part], texts)
         if state.descriptor_type is not None:
             count(record.descriptor_bytes(connection) * len(ids))
             record.copy_descriptors(connection, serials, new)
+        returned = result(replace(batch, serials=new))
+        # Nothing may fail from here on: what is staged is published with the next commit.
         state.rows.stage(ids, words, labels, new, rows)
-    return replace(batch, serials=new)
+    return returned
 
 
-def _patched(stored: bytes | None, change: Patch, item_id: str) -> str | None:
+def _patched(stored: bytes | None, change: Patch, item_id: str, place: int) -> str | None:
     """Return the new payload of an item as JSON, None for none."""
     if "payload" not in change:
         return None if stored is None else stored.decode()
@@ -140,7 +147,7 @@ def _patched(stored: bytes | None, change: Patch, item_id: str) -> str | None:
         return None
     merged = merge_patch({} if stored is None else json.loads(stored), change["payload"])
     # Earlier versions stored lone surrogates, which may be in what is not changed.
-    return as_text(merged, f"item {item_id!r}", allow_surrogates=True)
+    return as_text(merged, f"item {item_id!r}", place, allow_surrogates=True)
 
 
 def merge_patch(target: Any, change: Any) -> Any:

@@ -313,11 +313,8 @@ class Collection:
 
         `checkpoint` is called while the filter is evaluated and may raise to give up.
         """
-        state = self._state
-        view, rows = state.live()
-        if where is not None:
-            with state.reading():
-                rows = rows[where.mask(view, state.columns, checkpoint)[rows]]
+        with self._state.reading():
+            view, rows = self._matching(where, checkpoint)
         for first in range(0, len(rows), _CHUNK):
             part = rows[first : first + _CHUNK]
             yield CodeBatch(view.names(part), view.codes(part))
@@ -393,12 +390,18 @@ class Collection:
     ) -> Scored:
         state = self._state
         by = options.rerank_distance(self.keep_descriptors)
-        if by == "descriptors":
+        if by != "bits":
             state.check_keeps_descriptors()
             if descriptors is None:
-                raise InvalidItems("reranking by descriptors takes the descriptors of the queries")
+                raise InvalidItems(f"reranking by {by} takes the descriptors of the queries")
             return by_descriptors(
-                view, answers, descriptors, state.dimension, state.record, checkpoint
+                view,
+                answers,
+                descriptors,
+                state.dimension,
+                state.record,
+                checkpoint,
+                cosine=by == "cosine",
             )
         if projections is None:
             raise InvalidItems("reranking by bits takes the projections of the queries")

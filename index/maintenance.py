@@ -1,4 +1,4 @@
-"""Background work: join parts of the record, rebuild tables, delete dropped collections."""
+"""Background work: join parts, rebuild tables, delete dropped collections, shrink the file."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from index.callbacks import Checkpoint
 from index.errors import Closed
 from index.memory.trim import give_back
 from index.state import State
-from index.storage import catalog
+from index.storage import catalog, shrink
 from index.storage.database import Database
 
 # The share of one core's time that the work takes, once no task waits.
@@ -26,6 +26,9 @@ _PATIENCE = 1.0
 # starts here, and is then adapted so that a transaction takes about this many seconds.
 _ROWS_AT_FIRST = 256
 _DELETING_SECONDS = 0.02
+# The same for transactions that cut free pages off the file.
+_PAGES_AT_FIRST = 64
+_SHRINKING_SECONDS = 0.02
 
 log = logging.getLogger("bitcell")
 
@@ -53,11 +56,38 @@ class Maintenance:
 
     def wake(self, state: State) -> None:
         """Maintain a collection soon."""
-        self._add(f"maintain {state.key}", partial(maintain, state, self.checkpoint))
+        self._add(f"maintain {state.key}", partial(self._maintain, state))
         with self._changed:
             undeleted, self._undeleted = self._undeleted, {}
         for key, database in undeleted.items():
             self.delete(database, key)
+
+    def _maintain(self, state: State) -> None:
+        maintain(state, self.checkpoint)
+        self.shrink(state.database)
+
+    def shrink(self, database: Database) -> None:
+        """Return free pages of the file to the file system soon, if there are many."""
+        self._add("shrink", partial(self._shrink, database))
+
+    def _shrink(self, database: Database) -> None:
+        with database.reading() as connection:
+            due = shrink.is_due(connection)
+        if due:
+            self._shrink_some(database, _PAGES_AT_FIRST)
+
+    def _shrink_some(self, database: Database, limit: int) -> None:
+        start = monotonic()
+        more = database.shrink(limit)
+        if more:
+            limit = self._next_limit(limit, monotonic() - start, _SHRINKING_SECONDS)
+            self._add("shrink some", partial(self._shrink_some, database, limit))
+
+    def _next_limit(self, limit: int, seconds: float, aim: float) -> int:
+        """Let writers have their turn, and return how much to do in the next transaction."""
+        # Locks are not fair: without a pause, writers would hardly get their turn.
+        self._closed.wait(seconds)
+        return 2 * limit if seconds < aim else max(1, limit // 2)
 
     def delete(self, database: Database, key: int) -> None:
         """Hide a collection and delete its items, a few at a time so that writes wait little."""
@@ -76,12 +106,11 @@ class Maintenance:
             raise
         seconds = monotonic() - start
         if more:
-            # Locks are not fair: without a pause, writers would hardly get their turn.
-            self._closed.wait(seconds)
-            limit = 2 * limit if seconds < _DELETING_SECONDS else max(1, limit // 2)
+            limit = self._next_limit(limit, seconds, _DELETING_SECONDS)
             self._add(f"delete {key}", partial(self._delete_some, database, key, limit))
         else:
             give_back()
+            self.shrink(database)
 
     def _add(self, name: str, task: Callable[[], None]) -> None:
         with self._changed:

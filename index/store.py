@@ -67,6 +67,7 @@ class Store:
             raise
         for key in unfinished:
             self._maintenance.delete(database, key)
+        self._maintenance.shrink(database)
 
     def _open(self, row: catalog.Row) -> State:
         return State(self._database, row, self._columns, self._maintenance.wake)

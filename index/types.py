@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, replace
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,7 +13,7 @@ from bitcodes import Codes
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 
-RerankBy = Literal["descriptors", "bits"]
+RerankBy = Literal["descriptors", "cosine", "bits"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +33,10 @@ class SearchOptions:
     rerank : int, optional
         Take the `rerank` nearest by Hamming distance, at least offset + k of them, and sort them by
         a finer distance before the page is cut.
-    rerank_by : {"descriptors", "bits"}, optional
-        The finer distance: the Euclidean distance to the descriptors that the collection keeps, or
-        the asymmetric distance to the bits of the codes. By default, "descriptors" if the
-        collection keeps them and "bits" otherwise.
+    rerank_by : {"descriptors", "cosine", "bits"}, optional
+        The finer distance: to the descriptors that the collection keeps, the Euclidean one or one
+        minus the cosine; or the asymmetric distance to the bits of the codes. By default,
+        "descriptors" if the collection keeps them and "bits" otherwise.
     payloads : bool
         Whether to read the payloads of the neighbours.
     codes : bool
@@ -71,9 +71,9 @@ class SearchOptions:
         last = self.page.stop
         if self.rerank is not None and self.rerank < last:
             raise InvalidItems(f"rerank must be at least offset + k = {last}, got {self.rerank}")
-        if self.rerank_by not in (None, "descriptors", "bits"):
+        if self.rerank_by not in (None, *get_args(RerankBy)):
             raise InvalidItems(
-                f"rerank_by must be 'descriptors' or 'bits', got {self.rerank_by!r:.50}"
+                f"rerank_by must be 'descriptors', 'cosine' or 'bits', got {self.rerank_by!r:.50}"
             )
         if self.rerank_by is not None and self.rerank is None:
             raise InvalidItems(

@@ -104,9 +104,11 @@ def check_codes(codes: Codes, n: int, n_bits: int) -> None:
         )
     padding = -n_bits % 8
     if padding and (beyond := codes[:, -1] & ((1 << padding) - 1)).any():
+        place = int(np.flatnonzero(beyond)[0])
         raise InvalidItems(
             f"the codes have bits set beyond their {n_bits} bits: the lowest {padding} bits of the "
-            f"last byte are zero; those of code {int(np.flatnonzero(beyond)[0])} are not"
+            f"last byte are zero; those of code {place} are not",
+            place,
         )
 
 
@@ -156,14 +158,10 @@ def as_texts(payloads: Sequence[Payload | None] | None, n: int) -> list[str | No
         return None
     if len(payloads) != n:
         raise InvalidItems(f"expected {n} payloads, one an item, got {len(payloads)}")
-    texts: list[str | None] = []
-    for place, payload in enumerate(payloads):
-        try:
-            texts.append(None if payload is None else as_text(payload, f"item {place}"))
-        except InvalidItems as error:
-            error.row = place
-            raise
-    return texts
+    return [
+        None if payload is None else as_text(payload, f"item {place}", place)
+        for place, payload in enumerate(payloads)
+    ]
 
 
 def check_stored(ids: Sequence[str], texts: Sequence[str | None]) -> None:
@@ -179,11 +177,21 @@ def check_stored(ids: Sequence[str], texts: Sequence[str | None]) -> None:
             as_text(payload, item, allow_surrogates=True)
 
 
-def as_text(payload: Payload, item: str, *, allow_surrogates: bool = False) -> str:
-    """Return the payload of an item as `as_texts` does.
+def as_text(
+    payload: Payload, item: str, row: int | None = None, *, allow_surrogates: bool = False
+) -> str:
+    """Return the payload of an item as `as_texts` does; `row` is its place in a batch.
 
     Lone surrogates are escaped if they are allowed, as earlier versions did with all text.
     """
+    try:
+        return _as_text(payload, item, allow_surrogates)
+    except InvalidItems as error:
+        error.row = row
+        raise
+
+
+def _as_text(payload: Payload, item: str, allow_surrogates: bool) -> str:
     if not isinstance(payload, Mapping):
         raise InvalidItems(f"a payload is a JSON object; that of {item} is {payload!r:.50}")
     try:
@@ -250,10 +258,12 @@ def as_kept(
         )
     with np.errstate(over="ignore"):
         rounded = X.astype(kept, copy=False)
-    if not np.isfinite(rounded).all():
-        largest = np.finfo(kept).max
+    is_finite = np.isfinite(rounded)
+    if not is_finite.all():
+        largest, place = np.finfo(kept).max, int(is_finite.all(axis=1).argmin())
         raise InvalidItems(
             f"descriptors that are kept must be finite and at most {largest:.7g}, the limit of "
-            f"{kept}"
+            f"{kept}; that of item {place} is not",
+            place,
         )
     return rounded

@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 
+from hashing import HASHERS
+
 # Parameters for short training. What the tests check holds for half-trained methods as well.
 QUICK: dict[str, dict[str, Any]] = {
     "ksh": {"max_steps": 20, "n_anchors": 100},
@@ -16,6 +18,17 @@ QUICK: dict[str, dict[str, Any]] = {
     "net-2": {"steps": 30, "teacher_steps": 15, "hidden": 32},
 }
 NEED_TORCH = {"siamese-1", "siamese-2", "net-1", "net-2"}
+
+# The twins of other methods, which are trained by the same code.
+TWINS = {"siamese-1", "net-1"}
+
+
+def each_method() -> list[Any]:
+    """Return a parameter for each method; those that take long and have a twin are slow."""
+    return [
+        pytest.param(method, marks=pytest.mark.slow) if method in TWINS else method
+        for method in HASHERS
+    ]
 
 
 def quick(method: str) -> dict[str, Any]:

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bitcodes import code_size, from_hex, hamming, pack, unpack
+from bitcodes import code_size, distances_to, from_hex, hamming, pack, to_words, unpack
+from bitcodes.near_groups import near_groups
 
 
 def test_a_bit_is_set_strictly_above_zero() -> None:
@@ -31,8 +32,15 @@ def test_hamming_counts_differing_bits(n_bits: int, seed: int) -> None:
     np.testing.assert_array_equal(hamming(pack(a), pack(b)), differing)
 
 
-def test_hamming_of_long_codes_does_not_overflow() -> None:
-    assert hamming(np.zeros((1, 512), np.uint8), np.full((1, 512), 255, np.uint8)) == 4096
+@pytest.mark.parametrize("size", [512, 8192])
+def test_distances_of_long_codes_do_not_overflow(size: int) -> None:
+    codes = np.repeat(np.array([[0], [255]], np.uint8), size, axis=1)
+    words = to_words(codes)
+    assert hamming(codes, codes).tolist() == [[0, 8 * size], [8 * size, 0]]
+    assert distances_to(words[0], words).tolist() == [0, 8 * size]
+    for radius, distances in ((8 * size - 1, []), (8 * size, [8 * size])):
+        found = near_groups(words, radius, 10, lambda rows: rows)
+        assert found.distances.tolist() == distances
 
 
 def test_codes_of_different_sizes_are_refused() -> None:

@@ -42,3 +42,15 @@ def test_compose_bounds_the_service_as_the_documentation_says() -> None:
     assert settings["security_opt"] == '["no-new-privileges:true"]'
     operating = (ROOT / "docs" / "operating.md").read_text()
     assert "--memory 4g --memory-swap 4g --pids-limit 4096 --read-only --tmpfs /tmp" in operating
+
+
+def test_what_is_removed_of_scipy_is_not_imported() -> None:
+    (removed,) = re.findall(r"rm -rf (cluster[a-z \\\n]+)\n", DOCKERFILE)
+    sources = (
+        path.read_text() for name in ("app", "hashing") for path in (ROOT / name).rglob("*.py")
+    )
+    imported = {
+        name for text in sources for name in re.findall(r"(?:from|import) scipy\.(\w+)", text)
+    }
+    assert {"linalg", "sparse", "special"} == imported
+    assert not imported & set(removed.replace("\\", "").split())

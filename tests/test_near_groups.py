@@ -173,13 +173,25 @@ def test_equal_codes_need_no_memory_for_all_their_pairs() -> None:
     assert len(found.pairs) == 1000
 
 
-def test_codes_that_are_all_near_one_another_are_not_all_compared() -> None:
+def test_codes_that_are_all_near_one_another_are_not_all_compared(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     words = np.arange(1 << 13, dtype=np.uint64)[:, None]  # 33 million pairs within 13 bits.
     shares: list[float] = []
+    n_compared = 0
+    compare_square = near_pairs._PartJoin._compare_square
+
+    def counted(self: Any, i: int, i_end: int, j: int, j_end: int, *, same: bool) -> None:
+        nonlocal n_compared
+        n_compared += (i_end - i) * (j_end - j)
+        compare_square(self, i, i_end, j, j_end, same=same)
+
+    monkeypatch.setattr(near_pairs._PartJoin, "_compare_square", counted)
     found = near_groups(words, 13, 1000, in_order, shares.append)
     assert found.truncated
     assert found.sizes.tolist() == [1 << 13]
     assert len(found.pairs) == 1000
+    assert n_compared < 2_000_000
     assert shares == sorted(shares)
     assert shares[-1] == 1
 

@@ -109,14 +109,10 @@ def test_the_tutorial_prints_what_it_shows(typed: Typed) -> None:
 
 
 def recipes() -> Iterator[Any]:
-    """Yield the code and the output of each recipe, skipped if a package for it is missing."""
+    """Yield the code and the output of each recipe."""
     for section in (ROOT / "docs" / "recipes.md").read_text().split("\n## ")[1:]:
         for kind, code, shown in BLOCK.findall(section):
-            marks = []
-            if "import imagehash" in code and find_spec("imagehash") is None:
-                reason = "imagehash: pip install imagehash"
-                marks = [pytest.mark.skip(reason=reason), pytest.mark.may_skip_in_ci]
-            yield pytest.param(kind, code, shown, marks=marks, id=section.partition("\n")[0])
+            yield pytest.param(kind, code, shown, id=section.partition("\n")[0])
 
 
 @pytest.mark.parametrize(("kind", "code", "shown"), list(recipes()))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
@@ -180,17 +180,22 @@ def cosine_distances(queries: NDArray[np.floating], db: NDArray[np.floating]) ->
         yield block, _rounded(-(queries[block] @ db.T), 1.0)
 
 
-def nearest(queries: NDArray[np.floating], db: NDArray[np.floating], k: int) -> list[Positions]:
-    """Return the positions of the k nearest items by Euclidean distance, for each query.
+def nearest(
+    queries: NDArray[np.floating],
+    db: NDArray[np.floating],
+    k: int,
+    distances: Callable[..., Blocks] = euclidean_distances,
+) -> list[Positions]:
+    """Return the positions of the k nearest items, for each query, by Euclidean distance.
 
     There are more than k if several items tie at the distance of the k-th: all of them count. The
-    order of the positions is undefined.
+    order of the positions is undefined. `distances` is `euclidean_distances` or `cosine_distances`.
     """
     k = min(k, len(db))
     return [
         np.flatnonzero(row <= np.partition(row, k - 1)[k - 1])
-        for _, distances in euclidean_distances(queries, db)
-        for row in distances
+        for _, block in distances(queries, db)
+        for row in block
     ]
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -14,6 +14,8 @@ from app.benchmark.splits import Protocol, Split, describe, split
 from app.datasets.dataset import Dataset
 from hashing import InvalidInput
 from hashing.progress import Progress, followed
+
+Figured = TypeVar("Figured")
 
 _UNMEASURED = "the benchmark was interrupted before this row was measured"
 
@@ -77,18 +79,14 @@ def run(
     # A seed that counts twice would make the intervals too narrow.
     seeds = list(dict.fromkeys(seeds))
     check_reference(reference, rows)
-    report = describe(protocol, dataset.labels, seeds)
+    report = describe(protocol, dataset.labels, seeds, dataset.class_name)
     splits = [split(dataset.labels, protocol, seed) for seed in seeds]
-    measured: dict[Row, list[Measured]] = {row: [] for row in rows}
-    errors: dict[Row, str] = {}
-    missing = None
-    try:
-        _measure_all(dataset, seeds, splits, progress, measured, errors, tune=tune)
-    except KeyboardInterrupt:
-        if not any(measured[row] for row in rows if row not in errors):
-            raise
-        missing = _missing(measured, errors, seeds)
-        errors |= {row: _UNMEASURED for row in rows if row not in errors and not measured[row]}
+
+    def prepare(i: int) -> Callable[[Row], Measured]:
+        task = Task(dataset, splits[i], seeds[i])
+        return lambda row: measure(row, task, search=tune)
+
+    measured, errors, missing = measure_all(rows, seeds, prepare, progress)
     complete = {row: measured[row] for row in rows if row not in errors}
     return {
         "protocol": report | {"unseen": [parts.unseen for parts in splits]},
@@ -102,27 +100,69 @@ def run(
     }
 
 
-def _measure_all(
-    dataset: Dataset,
+def measure_all(
+    rows: Sequence[Row],
     seeds: Sequence[int],
-    splits: Sequence[Split],
+    prepare: Callable[[int], Callable[[Row], Figured]],
     progress: Progress,
-    measured: dict[Row, list[Measured]],
+) -> tuple[dict[Row, list[Figured]], dict[Row, str], str | None]:
+    """Measure every row for every seed, until it is interrupted.
+
+    Parameters
+    ----------
+    rows : sequence of Row
+    seeds : sequence of int
+    prepare : callable
+        Given the position of a seed, returns a function that measures a row with this seed.
+    progress : callable
+
+    Returns
+    -------
+    measured : dict
+        The figures of each row, one per seed.
+    errors : dict
+        Why the other rows could not be measured.
+    missing : str or None
+        What is missing because it was interrupted; None if nothing is.
+
+    Raises
+    ------
+    InvalidInput
+        No row could be measured.
+    KeyboardInterrupt
+        It was interrupted before the first row was measured.
+    """
+    measured: dict[Row, list[Figured]] = {row: [] for row in rows}
+    errors: dict[Row, str] = {}
+    try:
+        _measure_seeds(seeds, prepare, progress, measured, errors)
+    except KeyboardInterrupt:
+        if not any(measured[row] for row in rows if row not in errors):
+            raise
+        missing = _missing(measured, errors, seeds)
+        errors |= {row: _UNMEASURED for row in rows if row not in errors and not measured[row]}
+        return measured, errors, missing
+    return measured, errors, None
+
+
+def _measure_seeds(
+    seeds: Sequence[int],
+    prepare: Callable[[int], Callable[[Row], Figured]],
+    progress: Progress,
+    measured: dict[Row, list[Figured]],
     errors: dict[Row, str],
-    *,
-    tune: bool,
 ) -> None:
     """Add the figures of every row for every seed, and why rows could not be measured."""
     done, total = 0, len(measured) * len(seeds)
-    for seed, parts in zip(seeds, splits, strict=True):
+    for i, seed in enumerate(seeds):
         progress(done, total, f"seed {seed}: true neighbours")
-        task = Task(dataset, parts, seed)
+        measure_row = prepare(i)
         for row in measured:
             description = f"seed {seed}: {row}"
             progress(done, total, description)
             try:
                 with followed(_fit_progress(progress, done, total, description)):
-                    measured[row].append(measure(row, task, search=tune))
+                    measured[row].append(measure_row(row))
             except InvalidInput as error:
                 errors[row] = str(error)
             done += 1
@@ -133,14 +173,19 @@ def _measure_all(
 
 
 def _missing(
-    measured: dict[Row, list[Measured]], errors: dict[Row, str], seeds: Sequence[int]
-) -> str:
-    """Say which rows lack the figures of which seeds. Rows are measured seed by seed."""
+    measured: Mapping[Row, Sequence[object]], errors: dict[Row, str], seeds: Sequence[int]
+) -> str | None:
+    """Say which rows lack the figures of which seeds; None if none does.
+
+    Rows are measured seed by seed.
+    """
     parts = []
     for row, figures in measured.items():
         left = seeds[len(figures) :]
         if left and row not in errors:
             parts.append(f"{row} (seed {', '.join(map(str, left))})")
+    if not parts:
+        return None
     return f"The benchmark was interrupted. Not measured: {'; '.join(parts)}."
 
 

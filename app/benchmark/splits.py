@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -14,6 +15,10 @@ RETRIEVAL = "retrieval-59k"
 UNSEEN = "unseen-classes"
 UNSEEN_ONLY = "unseen-only"
 PROTOCOLS = (RETRIEVAL, UNSEEN, UNSEEN_ONLY)
+MIN_ITEMS = 4
+"""Fewest items of a class with queries: one, a label, and two more to find."""
+# Classes that a note names at most.
+_NAMED = 20
 # Share of the classes that are unseen under the two protocols with unseen classes.
 UNSEEN_SHARE = 0.3
 # Seen and unseen classes that a protocol needs at least. Among items of a single class every
@@ -78,9 +83,19 @@ class Split:
     unseen: list[int]
 
 
-def describe(protocol: Protocol, labels: NDArray[np.int64], seeds: list[int]) -> dict[str, Any]:
-    """Describe the protocol as carried out on these labels: the numbers used, and those asked."""
-    n_queries, n_labels, smallest = _numbers(protocol, labels)
+def describe(
+    protocol: Protocol,
+    labels: NDArray[np.int64],
+    seeds: list[int],
+    name: Callable[[int], str] = str,
+) -> dict[str, Any]:
+    """Describe the protocol as carried out on these labels: the numbers used, and those asked.
+
+    `small_classes` lists the classes with fewer queries and labels than the others, and
+    `left_out` those with none; `name` gives the name of a class.
+    """
+    sizes = _sizes(protocol, labels)
+    n_queries, n_labels, smallest = _common(protocol, sizes)
     asked = {
         "queries_per_class": protocol.queries_per_class,
         "labels_per_class": protocol.labels_per_class,
@@ -92,14 +107,54 @@ def describe(protocol: Protocol, labels: NDArray[np.int64], seeds: list[int]) ->
             f"the smallest class has {smallest} items, fewer than twice "
             f"{protocol.queries_per_class} queries and {protocol.labels_per_class} labels"
         )
-    return report
+    small, left_out = [], []
+    for label, numbers in _numbers(protocol, sizes).items():
+        one = {"label": label, "name": name(label), "items": sizes[label]}
+        if numbers == (0, 0):
+            left_out.append(one)
+        elif numbers != (n_queries, n_labels):
+            small.append(one | {"queries": numbers[0], "labels": numbers[1]})
+    return report | {"small_classes": small, "left_out": left_out}
+
+
+def class_notes(report: dict[str, Any]) -> list[str]:
+    """Say which classes have fewer queries and labels than the others, and which have none.
+
+    Parameters
+    ----------
+    report : dict
+        As `describe` returns it.
+    """
+    notes = []
+    if small := report.get("small_classes"):
+        classes = [
+            f"{one['name']} (items: {one['items']}, queries: {one['queries']}, "
+            f"labels: {one['labels']})"
+            for one in small
+        ]
+        notes.append(f"Rare classes have fewer queries and labels: {_first(classes)}.")
+    if left_out := report.get("left_out"):
+        classes = [f"{one['name']} (items: {one['items']})" for one in left_out]
+        notes.append(
+            "Left out, without queries and labels, because they have fewer than "
+            f"{MIN_ITEMS} items: {_first(classes)}."
+        )
+    return notes
+
+
+def _first(classes: list[str]) -> str:
+    more = len(classes) - _NAMED
+    return ", ".join(classes[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
 def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
     """Split a dataset class by class.
 
-    At least half of each class stays unlabelled in the database. If the smallest class is too
-    small for that, the numbers of queries and labels are scaled down by the same factor.
+    At least half of each class stays unlabelled in the database. If a class is too small for that,
+    the numbers of queries and labels are scaled down by the same factor, for all classes alike.
+    Rare classes do not count there: they have less than half the size of the class of the median
+    item, and are scaled on their own. Classes of fewer than MIN_ITEMS items have no queries and no
+    labels.
 
     Parameters
     ----------
@@ -113,17 +168,18 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
     Raises
     ------
     InvalidInput
-        There are fewer than two classes, under `unseen-classes` three and under `unseen-only`
-        four, or a class has fewer than four items.
+        There are fewer than two classes of MIN_ITEMS items, under `unseen-classes` three and
+        under `unseen-only` four.
     """
     check_int("seed", seed, 0, 2**63 - 1)
-    n_queries, n_labels, _ = _numbers(protocol, labels)
+    numbers = _numbers(protocol, _sizes(protocol, labels))
     rng = np.random.default_rng(seed)
-    classes = np.unique(labels[labels >= 0])
+    classes = np.array([label for label, (n_queries, _) in numbers.items() if n_queries])
     is_query = np.zeros(len(labels), bool)
     y = np.full(len(labels), -1, np.int64)
     for label in classes:
         members = rng.permutation(np.flatnonzero(labels == label))
+        n_queries, n_labels = numbers[label]
         is_query[members[:n_queries]] = True
         y[members[n_queries : n_queries + n_labels]] = label
     queries, others = np.flatnonzero(is_query), np.flatnonzero(~is_query)
@@ -141,22 +197,53 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
     return Split(queries, others[is_unseen], training, y[training], unseen)
 
 
-def _numbers(protocol: Protocol, labels: NDArray[np.int64]) -> tuple[int, int, int]:
-    """Queries per class, labels per class, and the size of the smallest class."""
-    classes, sizes = np.unique(labels[labels >= 0], return_counts=True)
-    min_classes = _LEAST_SEEN + _LEAST_UNSEEN[protocol.name]
-    if len(classes) < min_classes:
-        raise InvalidInput(
-            f"{protocol.name} needs items of at least {min_classes} classes, got {len(classes)}"
-        )
-    smallest = int(sizes.min())
-    if smallest < 4:
-        raise InvalidInput(
-            f"every class needs at least four items; class {classes[sizes.argmin()]} has {smallest}"
-        )
+def _sizes(protocol: Protocol, labels: NDArray[np.int64]) -> dict[int, int]:
+    """Return the number of items of each class; InvalidInput if too few classes can be used."""
+    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
+    sizes: dict[int, int] = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+    needed = _LEAST_SEEN + _LEAST_UNSEEN[protocol.name]
+    usable = sum(size >= MIN_ITEMS for size in sizes.values())
+    if usable < needed:
+        message = f"{protocol.name} needs items of at least {needed} classes, got {usable}"
+        if usable < len(sizes):
+            smallest = min(sizes, key=lambda label: sizes[label])
+            message += f" with at least {MIN_ITEMS} items; class {smallest} has {sizes[smallest]}"
+        if not sizes:
+            message += ": `bitcell benchmark --protocol neighbours` needs no labels"
+        raise InvalidInput(message)
+    return sizes
+
+
+def _common(protocol: Protocol, sizes: dict[int, int]) -> tuple[int, int, int]:
+    """Return the queries and labels of each class that is not rare, and the smallest size of these.
+
+    A class is rare if it has less than half the size of the class of the median item. The median
+    is over items and not over classes, because most classes may be rare.
+    """
+    usable = np.sort([size for size in sizes.values() if size >= MIN_ITEMS])
+    items = usable.cumsum()
+    median = usable[np.searchsorted(2 * items, items[-1])]
+    smallest = int(usable[2 * usable >= median][0])
+    return *_scaled(protocol, smallest), smallest
+
+
+def _numbers(protocol: Protocol, sizes: dict[int, int]) -> dict[int, tuple[int, int]]:
+    """Return the queries and labels of each class; both are 0 for one that is left out."""
+    *common, smallest = _common(protocol, sizes)
+    return {
+        label: (0, 0)
+        if size < MIN_ITEMS
+        else _scaled(protocol, size)
+        if size < smallest
+        else (common[0], common[1])
+        for label, size in sizes.items()
+    }
+
+
+def _scaled(protocol: Protocol, size: int) -> tuple[int, int]:
+    """Return the queries and labels that leave half of a class of this size."""
     n_queries, n_labels = protocol.queries_per_class, protocol.labels_per_class
     needed = 2 * (n_queries + n_labels)
-    if smallest >= needed:
-        return n_queries, n_labels, smallest
-    n_queries, n_labels = (max(1, n * smallest // needed) for n in (n_queries, n_labels))
-    return n_queries, n_labels, smallest
+    if size < needed:
+        n_queries, n_labels = (max(1, n * size // needed) for n in (n_queries, n_labels))
+    return n_queries, n_labels

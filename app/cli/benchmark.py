@@ -37,10 +37,26 @@ def benchmark(
         typer.Option(help="Comma-separated seeds, in place of --seed: gives mean and spread."),
     ] = None,
     protocol: Annotated[
-        str, typer.Option(help="`retrieval-59k`, `unseen-classes` or `unseen-only`.")
-    ] = "retrieval-59k",
-    queries: Annotated[int, typer.Option(help="Queries per class.")] = 100,
+        str | None,
+        typer.Option(
+            help="`retrieval-59k`, `unseen-classes` or `unseen-only`; or `neighbours`, which needs "
+            "no labels. By default `neighbours` for a dataset without labels or with queries of "
+            "its own, and `retrieval-59k` for others."
+        ),
+    ] = None,
+    queries: Annotated[
+        int | None,
+        typer.Option(help="Queries per class, by default 100; for `neighbours` in all, 1000."),
+    ] = None,
     labels: Annotated[int, typer.Option(help="Labelled items per class in the database.")] = 200,
+    k: Annotated[int, typer.Option("--k", help="For `neighbours`: how many are to be found.")] = 10,
+    distance: Annotated[
+        str | None,
+        typer.Option(
+            help="For `neighbours`: `euclidean` (the default, if the dataset has no other) or "
+            "`cosine`."
+        ),
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -65,18 +81,29 @@ def benchmark(
 ) -> None:
     """Measure methods at several code lengths: precision, recall, times.
 
+    Without labels it measures how many of the true neighbours are found.
+
     Ctrl-C ends it early, with the rows measured until then and status 130.
     """
+    from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol, run_neighbours
     from app.benchmark.rows import check_reference, rows
     from app.benchmark.run import run
-    from app.benchmark.splits import Protocol
+    from app.benchmark.splits import PROTOCOLS, RETRIEVAL, Protocol
     from app.cli.benchmark_output import print_result
     from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
 
     table = rows(split(methods), integers("--bits", bits))
     check_reference(reference, table)
-    checked_protocol = Protocol(protocol, queries, labels)
+    if protocol not in (None, NEIGHBOURS, *PROTOCOLS):
+        known = ", ".join((*PROTOCOLS, NEIGHBOURS))
+        raise ValueError(f"there is no protocol {protocol!r}; there are {known}")
+    of_neighbours = NeighbourProtocol(1000 if queries is None else queries, k, distance)
+    of_labels = Protocol(
+        RETRIEVAL if protocol in (None, NEIGHBOURS) else protocol,
+        100 if queries is None else queries,
+        labels,
+    )
     all_seeds = [seed] if seeds is None else integers("--seeds", seeds)
     if json_file is not None:
         check_output(json_file, ".json")
@@ -85,10 +112,16 @@ def benchmark(
     loaded = load_dataset(dataset, load_settings().data_dir, images=report is not None)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
+    unlabelled = loaded.given is not None or (loaded.labels < 0).all()
     with progress_bar(len(table) * len(all_seeds)) as update:
-        result = run(
-            loaded, table, checked_protocol, all_seeds, update, reference=reference, tune=tune
-        )
+        if protocol == NEIGHBOURS or (protocol is None and unlabelled):
+            if tune or reference is not None:
+                raise ValueError("--tune and --reference need a protocol with labels")
+            result = run_neighbours(loaded, table, of_neighbours, all_seeds, update)
+        else:
+            result = run(
+                loaded, table, of_labels, all_seeds, update, reference=reference, tune=tune
+            )
     # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
     _write_files(result, loaded, json_file, report)
     print_result(result)

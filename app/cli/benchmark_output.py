@@ -9,7 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from app.benchmark.neighbours import NEIGHBOURS, in_words
 from app.benchmark.results import interval_note, tuning_note
+from app.benchmark.splits import class_notes
 
 Format = Callable[[Any], str]
 
@@ -51,6 +53,20 @@ _DETAILS: tuple[tuple[str, str, Format], ...] = (
     ("enc s", "encode_seconds", _number(2)),
     ("bytes", "bytes_per_item", _number(0)),
 )
+_RECALL: tuple[tuple[str, str, Format], ...] = (
+    ("recall %", "recall", _number(2, 100)),
+    ("± seeds", "recall_spread", _number(2, 100)),
+    ("95 %", "recall_interval", _interval),
+    ("r. 100", "recall_rerank_100", _number(2, 100)),
+    ("r. 1000", "recall_rerank_1000", _number(2, 100)),
+    ("fit s", "fit_seconds", _number(2)),
+    ("enc s", "encode_seconds", _number(2)),
+    ("bytes", "bytes_per_item", _number(0)),
+)
+_RECALL_LEGEND = (
+    "recall: share of the k true neighbours that are among the first k; r. 100, r. 1000: the same "
+    "after the first 100 or 1,000 are ranked again by their descriptors."
+)
 _LEGEND = (
     "difference: mAP less that of the best method of the same length, or of --reference, with its "
     "95 % interval; asym: mAP with queries that are not rounded to bits; @5000: mAP of the first "
@@ -62,12 +78,12 @@ _LEGEND = (
 
 def print_result(result: dict[str, Any]) -> None:
     """Print a result as tables on stdout."""
+    if result["protocol"]["name"] == NEIGHBOURS:
+        _print_recall(result)
+        return
     protocol, dataset = result["protocol"], result["dataset"]
     seeds = ", ".join(map(str, protocol["seeds"]))
-    # Plain text only: names and messages may hold brackets or colons, which are not markup.
-    console = Console(
-        width=max(Console().width, _MIN_WIDTH), soft_wrap=True, markup=False, emoji=False
-    )
+    console = _console()
     console.print(
         f"{dataset['name']}, {protocol['name']}: {dataset['queries']:,} queries, "
         f"{dataset['database']:,} in the database, {protocol['labels_per_class']} labels per "
@@ -78,16 +94,39 @@ def print_result(result: dict[str, Any]) -> None:
     console.print(f"{interval_note(len(protocol['seeds']))} {_LEGEND}", style="dim")
     if tuned := tuning_note(result["results"]):
         console.print(tuned)
-    for row in result["results"]:
-        if "error" in row:
-            console.print(f"{row['method']}, {row['n_bits']} bits: {row['error']}", style="red")
-    if "interrupted" in result:
-        console.print(result["interrupted"], style="red")
+    _print_missing(result, console)
     if "scaled" in protocol:
         console.print(
             f"Scaled to {protocol['queries_per_class']} queries and "
             f"{protocol['labels_per_class']} labels per class: {protocol['scaled']}."
         )
+    for note in class_notes(protocol):
+        console.print(note)
+
+
+def _print_recall(result: dict[str, Any]) -> None:
+    protocol, dataset = result["protocol"], result["dataset"]
+    console = _console()
+    console.print(f"{dataset['name']}, {in_words(protocol, dataset)}")
+    console.print(_table(result["results"], _RECALL), "", sep="\n")
+    console.print(f"{interval_note(len(protocol['seeds']))} {_RECALL_LEGEND}", style="dim")
+    _print_missing(result, console)
+
+
+def _print_missing(result: dict[str, Any], console: Console) -> None:
+    for row in result["results"]:
+        if "error" in row:
+            bits = "" if row["n_bits"] is None else f", {row['n_bits']} bits"
+            console.print(f"{row['method']}{bits}: {row['error']}", style="red")
+    if "interrupted" in result:
+        console.print(result["interrupted"], style="red")
+
+
+def _console() -> Console:
+    # Plain text only: names and messages may hold brackets or colons, which are not markup.
+    return Console(
+        width=max(Console().width, _MIN_WIDTH), soft_wrap=True, markup=False, emoji=False
+    )
 
 
 def _table(rows: list[dict[str, Any]], columns: tuple[tuple[str, str, Format], ...]) -> Table:

@@ -16,6 +16,8 @@ from app.cli.options import (
     load_settings,
 )
 
+_BATCH = 10_000
+
 
 def train(
     dataset: DatasetOption,
@@ -52,6 +54,7 @@ def encode(
     """Encode descriptors into packed codes."""
     import numpy as np
 
+    from app.cli.progress import progress_bar
     from app.http import npy
     from hashing import load_hasher
     from hashing.atomic_file import atomic_write
@@ -60,7 +63,12 @@ def encode(
     hasher = load_hasher(encoder)
     try:
         (matrix,) = npy.read_arrays(descriptors.read_bytes(), npy.DESCRIPTORS)
-        codes = hasher.encode(matrix)
+        with progress_bar(len(matrix), "encoding") as progress:
+            parts = []
+            for start in range(0, len(matrix), _BATCH):
+                parts.append(hasher.encode(matrix[start : start + _BATCH]))
+                progress(start + len(parts[-1]), len(matrix), "encoding")
+        codes = np.concatenate(parts)
     except ValueError as error:
         raise ValueError(f"{descriptors}: {error}") from None
     with atomic_write(out) as file:

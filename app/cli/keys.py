@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import load_settings
+from app.cli.options import check_data, load_settings
 
 if TYPE_CHECKING:
     from app.service.keys import Keys
@@ -33,8 +33,13 @@ def create_key(
 
     with _open(create=True) as opened:
         key, secret = opened.create(name, WRITE if write else READ)
-    typer.echo(f"{key.id} {key.scope}, to be sent as `Authorization: Bearer KEY`:", err=True)
+    data_dir = load_settings().data_dir
+    typer.echo(
+        f"{key.id} {key.scope} in {data_dir}, to be sent as `Authorization: Bearer KEY`:", err=True
+    )
     typer.echo(secret)
+    if not (data_dir / "bitcell.db").exists():
+        typer.echo(f"{data_dir} holds no data yet: is this where the service has it?", err=True)
 
 
 @keys.command("list")
@@ -69,7 +74,10 @@ def _open(*, create: bool = False) -> Iterator[Keys]:
     from app.service.data_dir import open_private
     from app.service.keys import FILE, Keys
 
-    data_dir = load_settings().data_dir
+    settings = load_settings()
+    data_dir = settings.data_dir
+    if create and "data_dir" not in settings.model_fields_set:
+        check_data(data_dir)
     if create or data_dir.is_dir():
         open_private(data_dir)
     with closing(Keys(data_dir)) as opened:

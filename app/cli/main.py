@@ -3,20 +3,27 @@
 from __future__ import annotations
 
 import sys
+from pathlib import Path
+from typing import Annotated
 
 import typer
 
-from app.cli import benchmark, datasets, encoders, keys, serve, snapshots
+from app.cli import benchmark, datasets, encoders, keys, options, serve, snapshots
+from app.cli.collections.load import load
+from app.cli.collections.query import query
+from app.cli.collections.show import collections, methods
 from app.cli.duplicates.command import duplicates
 
+_HELP = "Turn descriptors into short binary codes and find exact neighbours by Hamming distance."
 cli = typer.Typer(
-    help="Turn descriptors into short binary codes and find exact neighbours by Hamming distance.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 for command in (
     serve.serve,
+    collections,
+    load,
+    query,
     datasets.gist,
     snapshots.snapshot,
     snapshots.restore,
@@ -26,10 +33,33 @@ for command in (
     encoders.encode,
     encoders.export,
     benchmark.benchmark,
+    methods,
 ):
     cli.command()(command)
 cli.add_typer(datasets.data, name="data")
 cli.add_typer(keys.keys, name="keys")
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"bitcell {version('bitcell')}")
+        raise typer.Exit
+
+
+@cli.callback(help=_HELP)
+def choose(
+    data_dir: Annotated[
+        Path | None, typer.Option(help="The data directory, in place of BITCELL_DATA_DIR.")
+    ] = None,
+    version: Annotated[
+        bool,
+        typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True),
+    ] = False,
+) -> None:
+    """Note the options that stand before the command."""
+    options.chosen["data_dir"] = data_dir
 
 
 def main() -> None:

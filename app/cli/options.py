@@ -13,7 +13,10 @@ if TYPE_CHECKING:
 
 DatasetOption = Annotated[
     str,
-    typer.Option(help="`digits`, a fetched dataset such as `cifar10`, or the path of an .npz."),
+    typer.Option(
+        help="`digits`, a fetched dataset such as `cifar10`, or the path of a file: npz, npy, "
+        "fvecs, bvecs, ivecs, HDF5 or parquet."
+    ),
 ]
 MirrorOption = Annotated[
     str | None,
@@ -22,6 +25,9 @@ MirrorOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random generator.")]
+
+chosen: dict[str, Any] = {"data_dir": None}
+"""Settings that were chosen before the name of the command, None where they were not."""
 
 
 def load_settings(**options: Any) -> Settings:
@@ -36,13 +42,13 @@ def load_settings(**options: Any) -> Settings:
 
     from app.service.settings import PREFIX, Settings, known_variables, unknown_variables
 
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in (chosen | options).items() if value is not None}
     try:
         settings = Settings(**given)
     except ValidationError as error:
         first = error.errors()[0]
         field = str(first["loc"][0])
-        name = f"--{field}" if field in given else PREFIX + field.upper()
+        name = f"--{field.replace('_', '-')}" if field in given else PREFIX + field.upper()
         raise ValueError(f"{name}: {first['msg']}; got {first['input']!r}") from None
     if unknown := unknown_variables():
         names = ", ".join(known_variables())
@@ -53,7 +59,7 @@ def load_settings(**options: Any) -> Settings:
 def check_data(data_dir: Path) -> None:
     """Raise ValueError if the data directory holds no data, so that nothing is created there."""
     if not (data_dir / "bitcell.db").is_file():
-        raise ValueError(f"{data_dir} holds no data: is BITCELL_DATA_DIR set?")
+        raise ValueError(f"{data_dir} holds no data: is BITCELL_DATA_DIR set, or --data-dir?")
 
 
 def split(text: str) -> list[str]:

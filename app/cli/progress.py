@@ -12,10 +12,11 @@ Update = Callable[[int, int, str], None]
 
 
 @contextmanager
-def progress_bar(total: int) -> Iterator[Update]:
+def progress_bar(total: int | None, now: str = "starting") -> Iterator[Update]:
     """Show a bar on stderr, which disappears at the end; yield the function that updates it.
 
-    The function takes the steps done, the steps in all, and a description of the current step.
+    The function takes the steps done, the steps in all, and a description of the current step. The
+    bar moves back and forth while `total` is None.
     """
     columns = (
         # Names of datasets and methods may hold brackets, which are not Rich's markup.
@@ -25,7 +26,7 @@ def progress_bar(total: int) -> Iterator[Update]:
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as progress:
-        task = progress.add_task("starting", total=total)
+        task = progress.add_task(now, total=total)
 
         def update(done: int, total: int, description: str) -> None:
             progress.update(task, completed=done, total=total, description=description)

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ValidationError
 
 from app.http import npy
 from app.http.schemas import Accepted, CollectionOut, EncoderOut, JobOut, SnapshotOut
+from app.service.data_dir import noted_url
 from app.service.keys import PREFIX, READ, WRITE, Keys
 from app.service.settings import Settings
 from hashing.atomic_file import atomic_write
@@ -74,6 +75,14 @@ class RunningService:
             with atomic_write(file) as target:
                 for part in response.iter_bytes():
                     target.write(part)
+
+    def send(self, method: str, *path: str, **more: Any) -> httpx2.Response:
+        """Send a call to a path below `/v1`; ValueError if it is refused."""
+        more["headers"] = _authorization(self._key) | more.get("headers", {})
+        response = self._http.request(method, _path(*path), **more)
+        if response.status_code >= 300:
+            raise ValueError(_detail(response))
+        return response
 
     def _request(self, method: str, path: str, body: object = None) -> httpx2.Response:
         return self._http.request(method, path, json=body, headers=_authorization(self._key))
@@ -139,6 +148,9 @@ def running_service(settings: Settings, url: str | None) -> Iterator[RunningServ
 
 
 def _default_url(settings: Settings) -> str:
+    """Return the address that the service noted, or that of the settings if it noted none."""
+    if (noted := noted_url(settings.data_dir)) is not None:
+        return noted
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.host, settings.host)  # noqa: S104
     return f"http://{f'[{host}]' if ':' in host else host}:{settings.port}"
 

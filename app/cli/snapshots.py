@@ -12,8 +12,7 @@ from app.cli.options import check_data, check_output, load_settings
 UrlOption = Annotated[
     str | None,
     typer.Option(
-        help="URL of a running service that owns the data directory "
-        "(default: BITCELL_HOST at BITCELL_PORT)."
+        help="URL of a running service that owns the data directory (default: what it noted there)."
     ),
 ]
 
@@ -24,11 +23,13 @@ def snapshot(
     url: UrlOption = None,
 ) -> None:
     """Write a collection to one checksummed file, whether or not a service is running."""
+    from app.cli.progress import progress_bar
     from app.cli.snapshot_files import save
 
     settings = load_settings()
     check_data(settings.data_dir)
-    items = save(settings, url, collection, check_output(file, ".snapshot"))
+    with progress_bar(None, f"writing {collection}"):
+        items = save(settings, url, collection, check_output(file, ".snapshot"))
     typer.echo(f"{file}: {items} items of {collection}")
 
 
@@ -48,11 +49,13 @@ def restore(
     url: UrlOption = None,
 ) -> None:
     """Create a collection from a snapshot, whether or not a service is running."""
+    from app.cli.progress import progress_bar
     from app.cli.snapshot_files import load
 
     settings = load_settings()
     check_data(settings.data_dir)
-    restored, items = load(settings, url, file, name, encoder)
+    with progress_bar(None, f"reading {file}"):
+        restored, items = load(settings, url, file, name, encoder)
     typer.echo(f"{restored}: {items} items")
 
 

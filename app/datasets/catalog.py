@@ -6,7 +6,7 @@ from pathlib import Path
 
 from app.datasets.dataset import Dataset
 from app.datasets.digits import load_digits
-from app.datasets.npz import read_npz
+from app.datasets.files import read_dataset
 
 
 class UnknownDataset(ValueError):
@@ -14,12 +14,13 @@ class UnknownDataset(ValueError):
 
 
 def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = False) -> Dataset:
-    """Load a dataset by name, or from a path that ends in `.npz`.
+    """Load a dataset by name, or from the path of a file.
 
     Parameters
     ----------
     name : str
-        `digits`; or X, for the file `datasets/X.npz` in the data directory; or a path to a file.
+        `digits`; or X, for the file `datasets/X.npz` in the data directory; or the path of a file
+        in one of the formats of `read_dataset`.
     data_dir : Path, optional
         The data directory.
     images : bool
@@ -30,18 +31,18 @@ def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = Fals
     UnknownDataset
     BadDataset
     """
-    if name.endswith(".npz"):
-        path = Path(name)
-        if not path.is_file():
-            raise UnknownDataset(f"there is no file {name}")
-        return read_npz(path, path.stem, images=images)
     if name == "digits":
         return load_digits()
     known = known_datasets(data_dir)
-    if name not in known:
-        hint = ": fetch it with `bitcell data cifar10`" if name == "cifar10" else ""
-        raise UnknownDataset(f"there is no dataset {name!r}{hint}; there are {', '.join(known)}")
-    return read_npz(known[name], name, images=images)
+    path = known.get(name) or Path(name)
+    if path.is_file():
+        return read_dataset(path, path.stem, images=images)
+    if path.is_dir():
+        raise UnknownDataset(f"{name} is a folder; expected a dataset or the path of a file")
+    if path.suffix:
+        raise UnknownDataset(f"there is no file {name}")
+    hint = ": fetch it with `bitcell data cifar10`" if name == "cifar10" else ""
+    raise UnknownDataset(f"there is no dataset {name!r}{hint}; there are {', '.join(known)}")
 
 
 def known_datasets(data_dir: Path | None) -> dict[str, Path]:

@@ -11,10 +11,29 @@ from numpy.typing import NDArray
 from hashing import HASHERS
 from hashing.estimator import parameters
 from hashing.gist import Gist
+from hashing.validation import as_descriptors, check_finite
 
 
 class BadDataset(ValueError):
     """The data is not a valid dataset. The message says what was expected."""
+
+
+@dataclass(frozen=True)
+class Given:
+    """Queries that come with a dataset and are not among its items.
+
+    Attributes
+    ----------
+    queries : (q, d) float32
+    neighbours : (q, k) intp, or None
+        The positions of the true neighbours of each query, nearest first.
+    distance : str
+        `euclidean` or `cosine`: by which they are nearest.
+    """
+
+    queries: NDArray[np.float32]
+    neighbours: NDArray[np.intp] | None
+    distance: str
 
 
 @dataclass(frozen=True)
@@ -30,6 +49,8 @@ class Dataset:
     ids : (n,) str
     class_names : (c,) str, or None
         The name of class i.
+    given : Given, or None
+        The queries that come with the dataset.
     images : (n, h, w, 3) uint8, or None
     mirror : (d,) intp, or None
         ``descriptors[:, mirror]`` are the descriptors of the mirror images.
@@ -45,6 +66,7 @@ class Dataset:
     labels: NDArray[np.int64]
     ids: NDArray[np.str_]
     class_names: NDArray[np.str_] | None = None
+    given: Given | None = None
     images: NDArray[np.uint8] | None = None
     mirror: NDArray[np.intp] | None = None
     privileged: NDArray[np.floating] | None = None
@@ -52,6 +74,13 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.descriptors)
+
+    def class_name(self, label: int) -> str:
+        """Return the name of a class, or `class N` if it has none."""
+        names = self.class_names
+        if label < 0:
+            return "no label"
+        return str(names[label]) if names is not None and label < len(names) else f"class {label}"
 
     def parameters(self, method: str) -> dict[str, Any]:
         """Return the constructor parameters of a method that this dataset determines."""
@@ -83,3 +112,16 @@ class Dataset:
                 f"GIST has {len(mirror)} dimensions, {self.name} has {self.descriptors.shape[1]}"
             )
         return replace(self, mirror=mirror)
+
+
+def unlabelled(name: str, descriptors: NDArray[Any]) -> Dataset:
+    """Return descriptors as a dataset without labels; InvalidInput if they are none."""
+    descriptors = as_descriptors(descriptors)
+    check_finite(descriptors)
+    n = len(descriptors)
+    return Dataset(
+        name=name,
+        descriptors=np.ascontiguousarray(descriptors, np.float32),
+        labels=np.full(n, -1),
+        ids=np.arange(n).astype(np.str_),
+    )

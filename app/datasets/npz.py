@@ -11,12 +11,26 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets.dataset import BadDataset, Dataset
+from app.datasets.vectors import check_npy
 from hashing.validation import (
     InvalidInput,
     as_descriptors,
     as_labels,
     as_privileged,
     check_finite,
+)
+
+MOST_INFLATED = 1032
+"""How many times larger deflate can make what it reads."""
+# What zipfile and numpy raise on damaged files, and on encrypted ones.
+_DAMAGED = (
+    ValueError,
+    EOFError,
+    OSError,
+    RuntimeError,
+    NotImplementedError,
+    zipfile.BadZipFile,
+    zlib.error,
 )
 
 
@@ -26,8 +40,8 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     Parameters
     ----------
     path : Path
-        A file with the arrays `descriptors` and `labels`, and optionally the other attributes
-        of `Dataset`.
+        A file with the array `descriptors`, and optionally the other attributes of `Dataset`.
+        Labels that are strings are names of classes.
     name : str
         The name of the dataset.
     images : bool
@@ -43,23 +57,48 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
         raise not_npz
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
-            arrays = {key: npz[key] for key in npz.files if images or key != "images"}
-    except (ValueError, EOFError, zipfile.BadZipFile, zlib.error):
+            members = npz.zip.namelist()
+            arrays = {
+                key: _array(npz, key, path)
+                for key in npz.files
+                if f"{key}.npy" in members and (images or key != "images")
+            }
+    except BadDataset:
+        raise
+    except _DAMAGED:
         raise not_npz from None
-    for key in ("descriptors", "labels"):
-        if key not in arrays:
-            raise BadDataset(f"{path} has no array {key!r}; it has {sorted(arrays)}")
+    if "descriptors" not in arrays:
+        raise BadDataset(f"{path} has no array 'descriptors'; it has {sorted(arrays)}")
     try:
-        return _dataset(name, arrays)
+        return from_arrays(name, arrays)
     except InvalidInput as error:
         raise BadDataset(f"{path}: {error}") from None
 
 
-def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
+def _array(npz: Any, key: str, path: Path) -> NDArray[Any]:
+    """Return an array of the file, after checking that its values are in the file."""
+    member = npz.zip.getinfo(f"{key}.npy")
+    try:
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise BadDataset("it is compressed as numpy does not do it")
+        if member.file_size > MOST_INFLATED * member.compress_size:
+            raise BadDataset(
+                f"{member.file_size} bytes cannot come from {member.compress_size} compressed ones"
+            )
+        with npz.zip.open(member) as file:
+            check_npy(file, member.file_size)
+    except BadDataset as error:
+        raise BadDataset(f"{path}, array {key!r}: {error}") from None
+    array: NDArray[Any] = npz[key]
+    return array
+
+
+def from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
+    """Return the arrays of a file as a dataset; InvalidInput if one of them is not valid."""
     descriptors = as_descriptors(arrays["descriptors"])
     check_finite(descriptors)
     n, d = descriptors.shape
-    labels = as_labels(arrays["labels"], n)
+    labels, class_names = _labels(arrays.get("labels"), arrays.get("class_names"), n)
     privileged = arrays.get("privileged")
     if privileged is not None:
         privileged = as_privileged(privileged, n)
@@ -68,12 +107,47 @@ def _dataset(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
         descriptors=np.asarray(descriptors, np.float32),
         labels=labels,
         ids=_ids(arrays.get("ids"), n),
-        class_names=_class_names(arrays.get("class_names"), labels),
+        class_names=class_names,
         images=_images(arrays.get("images"), n),
         mirror=_mirror("mirror", arrays.get("mirror"), d, "dimensions"),
         privileged=privileged,
         privileged_mirror=_privileged_mirror(arrays.get("privileged_mirror"), privileged),
     )
+
+
+def _labels(
+    labels: NDArray[Any] | None, names: NDArray[Any] | None, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.str_] | None]:
+    """Return integer labels and the names of the classes.
+
+    Strings are names, the empty one for no label. Without `names` they are numbered in sorted
+    order.
+    """
+    if labels is None:
+        labels = np.full(n, -1)
+    elif labels.dtype.kind == "U":
+        return _numbered(labels, names, n)
+    elif labels.dtype.kind not in "iu":
+        raise InvalidInput(f"labels must be integers or strings, got dtype {labels.dtype}")
+    checked = as_labels(labels, n)
+    return checked, None if names is None else _class_names(names, checked)
+
+
+def _numbered(
+    labels: NDArray[np.str_], names: NDArray[Any] | None, n: int
+) -> tuple[NDArray[np.int64], NDArray[np.str_]]:
+    used, numbers = np.unique(labels, return_inverse=True)
+    if names is None:
+        known = used[used != ""]
+    else:
+        known = _class_names(names, np.empty(0, np.int64))
+        if len(np.unique(known)) < len(known):
+            raise InvalidInput("class_names must differ if labels are names")
+    position = {name: i for i, name in enumerate(known.tolist())} | {"": -1}
+    if unknown := [name for name in used.tolist() if name not in position]:
+        raise InvalidInput(f"class_names lack the label {unknown[0]!r:.80}")
+    of_used = np.array([position[name] for name in used.tolist()], np.int64)
+    return as_labels(of_used[numbers], n), known
 
 
 def _ids(ids: NDArray[Any] | None, n: int) -> NDArray[np.str_]:
@@ -89,9 +163,7 @@ def _ids(ids: NDArray[Any] | None, n: int) -> NDArray[np.str_]:
     return ids
 
 
-def _class_names(names: NDArray[Any] | None, labels: NDArray[np.int64]) -> NDArray[np.str_] | None:
-    if names is None:
-        return None
+def _class_names(names: NDArray[Any], labels: NDArray[np.int64]) -> NDArray[np.str_]:
     largest = labels.max(initial=-1)
     if names.ndim != 1 or len(names) <= largest:
         raise InvalidInput(

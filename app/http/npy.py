@@ -12,13 +12,13 @@ import math
 import sys
 from collections.abc import Mapping
 from functools import lru_cache
-from tokenize import TokenError
 from typing import Any
 
 import numpy as np
 from numpy.lib import format as npy_format
 from numpy.typing import NDArray
 
+from app.datasets.vectors import BAD_HEADER
 from hashing.validation import InvalidInput
 
 MEDIA_TYPE = "application/x-npy"
@@ -40,17 +40,6 @@ _VERSIONS: dict[bytes, tuple[int, Any]] = {
 }
 # Clients send the same shapes again and again, and parsing a header takes 0.03 ms.
 _CACHED_HEADERS = 64
-# What numpy raises on headers that are damaged or hostile.
-_BAD_HEADER = (
-    ValueError,
-    TypeError,
-    SyntaxError,
-    LookupError,
-    TokenError,
-    OverflowError,
-    RecursionError,
-    MemoryError,
-)
 
 
 class BadNpy(ValueError):
@@ -127,7 +116,7 @@ def _parse_header(head: bytes, name: str) -> tuple[np.dtype[Any], bool, tuple[in
         version = npy_format.read_magic(file)
         _, read_header = _VERSIONS[bytes(version)]
         shape, fortran, dtype = read_header(file, max_header_size=MAX_HEADER)
-    except _BAD_HEADER as error:
+    except BAD_HEADER as error:
         reason = str(error) or type(error).__name__
         raise BadNpy(f"the npy of {name} cannot be read: {reason:.200}") from None
     if dtype.hasobject:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import gzip
+from copy import copy
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
 from pydantic.json_schema import models_json_schema
 from pydantic_core import to_json
+from starlette.routing import BaseRoute
 
 from app.http import npy, schemas
 from app.http.bodies import FILE
@@ -42,7 +45,11 @@ def document(app: FastAPI) -> dict[str, Any]:
     """Return the document of an application. It is generated once."""
     if app.openapi_schema is None:
         generated = get_openapi(
-            title=app.title, version=app.version, description=app.description, routes=app.routes
+            title=app.title,
+            version=app.version,
+            description=app.description,
+            routes=[_as_listed(route) for route in app.routes],
+            servers=app.servers,
         )
         _, bodies = models_json_schema(
             [(model, "validation") for model in _BODIES],
@@ -58,6 +65,16 @@ def document(app: FastAPI) -> dict[str, Any]:
                 _complete(method.upper(), path, call)
         app.openapi_schema = generated
     return app.openapi_schema
+
+
+def _as_listed(route: BaseRoute) -> BaseRoute:
+    """Return a route with a short id and without HEAD, which answers as GET does."""
+    if not isinstance(route, APIRoute):
+        return route
+    listed = copy(route)
+    listed.methods = set(route.methods or ()) - {"HEAD"}
+    listed.unique_id = route.name
+    return listed
 
 
 def rendered(app: FastAPI) -> tuple[bytes, bytes]:

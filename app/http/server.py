@@ -7,18 +7,22 @@ import logging
 import os
 import signal
 import socket
+import sys
 from functools import partial
 from types import FrameType
 from typing import Any
 
 import structlog
 import uvicorn
+from starlette.concurrency import run_in_threadpool
 
 from app.http import log_setup
 from app.http.connection import Protocol
 from app.http.middleware.access import is_loopback, keys_are_required
 from app.http.open_connections import OpenConnections, possible_connections
 from app.main import create_app
+from app.service.data_dir import forget_url, note_url
+from app.service.keys import WRITE
 from app.service.service import Service
 from app.service.settings import Settings
 from index import InUse
@@ -41,7 +45,11 @@ def serve(settings: Settings) -> None:
     # Both come first, so that what is wrong is reported in one line.
     listening = _listen(settings.host, settings.port)
     service = _open(settings)
-    _check_access(settings, service)
+    try:
+        _check_access(settings, service, _url(listening, reached_from_here=True))
+    except BaseException:
+        service.close()
+        raise
     app = create_app(settings, service)
     config = uvicorn.Config(
         app,
@@ -74,11 +82,16 @@ def _open(settings: Settings) -> Service:
         ) from None
 
 
-def _check_access(settings: Settings, service: Service) -> None:
-    """Raise OSError if keys are required and there are none; warn if none are required."""
+def _check_access(settings: Settings, service: Service, url: str) -> None:
+    """Create the first key if keys are required and none ever was; warn if none are required.
+
+    Raise OSError if keys are required and those that there were are gone.
+    """
     if keys_are_required(settings, service.keys):
         if not service.keys.any():
-            service.close()
+            if not service.keys.required:
+                _create_first_key(settings, service, url)
+                return
             raise OSError(
                 f"{_why_keys_are_required(settings)}, and there is no API key: create one with "
                 "`bitcell keys create NAME --write`, or set BITCELL_REQUIRE_KEYS=false if "
@@ -86,6 +99,20 @@ def _check_access(settings: Settings, service: Service) -> None:
             )
     elif not is_loopback(settings.host) or service.keys.required:
         log.warning("no key is required: everyone who reaches the service may read and write")
+
+
+def _create_first_key(settings: Settings, service: Service, url: str) -> None:
+    """Create a key and write it to stderr: once, and not with the logger, so that no log has it."""
+    key, secret = service.keys.create("first start", WRITE)
+    sys.stderr.write(
+        f"\n{_why_keys_are_required(settings)}, so a key is needed. This first start has made one, "
+        f"which may write\nand is shown only once:\n\n    {secret}\n\n"
+        f"The page at {url} asks for it; other clients send `Authorization: Bearer KEY`.\n"
+        "Another key:      bitcell keys create NAME, with --write if it may write\n"
+        f"Revoke this one:  bitcell keys revoke {key.id}\n"
+        "In a container, put `docker exec CONTAINER` before these commands.\n\n"
+    )
+    sys.stderr.flush()
 
 
 def _why_keys_are_required(settings: Settings) -> str:
@@ -113,11 +140,13 @@ class _Server(uvicorn.Server):
         self._loop.set_exception_handler(log_setup.log_loop_failure)
         await super().startup(sockets)
         if self.started and sockets:
-            host, port = sockets[0].getsockname()[:2]
-            log.info(f"Bitcell is at http://{f'[{host}]' if ':' in host else host}:{port}")
+            url = _url(sockets[0], reached_from_here=True)
+            await run_in_threadpool(note_url, self._service.settings.data_dir, url)
+            log.info(f"Bitcell is at {_url(sockets[0])}")
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Stop listening, and let the requests in progress end in time."""
+        await run_in_threadpool(forget_url, self._service.settings.data_dir)
         stop, loop = self._service.searches.stop, asyncio.get_running_loop()
         loop.call_later(max(0, GRACE_SECONDS - LAST_SECONDS), stop)
         await super().shutdown(sockets)
@@ -140,6 +169,14 @@ class _Server(uvicorn.Server):
         asyncio.get_running_loop().call_later(
             self._drain_seconds, lambda: super(_Server, self).handle_exit(sig, None)
         )
+
+
+def _url(listening: socket.socket, *, reached_from_here: bool = False) -> str:
+    """Return the URL of a socket, with an address that can be typed if `reached_from_here`."""
+    host, port = listening.getsockname()[:2]
+    if reached_from_here:
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104
+    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -20,9 +20,10 @@ _VERSION = 1
 _HEAD = np.dtype(np.int64)
 # Version; numbers of items, groups and pairs; bytes of all ids; characters of the longest id.
 _N_HEAD = 6
-# Items and pairs that are read at once, and bytes of an npy of ids.
-_CHUNK = 1 << 14
-_ID_BYTES = 4 << 20
+# What is read and sent at once: items and pairs, at most, and bytes of the ids in npy. A part stays
+# in memory until the client has read it.
+_CHUNK = 1 << 12
+_ID_BYTES = 256 << 10
 # Bytes of a section that are read at once.
 _WINDOW = 1 << 20
 
@@ -54,6 +55,8 @@ class GroupFile:
         if version != _VERSION:
             raise ValueError(f"expected groups of version {_VERSION}, got {version}")
         self._read = read
+        self._id_type = np.dtype(f"<U{max(1, self.width)}")
+        self._chunk = max(1, min(_CHUNK, _ID_BYTES // self._id_type.itemsize))
         self._sizes_at = len(head) * _HEAD.itemsize
         self._counts_at = self._sizes_at + 8 * self.n_groups
         self._lengths_at = self._counts_at + 8 * self.n_groups
@@ -72,7 +75,7 @@ class GroupFile:
             # A group that is too large for one part comes alone.
             if len(sizes) == 1:
                 yield b'{"items":['
-                yield from _joined(ids.parts(int(sizes[0])))
+                yield from _joined(ids.parts(int(sizes[0]), self._chunk))
                 yield b'],"pairs":['
                 places = np.array([first, first, 0])
                 yield from _joined((part - places).tolist() for part in pairs.parts(int(counts[0])))
@@ -87,14 +90,17 @@ class GroupFile:
         They are the id of each item, (n,); the number of its group, (n,) int64; and (p, 3) int64:
         the places of two items and their distance.
         """
-        ids, dtype = self._ids(), np.dtype(f"<U{max(1, self.width)}")
-        yield _npy_head(dtype, (self.n_items,))
-        for part in ids.parts(self.n_items, max(1, _ID_BYTES // dtype.itemsize)):
-            yield np.array(part, dtype).tobytes()
+        yield _npy_head(self._id_type, (self.n_items,))
+        for part in self._ids().parts(self.n_items, self._chunk):
+            yield np.array(part, self._id_type).tobytes()
         yield _npy_head(np.dtype(np.int64), (self.n_items,))
         number = 0
         for sizes, _ in self._groups():
-            yield np.repeat(np.arange(number, number + len(sizes)), sizes).tobytes()
+            if len(sizes) == 1:
+                for n in _cut(int(sizes[0]), _CHUNK):
+                    yield np.full(n, number, np.int64).tobytes()
+            else:
+                yield np.repeat(np.arange(number, number + len(sizes)), sizes).tobytes()
             number += len(sizes)
         yield _npy_head(np.dtype(np.int64), (self.n_pairs, 3))
         for pairs in self._pairs().parts(self.n_pairs):
@@ -110,7 +116,7 @@ class GroupFile:
             start = 0
             while start < n:
                 before = int(ends[start - 1]) if start else 0
-                end = max(start + 1, int(np.searchsorted(ends, before + _CHUNK, side="right")))
+                end = max(start + 1, int(np.searchsorted(ends, before + self._chunk, side="right")))
                 yield sizes[start:end], counts[start:end]
                 start = end
 
@@ -154,11 +160,9 @@ class _Ids:
         spans = zip((ends - lengths).tolist(), ends.tolist(), strict=True)
         return [text[start:end].decode() for start, end in spans]
 
-    def parts(self, n: int, chunk: int | None = None) -> Iterator[list[str]]:
-        """Yield the next n ids, some at a time."""
-        chunk = chunk or _CHUNK
-        for first in range(0, n, chunk):
-            yield self.take(min(chunk, n - first))
+    def parts(self, n: int, chunk: int) -> Iterator[list[str]]:
+        """Return the next n ids, `chunk` at a time."""
+        return map(self.take, _cut(n, chunk))
 
 
 class _Pairs:
@@ -174,9 +178,8 @@ class _Pairs:
         return np.column_stack([pairs, distances]).astype(np.int64)
 
     def parts(self, n: int) -> Iterator[NDArray[np.int64]]:
-        """Yield the next n pairs, some at a time."""
-        for first in range(0, n, _CHUNK):
-            yield self.take(min(_CHUNK, n - first))
+        """Return the next n pairs, some at a time."""
+        return map(self.take, _cut(n, _CHUNK))
 
 
 def _lines(
@@ -198,6 +201,12 @@ def _joined(parts: Iterator[list[Any]]) -> Iterator[bytes]:
     """Yield the elements of lists as JSON, with commas between them."""
     for number, part in enumerate(parts):
         yield (b"," if number else b"") + to_json(part)[1:-1]
+
+
+def _cut(n: int, chunk: int) -> Iterator[int]:
+    """Yield the sizes of the parts of n things, `chunk` at a time."""
+    for first in range(0, n, chunk):
+        yield min(chunk, n - first)
 
 
 def _npy_head(dtype: np.dtype[Any], shape: tuple[int, ...]) -> bytes:

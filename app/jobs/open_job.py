@@ -23,6 +23,7 @@ class OpenJob:
     request: dict[str, Any]
     progress: dict[str, Any] = field(default_factory=lambda: _first_step("queued"))
     started: float | None = None
+    """When the job started, by a clock that nobody sets."""
     process: JobProcess | None = None
     cancelled: bool = False
     interrupted: Event = field(default_factory=Event)
@@ -30,7 +31,7 @@ class OpenJob:
 
     def start(self) -> None:
         """Note that the job runs from now on."""
-        self.started = time.time()
+        self.started = time.monotonic()
         self.progress = _first_step("starting")
 
     def postpone(self, reason: str) -> None:
@@ -42,9 +43,9 @@ class OpenJob:
         """Note progress. The time left follows from the mean duration of the steps so far."""
         seconds_left = None
         if self.started is not None and done:
-            seconds_left = round((time.time() - self.started) / done * (of - done), 1)
+            seconds_left = round((time.monotonic() - self.started) / done * (of - done), 1)
         self.progress = {"done": done, "of": of, "now": now, "seconds_left": seconds_left}
 
     def seconds(self) -> float:
         """Return how long the job has been running, 0 if it has not started."""
-        return time.time() - self.started if self.started else 0.0
+        return 0.0 if self.started is None else time.monotonic() - self.started

@@ -52,7 +52,8 @@ class JobProcess:
     def interrupt(self) -> None:
         """Raise KeyboardInterrupt in the process; kill it if it does not end soon."""
         if self._process.exitcode is None and self._process.pid is not None:
-            os.kill(self._process.pid, INTERRUPT)
+            with suppress(ProcessLookupError):  # It has ended just now.
+                os.kill(self._process.pid, INTERRUPT)
         timer = Timer(INTERRUPT_SECONDS, self.kill)
         timer.daemon = True
         timer.start()

@@ -12,6 +12,8 @@ import structlog
 from hashing.atomic_file import remove_leftovers
 
 SNAPSHOTS = "snapshots"
+# Where the service that owns the directory can be reached. There while it runs.
+URL_FILE = "bitcell.db.url"
 # Where files are written that have a private name until they are complete.
 _WRITTEN = (SNAPSHOTS, "datasets", "datasets/cifar10.partial", "downloads")
 # The names that earlier versions gave to snapshots that were not complete.
@@ -39,6 +41,31 @@ def open_private(data_dir: Path) -> None:
         raise OSError(f"{data_dir} cannot hold the data: {error}") from None
     for path in (*data_dir.glob("bitcell.db*"), *data_dir.glob("keys.db*"), data_dir / SNAPSHOTS):
         _close_to_others(path)
+
+
+def note_url(data_dir: Path, url: str) -> None:
+    """Note the address of the service that owns the data directory, for commands."""
+    try:
+        (data_dir / URL_FILE).write_text(f"{url}\n")
+    except OSError as error:  # Such as a full disk. Commands can be given the address.
+        log.warning("the address of the service cannot be noted", error=str(error))
+
+
+def forget_url(data_dir: Path) -> None:
+    """Delete the note, as the service stops."""
+    try:
+        (data_dir / URL_FILE).unlink(missing_ok=True)
+    except OSError as error:
+        log.warning("the address of the service is still noted", error=str(error))
+
+
+def noted_url(data_dir: Path) -> str | None:
+    """Return the address of the service that owns the data directory, None if there is no note."""
+    try:
+        url = (data_dir / URL_FILE).read_text().strip()
+    except (OSError, UnicodeDecodeError):
+        return None
+    return url if url.startswith("http://") else None
 
 
 def _close_to_others(path: Path) -> None:

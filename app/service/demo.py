@@ -8,7 +8,6 @@ import structlog
 from app.datasets.catalog import load_dataset
 from app.datasets.thumbnails import thumbnail
 from app.service.service import Service
-from index import Full
 
 NAME = "demo"
 N_BITS = 128
@@ -25,6 +24,13 @@ def make_demo(service: Service) -> None:
     training, that one ranks them best. The demo is created once: after it has been dropped, it
     is not created again.
     """
+    try:
+        _make(service)
+    except OSError as error:  # Such as a full disk, which is no reason not to start.
+        log.warning("no demo is created: the next start tries again", error=str(error))
+
+
+def _make(service: Service) -> None:
     with service.database.transaction() as connection:
         connection.execute(_SCHEMA)
     states = [state for (state,) in service.database.read("SELECT state FROM demo")]
@@ -33,13 +39,10 @@ def make_demo(service: Service) -> None:
     if "begun" not in states and NAME in _names(service):
         log.warning(f"no demo is created: an encoder or a collection {NAME!r} exists already")
         return
-    try:
-        if "begun" not in states:
-            _record(service, "begun")
-        _fill(service)
-        _record(service, "done")
-    except Full as error:
-        log.warning("no demo is created: the next start tries again", error=str(error))
+    if "begun" not in states:
+        _record(service, "begun")
+    _fill(service)
+    _record(service, "done")
 
 
 def _names(service: Service) -> set[str]:

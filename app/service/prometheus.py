@@ -2,25 +2,42 @@
 
 from __future__ import annotations
 
+import shutil
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from importlib.metadata import version
 from itertools import accumulate
 from operator import attrgetter
 from threading import Lock
 from typing import Any
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, ProcessCollector
-from prometheus_client.metrics_core import GaugeMetricFamily, HistogramMetricFamily, Metric
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    ProcessCollector,
+    disable_created_metrics,
+)
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+)
 
 from app.jobs.queue import Jobs
 from app.service.encoder_store import EncoderStore
-from index import Database, Store
+from index import Database, Store, searches_by_path
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600)
 _DISTANCES = (0, 1, 2, 4, 8, 12, 16, 24, 32, 48, 64, 96, 128, 256, 512, 1024)
 _TIES = (1, 2, 5, 10, 20, 50, 100, 1000, 10_000)
 _METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
+
+# Otherwise every series has a second one with the time at which it was made.
+disable_created_metrics()  # type: ignore[no-untyped-call]
 
 
 class Metrics:
@@ -63,6 +80,8 @@ class Metrics:
         )
         self.registry.register(self.nearest)
         self.registry.register(self.ties)
+        build = Gauge("bitcell_build_info", "Always 1", ["version"], registry=self.registry)
+        build.labels(version("bitcell")).set(1)
         ProcessCollector(registry=self.registry)
 
     def count_request(self, method: str, route: str, status: int, seconds: float) -> None:
@@ -157,5 +176,11 @@ class Holdings:
         for kind, state, count in self._jobs.counts():
             jobs.add_metric([kind, state], count)
         yield jobs
+        searches = CounterMetricFamily("bitcell_searches", "Queries searched", labels=["path"])
+        for path, count in searches_by_path().items():
+            searches.add_metric([path], count)
+        yield searches
+        free = shutil.disk_usage(self._database.path.parent).free
+        yield GaugeMetricFamily("bitcell_disk_free_bytes", "Free on the disk of the data", free)
         size = self._database.path.stat().st_size
         yield GaugeMetricFamily("bitcell_record_bytes", "Size of the database file in bytes", size)

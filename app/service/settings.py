@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, ByteSize, Field
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "BITCELL_"
@@ -16,6 +17,20 @@ LogLevel = Annotated[
 ]
 
 LogFormat = Literal["auto", "json", "text"]
+_PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
+# The service could not tell these from its own paths.
+_OWN = ("v1", "page", "docs")
+
+
+def _check_prefix(path: str) -> str:
+    if not _PREFIX.fullmatch(path) or path.split("/")[1:2] in [[own] for own in _OWN]:
+        raise ValueError(
+            f"expected a path such as /bitcell, which does not begin with {', '.join(_OWN)}"
+        )
+    return path
+
+
+RootPath = Annotated[str, AfterValidator(_check_prefix)]
 
 
 class Settings(BaseSettings):
@@ -46,6 +61,7 @@ class Settings(BaseSettings):
     body_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     answer_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     require_keys: bool | None = None
+    root_path: RootPath = ""
     allowed_hosts: str = ""
     drain_seconds: float = Field(1.0, ge=0, le=60, allow_inf_nan=False)
     log_level: LogLevel = "info"

@@ -9,9 +9,18 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from bitcell_client.results import Accepted, Job
+
 Codes = NDArray[np.uint8] | Sequence[str]
 """Codes, (n, ceil(n_bits / 8)) uint8 as `numpy.packbits(bits, axis=1)` packs them; or in hex."""
+AnyJob = str | Accepted | Job
+"""A job: its id, what the call that started it returned, or the job as it was."""
 _LABELS = "labels must be integers from 0 to 2**63 - 1, or -1 or None for none"
+
+
+def job_id(job: AnyJob) -> str:
+    """Return the id of a job that is given by its id or as an answer."""
+    return job.id if isinstance(job, Accepted | Job) else job
 
 
 def as_list(name: str, values: Iterable[Any], *, ordered: bool = True) -> list[Any]:

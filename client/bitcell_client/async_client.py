@@ -11,13 +11,13 @@ from typing import Any, Self, TypeVar, overload
 import httpx2
 from numpy.typing import ArrayLike
 
-from bitcell_client.arguments import Codes
+from bitcell_client.arguments import AnyJob, Codes, job_id
 from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import AsyncSender, Call, Request, answer_as
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
 from bitcell_client.files import headers_for, parts, snapshot_path, written
-from bitcell_client.following import ProgressLine, event, events_path, has_ended, job_id, pauses
+from bitcell_client.following import ProgressLine, event, events_path, has_ended, pauses
 from bitcell_client.results import Accepted, Encoder, Job, SnapshotFile
 
 T = TypeVar("T")
@@ -93,7 +93,7 @@ class AsyncClient(Connection, AsyncSender):
                 held = (await self.upsert(name, **part.arguments)).items
         return held
 
-    async def events(self, job: str | Accepted) -> AsyncIterator[Job]:
+    async def events(self, job: AnyJob) -> AsyncIterator[Job]:
         """Yield the job now and at every change, until it has ended or the service stops."""
         try:
             async with self._http.stream("GET", events_path(job)) as response:

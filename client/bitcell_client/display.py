@@ -95,7 +95,7 @@ def _table(rows: list[dict[str, Any]], always: Sequence[str]) -> DataFrame:
     columns: dict[str, Any] = {}
     for name in dict.fromkeys([*always, *used]):
         values = [row.get(name) for row in rows]
-        # Pandas would turn integers beside None into floats, which do not hold all labels.
+        # Pandas would turn a column of integers and None into floats, which do not hold all labels.
         are_integers = set(map(type, values)) == {int, NoneType}
         columns[name] = pd.array(values, "Int64") if are_integers else values
     return pd.DataFrame(columns)

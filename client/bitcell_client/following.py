@@ -10,10 +10,11 @@ from typing import Self
 
 import httpx2
 
+from bitcell_client.arguments import AnyJob, job_id
 from bitcell_client.connection import fill_path, unexpected_answer
 from bitcell_client.decode import from_json
 from bitcell_client.errors import JobFailed
-from bitcell_client.results import Accepted, Job
+from bitcell_client.results import Job
 
 EVENTS = "/v1/jobs/{job}/events"
 _ENDED = ("done", "failed", "cancelled")
@@ -21,12 +22,7 @@ _COLUMNS = 79
 _FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 2.0
 
 
-def job_id(job: str | Accepted) -> str:
-    """Return the id of a job that is given by its id or as `Accepted`."""
-    return job if isinstance(job, str) else job.id
-
-
-def events_path(job: str | Accepted) -> str:
+def events_path(job: AnyJob) -> str:
     """Return the path of a job's events."""
     return fill_path(EVENTS, {"job": job_id(job)})
 

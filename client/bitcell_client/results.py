@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from bitcell_client import display
 
-RerankBy = Literal["descriptors", "bits"]
+RerankBy = Literal["descriptors", "cosine", "bits"]
 DescriptorType = Literal["float16", "float32"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 

@@ -38,8 +38,8 @@ def loss(xi: torch.Tensor, classes: torch.Tensor, margin: float, dissimilar: flo
     squared = (squares[:, None] + squares - 2 * xi @ xi.T).clamp_min(SMALLEST_SQUARE)
     same = classes[:, None] == classes
     apart = (margin - squared.sqrt()).clamp_min(0).square()
-    itself = torch.eye(len(xi), dtype=torch.bool, device=xi.device)
-    return _mean(squared, same & ~itself) / 2 + dissimilar * _mean(apart, ~same) / 2
+    similar = same.clone().fill_diagonal_(False)
+    return _mean(squared, similar) / 2 + dissimilar * _mean(apart, ~same) / 2
 
 
 def _mean(values: torch.Tensor, chosen: torch.Tensor) -> torch.Tensor:
@@ -102,6 +102,6 @@ def train(
             rows = rng.choice(len(X), min(BATCH_SIZE, len(X)), replace=False)
             x = X[rows] + noise * rng.standard_normal((len(rows), X.shape[1]), np.float32)
             xi = forward(tensor(x), layers)
-            of_rows = torch.from_numpy(classes[rows]).to(xi.device)
+            of_rows = torch.from_numpy(classes[rows])
             adam.step(loss(xi, of_rows, margin * n_bits**0.5, dissimilar))
-    return [(weight.detach().cpu().numpy(), bias.detach().cpu().numpy()) for weight, bias in layers]
+    return [(weight.detach().numpy(), bias.detach().numpy()) for weight, bias in layers]

@@ -127,6 +127,12 @@ def _mean_squared_distance(X: NDArray[Any], anchors: NDArray[np.float32]) -> flo
     mean = X.mean(axis=0, dtype=np.float64)
     spread = X.var(axis=0, dtype=np.float64).sum()
     distance = float(spread + ((anchors - mean) ** 2).sum(axis=1).mean())
-    if distance <= 1e-12 * float(mean @ mean):
-        raise InvalidInput(f"all {len(X)} descriptors are the same: there is nothing to learn")
+    mean_size = float(np.linalg.norm(mean))
+    if distance <= 1e-12 * mean_size**2:
+        if (X[0] == X).all():
+            raise InvalidInput(f"all {len(X)} descriptors are the same: there is nothing to learn")
+        raise InvalidInput(
+            f"the descriptors lie within {distance**0.5:.2g} of each other but {mean_size:.2g} "
+            "from the origin, too far for exact distances: subtract their mean first"
+        )
     return distance

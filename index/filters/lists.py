@@ -68,10 +68,6 @@ class Lists:
             met[some] = np.add.reduceat(is_wanted[places], starts, dtype=np.int64) >= least
         return met
 
-    def of(self, place: int) -> NDArray[np.integer]:
-        """Return the elements of a list."""
-        return self._places[self._ends[place - 1] if place else 0 : self._ends[place]]
-
     def _blocks(
         self, lists: NDArray[np.int64]
     ) -> Iterator[tuple[NDArray[np.int64], NDArray[np.integer], NDArray[np.int64]]]:

@@ -23,7 +23,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words, bit_places
+from bitcodes import Words, bit_places, distance_type
 from index.callbacks import Checkpoint
 
 MAX_WIDTH = 24
@@ -189,7 +189,8 @@ def _slices(ends: NDArray[np.int64]) -> list[tuple[int, int]]:
 
 def _count_bits(words: Words) -> NDArray[Any]:
     counts: NDArray[Any] = np.bitwise_count(words)
-    return counts[:, 0] if words.shape[1] == 1 else counts.sum(axis=1, dtype=np.uint16)
+    n_words = words.shape[1]
+    return counts[:, 0] if n_words == 1 else counts.sum(axis=1, dtype=distance_type(n_words))
 
 
 @cache

@@ -14,7 +14,7 @@ from index.callbacks import Checkpoint
 from index.memory import cost_model
 from index.memory.multi_index import Tables
 from index.memory.view import Mask, View
-from index.search import flat_scan
+from index.search import flat_scan, paths
 from index.search.flat_scan import Hits
 from index.search.lookup import Lookup, select
 from index.types import Answer, Certificate
@@ -134,6 +134,7 @@ class _Search:
 
     def by_scan(self, queries: Words) -> list[Answer]:
         """Answer queries by a flat scan."""
+        paths.count(scan=len(queries))
         words, places = self._codes_to_scan()
         answers = []
         for first in range(0, len(queries), _SCAN_BLOCK):
@@ -149,6 +150,7 @@ class _Search:
         """Answer queries by table lookups, or by a scan those that would cost more."""
         lookup = Lookup(model, tables, self._counts, queries, self.k, self.radius, self._checkpoint)
         hits, rest = lookup.hits, lookup.given_up
+        paths.count(tables=len(queries) - len(rest), scan=len(rest))
         if len(rest):
             words, places = self._codes_to_scan()
             more = flat_scan.scan(words, queries[rest], self.k, self.radius, self._checkpoint)
@@ -165,8 +167,8 @@ class _Search:
         `count_all`, and the number stays unknown otherwise.
         """
         within = [len(answer.rows) if len(answer.rows) < self.k else None for answer in answers]
-        if count_all:
-            rest = [place for place, n in enumerate(within) if n is None]
+        rest = [place for place, n in enumerate(within) if n is None] if count_all else []
+        if rest:
             words, places = self._codes_to_scan()
             weights = (
                 self._counts if places is None or self._counts is None else self._counts[places]

@@ -28,18 +28,32 @@ def by_descriptors(
     dimension: int | None,
     record: Record,
     checkpoint: Checkpoint,
+    *,
+    cosine: bool = False,
 ) -> Scored:
-    """Sort by the Euclidean distance to the descriptors that are kept."""
+    """Sort by the distance to the descriptors that are kept: Euclidean, or one minus the cosine."""
     X = _matrix(queries, len(answers), dimension or np.shape(queries)[-1], "descriptors")
+    distance = _cosine_distances if cosine else _euclidean_distances
 
     def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         x = X[query]
         kept = record.descriptors(view.serials(rows).tolist()).astype(np.float64)
-        squares = ((kept.reshape(-1, len(x)) - x) ** 2).sum(axis=1)
-        score: NDArray[np.float64] = np.sqrt(squares)
-        return score
+        return distance(x, kept.reshape(-1, len(x)))
 
     return _sorted(answers, distances, checkpoint)
+
+
+def _euclidean_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> NDArray[np.float64]:
+    score: NDArray[np.float64] = np.sqrt(((kept - x) ** 2).sum(axis=1))
+    return score
+
+
+def _cosine_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return one minus the cosines; a vector of zeros has the cosine 0 with every other."""
+    lengths = np.linalg.norm(kept, axis=1) * np.linalg.norm(x)
+    cosines = (kept * x).sum(axis=1) / np.where(lengths == 0, 1, lengths)
+    score: NDArray[np.float64] = 1 - np.clip(cosines, -1, 1)
+    return score
 
 
 def by_bits(

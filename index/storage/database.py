@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 import shutil
 import sqlite3
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from threading import Lock, RLock
+from time import monotonic
 from typing import Any, Generic, TypeVar, cast
 
 from index.errors import Closed, Damaged, DiskError, Full, IndexProblem, InUse, Unreadable
+from index.storage import shrink
 
 VERSION = 3
 # Each reading connection has a page cache of its own.
@@ -24,6 +27,11 @@ _WRITE_ERRORS = (
     sqlite3.SQLITE_IOERR_SHMSIZE,
 )
 _LEAST_ROOM = 1 << 20
+# How long `close` waits for reads to end, and how often it interrupts them.
+_CLOSING_SECONDS = 2.0
+_INTERRUPT_SECONDS = 0.05
+
+log = logging.getLogger("bitcell")
 
 T = TypeVar("T")
 
@@ -75,7 +83,9 @@ class Database:
         self._queue_lock = Lock()
         self._alone = False
         self._closed = False
-        self._readers: SimpleQueue[sqlite3.Connection] = SimpleQueue()
+        self._readers: SimpleQueue[sqlite3.Connection | None] = SimpleQueue()
+        """Idle connections to read from; None, once the file is closed."""
+        self._lendable: list[sqlite3.Connection] = []
         self._opened: list[sqlite3.Connection] = []
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -93,6 +103,7 @@ class Database:
                 # The first read opens the log: later there may be no file descriptor for it.
                 reader.execute("SELECT 1 FROM sqlite_schema").fetchone()
                 self._readers.put(reader)
+                self._lendable.append(reader)
         except sqlite3.OperationalError as error:
             self.close()
             if error.sqlite_errorcode & 0xFF in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
@@ -112,6 +123,7 @@ class Database:
 
     def _prepare(self) -> None:
         execute = self._connection.execute
+        shrink.choose_mode(self._connection)
         execute("PRAGMA journal_mode = WAL")
         execute("PRAGMA synchronous = FULL")
         execute("PRAGMA foreign_keys = ON")
@@ -121,9 +133,12 @@ class Database:
                 f"{self.path} has version {self.version}; the newest known here is {VERSION}"
             )
         (tables,) = execute("SELECT count(*) FROM sqlite_schema").fetchone()
+        if tables and not self.version:
+            raise Unreadable(f"{self.path} is a database of another program, not of Bitcell")
         if not tables:
             self.version = VERSION
             execute(f"PRAGMA user_version = {VERSION}")
+        shrink.rewrite_old(self._connection, self.path)
 
     def damaged(self, what: object) -> Damaged:
         """Return the error to raise for damage that was found, and remember it as `fault`."""
@@ -244,6 +259,8 @@ class Database:
             return self.damaged(error)
         if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
             return DiskError(f"{self.path} could not be read or written: {error}")
+        if str(error).startswith(("no such column", "no such table")):
+            return self.damaged(error)
         return None
 
     def _has_no_room(self) -> bool:
@@ -262,10 +279,22 @@ class Database:
             finally:
                 self._alone = before
 
+    def shrink(self, pages: int) -> bool:
+        """Return up to `pages` free pages to the file system, and whether there are more."""
+        with self.transaction() as connection:
+            more = shrink.cut_some(connection, pages)
+        if not more:
+            with self._lock:
+                shrink.empty_log(self._connection)
+        return more
+
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """Lend a connection to read from, which waits for no write."""
         connection = self._readers.get()
+        if connection is None:
+            self._readers.put(None)
+            raise Closed(f"{self.path} has been closed")
         try:
             yield connection
         except sqlite3.Error as error:
@@ -281,8 +310,30 @@ class Database:
             return connection.execute(sql, values).fetchall()
 
     def close(self) -> None:
-        """Close the file. A second call does nothing."""
+        """Close the file. A second call does nothing.
+
+        Reads of other threads are interrupted: they raise Closed. A connection that a thread does
+        not give back soon stays open, because SQLite crashes if one is closed while it is used.
+        """
         with self._lock:
             self._closed = True
+            lent = self._take_back()
             for connection in self._opened[::-1]:
-                connection.close()
+                if connection not in lent:
+                    connection.close()
+            self._opened = []
+            self._readers.put(None)
+
+    def _take_back(self) -> list[sqlite3.Connection]:
+        """Interrupt all reads; return the connections that are still lent after some time."""
+        lent, self._lendable = self._lendable, []
+        deadline = monotonic() + _CLOSING_SECONDS
+        while lent and monotonic() < deadline:
+            for connection in lent:
+                connection.interrupt()  # Has no effect between two statements: hence again.
+            with suppress(Empty):
+                given_back = self._readers.get(timeout=_INTERRUPT_SECONDS)
+                lent = [connection for connection in lent if connection is not given_back]
+        if lent:
+            log.warning("%s is closed although %s reads have not ended", self.path, len(lent))
+        return lent

@@ -23,7 +23,7 @@ KINDS: list[tuple[int, int, list[bytes]]] = [
 
 
 def bomb(side: int, rows: int, colour: int, channels: int, chunks: list[bytes]) -> bytes:
-    """Return a PNG of that side, with the pixels of so many of its rows."""
+    """Return a square PNG that claims `side` rows but has the pixels of only `rows` of them."""
     row = b"\0" + bytes(range(250)) * (side * channels // 250 + 1)
     pack = zlib.compressobj(9)
     pixels = b"".join(pack.compress(row[: side * channels + 1]) for _ in range(rows)) + pack.flush()

@@ -172,14 +172,14 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
 
         started = bitcell.start_benchmark(["lsh"], [8], collection="c", seeds=[0])
         bitcell.wait(started.id)
-        table = bitcell.benchmark(started.id).result
+        table = bitcell.benchmark(started).result
         assert table
         assert 0.3 < table["results"][0]["map"] <= 1
-        assert "<html" in bitcell.report(started.id)
+        assert "<html" in bitcell.report(started)
         assert [benchmark.id for benchmark in bitcell.benchmarks()] == [started.id]
-        assert bitcell.job(started.id).state == "done"
+        assert bitcell.job(bitcell.job(started)).state == "done"
         assert len(bitcell.jobs(limit=2)) == 2
-        bitcell.remove_job(started.id)
+        bitcell.remove_job(started)
         figures = bitcell.metrics()
     # Every call has been made, and answered without an error.
     for method, path in CALLS:

@@ -151,6 +151,7 @@ def test_it_imports_nothing_of_the_service() -> None:
     assert not imported_by("import bitcell_client") & (SERVICE | HEAVY)
 
 
+@pytest.mark.slow
 def test_it_works_beside_a_package_named_app(wheel: Path, project: Path, demo: Process) -> None:
     unpacked = project / "site-packages"
     with zipfile.ZipFile(wheel) as archive:

@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from bitcodes import pack, unpack
 from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_hasher
-from tests.methods import quick
+from tests.methods import each_method, quick
 
 N_BITS = 20  # not a multiple of 8
 # The least share of either value of a bit, if it is not 0.35. The eigenvectors of AGH have mean 0
@@ -26,7 +26,7 @@ LEAST_SHARE = {"agh": 0.15, "sh": 0.15, "sign": 0.2}
 NO_SEED = {"sign", "pcah", "sh"}
 
 
-@pytest.fixture(scope="module", params=list(HASHERS))
+@pytest.fixture(scope="module", params=each_method())
 def hasher(request: pytest.FixtureRequest, X: NDArray[Any], y: NDArray[Any]) -> Hasher:
     params = quick(request.param)
     return make_hasher(request.param, n_bits=N_BITS, random_state=3, **params).fit(X, y)
@@ -230,7 +230,7 @@ def test_unknown_methods_and_parameters_are_refused(hasher: Hasher) -> None:
         make_hasher("md5")
     with pytest.raises(InvalidInput, match="no parameter 'method'"):
         make_hasher(hasher.method, method="lsh")
-    with pytest.raises(InvalidInput, match="no parameter 'bits'; it has n_bits"):
+    with pytest.raises(InvalidInput, match=r"no parameter 'bits' .*; it has n_bits"):
         make_hasher(hasher.method, bits=3)
     with pytest.raises(InvalidInput, match="no parameter 'bits'"):
         clone(hasher).set_params(bits=3)

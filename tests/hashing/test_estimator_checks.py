@@ -8,7 +8,7 @@ import pytest
 from sklearn.utils.estimator_checks import check_estimator
 
 from hashing import HASHERS, make_hasher
-from tests.methods import quick
+from tests.methods import each_method, quick
 
 WORDING = "refused, but not with the message that scikit-learn expects"
 FAILING_CHECKS = {
@@ -41,7 +41,7 @@ def failing_checks(method: str) -> dict[str, str]:
 
 
 @pytest.mark.filterwarnings("ignore")  # from the checks that are known to fail
-@pytest.mark.parametrize("method", list(HASHERS))
+@pytest.mark.parametrize("method", each_method())
 def test_no_other_check_fails(method: str) -> None:
     # One bit, because the checks fit as few as two clusters in two or three dimensions.
     hasher: Any = make_hasher(method, n_bits=1, **quick(method) | FEW_STEPS.get(method, {}))

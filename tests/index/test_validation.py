@@ -271,3 +271,21 @@ def test_escaped_and_plain_payloads_are_filtered_alike(store: Store) -> None:
         ("new", {"ключ": "значение"}),
         ("old", {"ключ": "значение"}),
     ]
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"codes": [[0], [1], [16]]}, "lowest 4 bits .* those of code 1 are not"),
+        ({"descriptors": [[1.0, 2.0], [3.0, 66_000.0], [np.nan, 0.0]]}, "that of item 1 is not"),
+    ],
+)
+def test_an_error_of_an_array_names_the_first_wrong_row(
+    change: dict[str, Any], message: str, store: Store
+) -> None:
+    collection = store.create("c", 4, keep_descriptors="float16")
+    batch: dict[str, Any] = {"codes": np.zeros((3, 1)), "descriptors": np.ones((3, 2))} | change
+    codes = np.array(batch["codes"], np.uint8)
+    with pytest.raises(InvalidItems, match=message) as caught:
+        collection.upsert(["a", "b", "c"], codes, descriptors=batch["descriptors"])
+    assert caught.value.row == 1

@@ -66,14 +66,6 @@ class Sheet:
     small: bool
 
 
-def class_name(dataset: Dataset, label: int) -> str:
-    """Return the name of a class, or `class N` if it has none."""
-    names = dataset.class_names
-    if label < 0:
-        return "no label"
-    return str(names[label]) if names is not None and label < len(names) else f"class {label}"
-
-
 def make_sheet(result: dict[str, Any], dataset: Dataset) -> Sheet | None:
     """Return the sheet of a result; None if the dataset has no images."""
     queries, rows = result["sheet"]["queries"], result["sheet"]["rows"]
@@ -99,14 +91,14 @@ def shown_length(rows: list[dict[str, Any]]) -> int | None:
 def _card(dataset: Dataset, i: int, query: int, rows: list[dict[str, Any]]) -> Card:
     return Card(
         query=query,
-        class_name=class_name(dataset, int(dataset.labels[query])),
+        class_name=dataset.class_name(int(dataset.labels[query])),
         title=str(dataset.ids[query]),
         strips=[_strip(dataset, query, row["method"], row["neighbours"][i]) for row in rows],
     )
 
 
 def _strip(dataset: Dataset, query: int, method: str, positions: list[int]) -> Strip:
-    names = [class_name(dataset, int(dataset.labels[i])) for i in positions]
+    names = [dataset.class_name(int(dataset.labels[i])) for i in positions]
     neighbours = [
         Neighbour(
             position=i,

@@ -62,31 +62,58 @@ def plots(rows: Sequence[dict[str, Any]], n_seeds: int, ranks: Sequence[int]) ->
     return drawn
 
 
-def map_plot(rows: Sequence[dict[str, Any]]) -> Markup:
-    """Plot mAP in % against code length on a log axis, one line per method, baselines across."""
+def recall_plots(rows: Sequence[dict[str, Any]], n_seeds: int, k: int) -> list[Plot]:
+    """Plot the recall of k neighbours against code length, for each number that is reranked."""
+    if not _lengths(rows):
+        return []
+    bars = f" Bars: standard deviation over {n_seeds} seeds." if n_seeds > 1 else ""
+    drawn = [Plot(map_plot(rows, "recall", f"Recall of {k}"), f"Recall by code length.{bars}")]
+    keys = [key for key in rows[0] if key.startswith("recall_rerank_")]
+    for key in keys:
+        n = key.rpartition("_")[2]
+        caption = f"Recall by code length, if the first {n} are ranked again by their descriptors."
+        drawn.append(Plot(map_plot(rows, key, f"Recall of {k} with rerank {n}"), caption))
+    return drawn
+
+
+def map_plot(
+    rows: Sequence[dict[str, Any]], key: str = "map", name: str = "Mean average precision"
+) -> Markup:
+    """Plot a figure in % against code length on a log axis, one line per method, baselines across.
+
+    Bars show the spread of the figure over seeds, if the rows have it.
+    """
+    spread = f"{key}_spread"
     lengths = _lengths(rows)
-    ends = [
-        100 * (row["map"] + sign * (row["map_spread"] or 0)) for row in rows for sign in (-1, 1)
-    ]
+    ends = [100 * (row[key] + sign * (row.get(spread) or 0)) for row in rows for sign in (-1, 1)]
     y, y_ticks = vertical_axis(max(0, min(ends)), max(ends))
     margin = 1.5 if len(lengths) == 1 else 1
     x = Axis(lengths[0] / margin, lengths[-1] * margin, LEFT + 14, RIGHT - 14, log=True)
     lines, line_ends, descriptions = [], [], []
     for method in dict.fromkeys(row["method"] for row in rows):
         own = sorted((r for r in rows if r["method"] == method), key=lambda r: r["n_bits"] or 0)
-        values = [(row["n_bits"], 100 * row["map"]) for row in own]
+        values = [(row["n_bits"], 100 * row[key]) for row in own]
         if own[0]["n_bits"] is None:
             height = y(values[0][1])
             points: list[Point] = [(LEFT, height), (RIGHT, height)]
             bars = ""
         else:
             points = [(x(n_bits), y(value)) for n_bits, value in values]
-            bars = "".join(_error_bar(x(r["n_bits"]), r, y) for r in own if r["map_spread"])
+            bars = "".join(
+                _error_bar(x(r["n_bits"]), r[key], r[spread], y) for r in own if r.get(spread)
+            )
         lines.append(line(method, points, points, bars))
         line_ends.append((method, points[-1]))
         descriptions.append(f"{method}: " + ", ".join(_in_words(*value) for value in values))
-    axes = frame(x, y, _labelled(lengths, x), y_ticks, "code length, bits", "mAP, %")
-    label = "Mean average precision in % by code length. " + "; ".join(descriptions)
+    axes = frame(
+        x,
+        y,
+        _labelled(lengths, x),
+        y_ticks,
+        "code length, bits",
+        "mAP, %" if key == "map" else "recall, %",
+    )
+    label = f"{name} in % by code length. " + "; ".join(descriptions)
     return svg(label, axes + "".join(lines) + legend(line_ends))
 
 
@@ -111,8 +138,8 @@ def _labelled(values: Sequence[int], x: Axis) -> list[int]:
     return kept[::-1]
 
 
-def _error_bar(px: float, row: dict[str, Any], y: Axis) -> str:
-    low, high = (y(100 * max(0, row["map"] + sign * row["map_spread"])) for sign in (-1, 1))
+def _error_bar(px: float, value: float, spread: float, y: Axis) -> str:
+    low, high = (y(100 * max(0, value + sign * spread)) for sign in (-1, 1))
     return f'<path d="M{px:.1f} {low:.1f}V{high:.1f}m-3 0h6M{px - 3:.1f} {low:.1f}h6"/>'
 
 

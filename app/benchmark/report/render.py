@@ -5,13 +5,19 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from app.benchmark.neighbours import NEIGHBOURS, in_words
 from app.benchmark.report import POLICY
-from app.benchmark.report.pictures import class_name, make_sheet
-from app.benchmark.report.plots import plots
+from app.benchmark.report.pictures import make_sheet
+from app.benchmark.report.plots import plots, recall_plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, shown_columns
 from app.benchmark.results import interval_note, tuning_note
-from app.benchmark.splits import RETRIEVAL, UNSEEN, UNSEEN_ONLY
+from app.benchmark.splits import (
+    RETRIEVAL,
+    UNSEEN,
+    UNSEEN_ONLY,
+    class_notes,
+)
 from app.datasets.dataset import Dataset
 
 if TYPE_CHECKING:
@@ -33,22 +39,55 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
     str
         HTML. Everything from the result and the dataset is escaped.
     """
+    if result["protocol"]["name"] == NEIGHBOURS:
+        return _render_recall(result)
     rows = _rows(result)
     columns = shown_columns(rows)
     seeds = result["protocol"]["seeds"]
     measured = [row for row in rows if "error" not in row]
     return _template().render(
         policy=POLICY,
-        title=f"Binary codes on {result['dataset']['name']}",
+        title=_title(result),
+        main_figure="mAP",
         protocol=_protocol(result, dataset),
         remarks=_remarks(result, dataset),
         columns=columns,
         groups=lines_by_method(rows, columns),
-        notes=_notes(rows, seeds),
+        notes=_notes(rows, result["protocol"]),
         plots=plots(measured, len(seeds), result["curve_ranks"]),
         sheet=make_sheet(result, dataset),
         first_seed=seeds[0],
     )
+
+
+def _render_recall(result: dict[str, Any]) -> str:
+    """Return the page of a benchmark without labels."""
+    rows, protocol = result["results"], result["protocol"]
+    columns, n_seeds = shown_columns(rows), len(protocol["seeds"])
+    measured = [row for row in rows if "error" not in row]
+    notes = [
+        f"Shares are in %, means over queries{' and seeds' * (n_seeds > 1)}. Distances between "
+        "codes tie: figures are expectations over every order of the ties.",
+        interval_note(n_seeds),
+    ]
+    return _template().render(
+        policy=POLICY,
+        title=_title(result),
+        main_figure="recall",
+        protocol=f"{result['dataset']['items']:,} items, as descriptors of dimension "
+        f"{result['dataset']['dimension']}. {in_words(protocol, result['dataset'])}.",
+        remarks=[result["interrupted"]] if "interrupted" in result else [],
+        columns=columns,
+        groups=lines_by_method(rows, columns),
+        notes=notes,
+        plots=recall_plots(measured, n_seeds, protocol["k"]),
+        sheet=None,
+        first_seed=protocol["seeds"][0],
+    )
+
+
+def _title(result: dict[str, Any]) -> str:
+    return f"Binary codes on {result['dataset']['name']}"
 
 
 @cache
@@ -105,7 +144,7 @@ def _remarks(result: dict[str, Any], dataset: Dataset) -> list[str]:
     remarks = [result["interrupted"]] if "interrupted" in result else []
     if protocol["name"] != RETRIEVAL:
         classes = (
-            f"{_series([class_name(dataset, label) for label in labels])} (seed {seed})"
+            f"{_series([dataset.class_name(label) for label in labels])} (seed {seed})"
             for seed, labels in zip(protocol["seeds"], protocol["unseen"], strict=True)
         )
         remarks.append(f"Unseen, without a label in fit: {'; '.join(classes)}.")
@@ -115,7 +154,7 @@ def _remarks(result: dict[str, Any], dataset: Dataset) -> list[str]:
             f"Scaled down from {asked['queries_per_class']} queries and "
             f"{asked['labels_per_class']} labels per class: {protocol['scaled']}."
         )
-    return remarks
+    return remarks + class_notes(protocol)
 
 
 def _series(values: list[Any]) -> str:
@@ -124,12 +163,18 @@ def _series(values: list[Any]) -> str:
     return f"{', '.join(head)} and {last}" if head else last
 
 
-def _notes(rows: list[Row], seeds: list[int]) -> list[str]:
+def _notes(rows: list[Row], protocol: dict[str, Any]) -> list[str]:
     """Say how figures are averaged, what intervals cover, and which queries are left out."""
+    seeds = protocol["seeds"]
+    classes = (
+        "Small classes have fewer queries, and count less."
+        if protocol.get("small_classes")
+        else "Every class has as many queries, so these are also means over classes, whatever "
+        "their sizes."
+    )
     notes = [
-        f"Shares are in %, means over queries{' and seeds' * (len(seeds) > 1)}. Every class has as "
-        "many queries, so these are also means over classes, whatever their sizes. Distances "
-        "between codes tie: figures are expectations over every order of the ties.",
+        f"Shares are in %, means over queries{' and seeds' * (len(seeds) > 1)}. {classes} "
+        "Distances between codes tie: figures are expectations over every order of the ties.",
         interval_note(len(seeds)),
     ]
     references = dict.fromkeys(

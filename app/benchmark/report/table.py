@@ -91,10 +91,30 @@ COLUMNS = (
         _percent(1),
         "share of the first 100 that are among the 100 nearest by Euclidean distance",
     ),
+    Column("recall %", "recall", _percent(2), "share of the k true neighbours in the first k"),
+    Column(
+        "± seeds", "recall_spread", _percent(2), "sample standard deviation of recall over seeds"
+    ),
+    Column("95 % interval", "recall_interval", _interval, "confidence interval of recall"),
+    Column(
+        "rerank 100",
+        "recall_rerank_100",
+        _percent(2),
+        "recall if the first 100 by code are ranked again by their descriptors",
+    ),
+    Column(
+        "rerank 1000",
+        "recall_rerank_1000",
+        _percent(2),
+        "recall if the first 1000 by code are ranked again by their descriptors",
+    ),
     Column("fit s", "fit_seconds", "{:.2f}".format, "seconds to fit"),
     Column("encode s", "encode_seconds", "{:.2f}".format, "seconds to encode the database"),
     Column("bytes", "bytes_per_item", "{:,.0f}".format, "bytes per item"),
 )
+
+# The figure that methods are compared by: a result has one of them.
+_MAIN = ("map", "recall")
 
 
 def shown_columns(rows: list[Row]) -> list[Column]:
@@ -122,7 +142,7 @@ def _cell(row: Row, column: Column, best: dict[int | None, str]) -> Cell:
     if not _has(row, column.key):
         return Cell(None)
     text = column.format(row[column.key])
-    return Cell(text, best=column.key == "map" and text == best.get(row["n_bits"]))
+    return Cell(text, best=column.key in _MAIN and text == best.get(row["n_bits"]))
 
 
 def _has(row: Row, key: str) -> bool:
@@ -131,9 +151,10 @@ def _has(row: Row, key: str) -> bool:
 
 
 def _best(rows: list[Row]) -> dict[int | None, str]:
-    """The best mAP at each code length, as printed: methods that look equal are equally good."""
+    """The best figure at each code length, as printed: methods that look equal are equally good."""
     best: dict[int | None, float] = {}
     for row in rows:
         if row["n_bits"] is not None and "error" not in row:
-            best[row["n_bits"]] = max(best.get(row["n_bits"], 0.0), row["map"])
+            figure = next(row[key] for key in _MAIN if key in row)
+            best[row["n_bits"]] = max(best.get(row["n_bits"], 0.0), figure)
     return {n_bits: _percent(2)(value) for n_bits, value in best.items()}

@@ -39,7 +39,9 @@ def duplicates(
     ] = 20,
     out: Annotated[
         Path | None,
-        typer.Option(help="A .jsonl file to write all groups to, one a line; or an .npy file."),
+        typer.Option(
+            help="A .jsonl file to write all groups to, one a line; or .npy, for three arrays."
+        ),
     ] = None,
     url: UrlOption = None,
 ) -> None:

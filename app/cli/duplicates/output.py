@@ -16,9 +16,9 @@ def print_groups(result: dict[str, Any], n_shown: int) -> None:
     console = Console(markup=False, emoji=False, highlight=False)
     console.print(
         f"{result['collection']}: {result['grouped']:,} of {result['items']:,} items are within "
-        f"{result['radius']:,} bit{'s' * (result['radius'] != 1)} of another; they are in "
-        f"{result['groups']:,} groups, with "
-        f"{'more than ' if result['truncated'] else ''}{result['pairs']:,} pairs."
+        f"{_count(result['radius'], 'bit')} of another; they are in "
+        f"{_count(result['groups'], 'group')}, with "
+        f"{'more than ' if result['truncated'] else ''}{_count(result['pairs'], 'pair')}."
     )
     shown = result["largest"][:n_shown]
     if not shown:
@@ -31,8 +31,12 @@ def print_groups(result: dict[str, Any], n_shown: int) -> None:
         line = Text("  ".join([*figures, row[-1]]))
         line.truncate(console.width, overflow="ellipsis")
         console.print(line)
-    if result["groups"] > len(shown):
-        console.print(f"{result['groups'] - len(shown):,} more groups are not shown.")
+    if left := result["groups"] - len(shown):
+        console.print(f"Not shown: {_count(left, 'group')}.")
+
+
+def _count(n: int, noun: str) -> str:
+    return f"{n:,} {noun}{'s' * (n != 1)}"
 
 
 def _row(group: dict[str, Any]) -> tuple[str, str, str, str]:

@@ -48,7 +48,7 @@ export async function download(path) {
 
 /** Yield a job at each of its changes. EventSource cannot be used: it cannot send a key. */
 export async function* follow(job, signal) {
-  const answer = await send(`/v1/jobs/${encodeURIComponent(job)}/events`, { signal });
+  const answer = await send(`v1/jobs/${encodeURIComponent(job)}/events`, { signal });
   const reader = answer.body.pipeThrough(new TextDecoderStream()).getReader();
   let text = "";
   for (;;) {
@@ -63,4 +63,5 @@ export async function* follow(job, signal) {
   }
 }
 
-export const path = (...parts) => "/v1/" + parts.map(encodeURIComponent).join("/");
+// Relative to the page, which may be below a prefix.
+export const path = (...parts) => "v1/" + parts.map(encodeURIComponent).join("/");

@@ -1,23 +1,22 @@
 // Benchmarks: start one, follow it, and show its table and curves.
 
-import { call, download, follow, key, path } from "./api.js";
+import { call, download, key, path } from "./api.js";
 import { curves } from "./curves.js";
 import { count, h, problem, say } from "./html.js";
+import { recent, watch } from "./jobs.js";
 
-export const ENDED = ["done", "failed", "cancelled"];
 const RAW = "raw";
 // What methods are compared with, and what it needs.
 const BASELINES = { [RAW]: "no codes", "raw-cosine": "no codes", "classifier": "labels" };
 const PROTOCOLS = ["retrieval-59k", "unseen-classes", "unseen-only"];
-const MAX_LISTED = 12;
 // Data-free methods are fast. random-net-1 is left out: it gives the same bits as lsh.
 const isPreset = (method) => method.data_free && method.method !== "random-net-1";
 
 export async function show(view, { collections, job, signal }) {
   const [datasets, methods, jobs] = await Promise.all([
-    call("/v1/datasets"),
-    call("/v1/methods"),
-    call("/v1/benchmarks"),
+    call("v1/datasets"),
+    call("v1/methods"),
+    call("v1/benchmarks"),
   ]);
   const usable = collections.filter((each) => each.keep_descriptors && each.items).map((each) => each.name);
   const request = jobs.find((each) => each.id === job)?.request;
@@ -27,7 +26,7 @@ export async function show(view, { collections, job, signal }) {
     h("p", {}, "Compare methods and code lengths. Each method is fitted on one part of the data, and judged by " +
       "the mean average precision (mAP) of its rankings for queries that it has not seen."),
     h("div", { class: "two" }, h("section", { class: "ask", "aria-labelledby": "start-title" },
-      form(datasets, usable, methods, request), recent(jobs, job)), result),
+      form(datasets, usable, methods, request), listed(jobs, job)), result),
   );
   const chosen = job ?? jobs[0]?.id;
   if (chosen === undefined) {
@@ -35,7 +34,7 @@ export async function show(view, { collections, job, signal }) {
       h("p", { class: "empty" }, "Start one to see its progress, table and curves here."));
     return;
   }
-  watch(result, chosen, methods, signal, job !== undefined).catch((error) => {
+  watchRun(result, chosen, methods, signal, job !== undefined).catch((error) => {
     if (!signal.aborted) result.replaceChildren(h("h2", { id: "run-title" }, "Benchmark"), problem(error));
   });
 }
@@ -55,7 +54,7 @@ function form(datasets, collections, methods, request) {
     error.replaceChildren();
     try {
       if (!checked.length) throw new Error("Choose at least one method.");
-      const accepted = await call("/v1/benchmarks", { method: "POST", json: {
+      const accepted = await call("v1/benchmarks", { method: "POST", json: {
         ...JSON.parse(source.value), methods: checked, bits: bits.value.split(",").map(Number), protocol: protocol.value } });
       location.hash = `#/benchmark/${encodeURIComponent(accepted.id)}`;
     } catch (reason) {
@@ -90,51 +89,23 @@ function methodBoxes(methods, request) {
     methods.map((each) => box(each.method, each.needs_torch ? "torch" : each.needs_labels ? "labels" : ""))));
 }
 
-function recent(jobs, current) {
-  if (!jobs.length) return null;
-  const name = (job) => job.request.dataset ?? job.request.collection;
-  const time = (job) => new Date(1000 * job.created).toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" });
-  const item = (job) => h("li", {},
-    h("a", { href: `#/benchmark/${encodeURIComponent(job.id)}`, "aria-current": job.id === current ? "true" : null },
-      `${name(job)}, ${count(job.request.rows.length, "row")}`),
-    " ", h("span", { class: "note" }, h("span", { "data-job": job.id }, job.state), `, ${time(job)}`));
-  return h("nav", { "aria-label": "Recent benchmarks" }, h("h3", {}, "Recent"),
-    h("ul", { class: "jobs" }, jobs.slice(0, MAX_LISTED).map(item)));
+function listed(jobs, current) {
+  return recent("Recent benchmarks", jobs, current, (job) => ({
+    href: `#/benchmark/${encodeURIComponent(job.id)}`,
+    text: `${job.request.dataset ?? job.request.collection}, ${count(job.request.rows.length, "row")}`,
+  }));
 }
 
-async function watch(section, id, methods, signal, wasChosen) {
+function watchRun(section, id, methods, signal, wasChosen) {
   const title = h("h2", { id: "run-title", tabindex: wasChosen ? "-1" : null }, "Benchmark");
-  const state = h("p", { id: "state" });
-  const bar = h("progress", { "aria-label": "Progress", max: 1 });
-  const cancel = h("button", { class: "plain", onclick: () =>
-    call(path("jobs", id), { method: "DELETE" }).catch((error) => state.replaceChildren(problem(error))) }, "Cancel");
-  section.replaceChildren(title, state, bar, cancel);
-  let lastState = null;
-  for await (const job of follow(id, signal)) {
-    title.textContent = `Benchmark on ${job.request.dataset ?? job.request.collection}`;
-    bar.max = job.progress?.of ?? 1;
-    if (job.state === "queued") bar.removeAttribute("value");
-    else bar.value = job.progress?.done ?? 0;
-    state.textContent = progressText(job);
-    const listed = document.querySelector(`[data-job="${CSS.escape(job.id)}"]`);
-    if (listed) listed.textContent = job.state;
-    if (job.state !== lastState) say(`The benchmark is ${job.state}.`);
-    lastState = job.state;
-    if (ENDED.includes(job.state)) {
-      section.replaceChildren(title, ...result(job, methods));
-      return;
-    }
-  }
-  throw new Error("The service has stopped, or the benchmark was deleted. Reload the page when the service is back: it then runs unfinished benchmarks again.");
+  return watch(section, title, id, signal, ["benchmark", "benchmarks"], {
+    changed: (job) => {
+      title.textContent = `Benchmark on ${job.request.dataset ?? job.request.collection}`;
+      say(`The benchmark is ${job.state}.`);
+    },
+    ended: (job) => section.replaceChildren(title, ...result(job, methods)),
+  });
 }
-
-export function progressText(job) {
-  const { done = 0, of = 1, now = "", seconds_left: left } = job.progress ?? {};
-  if (job.state === "queued") return now && now !== "queued" ? `Queued: ${now}.` : "Queued.";
-  return `${done} of ${count(of, "step")} done.${now && ` Now: ${now}.`}${left == null ? "" : ` About ${duration(left)} left.`}`;
-}
-
-const duration = (seconds) => (seconds < 90 ? `${Math.ceil(seconds)} s` : `${Math.round(seconds / 60)} min`);
 
 function result(job, methods) {
   if (job.state === "cancelled" && !job.result) return [h("p", { class: "empty" }, "This benchmark was cancelled.")];

@@ -1,15 +1,14 @@
 // Near-duplicates: start a search, follow it, and show the groups that it found.
 
-import { call, download, follow, key, path } from "./api.js";
-import { ENDED, progressText } from "./benchmark.js";
+import { call, download, key, path } from "./api.js";
 import { count, goTo, h, problem, say } from "./html.js";
+import { recent, watch } from "./jobs.js";
 import { link, picture } from "./neighbours.js";
 
 const GROUPS_AT_ONCE = 10;
-const MAX_LISTED = 12;
 
 export async function show(view, { collection, id, signal }) {
-  const [about, jobs] = await Promise.all([call(path("collections", collection)), call("/v1/jobs?limit=1000")]);
+  const [about, jobs] = await Promise.all([call(path("collections", collection)), call("v1/jobs?limit=1000")]);
   const searches = jobs.filter((job) => job.kind === "duplicates" && job.request.collection === collection);
   const chosen = id ?? searches[0]?.id;
   const answer = h("section", { class: "answer", "aria-labelledby": "found-title" });
@@ -18,14 +17,14 @@ export async function show(view, { collection, id, signal }) {
     h("p", {}, "Find every pair of items whose codes differ in at most a few bits. Items that are connected by pairs form a group."),
     h("div", { class: "two" },
       h("section", { class: "ask", "aria-labelledby": "start-title" }, form(about, searches.find((job) => job.id === chosen)),
-        recent(collection, searches, chosen)), answer),
+        listed(collection, searches, chosen)), answer),
   );
   if (chosen === undefined) {
     answer.append(h("h2", { id: "found-title" }, "No search yet"),
       h("p", { class: "empty" }, "Start one to see its groups here."));
     return;
   }
-  watch(answer, collection, chosen, signal, id !== undefined).catch((error) => {
+  watchSearch(answer, collection, chosen, signal, id !== undefined).catch((error) => {
     if (!signal.aborted) answer.replaceChildren(h("h2", { id: "found-title" }, "Groups"), problem(error));
   });
 }
@@ -51,38 +50,22 @@ function form(about, job) {
     h("label", { for: "radius" }, `Radius: bits that may differ, of ${about.n_bits}`), radius, error, h("button", {}, "Start"));
 }
 
-function recent(collection, searches, current) {
-  if (!searches.length) return null;
-  const time = (job) => new Date(1000 * job.created).toLocaleString(undefined, { dateStyle: "short", timeStyle: "short" });
-  const item = (job) => h("li", {},
-    h("a", { href: address(collection, job.id), "aria-current": job.id === current ? "true" : null }, `radius ${job.request.radius}`),
-    job.request.filter ? ", filtered" : null,
-    " ", h("span", { class: "note" }, h("span", { "data-job": job.id }, job.state), `, ${time(job)}`));
-  return h("nav", { "aria-label": "Recent searches" }, h("h3", {}, "Recent"),
-    h("ul", { class: "jobs" }, searches.slice(0, MAX_LISTED).map(item)));
+function listed(collection, searches, current) {
+  return recent("Recent searches", searches, current, (job) => ({
+    href: address(collection, job.id),
+    text: `radius ${job.request.radius}`,
+    more: job.request.filter ? ", filtered" : null,
+  }));
 }
 
-async function watch(section, collection, id, signal, wasChosen) {
+function watchSearch(section, collection, id, signal, wasChosen) {
   const title = h("h2", { id: "found-title", tabindex: wasChosen ? "-1" : null }, "Groups");
-  const state = h("p", { id: "state" });
-  const bar = h("progress", { "aria-label": "Progress", max: 1 });
-  const cancel = h("button", { class: "plain", onclick: () =>
-    call(path("jobs", id), { method: "DELETE" }).catch((error) => state.replaceChildren(problem(error))) }, "Cancel");
-  section.replaceChildren(title, state, bar, cancel);
-  for await (const job of follow(id, signal)) {
-    bar.max = job.progress?.of ?? 1;
-    if (job.state === "queued") bar.removeAttribute("value");
-    else bar.value = job.progress?.done ?? 0;
-    state.textContent = progressText(job);
-    const listed = document.querySelector(`[data-job="${CSS.escape(job.id)}"]`);
-    if (listed) listed.textContent = job.state;
-    if (ENDED.includes(job.state)) {
+  return watch(section, title, id, signal, ["search", "searches"], {
+    ended: (job) => {
       section.replaceChildren(title, ...result(collection, job, signal));
       say(job.state === "done" ? `${count(job.result.groups, "group")} found.` : `The search is ${job.state}.`);
-      return;
-    }
-  }
-  throw new Error("The service has stopped, or the search was deleted. Reload the page when the service is back: it then runs unfinished searches again.");
+    },
+  });
 }
 
 function result(collection, job, signal) {

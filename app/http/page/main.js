@@ -28,7 +28,7 @@ async function show() {
   const view = h("div", { "data-view": location.hash.slice(2) });
   markCurrentLink();
   try {
-    const collections = await call("/v1/collections", { signal });
+    const collections = await call("v1/collections", { signal });
     $("access").hidden = true;
     $("forget").hidden = !key.get();
     await fillView(view, collections, signal);

@@ -119,8 +119,8 @@ def snapshot_collection(
         int | None,
         Query(
             ge=1,
-            description="Delete all but the newest so many snapshots that this call has made of "
-            "the collection.",
+            description="How many snapshots of the collection to keep: older ones that this call "
+            "has made are deleted.",
         ),
     ] = None,
 ) -> schemas.SnapshotOut:

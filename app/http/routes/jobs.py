@@ -84,6 +84,8 @@ def remove_job(job: str, service: ServiceDep) -> None:
 async def follow_job(job: str, request: Request, service: ServiceDep) -> Response:
     """Send the job now and after every change, until it ends or the service stops."""
     await run_in_threadpool(service.jobs.get, job)  # Raises NotFound before the stream starts.
+    if request.method == "HEAD":
+        return Response(media_type="text/event-stream")
     events: JobEvents = request.app.state.job_events
     return EventSourceResponse(
         events.follow(job, request.scope["bitcell.is_allowed"]),

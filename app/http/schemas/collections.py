@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue
+from pydantic import BaseModel, ConfigDict, Field
 
-from app.http.schemas.fields import Body, Integer, Text
+from app.http.schemas.fields import Body, Condition, Integer, Text
 from app.jobs.duplicates import MAX_PAIRS
 from index import DescriptorType
 
@@ -41,9 +41,7 @@ class FindDuplicates(Body):
     radius: Integer = Field(
         ge=0, le=2**31 - 1, description="Largest Hamming distance of a pair of near-duplicates."
     )
-    filter: dict[str, JsonValue] | None = Field(
-        None, description="Compare only the items that match, as in a query."
-    )
+    filter: Condition | None = None
     max_pairs: Integer = Field(
         1_000_000,
         ge=1,

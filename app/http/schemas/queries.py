@@ -9,12 +9,13 @@ from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
 
 Holds = Literal["descriptors", "codes"]
-RerankBy = Literal["descriptors", "bits"]
+RerankBy = Literal["descriptors", "cosine", "bits"]
 MAX_RADIUS = 2**31 - 2
-# Chosen by its type, so that an error is about the one that was meant.
+# Chosen by the type of the value, so that an error is about what was meant: a string is a code that
+# should be in a list.
 _FlagOrCodes = Annotated[
     Annotated[bool, Tag("flag")] | Annotated[HexCodes, Tag("hex")],
-    Discriminator(lambda value: "hex" if isinstance(value, list) else "flag"),
+    Discriminator(lambda value: "hex" if isinstance(value, list | str) else "flag"),
 ]
 
 
@@ -56,8 +57,8 @@ class Query(Body):
         None,
         description=(
             "`descriptors`: Euclidean distance to the kept descriptors; the default if the "
-            "collection keeps them. `bits`: asymmetric distance between the query's projection "
-            "and the codes."
+            "collection keeps them. `cosine`: one minus the cosine with them. `bits`: asymmetric "
+            "distance between the query's projection and the codes."
         ),
     )
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
+from app.errors import TooLarge
 from app.jobs.duplicates import KIND, write_codes
 from app.jobs.group_file import GroupFile
 from app.jobs.kind import Outcome, Progress
@@ -12,6 +14,9 @@ from app.jobs.queue import Jobs
 from app.service.room import check_room, checking_room
 from app.service.settings import Settings
 from index import Collection, Filter, NotFound, Store
+
+MAX_FILTER = 1 << 14
+"""Largest filter, in bytes of JSON: lists of jobs have those of up to a thousand searches."""
 
 
 class Duplicates:
@@ -24,10 +29,27 @@ class Duplicates:
     def start(
         self, name: str, radius: int, condition: dict[str, Any] | None, max_pairs: int
     ) -> str:
-        """Queue a search among the items that match a filter; return the job's id."""
+        """Queue a search among the items that match a filter; return the job's id.
+
+        Raises
+        ------
+        NotFound
+            There is no such collection.
+        InvalidItems
+            The filter cannot be read.
+        TooLarge
+            The filter has more than `MAX_FILTER` bytes.
+        TooMany
+            Too many jobs are queued or running.
+        """
         self._store.get(name)
         if condition is not None:
-            Filter(condition)  # Raises InvalidItems.
+            Filter(condition)
+            if (size := len(json.dumps(condition))) > MAX_FILTER:
+                raise TooLarge(
+                    f"the filter of a search for duplicates has at most {MAX_FILTER} bytes of "
+                    f"JSON, because the job shows it; got {size}"
+                )
         request = {"collection": name, "radius": radius, "filter": condition}
         return self._jobs.add(KIND, request | {"max_pairs": max_pairs})
 

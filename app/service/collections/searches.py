@@ -211,7 +211,7 @@ class Searches:
         if options.rerank is None:
             return search()
         descriptors = self._rerank_descriptors(collection, queries)
-        if options.rerank_distance(collection.keep_descriptors) == "descriptors":
+        if options.rerank_distance(collection.keep_descriptors) != "bits":
             return search(descriptors=descriptors)
         return search(projections=self._encoders.hasher_of(collection).project(descriptors))
 

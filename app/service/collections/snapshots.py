@@ -48,8 +48,8 @@ class Snapshots:
     def write(self, name: str, keep: int | None = None) -> tuple[str, int, list[str]]:
         """Write a collection to a new file; return the file's name and the number of items.
 
-        If `keep` is given, delete all but the newest so many snapshots of this collection, and
-        return the names of those that were deleted too.
+        If `keep` is given, keep only that many snapshots of this collection, the newest, and also
+        return the names of those that were deleted.
 
         Raises
         ------

@@ -140,7 +140,7 @@ def _copy_database(source: Path, target: Path, progress: Progress) -> None:
 
 
 def connect(path: Path, mode: str = "rw", **more: int) -> sqlite3.Connection:
-    """Open a database of the data directory beside the service that may have it open.
+    """Open a database of the data directory, which a running service may have open as well.
 
     The mode is `rw` even for reading, which may have to complete what a killed service left.
     """

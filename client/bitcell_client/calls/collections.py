@@ -118,7 +118,7 @@ class CollectionCalls:
     def snapshot(self, name: str, *, keep: int | None = None) -> Request[Snapshot]:
         """Write a collection to a file in `snapshots/` of the service's data directory.
 
-        With `keep`, delete all but the newest so many snapshots that this call has made of it.
+        `keep` is how many snapshots of it to keep: older ones that this call has made are deleted.
         With many millions of items this takes minutes, longer than a client waits by default:
         use a client with a longer `timeout`. The same holds for `restore`.
         """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from bitcell_client.arguments import as_integer, as_integers, as_list
+from bitcell_client.arguments import AnyJob, as_integer, as_integers, as_list, job_id
 from bitcell_client.call import (
     NPY,
     Request,
@@ -27,20 +27,19 @@ class JobCalls:
         return Request(answer_as(list[Job]), query={"limit": as_integer("limit", limit)})
 
     @call("GET", "/v1/jobs/{job}")
-    def job(self, job: str) -> Request[Job]:
+    def job(self, job: AnyJob) -> Request[Job]:
         """Return a job: its state and progress; its result or error when it has ended."""
-        return Request(answer_as(Job), {"job": job})
+        return Request(answer_as(Job), {"job": job_id(job)})
 
     @call("GET", "/v1/jobs/{job}/groups")
-    def duplicate_groups(self, job: str | Accepted | Job) -> Request[DuplicateGroups]:
+    def duplicate_groups(self, job: AnyJob) -> Request[DuplicateGroups]:
         """Return all groups that a search for duplicates found, the largest first."""
-        name = job if isinstance(job, str) else job.id
-        return Request(read_groups, {"job": name}, headers={"Accept": NPY})
+        return Request(read_groups, {"job": job_id(job)}, headers={"Accept": NPY})
 
     @call("DELETE", "/v1/jobs/{job}")
-    def remove_job(self, job: str) -> Request[None]:
+    def remove_job(self, job: AnyJob) -> Request[None]:
         """Cancel a job that is waiting or running; delete one that has ended."""
-        return Request(read_nothing, {"job": job})
+        return Request(read_nothing, {"job": job_id(job)})
 
     @call("GET", "/v1/datasets")
     def datasets(self) -> Request[list[str]]:
@@ -82,11 +81,11 @@ class JobCalls:
         return Request(answer_as(list[Job]))
 
     @call("GET", "/v1/benchmarks/{benchmark}")
-    def benchmark(self, benchmark: str) -> Request[Job]:
+    def benchmark(self, benchmark: AnyJob) -> Request[Job]:
         """Return a benchmark: its state and progress; its table when it is done."""
-        return Request(answer_as(Job), {"benchmark": benchmark})
+        return Request(answer_as(Job), {"benchmark": job_id(benchmark)})
 
     @call("GET", "/v1/benchmarks/{benchmark}/report")
-    def report(self, benchmark: str) -> Request[str]:
+    def report(self, benchmark: AnyJob) -> Request[str]:
         """Return the report of a benchmark: one HTML page with the table and plots."""
-        return Request(read_text, {"benchmark": benchmark})
+        return Request(read_text, {"benchmark": job_id(benchmark)})

@@ -91,9 +91,10 @@ class QueryCalls:
             `image`.
         rerank : int, optional
             Take this many by Hamming distance and order them by `rerank_by`.
-        rerank_by : {"descriptors", "bits"}, optional
+        rerank_by : {"descriptors", "cosine", "bits"}, optional
             The Euclidean distance to the kept descriptors, which is the default where they are
-            kept; or the asymmetric distance of the query's projection to the codes.
+            kept; or one minus the cosine with them; or the asymmetric distance of the query's
+            projection to the codes.
         batch : int
             The most queries of one request; fewer if they have many neighbours.
 

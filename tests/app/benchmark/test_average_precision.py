@@ -67,6 +67,7 @@ def test_euclidean_is_the_mean_over_all_orders_of_tied_items(seed: int, m: int) 
     assert measured == pytest.approx(expected, abs=1e-9)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 7), st.integers(1, 12))
 def test_asymmetric_ranks_as_the_euclidean_distance_of_projections_to_signs(
     seed: int, m: int, n_bits: int

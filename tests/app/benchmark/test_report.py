@@ -8,6 +8,8 @@ import json
 import math
 import re
 from collections.abc import Iterator
+from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from typing import Any
 from xml.etree import ElementTree
@@ -26,6 +28,7 @@ from app.benchmark.report.style import BASELINE_MARKS, MARKS, style_of
 from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import UNSEEN, UNSEEN_ONLY, Protocol
+from app.cli.benchmark_output import print_result
 from app.datasets.dataset import Dataset
 
 VOID = {"meta", "link", "rect", "path", "polyline"}
@@ -75,6 +78,25 @@ def result(mine: Dataset) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def page(result: dict[str, Any], mine: Dataset) -> str:
     return render(result, mine)
+
+
+def test_rare_classes_are_named(mine: Dataset, capsys: pytest.CaptureFixture[str]) -> None:
+    few = np.append(np.flatnonzero(mine.labels < 2), np.flatnonzero(mine.labels == 2)[:9])
+    few = np.append(few, np.flatnonzero(mine.labels == 3)[:3])
+    labels, descriptors = mine.labels[few], mine.descriptors[few]
+    rare = replace(mine, labels=labels, descriptors=descriptors, ids=mine.ids[few], images=None)
+    result = measured(rare, "raw", seeds=(0,))
+    print_result(result)
+    notes = [
+        "Rare classes have fewer queries and labels: cow (items: 9, queries: 1, labels: 3).",
+        "Left out, without queries and labels, because they have fewer than 4 items: "
+        "d'oe (items: 3).",
+    ]
+    printed, page = capsys.readouterr().out, unescape(render(result, rare))
+    for note in notes:
+        assert note in printed
+        assert note in page
+    assert "Every class has as many queries" not in page
 
 
 class Reader(HTMLParser):

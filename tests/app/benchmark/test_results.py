@@ -161,6 +161,17 @@ def test_an_interrupted_benchmark_has_the_rows_measured_until_then() -> None:
     assert "interrupted" not in whole
 
 
+def test_a_benchmark_that_is_interrupted_after_its_last_row_is_complete() -> None:
+    def progress(done: int, total: int, description: str) -> None:
+        if description == "done":
+            raise KeyboardInterrupt
+
+    rows = [Row("lsh", 8)]
+    found = run(blobs(), rows, Protocol(), [0], progress)
+    assert "interrupted" not in found
+    assert found["results"][0]["maps"] == run(blobs(), rows, Protocol(), [0])["results"][0]["maps"]
+
+
 def test_rows_that_an_interrupted_benchmark_did_not_reach_say_so() -> None:
     rows = [Row("lsh", 8), Row("pcah", 99), Row("lsh", 4)]
     part = run(blobs(), rows, Protocol(), [0], interrupt_at(2))

@@ -1,11 +1,13 @@
 from __future__ import annotations
 
+import hashlib
 from typing import Any
 
 import numpy as np
 import pytest
 
 from app.benchmark.splits import RETRIEVAL, UNSEEN, UNSEEN_ONLY, Protocol, describe, split
+from app.datasets.dataset import Dataset
 from hashing import InvalidInput
 
 LABELS = np.random.default_rng(0).permutation(np.repeat([-1, 3, 5, 9], [40, 1000, 700, 650]))
@@ -89,6 +91,79 @@ def test_every_class_gets_as_many_queries_however_large_it_is() -> None:
     parts = split(labels, Protocol(queries_per_class=5, labels_per_class=10), 0)
     assert np.bincount(labels[parts.queries]).tolist() == [5, 5, 5]
     assert np.bincount(parts.y[parts.y >= 0]).tolist() == [10, 10, 10]
+
+
+RARE = np.repeat(np.arange(10), 300)
+
+
+@pytest.mark.parametrize(
+    ("rare", "small", "left_out"),
+    [
+        ([4], [(10, 1, 1)], []),
+        ([1], [], [10]),
+        ([3, 12, 149], [(11, 2, 4), (12, 24, 49)], [10]),
+        ([4] * 30, [(label, 1, 1) for label in range(10, 40)], []),
+        ([1] * 3000, [], list(range(10, 3010))),
+        ([150, 299], [], []),
+    ],
+)
+def test_rare_classes_do_not_change_the_numbers_of_the_others(
+    rare: list[int], small: list[tuple[int, int, int]], left_out: list[int]
+) -> None:
+    labels = np.append(RARE, np.repeat(np.arange(10, 10 + len(rare)), rare))
+    report = describe(Protocol(), labels, [0], "class {}".format)
+    smallest = min([300, *(size for size in rare if size >= 150)])
+    n_queries, n_labels = smallest * 100 // 600, smallest * 200 // 600
+    assert (report["queries_per_class"], report["labels_per_class"]) == (n_queries, n_labels)
+    found = [(one["label"], one["queries"], one["labels"]) for one in report["small_classes"]]
+    assert found == small
+    assert [one["label"] for one in report["left_out"]] == left_out
+    assert all(one["name"] == f"class {one['label']}" for one in report["left_out"])
+    parts = split(labels, Protocol(), 0)
+    queries = np.bincount(labels[parts.queries], minlength=10 + len(rare))
+    known = np.bincount(parts.y[parts.y >= 0], minlength=10 + len(rare))
+    assert queries[:10].tolist() == [n_queries] * 10
+    assert known[:10].tolist() == [n_labels] * 10
+    assert [(label, queries[label], known[label]) for label, *_ in small] == small
+    assert not queries[left_out].any()
+    assert not known[left_out].any()
+    # Items of classes that are left out stay in the database.
+    assert sorted([*parts.queries, *parts.database]) == list(range(len(labels)))
+
+
+def test_unseen_classes_are_never_those_left_out() -> None:
+    labels = np.append(np.repeat(np.arange(6), 100), np.repeat(np.arange(6, 40), 3))
+    for name in (UNSEEN, UNSEEN_ONLY):
+        parts = split(labels, Protocol(name), 0)
+        assert max(parts.unseen) < 6
+        assert parts.y.max() < 6
+    only = split(labels, Protocol(UNSEEN_ONLY), 0)
+    assert set(labels[only.database]) == set(only.unseen)
+    assert set(range(6, 40)) < set(labels[only.training])
+
+
+# Figures in the documentation rest on these splits of the digits.
+DIGITS = {
+    (RETRIEVAL, 0): "66bc13003959f714",
+    (RETRIEVAL, 1): "882b6a1b4939b141",
+    (UNSEEN, 0): "57b552fd3420a742",
+    (UNSEEN, 1): "043ca8efae00dc15",
+    (UNSEEN_ONLY, 0): "3c36d9d713dabb8b",
+    (UNSEEN_ONLY, 1): "2d9609ad4ce75939",
+}
+
+
+def test_the_splits_of_the_digits_are_kept(digits: Dataset) -> None:
+    for (name, seed), expected in DIGITS.items():
+        parts = split(digits.labels, Protocol(name), seed)
+        found = hashlib.sha256()
+        for part in (parts.queries, parts.database, parts.training, parts.y):
+            found.update(part.astype("<i8").tobytes())
+        found.update(repr(parts.unseen).encode())
+        assert found.hexdigest()[:16] == expected
+    report = describe(Protocol(), digits.labels, [0])
+    assert (report["queries_per_class"], report["labels_per_class"]) == (29, 58)
+    assert report["small_classes"] == report["left_out"] == []
 
 
 def test_a_seed_determines_the_split() -> None:

@@ -66,7 +66,7 @@ def test_groups_are_printed_in_80_columns_and_written_to_files(
     lines = [json.loads(line) for line in (tmp_path / "all.jsonl").read_text().splitlines()]
     assert [len(group["items"]) for group in lines] == [5, 2]
     run(monkeypatch, service, f"c --radius 1 --show 1 --out {tmp_path / 'all.npy'}")
-    assert "1 more groups are not shown" in capsys.readouterr().out
+    assert "Not shown: 1 group." in capsys.readouterr().out
     names = np.load(tmp_path / "all.npy")
     assert names.tolist() == [one for group in lines for one in group["items"]]
 
@@ -76,7 +76,7 @@ def test_a_filter_and_the_limit_are_passed_on(
 ) -> None:
     run(monkeypatch, service, """c --radius 1 --max-pairs 1 --filter {"label":1}""")
     printed = capsys.readouterr().out
-    assert "with more than 1 pairs" in " ".join(printed.split())
+    assert "in 1 group, with more than 1 pair." in " ".join(printed.split())
     assert "c: 4 of 4 items" in printed
 
 

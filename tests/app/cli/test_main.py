@@ -6,6 +6,7 @@ import gc
 import json
 import re
 import sys
+from html import unescape
 from pathlib import Path
 from typing import Any
 
@@ -136,13 +137,27 @@ def test_names_and_messages_are_printed_as_they_are(
     name = "a[red]b:cat:"
     np.savez(f"{name}.npz", descriptors=rng.normal(size=(40, 4)), labels=np.arange(40) % 2)
     monkeypatch.setitem(sys.modules, "torch", None)  # An import of torch fails.
-    line = f"benchmark --dataset {name}.npz --methods lsh,net-2 --bits 8"
-    assert bitcell(monkeypatch, line) == 0
-    shown = " ".join(capsys.readouterr().out.split())
-    assert shown.startswith(f"{name}, retrieval-59k:")
-    assert "net-2, 8 bits: net-2 is trained with torch, which cannot be imported" in shown
-    assert "`make train-deps` installs it" in shown
-    assert "`pip install '.[train]'`" in shown
+    methods = ("net-2", "siamese-2")
+    hint = (
+        "`make train-deps` installs it, or, in a checkout, `pip install --no-deps -r "
+        "requirements-torch.txt --index-url https://download.pytorch.org/whl/cpu` and then "
+        "`pip install '.[train]'`"
+    )
+    line = f"benchmark --dataset {name}.npz --methods lsh,{','.join(methods)} --bits 8"
+    for protocol in ("retrieval-59k", "neighbours"):
+        assert bitcell(monkeypatch, f"{line} --protocol {protocol} --report r.html") == 0
+        shown = " ".join(capsys.readouterr().out.split())
+        assert shown.startswith(f"{name}, {protocol}:")
+        page = unescape(Path("r.html").read_text("utf-8"))
+        for method in methods:
+            message = f"{method} is trained with torch, which cannot be imported"
+            assert f"{method}, 8 bits: {message}" in shown
+            assert message in page
+        assert shown.count(hint) == page.count(hint) == len(methods)
+    for method in methods:
+        train = f"train --dataset {name}.npz --method {method} --bits 8 --out e.safetensors"
+        assert bitcell(monkeypatch, train) == 2
+        assert hint in capsys.readouterr().err
 
 
 def test_a_path_with_brackets_is_printed_as_it_is(
@@ -185,6 +200,37 @@ def test_train_then_encode(monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]) -> 
     np.save("x.npy", X[:50])
     assert bitcell(monkeypatch, "encode e.safetensors x.npy --out codes.npy") == 0
     np.testing.assert_array_equal(np.load("codes.npy"), hasher.encode(X[:50]))
+
+
+def test_train_needs_labels_only_for_methods_that_use_them(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.savez("d.npz", descriptors=np.eye(9))
+    line = "train --dataset d.npz --bits 4 --out e.safetensors"
+    assert bitcell(monkeypatch, f"{line} --method lsh") == 0
+    assert bitcell(monkeypatch, f"{line} --method ksh") == 2
+    assert "labels of at least two classes are needed, got 0" in capsys.readouterr().err
+
+
+def test_a_benchmark_without_labels_is_of_neighbours(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X = np.random.default_rng(0).normal(size=(60, 8))
+    np.savez("d.npz", descriptors=X)
+    np.save("d.npy", X)
+    for name, options in (("d.npz", ""), ("d.npy", " --distance cosine --k 5 --queries 20")):
+        line = f"benchmark --dataset {name} --methods raw-cosine,classifier --bits 8{options}"
+        assert bitcell(monkeypatch, line) == 0
+        n, k, distance = (20, 5, "cosine") if options else (30, 10, "euclidean")
+        shown = capsys.readouterr().out
+        assert f"{n} queries drawn, {60 - n} in the database, k {k}, {distance} dist" in shown
+        assert "\nclassifier: labels of at least two classes" in shown
+    assert bitcell(monkeypatch, f"{line} --tune") == 2
+    assert "--tune and --reference need a protocol with labels" in capsys.readouterr().err
+    assert bitcell(monkeypatch, f"{line} --protocol mine") == 2
+    assert "unseen-only, neighbours" in capsys.readouterr().err
+    assert bitcell(monkeypatch, f"{line} --protocol retrieval-59k") == 2
+    assert "`bitcell benchmark --protocol neighbours` needs no labels" in capsys.readouterr().err
 
 
 def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -280,6 +326,22 @@ def test_a_command_that_reads_creates_nothing(
     (message,) = capsys.readouterr().err.splitlines()
     missing = "there is no dataset 'mnist'" if "mnist" in line else str(folder / "data")
     assert missing in message
+
+
+def test_a_key_in_the_wrong_folder_is_refused_or_noted(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bitcell(monkeypatch, "keys create early") == 0
+    assert f"{folder / 'data'} holds no data yet" in capsys.readouterr().err
+    monkeypatch.delenv("BITCELL_DATA_DIR")
+    before = sorted(folder.rglob("*"))
+    assert bitcell(monkeypatch, "keys create lost") == 2
+    assert "bitcell-data holds no data: is BITCELL_DATA_DIR set" in capsys.readouterr().err
+    assert sorted(folder.rglob("*")) == before
+    # Where a service has been started, the default folder is the right one.
+    Database(folder / "bitcell-data" / "bitcell.db").close()
+    assert bitcell(monkeypatch, "keys create mine") == 0
+    assert "holds no data" not in capsys.readouterr().err
 
 
 def test_listing_no_keys_says_so(

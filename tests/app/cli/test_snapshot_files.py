@@ -209,7 +209,7 @@ def test_a_backup_is_made_beside_a_running_service(
     assert contents(tmp_path / "copy") == contents(data)
 
 
-@pytest.mark.parametrize("keys_required", ["true", "false"])
+@pytest.mark.parametrize("keys_required", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_a_service_with_another_data_directory_is_refused(
     keys_required: str, data: Path, served: Process, refused: Run, run: Run, tmp_path: Path
 ) -> None:
@@ -285,7 +285,13 @@ STRANGERS: dict[str, Callable[[str], tuple[int, bytes]]] = {
 
 
 @pytest.mark.parametrize("stranger", STRANGERS)
-@pytest.mark.parametrize("command", ["snapshot c d.snapshot", "restore c.snapshot --name d"])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "snapshot c d.snapshot",
+        pytest.param("restore c.snapshot --name d", marks=pytest.mark.slow),
+    ],
+)
 def test_a_stranger_gets_no_key_that_may_write(
     stranger: str, command: str, data: Path, run: Run, refused: Run
 ) -> None:

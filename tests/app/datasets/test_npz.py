@@ -21,16 +21,57 @@ def test_without_ids_the_items_are_numbered(tmp_path: Path) -> None:
     assert (dataset.class_names, dataset.images, dataset.mirror) == (None, None, None)
 
 
+def test_labels_are_optional(tmp_path: Path) -> None:
+    np.savez(tmp_path / "plain.npz", descriptors=GOOD["descriptors"])
+    assert read_npz(tmp_path / "plain.npz", "plain").labels.tolist() == [-1] * 5
+
+
+@pytest.mark.parametrize(
+    ("names", "labels", "expected"),
+    [
+        (None, [1, 0, 1, -1, 2], ["ant", "bee", "cow"]),
+        (["cow", "dog", "bee", "ant"], [2, 3, 2, -1, 0], ["cow", "dog", "bee", "ant"]),
+    ],
+)
+def test_labels_can_be_names_of_classes(
+    names: list[str] | None, labels: list[int], expected: list[str], tmp_path: Path
+) -> None:
+    words = ["bee", "ant", "bee", "", "cow"]
+    arrays: dict[str, Any] = {"descriptors": GOOD["descriptors"], "labels": words}
+    if names is not None:
+        arrays["class_names"] = names
+    np.savez(tmp_path / "n.npz", **arrays)
+    dataset = read_npz(tmp_path / "n.npz", "n")
+    assert dataset.labels.tolist() == labels
+    assert dataset.class_names is not None
+    assert dataset.class_names.tolist() == expected
+    found = [dataset.class_name(label) if label >= 0 else "" for label in dataset.labels.tolist()]
+    assert found == words
+
+
+def test_labels_that_are_all_empty_are_none(tmp_path: Path) -> None:
+    np.savez(tmp_path / "n.npz", descriptors=GOOD["descriptors"], labels=[""] * 5)
+    assert read_npz(tmp_path / "n.npz", "n").labels.tolist() == [-1] * 5
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
         ({"descriptors": None}, r"no array 'descriptors'; it has .'labels'."),
-        ({"labels": None}, r"no array 'labels'"),
         ({"descriptors": np.zeros(5)}, r"got \(5,\)"),
         ({"descriptors": np.full((5, 3), np.nan)}, "row 0, column 0 is nan"),
         ({"labels": np.zeros(4, int)}, "expected 5 labels"),
-        ({"labels": np.zeros(5)}, "labels must be integers"),
-        ({"labels": np.array([{}] * 5)}, "plain arrays"),
+        ({"labels": np.zeros(5)}, "labels must be integers or strings, got dtype float64"),
+        ({"labels": np.array([b"a"] * 5)}, "labels must be integers or strings, got dtype .S1"),
+        ({"labels": list("abcd")}, "expected 5 labels"),
+        ({"labels": [["a"]] * 5}, "expected 5 labels"),
+        ({"labels": list("xyxyz"), "class_names": ["x", "y"]}, "class_names lack the label 'z'"),
+        ({"labels": list("xyxyz"), "class_names": ["x", "x"]}, "class_names must differ"),
+        (
+            {"labels": np.array([{}] * 5)},
+            r"'labels': the array holds Python.*\.astype\(str\)",
+        ),
+        ({"ids": np.array(list("abcde"), object)}, "array 'ids': the array holds Python objects"),
         ({"ids": list("abcd")}, "expected 5 ids"),
         ({"ids": np.zeros(5)}, "ids must be strings or integers, got dtype float64"),
         ({"ids": list("abcda")}, "got 4 distinct ids for 5 items"),

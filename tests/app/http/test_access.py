@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import os
+import re
 import sqlite3
 import stat
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import pytest
 from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
@@ -26,6 +25,7 @@ from app.service.service import Service
 from app.service.settings import Settings
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
+from tests.app.service_process import Process
 
 Client = Callable[..., TestClient]
 
@@ -120,6 +120,23 @@ def test_a_read_key_can_post_only_what_reads(serve: Client) -> None:
         "post /v1/encoders/{name}/encode",
         "post /v1/collections/{name}/query",
     }
+
+
+@pytest.mark.parametrize("item_id", ["count", "list"])
+def test_a_read_key_cannot_change_an_item_with_the_name_of_a_call(
+    serve: Client, item_id: str
+) -> None:
+    client = serve(require_keys=True)
+    read, write = bearer(make_key(client, READ)), bearer(make_key(client, WRITE))
+    client.post("/v1/collections", json={"name": "c", "n_bits": 8}, headers=write)
+    items = [{"id": item_id, "code": "00", "label": 1}]
+    client.put("/v1/collections/c/items", json={"items": items}, headers=write)
+    url = f"/v1/collections/c/items/{item_id}"
+    changed = client.patch(url, json={"label": 2}, headers=read)
+    assert_problem(changed, 403, "may only read")
+    assert_problem(client.delete(url, headers=read), 403, "may only read")
+    assert client.get(url, headers=read).json()["label"] == 1
+    assert client.delete(url, headers=write).status_code == 204
 
 
 def test_no_key_is_needed_on_loopback(serve: Client) -> None:
@@ -234,25 +251,54 @@ def test_locked_keys_delay_no_request(serve: Client) -> None:
         connection.execute("ROLLBACK")
 
 
-def start(data_dir: Path, host: str, **environment: str) -> tuple[int, str]:
-    """Start a service that cannot start; return its exit status and what it wrote to stderr."""
-    code = "from app.cli.main import main; main()"
-    run = subprocess.run(
-        [sys.executable, "-c", code, "serve", "--host", host],
-        env=os.environ | {"BITCELL_DATA_DIR": str(data_dir), "BITCELL_PORT": "0"} | environment,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=60,
-    )
-    return run.returncode, run.stderr
+URL = "http://127.0.0.1:8000"
+SECRET = re.compile(r"^    (bitcell_[\w-]{43})$", re.MULTILINE)
 
 
-def test_the_service_does_not_listen_on_other_addresses_without_keys(tmp_path: Path) -> None:
-    status, message = start(tmp_path, "0.0.0.0")
-    assert status == 2
-    assert "0.0.0.0 can be reached by others, and there is no API key: create one with" in message
-    assert message.count("\n") == 1
+def test_the_first_start_that_others_can_reach_makes_a_key_and_shows_it_once(
+    tmp_path: Path,
+) -> None:
+    first = Process(tmp_path, BITCELL_HOST="0.0.0.0", BITCELL_DEMO="false")
+    url = first.url.replace("0.0.0.0", "127.0.0.1")
+    (secret,) = SECRET.findall(first.log)
+    assert first.log.count(secret) == 1
+    assert f"The page at {url} asks for it" in first.log
+    with closing(Keys(tmp_path)) as keys:
+        (key,) = keys.list()
+    assert f"bitcell keys revoke {key.id}\n" in first.log
+    assert "bitcell keys create NAME" in first.log
+    # The log itself, which is one JSON object a line, has nothing of it.
+    assert not any(secret in line for line in first.log.splitlines() if line.startswith("{"))
+    assert httpx2.get(f"{url}/v1/encoders").status_code == 401
+    made = httpx2.post(f"{url}/v1/encoders", json=NEW, headers=bearer(secret))
+    assert made.status_code == 201
+    first.stop()
+    second = Process(tmp_path, BITCELL_HOST="0.0.0.0", BITCELL_DEMO="false")
+    assert second.url
+    assert not SECRET.findall(second.stop())
+
+
+def test_no_key_is_made_where_none_is_wanted_or_needed(settings: Settings) -> None:
+    for host, require_keys in (("0.0.0.0", False), ("127.0.0.1", None), ("127.0.0.1", False)):
+        chosen = settings.model_copy(update={"host": host, "require_keys": require_keys})
+        with closing(Service(chosen)) as service:
+            _check_access(chosen, service, URL)
+            assert not service.keys.required
+    assert not (settings.data_dir / "keys.db").exists()
+
+
+def test_a_key_is_made_where_keys_are_asked_for(
+    settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    chosen = settings.model_copy(update={"require_keys": True})
+    with closing(Service(chosen)) as service:
+        _check_access(chosen, service, URL)
+        printed = capsys.readouterr()
+        assert printed.out == ""
+        (secret,) = SECRET.findall(printed.err)
+        found = service.keys.find(secret)
+        assert found is not None
+        assert found.scope == WRITE
 
 
 @pytest.mark.parametrize(
@@ -266,9 +312,12 @@ def test_the_service_does_not_start_when_its_keys_are_lost(
         keys.create("a", READ)
     (settings.data_dir / "keys.db").unlink()
     settings = settings.model_copy(update={"require_keys": require_keys})
-    with pytest.raises(OSError, match=f"{reason}.*create one with `bitcell keys create"):
-        _check_access(settings, Service(settings))
+    with (
+        closing(Service(settings)) as service,
+        pytest.raises(OSError, match=f"{reason}.*create one with `bitcell keys create"),
+    ):
+        _check_access(settings, service, URL)
     settings = settings.model_copy(update={"require_keys": False})
     with closing(Service(settings)) as service, capture_logs() as log:
-        _check_access(settings, service)
+        _check_access(settings, service, URL)
     assert "no key is required" in log[0]["event"]

@@ -93,7 +93,7 @@ def test_items(small: TestClient, status: int, message: str, change: Any) -> Non
         (422, "lowest 4 bits of the last byte are zero; those of code 1 are not", {"codes": ["fff0", "0001"], "radius": 2}),
         (422, "codes.hex: List should have at least 1 item", {"codes": []}),
         (422, "codes.hex.1: Input should be a valid string; got 7", {"codes": ["0000", 7]}),
-        (422, "codes.flag: Input should be a valid boolean", {"ids": ["a"], "codes": "0000"}),
+        (422, "codes.hex: Input should be a valid array", {"ids": ["a"], "codes": "0000"}),
         (422, "descriptors of the queries instead of codes", {"codes": ["0000"], "k": 1, "rerank": 2}),
         (422, "descriptors: List should have at least 1", {"descriptors": []}),
         (422, "shape (n, d) with d > 0, got (1, 0)", {"descriptors": [[]]}),
@@ -233,11 +233,11 @@ def test_unknown_url_parameters(small: TestClient) -> None:
 @pytest.mark.parametrize(
     ("method", "path", "allowed"),
     [
-        ("POST", "/healthz", "GET"),
-        ("POST", "/v1/collections/c/items", "GET, PATCH, PUT"),
-        ("PATCH", "/v1/encoders", "GET, POST"),
-        ("POST", "/v1/encoders/e", "DELETE, GET, PUT"),
-        ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, PATCH, POST"),
+        ("POST", "/healthz", "GET, HEAD"),
+        ("POST", "/v1/collections/c/items", "GET, HEAD, PATCH, PUT"),
+        ("PATCH", "/v1/encoders", "GET, HEAD, POST"),
+        ("POST", "/v1/encoders/e", "DELETE, GET, HEAD, PUT"),
+        ("PUT", "/v1/collections/c/items/delete", "DELETE, GET, HEAD, PATCH, POST"),
     ],
 )
 def test_a_method_that_is_not_allowed_gets_the_allowed_ones(

@@ -22,7 +22,8 @@ from tests.app.jobs.waiting import ended
 from tests.methods import quick
 
 
-@pytest.mark.parametrize("method", ["net-1", pytest.param("net-2", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["net-1", "net-2"])
 def test_a_net_trained_elsewhere_can_be_uploaded(
     method: str, client: TestClient, X: NDArray[Any], y: NDArray[Any]
 ) -> None:

@@ -11,6 +11,7 @@ import jsonschema_rs
 from fastapi.testclient import TestClient
 
 from app.http.examples import ANSWERS, BODIES
+from app.main import create_app
 
 
 def test_every_reference_has_a_target(client: TestClient) -> None:
@@ -143,3 +144,13 @@ def test_the_service_accepts_every_example(client: TestClient, tmp_path: Path) -
             if "snapshot" in answer.json():
                 folder = tmp_path / "data" / "snapshots"
                 (folder / answer.json()["snapshot"]).rename(folder / example["snapshot"])
+
+
+def test_operations_have_short_ids_of_their_own() -> None:
+    calls = [
+        call for methods in create_app().openapi()["paths"].values() for call in methods.values()
+    ]
+    ids = [call["operationId"] for call in calls]
+    assert len(set(ids)) == len(ids)
+    assert "query_collection" in ids
+    assert not [name for name in ids if "v1" in name]

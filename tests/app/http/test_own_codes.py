@@ -180,6 +180,7 @@ def test_what_needs_an_encoder_or_descriptors_is_refused_in_a_sentence(own: Test
         ("/v1/encoders", new, no_descriptors),
         ("/v1/benchmarks", benchmark, no_descriptors),
         (f"{URL}/query", {"descriptors": [[1, 2]]}, "has no encoder: give codes of 12 bits"),
+        (f"{URL}/query", {"codes": "0000"}, "Input should be a valid array; got '0000'"),
         (f"{URL}/query", {"codes": ["0000"], "k": 1, "rerank": 2}, "nothing to rerank by"),
         (f"{URL}/query", {"ids": ["0"], "k": 1, "rerank": 2}, "nothing to rerank by"),
     ):

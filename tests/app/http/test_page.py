@@ -44,7 +44,7 @@ def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
     assert page.headers["content-security-policy"] == POLICY
     assert "unsafe" not in POLICY
     for name, kind in (("page.css", "text/css"), ("main.js", "text/javascript")):
-        assert f'"/page/{name}"' in page.text
+        assert f'"page/{name}"' in page.text
         part = client.get(f"/page/{name}")
         assert part.headers["content-type"] == f"{kind}; charset=utf-8"
     for name in ("nothing.js", "..%2Fhome.py", "%2E%2E", "__init__.py"):
@@ -58,10 +58,10 @@ def test_the_api_reference_loads_only_files_of_the_service(client: TestClient) -
     loaded = re.findall(r'(?:src|href)="([^"]*)"', page.text)
     assert set(loaded) == {
         "data:,",
-        "/page/swagger.css",
-        "/page/swagger.js",
-        "/page/docs.js",
-        "/openapi.json",
+        "page/swagger.css",
+        "page/swagger.js",
+        "page/docs.js",
+        "openapi.json",
     }
     for path, kind in (
         ("swagger.js", "javascript"),
@@ -146,7 +146,7 @@ def shown(page: Page) -> list[tuple[str, int]]:
 def test_the_api_reference_shows_and_makes_calls(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/docs")
     expect(page.locator(".opblock-summary-path", has_text="/query")).to_be_visible()
-    call = page.locator("#operations-health-healthz_healthz_get")
+    call = page.locator("#operations-health-healthz")
     call.locator(".opblock-summary").click()
     call.get_by_role("button", name="Try it out").click()
     call.get_by_role("button", name="Execute").click()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
@@ -49,6 +51,21 @@ def test_it_is_ready_soon_and_needs_little_memory(serving: Process) -> None:
     resident = re.search(r"VmRSS:\s+(\d+) kB", status)
     assert resident
     assert int(resident[1]) / 1024 < MEMORY_MB
+
+
+def test_an_answer_to_head_has_no_body(serving: Process) -> None:
+    connection = http.client.HTTPConnection(urlsplit(serving.url).netloc, timeout=30)
+    job = serving.call("POST", "/v1/benchmarks", {"dataset": "digits", "methods": ["lsh"]})["id"]
+    for path in ("/", "/metrics", "/v1/collections", f"/v1/jobs/{job}/events"):
+        connection.request("HEAD", path)
+        answer = connection.getresponse()
+        assert answer.status == 200
+        assert answer.read() == b""
+    # A body would be taken for the head of the next answer.
+    connection.request("GET", "/healthz")
+    assert connection.getresponse().read() == b'{"status":"ok"}'
+    connection.close()
+    serving.call("DELETE", f"/v1/jobs/{job}")
 
 
 def test_many_connections_are_served_without_error(tmp_path: Path) -> None:

@@ -185,7 +185,9 @@ def ended(pid: int) -> bool:
         return True
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGTERM, marks=pytest.mark.slow)]
+)
 def test_running_jobs_run_again_after_a_restart(how: signal.Signals, busy_data_dir: Path) -> None:
     process = Process(busy_data_dir, BITCELL_DEMO="false")
     long_benchmark = {"dataset": "big", "methods": ["lsh"], "bits": list(range(8, 58))}

@@ -20,6 +20,7 @@ from app.jobs.kind import Outcome, Task
 from app.service.collections.duplicates import check_result, export
 from app.service.settings import Settings
 from bitcodes import Codes, hamming
+from bitcodes.near_groups import Groups
 from index import Database, Full, NotFound, Store
 from tests.app.jobs.waiting import ended
 
@@ -90,7 +91,7 @@ def clustered(rng: np.random.Generator, n: int, n_bits: int, flip: float) -> Cod
 @pytest.mark.parametrize("flip", [0.5, 0.04], ids=["uniform", "clustered"])
 def test_what_is_found_in_random_collections(flip: float, store: Store, tmp_path: Path) -> None:
     rng = np.random.default_rng(11)
-    for n_bits in (8, 12, 32, 63, 64, 65, 128, 192, 256, 512):
+    for n_bits in (8, 12, 64, 65, 512):  # Others are in tests/test_near_groups.py.
         n, radius = int(rng.integers(60, 160)), int(rng.integers(0, min(40, n_bits) + 1))
         collection = store.create("c", n_bits)
         codes = clustered(rng, n, n_bits, flip)
@@ -155,6 +156,22 @@ def test_both_forms_say_the_same_however_they_are_cut(
         assert shown["ids"] == group["items"][:12]
         assert shown["pairs"] == len(group["pairs"])
         assert shown["farthest"] == max(distance for *_, distance in group["pairs"])
+
+
+@pytest.mark.parametrize(
+    ("n", "size", "width"), [(4000, 2, 256), (4000, 4000, 256), (2**17, 2**17, 8)]
+)
+def test_no_part_of_an_answer_is_large(n: int, size: int, width: int) -> None:
+    """A client that does not read keeps a part in memory."""
+    ids = [f"{i:08}".encode() + "\N{GRINNING FACE}".encode() * (width - 8) for i in range(n)]
+    starts = np.arange(0, n, size, dtype=np.uint32)
+    pairs, distances = np.stack([starts, starts + 1], axis=1), np.ones(len(starts), np.uint16)
+    sizes = np.full(len(starts), size)
+    file = group_file.pack(ids, Groups(np.arange(n), sizes, pairs, distances, False))
+    groups = GroupFile(lambda offset, size: file[offset : offset + size])
+    assert max(map(len, groups.lines())) < 1 << 19
+    assert max(map(len, groups.npy())) < 1 << 19
+    assert arrays(groups)[1].tolist() == [i // size for i in range(n)]
 
 
 def test_too_many_pairs_are_cut_off_but_groups_are_complete(store: Store, tmp_path: Path) -> None:
@@ -247,6 +264,12 @@ def test_what_is_refused(client: TestClient) -> None:
     ):
         assert client.post(URL, json=body).status_code == 422, body
     assert client.post("/v1/collections/x/duplicates", json={"radius": 1}).status_code == 404
+    # Every answer about the job has its filter.
+    long = {"radius": 1, "filter": {"label": {"in": [*range(4000)]}}}
+    refused = client.post(URL, json=long)
+    assert refused.status_code == 413
+    assert "has at most 16384 bytes of JSON" in refused.json()["detail"]
+    assert client.get("/v1/jobs").json() == []
     assert client.get("/v1/jobs/x/groups").status_code == 404
     jobs = client.app.state.service.jobs  # type: ignore[attr-defined]
     with jobs._lock:  # The job does not start.

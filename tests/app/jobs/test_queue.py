@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 from threading import Event
@@ -13,6 +14,8 @@ import pytest
 from app.errors import TooMany
 from app.jobs.folders import MARKER, NAME
 from app.jobs.kind import Kind
+from app.jobs.open_job import OpenJob
+from app.jobs.process import INTERRUPT
 from app.jobs.queue import MAX_STARTS, Jobs
 from index import Database, NotFound
 from tests.app.jobs import work_functions
@@ -255,6 +258,25 @@ def test_a_second_cancel_kills_a_job_that_ignores_the_first(start: Callable[...,
     assert has_ended(pid)
 
 
+def test_a_process_that_ends_just_before_it_is_interrupted_is_no_error(
+    start: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kill = os.kill
+
+    def too_late(pid: int, number: int) -> None:
+        if number == INTERRUPT:
+            raise ProcessLookupError
+        kill(pid, number)
+
+    jobs = start()
+    job = jobs.add("interruptible", {})
+    until(jobs, job, is_running)
+    monkeypatch.setattr("os.kill", too_late)
+    jobs.remove(job)
+    jobs.remove(job)
+    assert end_of(jobs, job)["state"] == "cancelled"
+
+
 def test_a_job_that_does_not_end_in_time_when_interrupted_is_killed(
     start: Callable[..., Jobs], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -264,3 +286,16 @@ def test_a_job_that_does_not_end_in_time_when_interrupted_is_killed(
     until(jobs, job, is_running)
     jobs.remove(job)
     assert end_of(jobs, job)["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("step", [-3600.0, 3600.0])
+def test_durations_do_not_depend_on_the_clock_that_someone_sets(
+    step: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    entry = OpenJob("a", "describe", {})
+    entry.start()
+    real = time.time
+    monkeypatch.setattr("time.time", lambda: real() + step)
+    entry.note_progress(1, 2, "half")
+    assert 0 <= entry.seconds() < 60
+    assert 0 <= entry.progress["seconds_left"] < 60

@@ -16,7 +16,7 @@ from app.jobs.kind import Task
 from app.jobs.training import pack, work
 from app.main import create_app
 from app.service.settings import Settings
-from hashing import make_hasher
+from hashing import InvalidInput, make_hasher
 from index import AlreadyExists
 from tests.app.jobs.waiting import end_of, ended
 
@@ -115,6 +115,21 @@ def test_a_training_gets_the_privileged_features_of_its_dataset(
     task = Task(tmp_path, tmp_path, request | {"training": {"dataset": "p"}}, None)
     work(task, lambda done, of, now: None)
     np.testing.assert_array_equal(fitted[2], privileged)
+
+
+def test_methods_that_use_no_labels_learn_from_a_dataset_without(tmp_path: Path, X: Any) -> None:
+    (tmp_path / "datasets").mkdir()
+    np.savez(tmp_path / "datasets" / "m.npz", descriptors=X[:50])
+
+    def train(method: str) -> Any:
+        request = {"name": "t", "method": method, "n_bits": 8, "params": {}}
+        task = Task(tmp_path, tmp_path, request | {"training": {"dataset": "m"}}, None)
+        return work(task, lambda done, of, now: None).result
+
+    expected = make_hasher("itq", n_bits=8).fit(X[:50]).fingerprint
+    assert train("itq") == {"name": "t", "fingerprint": expected}
+    with pytest.raises(InvalidInput, match="labels of at least two classes are needed, got 0"):
+        train("ksh")
 
 
 def test_a_training_is_done_if_its_encoder_was_stored_before_a_crash(

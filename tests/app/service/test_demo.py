@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 from pathlib import Path
+from typing import NoReturn
 
 import numpy as np
 import pytest
@@ -17,7 +18,7 @@ from app.main import create_app
 from app.service import demo
 from app.service.service import Service
 from app.service.settings import Settings
-from index import Full
+from index import Database, Full
 
 
 def test_the_demo_is_created_at_the_first_start_only(tmp_path: Path, y: NDArray[np.int64]) -> None:
@@ -92,3 +93,18 @@ def test_an_interrupted_first_start_is_completed(
 def test_the_demo_can_be_turned_off(client: TestClient) -> None:
     assert client.get("/v1/collections").json() == []
     assert client.get("/v1/encoders").json() == []
+
+
+def test_a_disk_without_room_for_the_first_table_does_not_keep_it_from_starting(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def transaction(self: Database) -> NoReturn:
+        raise Full("no room")
+
+    settings = Settings(data_dir=tmp_path, allowed_hosts="testserver")
+    service = Service(settings)
+    with monkeypatch.context() as no_room:
+        no_room.setattr(Database, "transaction", transaction)
+        demo.make_demo(service)
+    with TestClient(create_app(settings, service)) as client:
+        assert client.get("/readyz").status_code == 200

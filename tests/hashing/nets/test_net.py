@@ -20,6 +20,8 @@ from tests.average_precision import mean_average_precision
 from tests.methods import needs_torch, quick
 
 METHODS = ["net-1", "net-2"]
+# Both are trained in the same way, which takes seconds.
+IN_TURN = [pytest.param("net-1", marks=pytest.mark.slow), "net-2"]
 
 
 def small_net(method: str, **params: Any) -> Hasher:
@@ -67,7 +69,7 @@ def test_nets_rank_better_than_lsh_and_ksh(data: str, rows: str, digits: Dataset
     assert scores["net-1"] > scores["lsh"] + 0.1, scores
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 def test_numpy_projects_as_the_net_that_torch_trained(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
@@ -110,7 +112,7 @@ def test_mirror_makes_the_codes_of_mirror_images_similar(method: str) -> None:
     assert differ["with"] < 0.85 * differ["without"], differ
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 @pytest.mark.parametrize(
     ("y", "message"),
     [
@@ -123,7 +125,7 @@ def test_too_few_labels_are_refused(method: str, y: list[int], message: str) -> 
         small_net(method).fit(np.eye(6), y)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 @pytest.mark.parametrize(
     "X",
     [
@@ -146,7 +148,7 @@ def test_degenerate_descriptors_give_finite_codes(
     assert fitted.encode(X).shape == (6, 2)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 @pytest.mark.parametrize(
     ("name", "wrong"),
     [
@@ -214,7 +216,7 @@ except InvalidInput as error:
 """
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 def test_without_torch_it_encodes_and_training_names_what_it_needs(
     method: str, tmp_path: Path
 ) -> None:
@@ -239,7 +241,7 @@ def test_without_torch_it_encodes_and_training_names_what_it_needs(
     assert "pip install '.[train]'" in out[1]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 def test_a_fit_reports_its_progress_and_can_be_stopped(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:

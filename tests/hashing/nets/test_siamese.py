@@ -20,6 +20,8 @@ from tests.average_precision import mean_average_precision
 from tests.methods import needs_torch, quick
 
 METHODS = ["siamese-1", "siamese-2"]
+# Both are trained in the same way, which takes seconds.
+IN_TURN = [pytest.param("siamese-1", marks=pytest.mark.slow), "siamese-2"]
 
 
 def small(method: str, **params: Any) -> Hasher:
@@ -74,7 +76,7 @@ def test_equal_codes_have_a_finite_gradient() -> None:
     assert torch.isfinite(same.grad).all()
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 def test_training_lowers_the_loss_of_the_fitted_codes(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
@@ -86,7 +88,7 @@ def test_training_lowers_the_loss_of_the_fitted_codes(
     assert values[1] < 0.4 * values[0], values
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 def test_numpy_projects_as_the_net_that_torch_trained(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
@@ -112,7 +114,7 @@ def test_numpy_projects_as_the_net_that_torch_trained(
     np.testing.assert_allclose(np.tanh(fitted.project(X)), expected, atol=1e-3)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 def test_descriptors_without_a_label_have_no_part(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
@@ -122,7 +124,7 @@ def test_descriptors_without_a_label_have_no_part(
     assert with_others.fingerprint == alone.fingerprint
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 def test_they_rank_better_than_lsh(method: str, digits: Dataset) -> None:
     X, labels = digits.descriptors, digits.labels
     parts = split(labels, Protocol(), 1)
@@ -139,7 +141,7 @@ def test_they_rank_better_than_lsh(method: str, digits: Dataset) -> None:
     assert scores[method] > scores["lsh"] + 0.3, scores
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 @pytest.mark.parametrize(
     ("y", "message"),
     [
@@ -153,7 +155,7 @@ def test_labels_without_pairs_are_refused(method: str, y: list[int], message: st
         make_hasher(method).fit(np.eye(6), y)
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", IN_TURN)
 @pytest.mark.parametrize(
     "X",
     [

@@ -55,6 +55,16 @@ def test_it_beats_lsh_with_few_labels(method: str, digits: Dataset) -> None:
     assert learned > lsh + 0.25
 
 
+def test_descriptors_far_from_the_origin_are_not_called_the_same(
+    method: str, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    hasher = make_hasher(method, n_bits=12)
+    with pytest.raises(InvalidInput, match="too far for exact distances: subtract their mean"):
+        hasher.fit(X.astype(np.float64) + 1e7, y)
+    with pytest.raises(InvalidInput, match=f"all {len(X)} descriptors are the same"):
+        hasher.fit(np.full_like(X, 0.1), y)
+
+
 def test_the_numbers_of_the_classes_do_not_matter(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:

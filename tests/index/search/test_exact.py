@@ -274,7 +274,7 @@ def test_neighbours_carry_label_and_payload(store: Store) -> None:
         ({"rerank": 3}, "by bits takes the projections of the queries"),
         ({"rerank": 3, "rerank_by": "descriptors"}, "keeps no descriptors: make it with"),
         ({"rerank_by": "bits"}, "rerank_by needs rerank, the number of items to reorder by bits"),
-        ({"rerank": 3, "rerank_by": "id"}, "must be 'descriptors' or 'bits', got 'id'"),
+        ({"rerank": 3, "rerank_by": "id"}, "must be 'descriptors', 'cosine' or 'bits', got 'id'"),
         ({"rerank": 3, "projections": [[0.0]]}, r"projections of shape \(1, 8\)"),
         ({"codes": np.zeros((1, 2), np.uint8)}, r"shape \(1, 1\), got uint8 of shape \(1, 2\)"),
         ({"codes": np.zeros((1, 1), int)}, "got int64"),

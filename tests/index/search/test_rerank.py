@@ -34,6 +34,25 @@ def test_the_nearest_are_reranked_by_the_finer_distance(store: Store) -> None:
         )
 
 
+def test_items_are_reranked_by_cosine(store: Store) -> None:
+    collection, X = make_keeping(store)
+    rng = np.random.default_rng(3)
+    collection.upsert(["zero"], np.zeros((1, 2), np.uint8), None, None, np.zeros((1, 16)))
+    queries = rng.normal(size=(5, 16)) * rng.uniform(0.1, 100, (5, 1))
+    rows = {name: row.astype(float) for name, row in zip(IDS, X, strict=True)}
+    options = SearchOptions(10, rerank=len(X) + 1, rerank_by="cosine")
+    found = collection.search(np.packbits(queries > 0, axis=1), options, descriptors=queries)
+    for x, answer in zip(queries, found, strict=True):
+        distances = {
+            name: 1 - row @ x / np.linalg.norm(row) / np.linalg.norm(x)
+            for name, row in rows.items()
+        } | {"zero": 1.0}
+        nearest = sorted(distances, key=lambda name: distances[name])[:10]
+        assert [near.id for near in answer.neighbours] == nearest
+        scores = [near.score for near in answer.neighbours]
+        assert scores == pytest.approx([distances[name] for name in nearest])
+
+
 def test_by_default_reranking_is_by_descriptors_where_they_are_kept(store: Store) -> None:
     collection, X = make_keeping(store)
     bare = store.create("bare", 16)

@@ -6,6 +6,7 @@ import resource
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
+from threading import Barrier, Thread
 from typing import Any
 
 import numpy as np
@@ -145,3 +146,39 @@ def test_batches_of_descriptors_read_no_payloads(
     assert sorted(ids) == sorted(IDS)
     assert labels.tolist() == order
     assert (descriptors == X[order]).all()
+
+
+def test_a_file_can_be_closed_while_it_is_read(database: Database) -> None:
+    """SQLite would crash if a connection was closed while another thread uses it."""
+    endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT max(i) FROM n"
+    errors: list[BaseException] = []
+    barrier = Barrier(9)
+
+    def read() -> None:
+        barrier.wait()
+        try:
+            database.read(endless)
+        except Closed as error:
+            errors.append(error)
+
+    # More than there are connections, so that some wait for one.
+    threads = [Thread(target=read) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    barrier.wait()
+    database.close()
+    for thread in threads:
+        thread.join(30)
+    assert len(errors) == 8
+    database.close()
+    with pytest.raises(Closed):
+        database.read("SELECT 1")
+
+
+def test_a_connection_that_is_not_given_back_stays_open(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("index.storage.database._CLOSING_SECONDS", 0.01)
+    with database.reading() as connection:
+        database.close()
+        assert connection.execute("SELECT 1").fetchall() == [(1,)]

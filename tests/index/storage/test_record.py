@@ -134,7 +134,7 @@ def test_a_dropped_collection_is_gone(path: Path) -> None:
         ({"ids": ["a", "b", "a"]}, "'a' occurs twice"),
         ({"ids": ["a", "", "c"]}, "item 1 is ''"),
         ({"ids": ["a", "b", "c" * 257]}, "1 to 256 characters; that of item 2"),
-        ({"ids": ["a", "b", 3]}, "that of item 2 is 3"),
+        ({"ids": ["a", "b", 3.0]}, "that of item 2 is 3.0"),
         ({"ids": ["a", "b", "\ud800"]}, "printable characters only; item 2"),
         ({"ids": ["a", "b", "\x00"]}, "printable characters only; item 2"),
         ({"ids": ["a", "b", ".."]}, "no part '.' or '..'"),

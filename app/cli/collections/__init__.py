@@ -1,0 +1,1 @@
+"""The commands that show, fill and search the collections of a running service."""

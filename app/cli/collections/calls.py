@@ -1,0 +1,57 @@
+"""The calls of these commands."""
+
+from __future__ import annotations
+
+import base64
+import io
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import TypeAdapter
+
+from app.cli.running_service import RunningService
+from app.http import npy
+from app.http.schemas import CollectionOut, DescriptorsOut, QueryOut, Upserted
+
+_COLLECTIONS = TypeAdapter(list[CollectionOut])
+
+
+def list_collections(service: RunningService) -> list[CollectionOut]:
+    """Return all collections, by name."""
+    return _COLLECTIONS.validate_json(service.send("GET", "collections").content)
+
+
+def show_collection(service: RunningService, name: str) -> CollectionOut:
+    """Return one collection; ValueError if there is none of this name."""
+    return CollectionOut.model_validate_json(service.send("GET", "collections", name).content)
+
+
+def create_collection(service: RunningService, new: dict[str, Any]) -> None:
+    """Create an empty collection."""
+    service.send("POST", "collections", json=new)
+
+
+def upsert(service: RunningService, name: str, *arrays: NDArray[Any]) -> int:
+    """Insert or replace items, and return how many there are now."""
+    body = io.BytesIO()
+    for array in arrays:
+        np.save(body, array, allow_pickle=False)
+    headers = {"Content-Type": npy.MEDIA_TYPE}
+    path = ("collections", name, "items")
+    answer = service.send("PUT", *path, content=body.getvalue(), headers=headers)
+    return Upserted.model_validate_json(answer.content).items
+
+
+def describe_images(service: RunningService, images: list[Path]) -> list[list[float]]:
+    """Return the GIST descriptors of image files."""
+    files = [base64.b64encode(path.read_bytes()).decode() for path in images]
+    answer = service.send("POST", "gist", json={"images": files})
+    return DescriptorsOut.model_validate_json(answer.content).descriptors
+
+
+def query(service: RunningService, name: str, body: dict[str, Any]) -> tuple[QueryOut, str]:
+    """Return the answer to a query, and its text."""
+    answer = service.send("POST", "collections", name, "query", json=body)
+    return QueryOut.model_validate_json(answer.content), answer.text

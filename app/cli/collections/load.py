@@ -1,0 +1,93 @@
+"""`bitcell load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.options import check_data, load_settings
+from app.cli.snapshots import UrlOption
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+# Limits of the body of one request: its bytes, and its items.
+_BYTES = 8 << 20
+_ITEMS = 10_000
+
+
+def load(
+    collection: Annotated[str, typer.Argument(help="The collection to fill.")],
+    source: Annotated[
+        str,
+        typer.Argument(
+            help="A dataset, by name or .npz file; or an .npy file of descriptors, or of packed "
+            "codes for a collection without an encoder. The ids of its rows are 0, 1, …"
+        ),
+    ],
+    encoder: Annotated[
+        str | None, typer.Option(help="Create the collection first, with this encoder.")
+    ] = None,
+    bits: Annotated[
+        int | None, typer.Option(help="Create it first, for given codes of this length.", min=1)
+    ] = None,
+    url: UrlOption = None,
+) -> None:
+    """Insert or replace items in a collection of the running service.
+
+    If it stops early, run it again: what is there is replaced by the same.
+    """
+    from app.cli.collections.calls import create_collection, show_collection
+    from app.cli.running_service import running_service
+
+    settings = load_settings()
+    check_data(settings.data_dir)
+    arrays = _read(source, settings.data_dir)
+    with running_service(settings, url) as service:
+        given = {"encoder": encoder, "n_bits": bits}
+        if new := {name: value for name, value in given.items() if value is not None}:
+            create_collection(service, {"name": collection} | new)
+        show_collection(service, collection)  # Before the progress bar appears.
+        held = _send(service, collection, arrays)
+    typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
+
+
+def _read(source: str, data_dir: Path) -> tuple[NDArray[Any], ...]:
+    """Return the descriptors or codes, the ids, and the labels if there are any."""
+    import numpy as np
+
+    from app.datasets.catalog import load_dataset
+
+    if not source.endswith(".npy"):
+        dataset = load_dataset(source, data_dir)
+        return dataset.descriptors, dataset.ids, dataset.labels
+    try:
+        matrix = np.load(source, mmap_mode="r", allow_pickle=False)
+    except ValueError as error:
+        raise ValueError(f"{source}: {error}") from None
+    if matrix.ndim != 2:
+        raise ValueError(f"{source}: expected a matrix, (n, d), got the shape {matrix.shape}")
+    return matrix, np.arange(len(matrix)).astype(np.str_)
+
+
+def _send(service: Any, collection: str, arrays: tuple[NDArray[Any], ...]) -> int:
+    from app.cli.collections.calls import upsert
+    from app.cli.progress import progress_bar
+
+    total, held = len(arrays[0]), 0
+    size = sum(array[:1].nbytes for array in arrays)
+    batch = max(1, min(_ITEMS, _BYTES // max(1, size)))
+    with progress_bar(total) as progress:
+        for start in range(0, total, batch):
+            progress(start, total, f"loading {collection}")
+            end = min(total, start + batch)
+            try:
+                held = upsert(service, collection, *(array[start:end] for array in arrays))
+            except ValueError as error:
+                raise ValueError(
+                    f"items {start:,} to {end - 1:,} of the source: {error}; all before them are "
+                    "stored, and none from them on"
+                ) from None
+    return held

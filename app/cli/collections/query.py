@@ -1,0 +1,122 @@
+"""`bitcell query`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from app.cli.options import check_data, load_settings
+from app.cli.snapshots import UrlOption
+
+if TYPE_CHECKING:
+    from app.cli.running_service import RunningService
+    from app.http.schemas import QueryOut
+
+
+def query(
+    collection: Annotated[str, typer.Argument(help="The collection to search.")],
+    ids: Annotated[
+        list[str] | None, typer.Option("--id", help="An item to find neighbours of.")
+    ] = None,
+    images: Annotated[
+        list[Path] | None, typer.Option("--image", help="An image file, described with GIST.")
+    ] = None,
+    codes: Annotated[list[str] | None, typer.Option("--code", help="A code in hex.")] = None,
+    descriptors: Annotated[
+        Path | None, typer.Option(help="An .npy file of descriptors, (n, d).")
+    ] = None,
+    k: Annotated[int | None, typer.Option("-k", "--k", help="Neighbours per query.", min=1)] = None,
+    radius: Annotated[
+        int | None, typer.Option(help="Largest Hamming distance of a neighbour.", min=0)
+    ] = None,
+    filter_: Annotated[
+        str | None, typer.Option("--filter", help="What items must match: '{\"label\": 3}'.")
+    ] = None,
+    rerank: Annotated[
+        int | None, typer.Option(help="Reorder this many by their kept descriptors.", min=1)
+    ] = None,
+    as_json: Annotated[
+        bool, typer.Option("--json", help="Print the answer of the service as it is.")
+    ] = False,
+    url: UrlOption = None,
+) -> None:
+    """Find the nearest items in a collection of the running service.
+
+    Give queries in one way: --id, --image and --code can be repeated.
+    """
+    from app.cli.collections import calls
+    from app.cli.running_service import running_service
+
+    ways = {"--id": ids, "--image": images, "--code": codes, "--descriptors": descriptors}
+    given = [name for name, value in ways.items() if value]
+    if len(given) != 1:
+        raise ValueError(f"give one of {', '.join(ways)}; got {' and '.join(given) or 'none'}")
+    options = {"ids": ids, "codes": codes, "k": k, "radius": radius, "rerank": rerank}
+    body: dict[str, Any] = {name: value for name, value in options.items() if value}
+    if radius is not None:
+        body["radius"] = radius
+    if filter_ is not None:
+        body["filter"] = _parse(filter_)
+    settings = load_settings()
+    check_data(settings.data_dir)
+    with running_service(settings, url) as service:
+        if found := _descriptors(service, images, descriptors):
+            body["descriptors"] = found
+        answer, text = calls.query(service, collection, body)
+    if as_json:
+        typer.echo(text)
+    else:
+        _print(answer, ids or [str(path) for path in images or ()] or codes)
+
+
+def _parse(condition: str) -> Any:
+    try:
+        return json.loads(condition)
+    except ValueError as error:
+        raise ValueError(f"--filter takes JSON, got {condition!r:.80}: {error}") from None
+
+
+def _descriptors(
+    service: RunningService, images: list[Path] | None, file: Path | None
+) -> list[list[float]]:
+    import numpy as np
+
+    from app.cli.collections.calls import describe_images
+    from app.http import npy
+
+    if images:
+        return describe_images(service, images)
+    if file is None:
+        return []
+    try:
+        (matrix,) = npy.read_arrays(file.read_bytes(), npy.DESCRIPTORS)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    rows: list[list[float]] = np.asarray(matrix, np.float64).tolist()
+    return rows
+
+
+def _print(answer: QueryOut, names: list[str] | None) -> None:
+    from app.cli.collections.tables import print_table
+
+    scored = any(near.score is not None for found in answer.results for near in found)
+    headings = ["id", "distance", *["score"] * scored, "label", "payload"]
+    for i, (found, certificate) in enumerate(zip(answer.results, answer.certificates, strict=True)):
+        if len(answer.results) > 1:
+            typer.echo(f"{'' if i == 0 else chr(10)}{names[i] if names else f'query {i}'}:")
+        rows = [
+            (
+                near.id,
+                f"{near.distance}",
+                *([f"{near.score:.6g}" if near.score is not None else ""] * scored),
+                "" if near.label is None else f"{near.label}",
+                "" if near.payload is None else json.dumps(near.payload, ensure_ascii=False),
+            )
+            for near in found
+        ]
+        print_table(headings, rows, right="distance score label")
+        if certificate.truncated:
+            typer.echo(f"{certificate.within:,} items are within the radius; these are the nearest")

@@ -1,0 +1,33 @@
+"""`bitcell collections` and `bitcell methods`."""
+
+from __future__ import annotations
+
+from app.cli.options import check_data, load_settings
+from app.cli.snapshots import UrlOption
+
+
+def collections(url: UrlOption = None) -> None:
+    """List the collections of the running service."""
+    from app.cli.collections.calls import list_collections
+    from app.cli.collections.tables import print_table
+    from app.cli.running_service import running_service
+
+    settings = load_settings()
+    check_data(settings.data_dir)
+    with running_service(settings, url) as service:
+        found = list_collections(service)
+    rows = [(one.name, f"{one.items:,}", f"{one.n_bits}", one.encoder or "") for one in found]
+    print_table(("name", "items", "bits", "encoder"), rows, right="items bits")
+
+
+def methods() -> None:
+    """List the hash methods, and what each needs to be trained."""
+    from app.cli.collections.tables import print_table
+    from hashing import HASHERS
+
+    rows = []
+    for name, cls in HASHERS.items():
+        needs = ["labels"] * cls.needs_labels + ["torch"] * cls.needs_torch
+        about = (cls.__doc__ or "").strip().partition("\n")[0]
+        rows.append((name, ", ".join(needs), about))
+    print_table(("method", "needs", "about"), rows)

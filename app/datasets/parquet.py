@@ -1,0 +1,123 @@
+"""Datasets in parquet files: a column of lists."""
+
+from __future__ import annotations
+
+from collections import deque
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from app.datasets.dataset import BadDataset, Dataset
+from app.datasets.npz import from_arrays
+from hashing.validation import InvalidInput
+
+MAGIC = b"PAR1"
+NAMES = ("descriptors", "descriptor", "embeddings", "embedding", "vectors", "vector", "emb")
+"""The column of descriptors has one of these names, if several columns have lists of numbers."""
+_OTHERS = {"labels": ("labels", "label"), "ids": ("ids", "id")}
+_BATCH_ROWS = 4096
+
+
+def read_parquet(path: Path, name: str) -> Dataset:
+    """Read the column of descriptors, and if there are such columns, labels and ids.
+
+    The file is read in batches, and nothing is reserved for the number of rows that it states.
+
+    Raises
+    ------
+    BadDataset
+        pyarrow is missing, or the file is damaged.
+    InvalidInput
+        There is no such column, or its lists have different lengths, nulls, or no numbers.
+    """
+    try:
+        import pyarrow as pa
+        from pyarrow import parquet
+    except ImportError:
+        raise BadDataset(f"{path} is parquet: to read it, `pip install pyarrow`") from None
+    try:
+        with parquet.ParquetFile(path) as file:
+            columns = _columns(pa, file.schema_arrow)
+            batches = file.iter_batches(_BATCH_ROWS, columns=list(columns.values()))
+            arrays = _read(batches, columns)
+    except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
+        raise BadDataset(f"{path} cannot be read as parquet: {error!s:.200}") from None
+    return from_arrays(name, arrays)
+
+
+def _columns(pa: Any, schema: Any) -> dict[str, str]:
+    """Return the column of each array of the dataset."""
+    kinds = pa.types
+
+    def has_numbers(kind: Any) -> bool:
+        is_list = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
+        return bool(
+            is_list and (kinds.is_floating(kind.value_type) or kinds.is_integer(kind.value_type))
+        )
+
+    lists = [field.name for field in schema if has_numbers(field.type)]
+    named = [each for each in NAMES if each in lists] if len(lists) > 1 else lists
+    if len(named) != 1:
+        raise InvalidInput(
+            f"expected one column of lists of numbers, or one named {', '.join(NAMES)}; the "
+            f"columns are {', '.join(f'{field.name}: {field.type}' for field in schema)!s:.500}"
+        )
+    others = {
+        array: next((each for each in names if each in schema.names), None)
+        for array, names in _OTHERS.items()
+    }
+    return {"descriptors": named[0]} | {key: each for key, each in others.items() if each}
+
+
+def _read(batches: Any, columns: dict[str, str]) -> dict[str, NDArray[Any]]:
+    parts: dict[str, deque[NDArray[Any]]] = {array: deque() for array in columns}
+    n, d = 0, None
+    for batch in batches:
+        for array, column in columns.items():
+            values = batch.column(column)
+            if values.null_count:
+                raise InvalidInput(f"column {column!r} has nulls in rows {n} to {n + len(batch)}")
+            if array == "descriptors":
+                matrix = _matrix(values, column, n, d)
+                d = matrix.shape[1]
+                parts[array].append(matrix)
+            else:
+                plain = values.to_numpy(zero_copy_only=False)
+                parts[array].append(plain.astype(np.str_) if plain.dtype == object else plain)
+        n += len(batch)
+    if d is None:
+        raise InvalidInput("the file has no rows")
+    return {
+        "descriptors": _joined(parts.pop("descriptors"), n, d),
+        **{array: np.concatenate(several) for array, several in parts.items()},
+    }
+
+
+def _matrix(lists: Any, column: str, start: int, d: int | None) -> NDArray[np.float32]:
+    """Return lists of one length as the rows of a matrix."""
+    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
+    d = int(lengths[0]) if d is None else d
+    if (other := np.flatnonzero(lengths != d)).size:
+        raise InvalidInput(
+            f"column {column!r}: row 0 has {d} numbers, row {start + other[0]} has "
+            f"{lengths[other[0]]}"
+        )
+    values = lists.flatten()
+    if values.null_count:
+        raise InvalidInput(f"column {column!r} has nulls in its lists from row {start} on")
+    with np.errstate(over="ignore", invalid="ignore"):  # What is not finite then is refused later.
+        # A copy: a view would keep the memory of all batches.
+        matrix = np.array(values.to_numpy(zero_copy_only=False), np.float32)
+    return matrix.reshape(len(lists), d)
+
+
+def _joined(parts: deque[NDArray[np.float32]], n: int, d: int) -> NDArray[np.float32]:
+    """Return the parts one below the other; each is given up as soon as it is copied."""
+    matrix, row = np.empty((n, d), np.float32), 0
+    while parts:
+        part = parts.popleft()
+        matrix[row : row + len(part)] = part
+        row += len(part)
+    return matrix

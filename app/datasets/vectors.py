@@ -1,0 +1,106 @@
+"""Descriptors in `.npy` files, and in `.fvecs`, `.bvecs` and `.ivecs` files.
+
+The files are mapped into memory, so that a size in a header reserves nothing.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from tokenize import TokenError
+from typing import IO, Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+from numpy.typing import NDArray
+
+from app.datasets.dataset import BadDataset, Dataset, unlabelled
+
+NPY = b"\x93NUMPY"
+MAX_DIMENSION = 1 << 20
+_HEADERS: dict[tuple[int, int], Any] = {
+    (1, 0): npy_format.read_array_header_1_0,
+    (2, 0): npy_format.read_array_header_2_0,
+}
+BAD_HEADER = (
+    ValueError,
+    TypeError,
+    SyntaxError,
+    LookupError,
+    TokenError,
+    OverflowError,
+    RecursionError,
+    MemoryError,
+)
+"""What numpy raises on npy headers that are damaged or hostile."""
+
+# Records of a dimension and as many values. In this order: fvecs and ivecs differ in values only.
+_LAYOUTS = ("<f4", "u1")
+_SMALLEST_NORMAL = 1 << 23
+
+
+def check_npy(file: IO[bytes], size: int) -> None:
+    """Read the header of an npy array; BadDataset unless its plain values fit into `size` bytes."""
+    try:
+        shape, _, dtype = _HEADERS[npy_format.read_magic(file)](file)
+    except BAD_HEADER as error:
+        raise BadDataset(f"the npy header cannot be read: {error!s:.200}") from None
+    if dtype.hasobject:
+        raise BadDataset(
+            "the array holds Python objects, which are not unpickled; save it with a dtype of its "
+            "own, strings for instance with .astype(str)"
+        )
+    # In Python's integers: numpy's product of hostile lengths overflows.
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size:
+        raise BadDataset(
+            f"the npy header says that the array is {dtype} of shape {shape!s:.80}; {size} bytes "
+            "are stored for it"
+        )
+
+
+def read_npy(path: Path, name: str) -> Dataset:
+    """Return the matrix of an `.npy` file as a dataset; BadDataset if it holds none."""
+    try:
+        with path.open("rb") as file:
+            check_npy(file, path.stat().st_size)
+        matrix = npy_format.open_memmap(path, mode="r")
+    except ValueError as error:
+        raise BadDataset(f"{path}: {error!s:.400}") from None
+    return unlabelled(name, matrix)
+
+
+def records_of(path: Path) -> NDArray[Any] | None:
+    """Return the records of an fvecs, bvecs or ivecs file, mapped; None if it is none of these.
+
+    Every record has the same dimension `d`, and that many values. The layout of fvecs and ivecs is
+    the same.
+    """
+    size = path.stat().st_size
+    with path.open("rb") as file:
+        d = int.from_bytes(file.read(4), "little", signed=True)
+    if not 0 < d <= MAX_DIMENSION:
+        return None
+    for values in _LAYOUTS:
+        record = np.dtype([("d", "<i4"), ("values", values, (d,))])
+        if size % record.itemsize == 0:
+            records = np.memmap(path, record, "r")
+            if (records["d"] == d).all():
+                return records
+    return None
+
+
+def from_records(records: NDArray[Any], path: Path, name: str) -> Dataset:
+    """Return the values of records as a dataset.
+
+    The values of fvecs and ivecs are told apart by the name of the file. If it has another name,
+    they are integers if all of them are below 2²³: as float32 such words would be next to nothing.
+    """
+    values = records["values"]
+    if values.dtype == np.float32:
+        integers = values.view("<i4")
+        if path.suffix == ".ivecs" or (
+            path.suffix != ".fvecs"
+            and -_SMALLEST_NORMAL < integers.min() <= integers.max() < _SMALLEST_NORMAL
+        ):
+            values = integers
+    return unlabelled(name, values)

@@ -1,0 +1,153 @@
+"""Recall of true neighbours, against a search that really ranks again."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy.spatial.distance import cdist
+
+from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol, Task, run_neighbours
+from app.benchmark.report.render import render
+from app.benchmark.rows import Row, rows
+from app.datasets.dataset import Dataset, Given, unlabelled
+from hashing import InvalidInput, make_hasher
+
+RNG = np.random.default_rng(0)
+X = RNG.normal(size=(600, 16)).astype(np.float32) + 1
+QUERIES = RNG.normal(size=(25, 16)).astype(np.float32) + 1
+EUCLIDEAN = cdist(QUERIES, X).argsort(axis=1)
+COSINE = cdist(QUERIES, X, "cosine").argsort(axis=1)
+PLAIN = unlabelled("plain", X)
+WITH_QUERIES = replace(PLAIN, given=Given(QUERIES, None, "euclidean"))
+TEN = NeighbourProtocol()
+
+
+def row(result: dict[str, Any], method: str) -> dict[str, Any]:
+    found: dict[str, Any] = next(each for each in result["results"] if each["method"] == method)
+    return found
+
+
+def searched(bits: NDArray[Any], query_bits: NDArray[Any], k: int, rerank: int) -> float:
+    """Mean recall of searches in databases in random order; equal distances are in that order."""
+    rng = np.random.default_rng(1)
+    recalls = []
+    for _ in range(100):
+        order = rng.permutation(len(X))
+        distances = (query_bits[:, None] != bits[order]).sum(axis=2)
+        first = order[distances.argsort(axis=1, kind="stable")[:, : rerank or k]]
+        for query, candidates, truth in zip(QUERIES, first, EUCLIDEAN, strict=True):
+            if rerank:
+                candidates = candidates[((X[candidates] - query) ** 2).sum(axis=1).argsort()]
+            recalls.append(len(set(candidates[:k]) & set(truth[:k])) / k)
+    return float(np.mean(recalls))
+
+
+@pytest.mark.parametrize("k", [1, 10])
+def test_recall_is_that_of_a_search_that_ranks_again(k: int) -> None:
+    hasher = make_hasher("lsh", n_bits=12, random_state=3).fit(X)
+    bits, query_bits = hasher.transform(X), hasher.transform(QUERIES)
+    found = run_neighbours(WITH_QUERIES, rows(["lsh"], [12]), NeighbourProtocol(k=k), [3])
+    lsh = row(found, "lsh")
+    assert lsh["recall"] == pytest.approx(searched(bits, query_bits, k, 0), abs=0.02)
+    assert lsh["recall_rerank_100"] == pytest.approx(searched(bits, query_bits, k, 100), abs=0.02)
+    assert lsh["recall_rerank_1000"] == 1.0
+    assert 0 < lsh["recall"] < lsh["recall_rerank_100"] < 1
+    assert lsh["recall_interval"][0] <= lsh["recall"] <= lsh["recall_interval"][1]
+
+
+def test_the_baseline_of_the_distance_finds_all_neighbours() -> None:
+    for distance, exact, other in (
+        ("euclidean", "raw", "raw-cosine"),
+        ("cosine", "raw-cosine", "raw"),
+    ):
+        protocol = NeighbourProtocol(distance=distance)
+        found = run_neighbours(WITH_QUERIES, rows(["raw", "raw-cosine"], [8]), protocol)
+        assert row(found, exact)["recall"] == 1.0
+        same = [len(set(a[:10]) & set(b[:10])) / 10 for a, b in zip(EUCLIDEAN, COSINE, strict=True)]
+        assert row(found, other)["recall"] == pytest.approx(np.mean(same))
+        assert row(found, "raw")["bytes_per_item"] == 64
+
+
+def test_given_neighbours_are_the_truth() -> None:
+    wrong = np.argsort(-EUCLIDEAN, axis=1)[:, :10]
+    given = replace(PLAIN, given=Given(QUERIES, wrong, "cosine"))
+    task = Task(given, TEN, 0)
+    np.testing.assert_array_equal(task.neighbours, wrong)
+    result = run_neighbours(given, rows(["raw"], [8]), TEN)
+    assert result["protocol"]["given_neighbours"]
+    assert result["protocol"]["distance"] == "cosine"
+    assert row(result, "raw")["recall"] < 0.5
+    # Those of another distance are not.
+    result = run_neighbours(given, rows(["raw"], [8]), NeighbourProtocol(distance="euclidean"))
+    assert not result["protocol"]["given_neighbours"]
+    assert row(result, "raw")["recall"] == 1.0
+    with pytest.raises(InvalidInput, match="k must be at most 10, the true neighbours that plain"):
+        run_neighbours(given, rows(["raw"], [8]), NeighbourProtocol(k=11))
+
+
+def test_queries_are_drawn_from_a_seed_and_not_in_the_database() -> None:
+    first, again, other = (Task(PLAIN, NeighbourProtocol(40), seed) for seed in (1, 1, 2))
+    assert (len(first.queries), len(first.database)) == (40, 560)
+    assert not set(map(bytes, first.queries)) & set(map(bytes, first.database))
+    np.testing.assert_array_equal(first.queries, again.queries)
+    assert (first.queries != other.queries).any()
+    assert len(Task(PLAIN, TEN, 0).queries) == 300  # Half of the items, at most.
+
+
+def test_duplicates_all_count_as_neighbours() -> None:
+    same = unlabelled("same", np.tile(X[:30], (20, 1)))
+    for method in ("raw", "lsh"):
+        found = run_neighbours(same, rows([method], [64]), NeighbourProtocol(100, 5))
+        assert row(found, method)["recall"] == pytest.approx(1.0)
+
+
+def test_labels_are_used_if_there_are_any(digits: Dataset) -> None:
+    few = replace(digits, descriptors=digits.descriptors[:300], labels=digits.labels[:300])
+    table = rows(["ksh", "classifier"], [8])
+    assert "recall" in row(run_neighbours(few, table, TEN), "ksh")
+    unlabelled_error = run_neighbours(PLAIN, [*table, Row("raw", None)], TEN)
+    assert "labels of at least two classes" in row(unlabelled_error, "ksh")["error"]
+
+
+def test_an_interrupted_benchmark_keeps_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(hasher: object, X: object, y: object = None) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("hashing.methods.pcah.PCAH.fit", interrupt)
+    result = run_neighbours(PLAIN, rows(["lsh", "pcah"], [8]), TEN)
+    assert "Not measured: pcah, 8 bits (seed 0)" in result["interrupted"]
+    assert "recall" in row(result, "lsh")
+    assert "interrupted" in row(result, "pcah")["error"]
+    assert "Not measured: pcah" in render(result, PLAIN)
+
+
+def test_the_report_shows_the_figures() -> None:
+    result = run_neighbours(PLAIN, rows(["raw", "lsh", "itq"], [8, 16]), TEN, [0, 1])
+    page = render(result, PLAIN)
+    for each in result["results"]:
+        for key in ("recall", "recall_rerank_100"):
+            assert f">{100 * each[key]:.2f}</td>" in page
+    assert page.count("<figure>") == 3
+    assert "k 10, euclidean distance, true neighbours by exact search, seed 0, 1" in page
+    assert "mAP" not in page
+    assert result["protocol"]["name"] == NEIGHBOURS
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: NeighbourProtocol(0), "queries must be from 1"),
+        (lambda: NeighbourProtocol(k=1001), "k must be from 1 to 1000"),
+        (lambda: NeighbourProtocol(distance="dot"), "euclidean, cosine; got 'dot'"),
+        (lambda: run_neighbours(unlabelled("one", X[:1]), [Row("raw", None)], TEN), "two items"),
+        (lambda: run_neighbours(unlabelled("few", X[:9]), [Row("raw", None)], TEN), "at most 5"),
+        (lambda: run_neighbours(PLAIN, [Row("raw", None)], TEN, []), "at least one seed"),
+    ],
+)
+def test_what_does_not_fit_is_refused(make: Any, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        make()

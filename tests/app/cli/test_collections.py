@@ -1,0 +1,179 @@
+"""`bitcell collections`, `load` and `query` on a running service, and the global options."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from app.cli.collections import load
+from app.service.data_dir import URL_FILE
+from app.service.keys import Keys
+from tests.app.cli.test_main import bitcell
+from tests.app.service_process import Process
+
+CODES = np.random.default_rng(0).integers(0, 256, (500, 8), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    """Return a service that needs keys, with the demo collection."""
+    data_dir = tmp_path_factory.mktemp("commands") / "data"
+    process = Process(data_dir, BITCELL_REQUIRE_KEYS="true")
+    process.data_dir = data_dir  # type: ignore[attr-defined]
+    yield process
+    process.stop()
+
+
+@pytest.fixture
+def run(
+    service: Process,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Callable[[str], str]:
+    """Run a command that succeeds, with the data directory as an option; return its output."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("BITCELL_DATA_DIR", raising=False)
+    data_dir = service.data_dir  # type: ignore[attr-defined]
+
+    def run(line: str) -> str:
+        assert bitcell(monkeypatch, f"--data-dir {data_dir} {line}") == 0, capsys.readouterr().err
+        return capsys.readouterr().out
+
+    return run
+
+
+def test_codes_are_loaded_and_found(
+    run: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(load, "_ITEMS", 170)  # Three requests.
+    np.save("codes.npy", CODES)
+    assert run("load own codes.npy --bits 64") == "own: 500 items loaded, 500 in all\n"
+    assert run("load own codes.npy") == "own: 500 items loaded, 500 in all\n"
+    (row,) = (line.split() for line in run("collections").splitlines() if line[:3] == "own")
+    assert row == ["own", "500", "64"]
+    answer = json.loads(run(f"query own --code {CODES[7].tobytes().hex()} -k 5 --json"))
+    (found,) = answer["results"]
+    expected = np.bitwise_count(CODES ^ CODES[7]).sum(axis=1)
+    assert [near["distance"] for near in found] == sorted(expected.tolist())[:5]
+    assert [expected[int(near["id"])] for near in found] == sorted(expected.tolist())[:5]
+    assert answer["certificates"][0]["exact"]
+
+
+def test_a_dataset_is_loaded_with_its_labels(run: Callable[[str], str]) -> None:
+    rng = np.random.default_rng(1)
+    X, ids = rng.normal(size=(20, 384)), [f"item {i}" for i in range(20)]
+    np.savez("mine.npz", descriptors=X, labels=np.arange(20) % 3, ids=ids)
+    assert run("load mine mine.npz --encoder demo") == "mine: 20 items loaded, 20 in all\n"
+    np.save("queries.npy", X[[4, 5]])
+    shown = run("query mine --descriptors queries.npy --k 2")
+    assert "query 0:" in shown
+    nearest = [line.split()[:4] for line in shown.splitlines() if line.startswith("item ")][::2]
+    assert nearest == [
+        ["item", "4", "0", "1"],
+        ["item", "5", "0", "2"],
+    ]
+
+
+def test_filters_and_radius_are_passed_on(run: Callable[[str], str]) -> None:
+    line = 'query demo --id digit-0007 --radius 40 --filter {"label":7} --json'
+    (found,) = json.loads(run(line))["results"]
+    assert found
+    assert all(near["label"] == 7 and near["distance"] <= 40 for near in found)
+
+
+def test_an_image_is_a_query(run: Callable[[str], str]) -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
+    Image.fromarray(pixels).save("a.png")
+    (found,) = json.loads(run("query demo --image a.png -k 4 --json"))["results"]
+    assert len(found) == 4
+
+
+def test_tables_fit_80_columns_and_show_ids_in_full(run: Callable[[str], str]) -> None:
+    lines = run("query demo --id digit-0007 --id digit-0008 -k 3").splitlines()
+    lines += run("collections").splitlines() + run("methods").splitlines()
+    assert max(map(len, lines)) <= 80
+    assert sum("digit-0007" in line for line in lines) == 2, lines
+    assert {"lsh", "itq", "net-2"} <= {line.split(" ")[0] for line in lines}
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("query demo", "give one of --id, --image, --code, --descriptors; got none"),
+        ("query demo --id a --code 00", "got --id and --code"),
+        ("query demo --id a --filter {", "--filter takes JSON"),
+        ("query nothing --id a", "there is no collection 'nothing'"),
+        ("load nothing digits", "there is no collection 'nothing'"),
+        ("load demo no.npz", "there is no file no.npz"),
+        ("load demo flat.npy", "expected a matrix, (n, d), got the shape (3,)"),
+        ("load demo wrong.npy", "items 0 to 1 of the source:"),
+    ],
+)
+def test_what_is_wrong_is_said_in_one_line(
+    line: str,
+    message: str,
+    run: Callable[[str], str],
+    service: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.save("flat.npy", np.zeros(3))
+    np.save("wrong.npy", np.ones((2, 3)))
+    data_dir = service.data_dir  # type: ignore[attr-defined]
+    assert bitcell(monkeypatch, f"--data-dir {data_dir} {line}") == 2
+    error = capsys.readouterr().err.strip()  # A progress bar leaves an empty line.
+    assert message in error
+    assert "\n" not in error
+
+
+def test_the_keys_of_commands_are_gone_afterwards(
+    run: Callable[[str], str], service: Process
+) -> None:
+    run("collections")
+    keys = Keys(service.data_dir)  # type: ignore[attr-defined]
+    assert [key.name for key in keys.list()] == ["first start"]
+    keys.close()
+
+
+def test_the_service_notes_its_address_while_it_runs(tmp_path: Path) -> None:
+    process = Process(tmp_path, BITCELL_HOST="0.0.0.0", BITCELL_DEMO="false")
+    noted = (tmp_path / URL_FILE).read_text().strip()
+    assert noted == process.url.replace("0.0.0.0", "127.0.0.1")
+    process.stop()
+    assert not (tmp_path / URL_FILE).exists()
+
+
+def test_the_version_and_completion(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert bitcell(monkeypatch, "--version") == 0
+    assert capsys.readouterr().out.startswith("bitcell 0.")
+    monkeypatch.setenv("_BITCELL_COMPLETE", "complete_bash")
+    monkeypatch.setenv("COMP_WORDS", "bitcell que")
+    monkeypatch.setenv("COMP_CWORD", "1")
+    bitcell(monkeypatch, "")
+    assert "query" in capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        ("colections", "Did you mean 'collections'?"),
+        ("query demo --idd x", "--id"),
+        ("key create x", "Did you mean 'keys'?"),
+    ],
+)
+def test_a_misspelt_command_or_option_gets_a_suggestion(
+    line: str,
+    message: str,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert bitcell(monkeypatch, line) == 2
+    assert message in capsys.readouterr().err
