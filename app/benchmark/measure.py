@@ -30,8 +30,8 @@ from app.benchmark.tuning import tune
 from app.datasets.dataset import Dataset
 from bitcodes import Codes, code_size, hamming
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.nets.net import Net1, Net2
 from hashing.nets.teacher import Teacher
+from hashing.nets.trained_net import TrainedNet
 
 NEIGHBOURS = 100
 RADIUS = 2
@@ -65,7 +65,7 @@ class Task:
         self.privileged = None if privileged is None else privileged[split.training]
         self._teachers: list[tuple[bool, Teacher]] = []
 
-    def teacher(self, net: Net1 | Net2, *, privileged: bool) -> Teacher:
+    def teacher(self, net: TrainedNet, *, privileged: bool) -> Teacher:
         """Return the teacher of a net, which all nets with the same parameters share."""
         wanted = net.new_teacher()
         for with_privileged, teacher in self._teachers:
@@ -168,7 +168,7 @@ def _measure_codes(
 
 def _fit(hasher: Hasher | OneHotClassifier, task: Task, *, privileged: bool) -> float:
     """Fit a hasher; return the seconds saved because its teacher had been fitted before."""
-    if not isinstance(hasher, Net1 | Net2):
+    if not isinstance(hasher, TrainedNet):
         hasher.fit(task.training, task.y)
         return 0.0
     start = time.perf_counter()

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn
 
-from app.datasets.patch_features import PatchFeatures
+from app.datasets.patch_features.features import PatchFeatures
 from hashing.atomic_file import atomic_write
 from hashing.gist import Gist
 

@@ -98,10 +98,7 @@ def self_train(
         members = _members(
             descriptors, privileged, known, truth.shape[1], hidden, noise, steps, random_state
         )
-        rng = np.random.default_rng([random_state, 0])
-        P = first_guess(descriptors, labelled, truth, rng)
-        if privileged is not None:
-            P = _with_privileged_guess(P, privileged, known, labelled, truth, rng)
+        P = _first_guess(descriptors, privileged, known, labelled, truth, random_state)
         P = _train_in_rounds(members, P, labelled, truth, steps)
     frequencies = truth.mean(axis=0)
     P = balance(P, frequencies)
@@ -139,19 +136,28 @@ def _members(
     ]
 
 
-def _with_privileged_guess(
-    P: Probabilities,
-    privileged: View,
+def _first_guess(
+    descriptors: View,
+    privileged: View | None,
     known: NDArray[np.intp] | None,
     labelled: NDArray[np.intp],
     truth: Probabilities,
-    rng: np.random.Generator,
+    random_state: int,
 ) -> Probabilities:
-    """Average the first guess with the one by privileged features, where they are known."""
-    rows = np.arange(len(P)) if known is None else known
+    """Return the guess by descriptors, averaged with that by privileged features where known."""
+
+    def guess(view: View, labelled: NDArray[np.intp], truth: Probabilities) -> Probabilities:
+        return first_guess(view, labelled, truth, np.random.default_rng([random_state, 0]))
+
+    n = len(descriptors.values)
+    rows = np.arange(n) if known is None else known
     both, i, j = np.intersect1d(rows, labelled, assume_unique=True, return_indices=True)
-    if len(both):
-        P[rows] = (P[rows] + first_guess(privileged, i, truth[j], rng)) / 2
+    if privileged is None or not len(both):
+        return guess(descriptors, labelled, truth)
+    with ThreadPoolExecutor(2) as threads:
+        other = threads.submit(guess, privileged, i, truth[j])
+        P = guess(descriptors, labelled, truth)
+        P[rows] = (P[rows] + other.result()) / 2
     return P
 
 

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.datasets import cifar10, patch_features
+from app.datasets import cifar10
 from app.datasets.catalog import load_dataset
 from app.datasets.cifar10 import BadArchive, DownloadFailed, fetch
 from app.datasets.dataset import Dataset
-from app.datasets.patch_features import PatchFeatures
+from app.datasets.patch_features import features as patch_features
+from app.datasets.patch_features.features import PatchFeatures
 from hashing.gist import Gist
 
 RECORDS = 4

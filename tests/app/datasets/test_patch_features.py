@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.datasets.patch_features import PatchFeatures, _flip, _patches, _quadrants
+from app.datasets.patch_features.dictionary import flip, image_patches, quadrants
+from app.datasets.patch_features.features import PatchFeatures
 
 SMALL: dict[str, Any] = {"words": (12, 8), "n_features": 10}
 
@@ -80,17 +81,17 @@ def test_the_progress_is_reported_and_ends_complete(images: NDArray[np.uint8]) -
 
 def test_patches_are_normalised_and_mirrored_as_the_images_are() -> None:
     x = np.random.default_rng(0).uniform(0, 255, (2, 32, 32, 3)).astype(np.float32)
-    patches = _patches(x, 2)
+    patches = image_patches(x, 2)
     assert patches.shape == (2, 14, 14, 108)
     patch = x[1, 4:10, 6:12].transpose(2, 0, 1).ravel()
     expected = (patch - patch.mean()) / np.sqrt(patch.var() + 10)
     np.testing.assert_allclose(patches[1, 2, 3], expected, atol=1e-5)
-    mirrored = _patches(x[:, :, ::-1], 2)
-    np.testing.assert_array_equal(_flip(mirrored[1, 2, 10][None])[0], patches[1, 2, 3])
+    mirrored = image_patches(x[:, :, ::-1], 2)
+    np.testing.assert_array_equal(flip(mirrored[1, 2, 10][None])[0], patches[1, 2, 3])
 
 
 def test_quadrants_average_their_places_and_leave_the_middle_of_an_odd_side_out() -> None:
-    weights = _quadrants(5).reshape(4, 5, 5)
+    weights = quadrants(5).reshape(4, 5, 5)
     np.testing.assert_allclose(weights.sum(axis=(1, 2)), 1)
     assert (weights[:, 2] == 0).all()
     assert (weights[:, :, 2] == 0).all()
