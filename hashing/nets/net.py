@@ -45,8 +45,9 @@ class Net2(TrainedNet, TwoLayerHasher):
         None if they are not known; then a row keeps its features when its descriptor is mirrored.
     noise : float, optional
         Standard deviation of the Gaussian noise added to s in training, against overfitting few
-        descriptors. The default for n descriptors is √(1000 / n), clipped to 0.1 to 2, and for
-        the teacher to 0.3 to 2.
+        descriptors. The default for n descriptors is √(1000 / n), at least 0.1, and 0.3 for the
+        teacher; at most half of their spread along a typical principal direction
+        (`hashing.nets.noise`).
     teacher_steps : int
         Gradient steps of the teacher, each on 512 descriptors.
     steps : int

@@ -10,6 +10,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hashing.nets.noise import default_noise
 from hashing.nets.torch_check import check_torch
 from hashing.nets.views import View, as_mirror, default_power, scaled, standardised
 from hashing.parts.linear import Layer
@@ -25,9 +26,8 @@ from hashing.validation import (
 )
 
 ACTIVITY = "the teacher learns the classes"
-NOISE_ROWS = 1000
-NOISE_RANGE = (0.3, 2.0)
-"""The default noise for n rows is √(NOISE_ROWS / n), clipped to this range."""
+LEAST_NOISE = 0.3
+"""Least noise by default, whatever the number of rows."""
 
 
 @dataclass
@@ -62,8 +62,8 @@ class Teacher:
     power, mirror, privileged_mirror
         As in `hashing.nets.net.Net2`.
     noise : float, optional
-        Standard deviation of the noise; by default √(1000 / n) for n rows, clipped to 0.3 to 2.
-        With privileged features, at least 0.5.
+        Standard deviation of the noise; by default that of `hashing.nets.noise.default_noise`, at
+        least 0.3. The classifiers that see privileged features have at least 0.5.
     steps : int
         Gradient steps of each classifier, of up to 512 rows.
     random_state : int
@@ -145,7 +145,7 @@ class Teacher:
                 rows,
                 np.eye(len(classes), dtype=np.float32)[of_row],
                 hidden=self.hidden,
-                noise=default_noise(len(X), *NOISE_RANGE) if self.noise is None else self.noise,
+                noise=default_noise(values, LEAST_NOISE) if self.noise is None else self.noise,
                 steps=self.steps,
                 random_state=self.random_state,
             )
@@ -171,8 +171,3 @@ class Teacher:
         some = len(known) < n
         values = scaled(F[known] if some else F)
         return known if some else None, View(values, as_mirror(self.privileged_mirror))
-
-
-def default_noise(n: int, low: float, high: float) -> float:
-    """Return √(NOISE_ROWS / n), clipped."""
-    return float(np.clip((NOISE_ROWS / n) ** 0.5, low, high))

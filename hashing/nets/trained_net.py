@@ -10,7 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
-from hashing.nets.teacher import ACTIVITY, Teacher, default_noise
+from hashing.nets.noise import default_noise
+from hashing.nets.teacher import ACTIVITY, Teacher
 from hashing.nets.torch_check import check_torch
 from hashing.nets.views import View, as_mirror, default_power, raise_to_power, standardised
 from hashing.parts.linear import MAX_HIDDEN, Layer
@@ -26,8 +27,8 @@ from hashing.validation import (
 
 MAX_STEPS = 10**6
 MAX_MIRROR = 1 << 20
-NOISE_RANGE = (0.1, 2.0)
-"""The default noise for n rows is √(1000 / n), clipped to this range."""
+LEAST_NOISE = 0.1
+"""Least noise by default, whatever the number of rows."""
 
 
 class TrainedNet(Hasher):
@@ -198,7 +199,7 @@ class TrainedNet(Hasher):
                 teacher.probabilities_,
                 self.n_bits,
                 teacher.hidden_layer_ if two_layers else None,
-                noise=default_noise(len(X), *NOISE_RANGE) if self.noise is None else self.noise,
+                noise=default_noise(values, LEAST_NOISE) if self.noise is None else self.noise,
                 steps=self.steps,
                 random_state=self.random_state,
             )
