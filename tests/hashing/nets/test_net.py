@@ -51,13 +51,14 @@ def test_nets_rank_better_than_lsh_and_ksh(data: str, rows: str, digits: Dataset
     X, labels = (digits.descriptors, digits.labels) if data == "digits" else blobs()
     parts = split(labels, FEW_LABELS, 1)
     use = parts.y >= (0 if rows == "labelled" else -1)
+    rows_of_fit = X[parts.database][use], parts.y[use]
+    nets: list[Any] = [make_hasher(name, n_bits=24, **SHORT_TRAINING[data]) for name in METHODS]
+    teacher = nets[0].new_teacher().fit(*rows_of_fit)
+    hashers = [make_hasher(name, n_bits=24).fit(*rows_of_fit) for name in ("lsh", "ksh")]
     scores = {}
-    for method in ("lsh", "ksh", *METHODS):
-        params = SHORT_TRAINING[data] if method in METHODS else {}
-        hasher = make_hasher(method, n_bits=24, **params)
-        hasher.fit(X[parts.database][use], parts.y[use])
+    for hasher in (*hashers, *(net.fit(*rows_of_fit, teacher=teacher) for net in nets)):
         codes = hasher.encode(X)
-        scores[method] = mean_average_precision(
+        scores[hasher.method] = mean_average_precision(
             codes[parts.queries],
             labels[parts.queries],
             codes[parts.database],

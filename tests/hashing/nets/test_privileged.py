@@ -16,7 +16,6 @@ from sklearn.preprocessing import StandardScaler
 from app.benchmark.splits import Protocol, split
 from app.datasets.dataset import Dataset
 from hashing import Hasher, InvalidInput, load_hasher, make_hasher
-from hashing.nets.teacher import Teacher
 from tests.average_precision import mean_average_precision
 from tests.methods import needs_torch, quick
 
@@ -65,34 +64,26 @@ def score(hasher: Hasher, X: NDArray[Any], labels: NDArray[Any], parts: Any) -> 
     )
 
 
-@pytest.mark.parametrize("share", [1.0, 0.5], ids=["all known", "half unknown"])
-def test_privileged_features_improve_the_codes_of_poor_descriptors(
+@pytest.mark.parametrize("share", [1.0, pytest.param(0.5, marks=pytest.mark.slow)])
+def test_privileged_features_improve_the_teacher_and_the_codes_of_poor_descriptors(
     share: float, digits: Dataset, poor: NDArray[Any], all_pixels: NDArray[Any]
 ) -> None:
+    """`share` of the rows have privileged features."""
     needs_torch()
     labels = digits.labels
     parts = split(labels, Protocol(queries_per_class=40, labels_per_class=5), 0)
     X, y, F = poor[parts.database], parts.y, all_pixels[parts.database].copy()
     F[np.random.default_rng(1).random(len(F)) >= share] = np.nan
     options = {"n_bits": 16, "hidden": 128, "noise": 0.1, "teacher_steps": 150, "steps": 150}
-    alone = make_hasher("net-2", **options).fit(X, y)
-    taught = make_hasher("net-2", **options).fit(X, y, F)
-    scores = [score(hasher, poor, labels, parts) for hasher in (alone, taught)]
-    assert scores[1] > scores[0] + 0.04 * share, scores
-
-
-def test_the_teacher_knows_more_with_privileged_features(
-    digits: Dataset, poor: NDArray[Any], all_pixels: NDArray[Any]
-) -> None:
-    needs_torch()
-    parts = split(digits.labels, Protocol(queries_per_class=40, labels_per_class=5), 0)
-    X, F, truth = poor[parts.database], all_pixels[parts.database], digits.labels[parts.database]
-    hidden = parts.y < 0
-    accuracy = []
+    accuracies, scores = [], []
     for privileged in (None, F):
-        teacher = Teacher(hidden=128, steps=150).fit(X, parts.y, privileged)
-        accuracy.append((teacher.probabilities_.argmax(axis=1) == truth)[hidden].mean())
-    assert accuracy[1] > accuracy[0] + 0.1, accuracy
+        net: Any = make_hasher("net-2", **options)
+        teacher = net.new_teacher().fit(X, y, privileged)
+        guessed = teacher.probabilities_.argmax(axis=1) == labels[parts.database]
+        accuracies.append(guessed[y < 0].mean())
+        scores.append(score(net.fit(X, y, teacher=teacher), poor, labels, parts))
+    assert accuracies[1] > accuracies[0] + 0.1 * share, accuracies
+    assert scores[1] > scores[0] + 0.04 * share, scores
 
 
 @pytest.mark.parametrize("method", METHODS)
