@@ -27,8 +27,8 @@ from hashing.validation import (
 )
 
 MAX_BITS = 4096
-# Most numbers in an array of a block of rows that are projected together.
-MAX_BLOCK_SIZE = 1 << 23
+# Most numbers in an array of a block of rows that are projected together: it stays in the cache.
+MAX_BLOCK_SIZE = 1 << 21
 # A projection is computed again in float64 if it is closer to zero than NEAR_ZERO times the root
 # mean square of all projections, or than CANCELLED times the terms that cancel in it (some 30
 # roundings of float32).
