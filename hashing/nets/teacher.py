@@ -96,7 +96,7 @@ class Teacher:
     mirror: Sequence[int] | None = None
     privileged_mirror: Sequence[int] | None = None
     noise: float | None = None
-    steps: int = 4000
+    steps: int = 5000
     random_state: int = 0
 
     probabilities_: NDArray[np.float32] = field(init=False, repr=False, compare=False)

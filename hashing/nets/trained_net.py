@@ -55,8 +55,8 @@ class TrainedNet(Hasher):
         mirror: Sequence[int] | None = None,
         privileged_mirror: Sequence[int] | None = None,
         noise: float | None = None,
-        teacher_steps: int = 4000,
-        steps: int = 2500,
+        teacher_steps: int = 5000,
+        steps: int = 5000,
         random_state: int = 0,
     ) -> None:
         self.n_bits = n_bits
