@@ -72,7 +72,7 @@ def read_table(text: str) -> list[Series]:
     gets at every length.
     """
     series = []
-    for method, rest in re.findall(r"^\| `([\w-]+)`([^\n]*)\|$", text, re.MULTILINE):
+    for method, rest in re.findall(r"^\| `([\w+-]+)`([^\n]*)\|$", text, re.MULTILINE):
         cells = [cell.strip() for cell in rest.split("|")]
         if len(cells) != 5:
             continue  # A row of another table.

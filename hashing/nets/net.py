@@ -47,7 +47,7 @@ class Net2(TrainedNet, TwoLayerHasher):
         Standard deviation of the Gaussian noise added to s in training, against overfitting few
         descriptors. The default for n descriptors is √(1000 / n), at least 0.1, and 0.3 for the
         teacher; at most half of their spread along a typical principal direction
-        (`hashing.nets.noise`).
+        (`hashing.nets.views.default_noise`).
     teacher_steps : int
         Gradient steps of the teacher, each on 512 descriptors.
     steps : int

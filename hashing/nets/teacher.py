@@ -10,9 +10,8 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from hashing.nets.noise import default_noise
 from hashing.nets.torch_check import check_torch
-from hashing.nets.views import View, as_mirror, default_power, scaled, standardised
+from hashing.nets.views import View, as_mirror, default_noise, default_power, scaled, standardised
 from hashing.parts.linear import Layer
 from hashing.parts.pairs import labelled
 from hashing.progress import stage
@@ -62,7 +61,7 @@ class Teacher:
     power, mirror, privileged_mirror
         As in `hashing.nets.net.Net2`.
     noise : float, optional
-        Standard deviation of the noise; by default that of `hashing.nets.noise.default_noise`, at
+        Standard deviation of the noise; by default that of `hashing.nets.views.default_noise`, at
         least 0.3. The classifiers that see privileged features have at least 0.5.
     steps : int
         Gradient steps of each classifier, of up to 512 rows.

@@ -10,10 +10,16 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
-from hashing.nets.noise import default_noise
 from hashing.nets.teacher import ACTIVITY, Teacher
 from hashing.nets.torch_check import check_torch
-from hashing.nets.views import View, as_mirror, default_power, raise_to_power, standardised
+from hashing.nets.views import (
+    View,
+    as_mirror,
+    default_noise,
+    default_power,
+    raise_to_power,
+    standardised,
+)
 from hashing.parts.linear import MAX_HIDDEN, Layer
 from hashing.parts.moments import fold
 from hashing.parts.pairs import labelled

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from hashing.nets.noise import default_noise, typical_spread
+from hashing.nets.views import default_noise, typical_spread
 
 
 @pytest.mark.parametrize("n", [40, 4000])
