@@ -18,6 +18,7 @@ from app.http.schemas.encoders import (
     Images,
     MethodOut,
     NewEncoder,
+    NewEncoderInUrl,
     ToEncode,
     Training,
 )
@@ -81,6 +82,7 @@ __all__ = [
     "NewBenchmark",
     "NewCollection",
     "NewEncoder",
+    "NewEncoderInUrl",
     "NewItem",
     "NewItems",
     "PairOut",
