@@ -194,6 +194,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/benchmarks": {
         "of a dataset": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
         "of a collection": {"collection": "things", "methods": ["itq"], "seeds": [0, 1, 2]},
+        "without labels": {
+            "dataset": "faces",
+            "methods": ["sign", "itq"],
+            "protocol": "neighbours",
+            "k": 10,
+        },
     },
 }
 """Examples of each JSON body, by call and title."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from app.benchmark.neighbours import NeighbourProtocol
 from app.benchmark.rows import Row
 from app.benchmark.splits import Protocol
 from app.jobs import benchmark
@@ -23,7 +24,7 @@ class Benchmarks:
     def start(
         self,
         table: list[Row],
-        protocol: Protocol,
+        protocol: Protocol | NeighbourProtocol,
         seeds: list[int],
         *,
         dataset: str | None = None,
@@ -32,7 +33,7 @@ class Benchmarks:
         """Queue a benchmark of a named dataset or of a collection; return the job's id."""
         if collection is not None:
             _, labelled = kept_descriptors(self._collections.get(collection))
-            if not labelled:
+            if not labelled and isinstance(protocol, Protocol):
                 raise InvalidInput(
                     f"collection {collection!r} has no labels, which a benchmark needs"
                 )
@@ -41,6 +42,10 @@ class Benchmarks:
             return self._add({"dataset": dataset or ""}, table, protocol, seeds)
 
     def _add(
-        self, source: dict[str, str], table: list[Row], protocol: Protocol, seeds: list[int]
+        self,
+        source: dict[str, str],
+        table: list[Row],
+        protocol: Protocol | NeighbourProtocol,
+        seeds: list[int],
     ) -> str:
         return self._jobs.add("benchmark", benchmark.request(source, table, protocol, seeds))

@@ -7,7 +7,6 @@ from fastapi.responses import HTMLResponse
 
 from app.benchmark.report import POLICY
 from app.benchmark.rows import rows
-from app.benchmark.splits import Protocol
 from app.http import schemas
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
@@ -22,7 +21,7 @@ def start_benchmark(
     """Start a job that measures methods at several code lengths on a dataset or a collection."""
     new = body.parse(schemas.NewBenchmark)
     table = rows(new.methods, new.bits)
-    protocol = Protocol(new.protocol, new.queries_per_class, new.labels_per_class)
+    protocol = new.as_protocol()
     seeds = [new.seed] if new.seeds is None else new.seeds
     benchmark = service.benchmarks.start(
         table, protocol, seeds, dataset=new.dataset, collection=new.collection

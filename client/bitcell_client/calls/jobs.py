@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from bitcell_client.arguments import AnyJob, as_integer, as_integers, as_list, job_id
 from bitcell_client.call import (
@@ -68,10 +69,14 @@ class JobCalls:
         seeds: Iterable[int] | None = None,
         queries_per_class: int | None = None,
         labels_per_class: int | None = None,
+        queries: int | None = None,
+        k: int | None = None,
+        distance: Literal["euclidean", "cosine"] | None = None,
     ) -> Request[Accepted]:
         """Start a job that measures methods on a dataset, or on a collection's kept descriptors.
 
-        What is None is left to the service's default.
+        What is None is left to the service's default. `queries`, `k` and `distance` are for the
+        protocol `neighbours`, which needs no labels and measures the recall of the true neighbours.
         """
         body = {
             "methods": as_list("methods", methods),
@@ -82,6 +87,9 @@ class JobCalls:
             "seeds": None if seeds is None else as_integers("seeds", seeds),
             "queries_per_class": as_integer("queries_per_class", queries_per_class),
             "labels_per_class": as_integer("labels_per_class", labels_per_class),
+            "queries": as_integer("queries", queries),
+            "k": as_integer("k", k),
+            "distance": distance,
         }
         return Request(answer_as(Accepted), json=without_none(body))
 
