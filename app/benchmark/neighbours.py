@@ -21,7 +21,7 @@ from app.benchmark.rank import (
     rank_codes,
 )
 from app.benchmark.rows import CLASSIFIER, COSINE, RAW, Row
-from app.benchmark.run import measure_all
+from app.benchmark.run import measure_all, to_the_end
 from app.benchmark.tied_rankings import Reals, TiedRankings
 from app.datasets.dataset import Dataset
 from bitcodes import code_size
@@ -186,11 +186,13 @@ def run_neighbours(
             "queries": n_queries,
             "database": len(dataset) - (0 if dataset.given is not None else n_queries),
         },
-        "results": [
-            {"method": row.method, "n_bits": row.n_bits}
-            | ({"error": errors[row]} if row in errors else _figures(measured[row]))
-            for row in rows
-        ],
+        "results": to_the_end(
+            lambda: [
+                {"method": row.method, "n_bits": row.n_bits}
+                | ({"error": errors[row]} if row in errors else _figures(measured[row]))
+                for row in rows
+            ]
+        ),
         **({} if missing is None else {"interrupted": missing}),
     }
 

@@ -87,7 +87,7 @@ def benchmark(
     """
     from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol, run_neighbours
     from app.benchmark.rows import check_reference, rows
-    from app.benchmark.run import run
+    from app.benchmark.run import run, to_the_end
     from app.benchmark.splits import PROTOCOLS, RETRIEVAL, Protocol
     from app.cli.benchmark_output import print_result
     from app.cli.progress import progress_bar
@@ -123,7 +123,7 @@ def benchmark(
                 loaded, table, of_labels, all_seeds, update, reference=reference, tune=tune
             )
     # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
-    _write_files(result, loaded, json_file, report)
+    to_the_end(lambda: _write_files(result, loaded, json_file, report))
     print_result(result)
     if "interrupted" in result:
         raise typer.Exit(130)

@@ -76,6 +76,33 @@ class SnapshotFile(display.Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Dataset(display.Result):
+    """A dataset of the service; `created` is in seconds since 1970.
+
+    `bytes` and `created` are None for `digits`, which is built in.
+    """
+
+    dataset: str
+    bytes: int | None
+    created: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class UploadedDataset(Dataset):
+    """A dataset that has just been uploaded, and what it holds.
+
+    `labelled` is the number of items with a label, `classes` that of different labels. `queries`
+    are its own, which are not items.
+    """
+
+    items: int
+    dimension: int
+    labelled: int
+    classes: int
+    queries: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Upserted(display.Result):
     """The number of items written, and the number that the collection now holds."""
 

@@ -116,7 +116,7 @@ def snapshot_collection(
     name: str,
     service: ServiceDep,
     keep: Annotated[
-        int | None,
+        schemas.UrlInteger | None,
         Query(
             ge=1,
             description="How many snapshots of the collection to keep: older ones that this call "

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
+from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer, UrlInteger
 
 Holds = Literal["descriptors", "codes"]
 RerankBy = Literal["descriptors", "cosine", "bits"]
@@ -66,23 +66,25 @@ class Query(Body):
 class QueryInUrl(Body):
     """The URL parameters of a query whose body is npy or an image."""
 
+    model_config = ConfigDict(strict=False)  # Every value in a URL is text.
+
     holds: Holds | None = Field(
         None,
         description="What an npy body holds. By default, what the collection takes: descriptors if "
         "it has an encoder, else codes.",
     )
-    k: int | None = Field(
+    k: UrlInteger | None = Field(
         None,
         ge=1,
         description="For npy and image bodies only. A JSON body holds this and the other "
         "parameters itself.",
     )
-    radius: int | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
+    radius: UrlInteger | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
     payloads: bool = Field(True, description="See `k`.")
     codes: bool = Field(False, description="The same as `return_codes`.")
     return_codes: bool = Field(False, description="See `k`.")
-    offset: int = Field(0, ge=0, description="See `k`.")
-    rerank: int | None = Field(None, ge=1, description="See `k`.")
+    offset: UrlInteger = Field(0, ge=0, description="See `k`.")
+    rerank: UrlInteger | None = Field(None, ge=1, description="See `k`.")
     rerank_by: RerankBy | None = Field(None, description="See `k`.")
 
 

@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.spatial.distance import cdist
 
+from app.benchmark.averages import confidence_interval
 from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol, Task, run_neighbours
 from app.benchmark.report.render import render
 from app.benchmark.rows import Row, rows
@@ -123,6 +124,20 @@ def test_an_interrupted_benchmark_keeps_its_rows(monkeypatch: pytest.MonkeyPatch
     assert "recall" in row(result, "lsh")
     assert "interrupted" in row(result, "pcah")["error"]
     assert "Not measured: pcah" in render(result, PLAIN)
+
+
+def test_an_interrupt_during_the_statistics_loses_no_row(monkeypatch: pytest.MonkeyPatch) -> None:
+    interruptions = iter([KeyboardInterrupt])
+
+    def interrupted(*given: Any) -> Any:
+        for interruption in interruptions:
+            raise interruption
+        return confidence_interval(*given)
+
+    monkeypatch.setattr("app.benchmark.neighbours.confidence_interval", interrupted)
+    result = run_neighbours(PLAIN, rows(["lsh"], [8]), TEN)
+    assert "recall" in row(result, "lsh")
+    assert "interrupted" not in result
 
 
 def test_the_report_shows_the_figures() -> None:

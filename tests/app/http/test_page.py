@@ -20,6 +20,7 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
+from app.benchmark.neighbours import NEIGHBOURS
 from app.benchmark.report.style import BASELINE_MARKS, COLOURS, MARKS, style_of
 from app.benchmark.rows import BASELINES
 from app.benchmark.splits import PROTOCOLS
@@ -280,7 +281,7 @@ def test_page_and_report_draw_with_the_same_colours_and_marks() -> None:
 
 def test_the_page_offers_every_protocol_and_baseline() -> None:
     script = (ROOT / "app" / "http" / "page" / "benchmark.js").read_text()
-    assert f"const PROTOCOLS = {json.dumps(list(PROTOCOLS))};" in script
+    assert f"const PROTOCOLS = {json.dumps([*PROTOCOLS, NEIGHBOURS])};" in script
     baselines = re.search(r"const BASELINES = \{(.*)\};", script)
     assert baselines
     names = re.findall(r'(\[RAW\]|"[\w-]+"): "', baselines[1])
