@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -26,6 +27,8 @@ class SearchOptions:
         Number of neighbours to return, at least 1. Fewer are returned if there are fewer.
     radius : int, optional
         Largest Hamming distance of a neighbour.
+    max_score : float, optional
+        Largest estimated distance of a neighbour, in a collection that ranks by estimates.
     offset : int
         Number of nearest neighbours to skip: those of earlier pages.
     where : Filter, optional
@@ -42,8 +45,8 @@ class SearchOptions:
     codes : bool
         Whether to return the codes of the queries and of the neighbours.
     count_within : bool
-        With a radius: whether to count all items within it, also those that are not found because
-        there are more than `depth`.
+        With a radius or `max_score`: whether to count all items within it, also those that are not
+        found because there are more than `depth`.
 
     Raises
     ------
@@ -53,6 +56,7 @@ class SearchOptions:
 
     k: int
     radius: int | None = None
+    max_score: float | None = None
     offset: int = 0
     where: Filter | None = None
     rerank: int | None = None
@@ -66,6 +70,8 @@ class SearchOptions:
             raise InvalidItems(f"k must be at least 1, got {self.k}")
         if self.radius is not None and self.radius < 0:
             raise InvalidItems(f"radius must be at least 0, got {self.radius}")
+        if self.max_score is not None and not math.isfinite(self.max_score):
+            raise InvalidItems(f"max_score must be a finite number, got {self.max_score}")
         if self.offset < 0:
             raise InvalidItems(f"offset must be at least 0, got {self.offset}")
         last = self.page.stop
@@ -154,6 +160,13 @@ class Certificate:
         if the search ended at its depth and was not asked to count the others.
     truncated : bool or None
         Whether fewer were found than are within that radius; None if `within` is.
+    ranking : "estimate" or None
+        "estimate" where items are ranked by estimated distances: `exact` and `tie` are about these,
+        `within` about the largest one that was asked for, and `radius` is the code length, because
+        every code is compared. None for the Hamming distance.
+    error_bound : float or None
+        By how much the distances of the items found may differ from the estimates, at most; it
+        holds for about 94 % of them.
     """
 
     exact: bool
@@ -162,6 +175,8 @@ class Certificate:
     tie: int
     within: int | None = None
     truncated: bool | None = None
+    ranking: Literal["estimate"] | None = None
+    error_bound: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +199,9 @@ class Answer:
 class Neighbour:
     """An item that a search found, with its Hamming distance.
 
-    `score` is the distance by which it was reranked; `code` is its packed code. Both are None
-    unless the search asked for them. `payload_json` is the payload as it is stored: compact JSON in
+    `score` is the distance by which it was reranked, or the estimated one by which it was ranked;
+    None if there is neither. `code` is its packed code if the search asked for codes.
+    `payload_json` is the payload as it is stored: compact JSON in
     UTF-8.
     """
 

@@ -65,6 +65,8 @@ def _certificate(of: Certificate) -> bytes:
     if of.within is not None:
         truncated = "true" if of.truncated else "false"
         text += f',"within":{of.within},"truncated":{truncated}'
+    if of.ranking is not None:
+        text += f',"ranking":"{of.ranking}","error_bound":{of.error_bound!r}'
     return f"{text}}}".encode()
 
 

@@ -249,6 +249,7 @@ def _options(
     return service.searches.options(
         query.k,
         query.radius,
+        max_score=query.max_score,
         offset=query.offset,
         where=where,
         rerank=query.rerank,

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
+from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer, Number
 
 Holds = Literal["descriptors", "codes"]
 RerankBy = Literal["descriptors", "cosine", "bits"]
@@ -36,6 +36,11 @@ class Query(Body):
     )
     radius: Integer | None = Field(
         None, ge=0, le=MAX_RADIUS, description="Largest Hamming distance of a neighbour."
+    )
+    max_score: Number | None = Field(
+        None,
+        description="In a collection that ranks by estimates: the largest estimated distance of a "
+        "neighbour.",
     )
     payloads: bool = Field(True, description="Whether to return payloads.")
     codes: _FlagOrCodes = Field(
@@ -78,6 +83,7 @@ class QueryInUrl(Body):
         "parameters itself.",
     )
     radius: int | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
+    max_score: float | None = Field(None, description="See `k`.")
     payloads: bool = Field(True, description="See `k`.")
     codes: bool = Field(False, description="The same as `return_codes`.")
     return_codes: bool = Field(False, description="See `k`.")
@@ -93,7 +99,9 @@ class NeighbourOut(BaseModel):
     distance: int = Field(description="Hamming distance.")
     label: int | None = None
     payload: dict[str, Any] | None = None
-    score: float | None = Field(None, description="The distance it was reranked by.")
+    score: float | None = Field(
+        None, description="The distance it was reranked by, or the estimated one it is ranked by."
+    )
     code: str | None = Field(None, description="Packed code in hex, if requested.")
 
 
@@ -117,6 +125,16 @@ class CertificateOut(BaseModel):
         None,
         description="Whether fewer items were found than are `within` the radius, since one search "
         "finds no more. Omitted if `within` is.",
+    )
+    ranking: Literal["estimate"] | None = Field(
+        None,
+        description="`estimate` if items are ranked by estimated distances, which `exact`, `tie` "
+        "and `within` are then about. Omitted for the Hamming distance.",
+    )
+    error_bound: float | None = Field(
+        None,
+        description="With `ranking`: how far the distances of the items found are from the "
+        "estimates, at most. It holds for about 94 % of them.",
     )
 
 

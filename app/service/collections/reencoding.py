@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from app.errors import Conflict
 from app.jobs.kind import Outcome, Progress, Task
+from app.service.collections.estimates import factors_for
 from app.service.collections.kept_descriptors import check_kept
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -52,6 +53,7 @@ def work(
             encoder.hasher.n_bits,
             encoder=encoder.name,
             fingerprint=encoder.fingerprint,
+            factors=factors_for(encoder.hasher, collection, encoder.name),
             check=check,
             progress=lambda done, of: checked(done, of, f"{done:,} of {of:,} items"),
         )

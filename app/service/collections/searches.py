@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from app.errors import TooLarge
 from app.service.checks import Size, check_batch
 from app.service.collections.codes import GivenCodes, packed
+from app.service.collections.estimates import terms_of
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -88,9 +89,9 @@ class Searches:
         too far.
         """
         max_k = self._settings.max_k
-        is_open = k is None and radius is not None
+        is_open = k is None and (radius is not None or more.get("max_score") is not None)
         if k is None:
-            k = DEFAULT_K if radius is None else max_k
+            k = max_k if is_open else DEFAULT_K
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
         options = SearchOptions(k, radius, count_within=is_open, **more)
@@ -138,7 +139,11 @@ class Searches:
             asked = queries
             if queries.codes is not None:
                 asked = Queries(codes=packed(queries.codes, collection.n_bits))
-            if options.radius is not None or options.where is not None:
+            if (
+                options.radius is not None
+                or options.max_score is not None
+                or options.where is not None
+            ):
                 return self._counted(collection, asked, options, size, checkpoint)
             if len(asked) * min(options.depth, len(collection)) > self._settings.max_results:
                 raise self._too_many(f"asks for {len(asked)} times {options.depth}")
@@ -206,14 +211,38 @@ class Searches:
         checkpoint: Callable[[], None],
     ) -> list[Found]:
         checkpoint()
+        if collection.metric is not None:
+            return self._estimated(collection, queries, options, size, checkpoint)
         codes = self._codes(collection, queries)
         search = partial(collection.search, codes, options, checkpoint=checkpoint, count=size)
         if options.rerank is None:
             return search()
-        descriptors = self._rerank_descriptors(collection, queries)
+        descriptors = self._query_descriptors(collection, queries)
         if options.rerank_distance(collection.keep_descriptors) != "bits":
             return search(descriptors=descriptors)
         return search(projections=self._encoders.hasher_of(collection).project(descriptors))
+
+    def _estimated(
+        self,
+        collection: Collection,
+        queries: Queries,
+        options: SearchOptions,
+        size: Size,
+        checkpoint: Callable[[], None],
+    ) -> list[Found]:
+        """Search by estimated distances, for which queries need descriptors."""
+        descriptors = self._query_descriptors(collection, queries)
+        hasher = self._encoders.hasher_of(collection)
+        by_bits = options.rerank and options.rerank_distance(collection.keep_descriptors) == "bits"
+        return collection.search(
+            hasher.encode(descriptors),
+            options,
+            descriptors=descriptors,
+            projections=hasher.project(descriptors) if by_bits else None,
+            terms=terms_of(hasher, collection, descriptors),
+            checkpoint=checkpoint,
+            count=size,
+        )
 
     def _codes(self, collection: Collection, queries: Queries) -> Codes:
         if queries.codes is not None:
@@ -222,7 +251,7 @@ class Searches:
             return collection.codes(queries.ids or [])
         return self._encoders.hasher_of(collection).encode(queries.descriptors)
 
-    def _rerank_descriptors(self, collection: Collection, queries: Queries) -> NDArray[Any]:
+    def _query_descriptors(self, collection: Collection, queries: Queries) -> NDArray[Any]:
         if queries.descriptors is not None:
             return queries.descriptors
         if not collection.encoder:
@@ -231,10 +260,16 @@ class Searches:
                 "to rerank by"
             )
         if queries.codes is not None:
-            raise InvalidInput("to rerank, give the descriptors of the queries instead of codes")
+            raise InvalidInput(
+                f"to {_purpose(collection)}, give the descriptors of the queries instead of codes"
+            )
         if not collection.keep_descriptors:
             raise InvalidInput(
-                f"collection {collection.name!r} keeps no descriptors: to rerank, give the "
-                "descriptors of the queries instead of ids"
+                f"collection {collection.name!r} keeps no descriptors: to {_purpose(collection)}, "
+                "give the descriptors of the queries instead of ids"
             )
         return collection.descriptors(queries.ids or [])
+
+
+def _purpose(collection: Collection) -> str:
+    return "rerank" if collection.metric is None else "estimate distances"

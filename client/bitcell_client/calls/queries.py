@@ -49,6 +49,7 @@ class QueryCalls:
         image: bytes | None = None,
         k: int | None = None,
         radius: int | None = None,
+        max_score: float | None = None,
         payloads: bool = True,
         codes: bool | Codes = False,
         return_codes: bool = False,
@@ -77,6 +78,8 @@ class QueryCalls:
             Neighbours per query: by default 10, or with `radius` as many as the service allows.
         radius : int, optional
             The greatest Hamming distance of a neighbour.
+        max_score : float, optional
+            The greatest estimated distance of a neighbour, in a collection that ranks by estimates.
         payloads : bool
             Whether neighbours come with payloads.
         codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
@@ -103,8 +106,8 @@ class QueryCalls:
         QueryResult
             `results`: for each query, its neighbours, each with `id`, `distance` and, where there
             are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
-            `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`. `codes`
-            of the queries, if asked for.
+            `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`; with
+            estimates, `ranking` and `error_bound`. `codes` of the queries, if asked for.
             `to_pandas()` makes a table of it.
         """
         flag, given = (codes, None) if isinstance(codes, bool | np.bool_) else (False, codes)
@@ -120,6 +123,7 @@ class QueryCalls:
             {
                 "k": as_integer("k", k),
                 "radius": as_integer("radius", radius),
+                "max_score": max_score,
                 "payloads": as_bool("payloads", payloads),
                 "return_codes": as_bool("return_codes", return_codes) or bool(flag),
                 "offset": as_integer("offset", offset),
