@@ -14,10 +14,10 @@ from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 from index.memory.view import Mask, View
-from index.search import estimate
+from index.search import confidence, estimate
 from index.search.estimate import Terms
 from index.search.exact import search
-from index.search.rerank import Scored, by_bits, by_descriptors
+from index.search.rerank import DISTANCES, Scored, as_matrix, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
 from index.storage.catalog import DescriptorType, Metric
@@ -101,7 +101,8 @@ class Collection:
         labels: Sequence[int | None] | NDArray[np.integer] | None = None,
         payloads: Sequence[Payload | None] | None = None,
         descriptors: ArrayLike | None = None,
-        factors: NDArray[np.float32] | None = None,
+        *,
+        factors: ArrayLike | None = None,
     ) -> None:
         """Insert items, or replace those that have these ids: all of them or, on an error, none.
 
@@ -344,6 +345,7 @@ class Collection:
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
         terms: Terms | None = None,
+        epsilon: float | None = None,
         checkpoint: Checkpoint = lambda: None,
         count: Count = lambda n: None,
     ) -> list[Found]:
@@ -362,6 +364,9 @@ class Collection:
             Of the queries, to rerank by bits: what the encoder thresholds at zero.
         terms : Terms, optional
             Of the queries, in a collection that ranks by estimates.
+        epsilon : float, optional
+            With `confidence`: what errors of estimates, as multiples of those that the factors
+            state, exceed to one side with the probability 1 - confidence.
         checkpoint : callable
             Called again and again during the search, in any thread. It may raise to give up.
         count : callable
@@ -380,7 +385,12 @@ class Collection:
             mask = None
             if options.where is not None:
                 mask = options.where.mask(view, state.columns, checkpoint)
-            answers, scores = self._ranked(view, codes, options, terms, mask, checkpoint)
+            if options.confidence is None:
+                answers, scores = self._ranked(view, codes, options, terms, mask, checkpoint)
+            else:
+                answers, scores = self._confident(
+                    view, codes, options, terms, epsilon, descriptors, mask, checkpoint
+                )
             if options.rerank is not None:
                 answers, scores = self._rerank(
                     view, answers, options, descriptors, projections, checkpoint
@@ -423,6 +433,46 @@ class Collection:
             mask,
             checkpoint,
             count_within=count_all,
+        )
+
+    def _confident(
+        self,
+        view: View,
+        codes: Codes,
+        options: SearchOptions,
+        terms: Terms | None,
+        epsilon: float | None,
+        descriptors: ArrayLike | None,
+        mask: Mask | None,
+        checkpoint: Checkpoint,
+    ) -> Scored:
+        """Return the nearest by true distances, each with the probability that is asked for."""
+        state = self._state
+        if state.metric is None:
+            raise InvalidItems(
+                f"confidence needs estimated distances; collection {state.name!r} ranks by the "
+                "Hamming distance"
+            )
+        state.check_keeps_descriptors()
+        if terms is None or epsilon is None or descriptors is None or options.confidence is None:
+            raise InvalidItems("confidence takes terms and descriptors of the queries, and epsilon")
+        width = state.dimension or np.shape(descriptors)[-1]
+        X, distance = as_matrix(descriptors, len(codes), width, "descriptors"), state.metric
+
+        def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            kept = state.record.descriptors(view.serials(rows).tolist())
+            return DISTANCES[distance](X[query], kept.astype(np.float64).reshape(-1, width))
+
+        return confidence.search(
+            view,
+            to_words(codes),
+            terms,
+            state.metric,
+            options.depth,
+            confidence.Confidence(options.confidence, epsilon),
+            mask,
+            distances,
+            checkpoint,
         )
 
     def _rerank(

@@ -40,6 +40,10 @@ class SearchOptions:
         The finer distance: to the descriptors that the collection keeps, the Euclidean one or one
         minus the cosine; or the asymmetric distance to the bits of the codes. By default,
         "descriptors" if the collection keeps them and "bits" otherwise.
+    confidence : float, optional
+        In a collection that ranks by estimates and keeps descriptors: compare as many items by
+        descriptors as it takes to find each true neighbour with this probability, from 0.5 up to,
+        not including, 1.
     payloads : bool
         Whether to read the payloads of the neighbours.
     codes : bool
@@ -56,7 +60,6 @@ class SearchOptions:
 
     k: int
     radius: int | None = None
-    max_score: float | None = None
     offset: int = 0
     where: Filter | None = None
     rerank: int | None = None
@@ -64,6 +67,8 @@ class SearchOptions:
     payloads: bool = True
     codes: bool = False
     count_within: bool = False
+    max_score: float | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
@@ -77,6 +82,13 @@ class SearchOptions:
         last = self.page.stop
         if self.rerank is not None and self.rerank < last:
             raise InvalidItems(f"rerank must be at least offset + k = {last}, got {self.rerank}")
+        if self.confidence is not None:
+            if not 0.5 <= self.confidence < 1:
+                raise InvalidItems(
+                    f"confidence must be at least 0.5 and below 1, got {self.confidence}"
+                )
+            if self.rerank is not None or self.max_score is not None:
+                raise InvalidItems("confidence replaces rerank, and goes without max_score")
         if self.rerank_by not in (None, *get_args(RerankBy)):
             raise InvalidItems(
                 f"rerank_by must be 'descriptors', 'cosine' or 'bits', got {self.rerank_by!r:.50}"
@@ -167,6 +179,11 @@ class Certificate:
     error_bound : float or None
         By how much the distances of the items found may differ from the estimates, at most; it
         holds for about 94 % of them.
+    confidence : float or None
+        With which probability each true neighbour is among those found, if that was asked for.
+        `exact` then says whether it is certain, and `tie` is about true distances.
+    reranked : int or None
+        Number of items whose descriptors were compared for that.
     """
 
     exact: bool
@@ -177,6 +194,8 @@ class Certificate:
     truncated: bool | None = None
     ranking: Literal["estimate"] | None = None
     error_bound: float | None = None
+    confidence: float | None = None
+    reranked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -102,6 +102,7 @@ PARAMETERS: dict[str, Any] = {
     "offset": 0,
     "rerank": 100,
     "rerank_by": "bits",
+    "confidence": 0.99,
 }
 """Example of each parameter, by its name."""
 

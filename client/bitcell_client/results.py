@@ -169,6 +169,11 @@ class Certificate(display.Result):
     error_bound : float, optional
         How far the distances of the items found are from the estimates, at most: for about 94 % of
         them.
+    confidence : float, optional
+        With which probability each true neighbour is found, if the query asked for one; `exact`
+        says whether it is certain.
+    reranked : int, optional
+        How many items were compared by their descriptors for that.
     """
 
     exact: bool
@@ -179,6 +184,8 @@ class Certificate(display.Result):
     truncated: bool | None = None
     ranking: str | None = None
     error_bound: float | None = None
+    confidence: float | None = None
+    reranked: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

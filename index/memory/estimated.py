@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from os import cpu_count
+from typing import Any
+
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, code_size, to_codes
-from index.memory.factors import SHIFT
+from index.memory.factors import SHIFT, factors_of
 
 # Faiss numbers the bits of a byte from the lowest, codes from the highest.
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1])
 # Rows whose bits are reversed at once, which bounds the memory.
 _BLOCK = 1 << 16
+THREADS = max(1, min(cpu_count() or 1, faiss.omp_get_max_threads()))
 # Bits to which Faiss rounds a coordinate of a query. Those of the encoder are rounded already.
 _QUERY_BITS = 8
 # Neighbours that are searched beyond those wanted, to see whether there are more at the last place.
@@ -31,7 +35,9 @@ class Scan:
         # two.
         self._d, self._size = max(n_bits, 2), code_size(n_bits)
         self.n_bits = n_bits
-        self._index = index = faiss.IndexRaBitQ(self._d, faiss.METRIC_INNER_PRODUCT)
+        # The type stubs of Faiss leave out what its Python wrapper adds.
+        index: Any = faiss.IndexRaBitQ(self._d, faiss.METRIC_INNER_PRODUCT)
+        self._index = index
         # The third number and the padding of words follow what Faiss reads.
         index.rabitq.code_size = index.code_size = 8 * width
         index.qb = _QUERY_BITS
@@ -43,9 +49,13 @@ class Scan:
             index.codes.resize(8 * width * n)
             memory = faiss.rev_swig_ptr(index.codes.data(), 8 * width * n)
             self.words = memory.view(np.uint64).reshape(n, width)
+        self.largest_scale = self.largest_error = 0.0
         for first in range(0, n, _BLOCK):
             part = slice(first, first + _BLOCK)
             self.words[part] = self._reversed(words[part])
+            scale, _, error = factors_of(words[part], n_bits).max(axis=0).tolist()
+            self.largest_scale = max(self.largest_scale, scale)
+            self.largest_error = max(self.largest_error, error)
 
     def __len__(self) -> int:
         return len(self.words)
@@ -82,6 +92,8 @@ class Scan:
         if not wanted:
             return [(np.empty(0, np.int64), np.empty(0, np.float32)) for _ in vectors]
         queries, parameters = self._queries(vectors), _parameters(allowed)
+        # Faiss gives each thread whole queries, and threads without one only wait.
+        faiss.omp_set_num_threads(min(THREADS, len(vectors)))
         scores, rows = self._index.search(queries, wanted, params=parameters)
         found = []
         for query in range(len(vectors)):
@@ -99,6 +111,7 @@ class Scan:
         """Return the rows, in ascending order, whose score is above `least`, and their scores."""
         if not len(self):
             return np.empty(0, np.int64), np.empty(0, np.float32)
+        faiss.omp_set_num_threads(1)
         _, scores, rows = self._index.range_search(
             self._queries(vector[None]), least, params=_parameters(allowed)
         )
@@ -115,8 +128,9 @@ class Scan:
         return queries
 
 
-def _parameters(allowed: NDArray[np.bool_] | None) -> faiss.RaBitQSearchParameters:
+def _parameters(allowed: NDArray[np.bool_] | None) -> Any:
+    api: Any = faiss
     if allowed is None:
-        return faiss.RaBitQSearchParameters(qb=_QUERY_BITS)
-    selector = faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
-    return faiss.RaBitQSearchParameters(qb=_QUERY_BITS, sel=selector)
+        return api.RaBitQSearchParameters(qb=_QUERY_BITS)
+    selector = api.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+    return api.RaBitQSearchParameters(qb=_QUERY_BITS, sel=selector)

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from typing import NamedTuple, Protocol
 
-import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, distances_to, to_words
 from index.callbacks import Checkpoint
 from index.errors import InvalidItems
-from index.memory.estimated import Scan
+from index.memory.estimated import THREADS, Scan
 from index.memory.factors import factors_of
 from index.memory.view import Mask, View
-from index.search.flat_scan import THREADS
 from index.storage.catalog import Metric
 from index.types import Answer, Certificate
 
@@ -38,6 +36,10 @@ class Terms(Protocol):
     @property
     def lengths(self) -> NDArray[np.float64]:
         """The factors of the error, (q,)."""
+
+    @property
+    def roundings(self) -> NDArray[np.float64]:
+        """How far the vectors were moved by rounding, (q,)."""
 
 
 class Part(NamedTuple):
@@ -101,7 +103,7 @@ def search(
     parts = parts_of(view, mask)
     looked = sum(part.n_allowed for part in parts)
     answers, distances = [], []
-    for query, (rows, scores) in enumerate(_nearest(view, parts, terms, k, checkpoint)):
+    for query, (rows, scores) in enumerate(nearest(view, parts, terms, k, checkpoint)):
         estimates = _distances(terms, query, scores, metric)
         n_found, within = min(k, len(rows)), None
         if max_score is not None:
@@ -124,22 +126,27 @@ def search(
             ranking="estimate",
             error_bound=bound,
         )
-        hamming = distances_to(queries[query], to_words(view.codes(rows)))
-        answers.append(Answer(rows, hamming.astype(np.int64), certificate))
+        answers.append(Answer(rows, hamming_distances(view, queries[query], rows), certificate))
         distances.append(estimates)
     return answers, distances
 
 
+def hamming_distances(view: View, query: Words, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the Hamming distances of a query, (words,), to the codes of rows."""
+    return distances_to(query, to_words(view.codes(rows))).astype(np.int64)
+
+
 def check_terms(terms: Terms, n: int, n_bits: int) -> None:
     """Raise InvalidItems unless these are finite terms of n queries for codes of `n_bits`."""
-    shapes = (terms.vectors.shape, terms.constants.shape, terms.lengths.shape)
-    if shapes != ((n, n_bits), (n,), (n,)):
+    arrays = (terms.vectors, terms.constants, terms.lengths, terms.roundings)
+    shapes = [array.shape for array in arrays]
+    if shapes != [(n, n_bits), (n,), (n,), (n,)]:
         raise InvalidItems(f"expected terms of {n} queries for {n_bits} bits, got shapes {shapes}")
-    if not all(np.isfinite(each).all() for each in (terms.vectors, terms.constants, terms.lengths)):
+    if not all(np.isfinite(array).all() for array in arrays):
         raise InvalidItems("expected finite terms of the queries")
 
 
-def _nearest(
+def nearest(
     view: View, parts: list[Part], terms: Terms, k: int, checkpoint: Checkpoint
 ) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
     """Return rows and scores of each query by descending score, then by id.
@@ -152,7 +159,6 @@ def _nearest(
         per_part = []
         for part in parts:
             checkpoint()
-            faiss.omp_set_num_threads(THREADS)
             per_part.append(part.scan.nearest(vectors, k, part.allowed))
         for each in zip(*per_part, strict=True):
             rows = np.concatenate(
@@ -191,14 +197,14 @@ def _distances(
     return np.sqrt(np.maximum(estimates, 0)) if metric == "euclidean" else estimates
 
 
-def _least_score(terms: Terms, query: int, distance: float, metric: Metric) -> float:
+def least_score(terms: Terms, query: int, distance: float, metric: Metric) -> float:
     """Return the score of an estimated distance."""
     value = distance * abs(distance) if metric == "euclidean" else distance
     return float(terms.constants[query]) - value
 
 
 def _count(parts: list[Part], terms: Terms, query: int, max_score: float, metric: Metric) -> int:
-    least = _least_score(terms, query, max_score, metric)
+    least = least_score(terms, query, max_score, metric)
     n = 0
     for part in parts:
         below = float(np.nextafter(np.float32(least), np.float32(-np.inf)))

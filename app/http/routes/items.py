@@ -254,6 +254,7 @@ def _options(
         where=where,
         rerank=query.rerank,
         rerank_by=query.rerank_by,
+        confidence=query.confidence,
         payloads=query.payloads,
         codes=query.return_codes or query.codes is True,
     )

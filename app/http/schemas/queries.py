@@ -66,6 +66,13 @@ class Query(Body):
             "distance between the query's projection and the codes."
         ),
     )
+    confidence: Number | None = Field(
+        None,
+        ge=0.5,
+        lt=1,
+        description="In a collection that ranks by estimates and keeps descriptors: compare as "
+        "many descriptors as it takes to find each true neighbour with this probability.",
+    )
 
 
 class QueryInUrl(Body):
@@ -90,6 +97,7 @@ class QueryInUrl(Body):
     offset: int = Field(0, ge=0, description="See `k`.")
     rerank: int | None = Field(None, ge=1, description="See `k`.")
     rerank_by: RerankBy | None = Field(None, description="See `k`.")
+    confidence: float | None = Field(None, ge=0.5, lt=1, description="See `k`.")
 
 
 class NeighbourOut(BaseModel):
@@ -135,6 +143,14 @@ class CertificateOut(BaseModel):
         None,
         description="With `ranking`: how far the distances of the items found are from the "
         "estimates, at most. It holds for about 94 % of them.",
+    )
+    confidence: float | None = Field(
+        None,
+        description="The `confidence` of the query: with which probability each true neighbour is "
+        "found. `exact` says whether it is certain.",
+    )
+    reranked: int | None = Field(
+        None, description="With `confidence`: number of items compared by their descriptors."
     )
 
 

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from app.jobs.queue import Jobs
 from app.service.checks import Rewriting, Size, check_batch
 from app.service.collections.codes import GivenCodes, item_codes
-from app.service.collections.estimates import estimator, factors_for
+from app.service.collections.estimates import estimator, factors_of
 from app.service.collections.kept_descriptors import check_kept, kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
@@ -192,9 +192,10 @@ class Collections:
                 check_kept(self._encoders.hasher_of(collection), kept, made, name, _LOSSY)
             factors = None
             if collection.metric is not None:
+                # Of what is kept, with which queries are compared in the end.
                 hasher = self._encoders.hasher_of(collection)
-                factors = factors_for(hasher, collection, collection.encoder)(X)
-            collection.upsert(ids, made, labels, payloads, kept, factors)
+                factors = factors_of(hasher, collection, X if kept is None else kept)
+            collection.upsert(ids, made, labels, payloads, kept, factors=factors)
             return collection
 
         return self._store.use(name, put)

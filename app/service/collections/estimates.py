@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from functools import partial
-from typing import Any
-
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hashing import Hasher, InvalidInput
 from hashing.methods.rabitq import RaBitQ
+from hashing.parts.estimate import QueryTerms
 from index import Collection, Metric
 
 
@@ -33,17 +30,15 @@ def estimator(hasher: Hasher, metric: Metric | None, encoder: str) -> tuple[RaBi
     return hasher, metric or hasher.metrics[0]
 
 
-def factors_for(
-    hasher: Hasher, collection: Collection, encoder: str
-) -> Callable[[ArrayLike], NDArray[np.float32]] | None:
-    """Return what makes the factors of items; None for a collection that has none."""
-    if collection.metric is None:
-        return None
-    checked, metric = estimator(hasher, collection.metric, encoder)
-    return partial(checked.factors, metric=metric)
+def factors_of(
+    hasher: Hasher, collection: Collection, descriptors: ArrayLike
+) -> NDArray[np.float32]:
+    """Return the factors of items in a collection that ranks by estimates."""
+    checked, metric = estimator(hasher, collection.metric, collection.encoder)
+    return checked.factors(descriptors, metric)
 
 
-def terms_of(hasher: Hasher, collection: Collection, descriptors: ArrayLike) -> Any:
+def terms_of(hasher: Hasher, collection: Collection, descriptors: ArrayLike) -> QueryTerms:
     """Return what queries contribute to estimates in a collection that ranks by them."""
     checked, metric = estimator(hasher, collection.metric, collection.encoder)
     return checked.query_terms(descriptors, metric)

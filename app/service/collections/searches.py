@@ -20,6 +20,7 @@ from app.service.prometheus import Metrics
 from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import InvalidInput
+from hashing.parts.estimate import epsilon_for
 from hashing.validation import as_descriptors
 from index import Collection, Found, NotFound, SearchOptions, Store
 
@@ -28,6 +29,7 @@ MAX_REACH = 100_000
 """Largest `offset + k` and largest `rerank`."""
 # A query is slow if it compares more codes, or finds more neighbours: about a tenth of a second.
 _MANY_CODES = 1 << 26
+_MANY_ESTIMATES = 1 << 20
 _MANY_NEIGHBOURS = 20_000
 
 
@@ -75,8 +77,9 @@ class Searches:
         """Return whether a search may take long, so that quick ones should not wait for it."""
         collection = self._store.get(name)
         n = len(collection)
+        many = _MANY_CODES if collection.metric is None else _MANY_ESTIMATES
         return (
-            n_queries * n > _MANY_CODES
+            n_queries * n > many
             or n_queries * min(options.depth, n) > _MANY_NEIGHBOURS
             or (options.where is not None and not collection.is_ready(options.where))
         )
@@ -152,7 +155,7 @@ class Searches:
         found = self._store.use(name, search)
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
         # answers: they are in another order.
-        if options.offset == 0 and options.rerank is None:
+        if options.offset == 0 and options.rerank is None and options.confidence is None:
             self._count(name, found)
         return found
 
@@ -240,6 +243,9 @@ class Searches:
             descriptors=descriptors,
             projections=hasher.project(descriptors) if by_bits else None,
             terms=terms_of(hasher, collection, descriptors),
+            epsilon=None
+            if options.confidence is None
+            else epsilon_for(options.confidence, hasher.n_features_in_),
             checkpoint=checkpoint,
             count=size,
         )

@@ -57,6 +57,7 @@ class QueryCalls:
         filter: Mapping[str, Any] | None = None,  # noqa: A002
         rerank: int | None = None,
         rerank_by: RerankBy | None = None,
+        confidence: float | None = None,
         batch: int = BATCH,
     ) -> Request[QueryResult]:
         """Return the nearest items by Hamming distance, exactly.
@@ -98,6 +99,10 @@ class QueryCalls:
             The Euclidean distance to the kept descriptors, which is the default where they are
             kept; or one minus the cosine with them; or the asymmetric distance of the query's
             projection to the codes.
+        confidence : float, optional
+            In a collection that ranks by estimates and keeps descriptors: compare as many items by
+            their descriptors as it takes to find each true neighbour with this probability, from
+            0.5 up to, not including, 1.
         batch : int
             The most queries of one request; fewer if they have many neighbours.
 
@@ -107,7 +112,7 @@ class QueryCalls:
             `results`: for each query, its neighbours, each with `id`, `distance` and, where there
             are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
             `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`; with
-            estimates, `ranking` and `error_bound`. `codes` of the queries, if asked for.
+            estimates, `ranking` and `error_bound`, or `confidence` and `reranked`. `codes` of the queries, if asked for.
             `to_pandas()` makes a table of it.
         """
         flag, given = (codes, None) if isinstance(codes, bool | np.bool_) else (False, codes)
@@ -129,6 +134,7 @@ class QueryCalls:
                 "offset": as_integer("offset", offset),
                 "rerank": as_integer("rerank", rerank),
                 "rerank_by": rerank_by,
+                "confidence": confidence,
             }
         )
         if image is not None:

@@ -119,6 +119,31 @@ def test_max_score_returns_all_within_it(filled: TestClient) -> None:
     assert in_url.json() == answer.json()
 
 
+@pytest.mark.parametrize("filled", ["euclidean", "cosine", "dot"], indirect=True)
+def test_a_confidence_finds_the_true_neighbours(filled: TestClient) -> None:
+    metric = filled.get(URL).json()["metric"]
+    body = {"descriptors": QUERIES.tolist(), "k": 5, "confidence": 0.99}
+    answer = filled.post(f"{URL}/query", json=body).json()
+    inner = QUERIES @ X.T
+    lengths = np.outer(np.linalg.norm(QUERIES, axis=1), np.linalg.norm(X, axis=1))
+    exact = {
+        "euclidean": np.linalg.norm(QUERIES[:, None] - X, axis=2),
+        "cosine": 1 - inner / lengths,
+        "dot": -inner,
+    }[metric]
+    for query, found in enumerate(answer["results"]):
+        places = np.argsort(exact[query])[:5]
+        assert [near["id"] for near in found] == IDS[places].tolist()
+        scores = [near["score"] for near in found]
+        np.testing.assert_allclose(scores, exact[query, places], atol=1e-4)
+    for about in answer["certificates"]:
+        assert (about["confidence"], about["looked"]) == (0.99, 200)
+        assert about["exact"] == (about["reranked"] == 200)
+        assert "error_bound" not in about
+    url = f"{URL}/query?k=5&confidence=0.99"
+    assert filled.post(url, content=npy(QUERIES), headers=NPY).json() == answer
+
+
 def test_a_snapshot_and_a_reencoding_keep_the_ranking(filled: TestClient) -> None:
     body = {"descriptors": QUERIES.tolist(), "k": 9}
     file = filled.post(f"{URL}/snapshots").json()["snapshot"]
@@ -178,6 +203,10 @@ def test_queries_that_cannot_be_are_refused(client: TestClient) -> None:
         ("n", {"codes": [code]}, "to estimate distances, give the descriptors"),
         ("n", query | {"radius": 3}, "give max_score"),
         ("h", query | {"max_score": 3}, "give radius instead of max_score"),
+        ("n", query | {"confidence": 0.9}, "keeps no descriptors"),
+        ("h", query | {"confidence": 0.9}, "ranks by the Hamming distance"),
+        ("n", query | {"confidence": 1}, "confidence: Input should be less than 1"),
+        ("n", query | {"confidence": 0.9, "rerank": 20}, "replaces rerank"),
         ("n", query | {"max_score": "3"}, "max_score: Input should be a valid number"),
     ):
         assert_problem(client.post(f"/v1/collections/{name}/query", json=body), 422, message)

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bitcodes import unpack
 from hashing.methods.rabitq import RaBitQ
+from hashing.parts.estimate import epsilon_for
 from index import (
     BadSnapshot,
     Collection,
@@ -69,6 +70,9 @@ class Model:
             descriptors=queries,
             terms=self.hasher.query_terms(queries, self.collection.metric or "euclidean"),
         )
+
+    def scores(self, found: Found) -> list[float]:
+        return [near.score for near in found.neighbours if near.score is not None]
 
     def check(self, matches: Callable[[int], bool] = lambda label: True, **options: Any) -> None:
         """Compare an answer with the brute-force one in float64, item by item."""
@@ -238,7 +242,7 @@ def test_equal_items_come_in_the_order_of_their_ids(store: Store) -> None:
 
 def test_max_score_cuts_and_counts(model: Model) -> None:
     model.upsert([f"i{i:03}" for i in range(300)], X[:300])
-    every = [[near.score for near in one.neighbours] for one in model.search(SearchOptions(300))]
+    every = [model.scores(found) for found in model.search(SearchOptions(300))]
     for query, scores in enumerate(every):
         limit = (scores[20] + scores[21]) / 2
         one = QUERIES[query : query + 1]
@@ -262,8 +266,7 @@ def test_reranking_sorts_the_first_estimates_by_descriptors(store: Store) -> Non
     for query, found in enumerate(model.search(SearchOptions(5, rerank=300))):
         order = np.argsort(exact[query])[:5]
         assert [near.id for near in found.neighbours] == [f"i{i:03}" for i in order]
-        scores = [near.score for near in found.neighbours]
-        np.testing.assert_allclose(scores, exact[query][order], rtol=1e-5)
+        np.testing.assert_allclose(model.scores(found), exact[query][order], rtol=1e-5)
 
 
 def test_queries_of_equal_numbers_and_one_bit(store: Store) -> None:
@@ -280,7 +283,7 @@ def test_queries_of_equal_numbers_and_one_bit(store: Store) -> None:
             (abs(query - row), item) for (row,), item in zip(rows, "abcd", strict=True)
         )
         np.testing.assert_allclose(
-            [near.score for near in one.neighbours], [d for d, _ in expected], atol=1e-3
+            [near.score or 0 for near in one.neighbours], [d for d, _ in expected], atol=1e-3
         )
         assert one.neighbours[0].id == expected[0][1]
 
@@ -290,8 +293,9 @@ def test_a_query_at_the_centre(store: Store) -> None:
     model.upsert([f"i{i}" for i in range(50)], X[:50])
     centre = model.hasher.center_[None]
     (found,) = model.search(SearchOptions(50), centre)
-    scores = [near.score for near in found.neighbours]
-    np.testing.assert_allclose(scores, np.sort(np.linalg.norm(X[:50] - centre, axis=1)), rtol=1e-5)
+    np.testing.assert_allclose(
+        model.scores(found), np.sort(np.linalg.norm(X[:50] - centre, axis=1)), rtol=1e-5
+    )
     assert found.certificate.error_bound == pytest.approx(0, abs=1e-5)
 
 
@@ -341,3 +345,112 @@ def test_a_search_gives_up_when_told_to(store: Store) -> None:
             terms=model.hasher.query_terms(many, "dot"),
             checkpoint=give_up,
         )
+
+
+@pytest.mark.parametrize("metric", METRICS)
+@pytest.mark.parametrize("confidence", [0.9, 0.99])
+def test_each_true_neighbour_is_found_with_the_confidence(
+    store: Store, metric: Metric, confidence: float
+) -> None:
+    n, d, n_bits = 1500, 48, 48
+    rng = np.random.default_rng(7)
+    centres = rng.normal(size=(60, d))
+    rows = (centres[rng.integers(0, 60, n)] + rng.normal(0, 0.6, (n, d))).astype(np.float32)
+    queries = (centres[rng.integers(0, 60, 30)] + rng.normal(0, 0.6, (30, d))).astype(np.float32)
+    exact = {
+        "euclidean": np.linalg.norm(queries[:, None] - rows, axis=2),
+        "dot": -queries @ rows.T,
+        "cosine": 1
+        - queries
+        @ rows.T
+        / np.outer(np.linalg.norm(queries, axis=1), np.linalg.norm(rows, axis=1)),
+    }[metric]
+    nearest = np.argsort(exact, axis=1)[:, :10]
+    found_share, reranked = [], []
+    for seed in range(2):
+        hasher = RaBitQ(n_bits, normalize=metric == "cosine", random_state=seed).fit(rows)
+        collection = store.create(f"c{seed}", n_bits, metric=metric, keep_descriptors=True)
+        model = Model(collection, hasher)
+        model.upsert([f"i{i:04}" for i in range(n)], rows)
+        found = collection.search(
+            hasher.encode(queries),
+            SearchOptions(10, confidence=confidence),
+            descriptors=queries,
+            terms=hasher.query_terms(queries, metric),
+            epsilon=epsilon_for(confidence, d),
+        )
+        for query, one in enumerate(found):
+            ids = {f"i{i:04}" for i in nearest[query]}
+            found_share.append(len(ids & {near.id for near in one.neighbours}) / 10)
+            scores = [near.score or 0 for near in one.neighbours]
+            assert scores == sorted(scores)
+            places = [int(near.id[1:]) for near in one.neighbours]
+            np.testing.assert_allclose(scores, exact[query, places], atol=1e-4)
+            about = one.certificate
+            assert (about.confidence, about.error_bound) == (confidence, None)
+            assert about.exact == (about.reranked == n)
+            reranked.append(about.reranked or 0)
+    assert np.mean(found_share) >= confidence
+    assert np.mean(reranked) < 0.9 * n
+
+
+def test_what_is_certain_is_called_exact(store: Store) -> None:
+    hasher = HASHERS["euclidean", 64]
+    collection = store.create("c", 64, metric="euclidean", keep_descriptors=True)
+    model = Model(collection, hasher)
+
+    def search(options: SearchOptions) -> list[Found]:
+        return collection.search(
+            hasher.encode(QUERIES),
+            options,
+            descriptors=QUERIES,
+            terms=hasher.query_terms(QUERIES),
+            epsilon=epsilon_for(0.99, D),
+        )
+
+    assert not search(SearchOptions(3, confidence=0.99))[0].neighbours
+    ids = [f"i{i}" for i in range(20)]
+    model.upsert(ids, np.repeat(X[:10], 2, axis=0), label=1)
+    model.upsert(["far"], X[:1] + 100)
+    (one, *_) = search(SearchOptions(30, confidence=0.99))
+    assert (one.certificate.exact, one.certificate.reranked) == (True, 21)
+    assert one.neighbours[-1].id == "far"
+    names = [near.id for near in one.neighbours]
+    assert [min(names[i], names[i + 1]) for i in range(0, 20, 2)] == names[0:20:2]
+    only = search(SearchOptions(30, confidence=0.99, where=Filter({"label": 1})))[0]
+    assert [near.id for near in only.neighbours] == names[:-1]
+    (pair, *_) = search(SearchOptions(1, confidence=0.99))
+    assert pair.certificate.tie == 2
+    second = search(SearchOptions(1, offset=1, confidence=0.99))[0]
+    assert [pair.neighbours[0].id, second.neighbours[0].id] == names[:2]
+
+
+def test_an_item_is_found_by_its_own_descriptor(store: Store) -> None:
+    collection = store.create("c", 64, metric="euclidean", keep_descriptors=True)
+    hasher = HASHERS["euclidean", 64]
+    Model(collection, hasher).upsert([f"i{i:03}" for i in range(900)], X)
+    queries = X[::15]
+    found = collection.search(
+        hasher.encode(queries),
+        SearchOptions(1, confidence=0.5),
+        descriptors=queries,
+        terms=hasher.query_terms(queries),
+        epsilon=epsilon_for(0.5, D),
+    )
+    assert np.mean([one.neighbours[0].id == f"i{15 * i:03}" for i, one in enumerate(found)]) >= 0.5
+
+
+def test_a_confidence_that_cannot_be_is_refused(store: Store) -> None:
+    for confidence in (0.4, 1.0, np.nan):
+        with pytest.raises(InvalidItems, match=r"at least 0\.5 and below 1"):
+            SearchOptions(1, confidence=confidence)
+    with pytest.raises(InvalidItems, match="replaces rerank"):
+        SearchOptions(1, confidence=0.9, rerank=5)
+    codes, options = HASHERS["dot", 20].encode(QUERIES), SearchOptions(1, confidence=0.9)
+    with pytest.raises(InvalidItems, match="'plain' ranks by the Hamming distance"):
+        store.create("plain", 20, keep_descriptors=True).search(codes, options)
+    with pytest.raises(InvalidItems, match="'none' keeps no descriptors"):
+        store.create("none", 20, metric="dot").search(codes, options)
+    kept = store.create("kept", 20, metric="dot", keep_descriptors=True)
+    with pytest.raises(InvalidItems, match="terms and descriptors"):
+        kept.search(codes, options)
