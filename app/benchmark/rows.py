@@ -10,6 +10,8 @@ from hashing.base import MAX_BITS
 from hashing.registry import unknown_method
 from hashing.validation import check_int
 
+NEIGHBOURS = "neighbours"
+"""The protocol without labels."""
 RAW = "raw"
 """Euclidean distance between descriptors, without codes."""
 COSINE = "raw-cosine"
@@ -19,6 +21,11 @@ CLASSIFIER = "classifier"
 BASELINES = (RAW, COSINE, CLASSIFIER)
 """What methods are compared with; the code length is not a choice."""
 METHODS = (*BASELINES, *HASHERS)
+FAISS_RABITQ = "faiss-rabitq"
+FAISS_SQ = "faiss-sq"
+FAISS_PQ = "faiss-pq"
+FAISS = (FAISS_RABITQ, FAISS_SQ, FAISS_PQ)
+"""Indexes of Faiss, which benchmarks of neighbours compare the methods with."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +39,15 @@ class Row:
         return self.method if self.n_bits is None else f"{self.method}, {self.n_bits} bits"
 
 
-def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
+def rows(methods: Sequence[str], bits: Sequence[int], *, neighbours: bool = False) -> list[Row]:
     """Return each method at each code length, without duplicates.
+
+    Parameters
+    ----------
+    methods : sequence of str
+    bits : sequence of int
+    neighbours : bool
+        Whether the benchmark is one of neighbours, which can also measure indexes of Faiss.
 
     Raises
     ------
@@ -42,9 +56,12 @@ def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
     """
     if not methods or not bits:
         raise InvalidInput("a benchmark needs at least one method and one code length")
+    known = (*METHODS, *FAISS) if neighbours else METHODS
     for method in methods:
-        if method not in METHODS:
-            raise unknown_method(method, METHODS)
+        if method in FAISS and not neighbours:
+            raise InvalidInput(f"{method} can only be measured with --protocol {NEIGHBOURS}")
+        if method not in known:
+            raise unknown_method(method, known)
     for n_bits in bits:
         check_int("bits", n_bits, 1, MAX_BITS)
     return [
