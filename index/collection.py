@@ -13,12 +13,14 @@ from index import changes
 from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
-from index.memory.view import View
+from index.memory.view import Mask, View
+from index.search import confidence, estimate
+from index.search.estimate import Terms
 from index.search.exact import search
-from index.search.rerank import Scored, by_bits, by_descriptors
+from index.search.rerank import DISTANCES, Scored, as_matrix, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
-from index.storage.catalog import DescriptorType
+from index.storage.catalog import DescriptorType, Metric
 from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import (
     Payload,
@@ -27,6 +29,7 @@ from index.validation import (
     as_label_column,
     as_plain,
     as_texts,
+    as_words,
     check_codes,
     check_ids,
 )
@@ -86,6 +89,11 @@ class Collection:
         """The dimension of the descriptors that are kept; None before the first."""
         return self._state.dimension
 
+    @property
+    def metric(self) -> Metric | None:
+        """The distance that items are ranked by the estimates of; None for the Hamming distance."""
+        return self._state.metric
+
     def upsert(
         self,
         ids: Iterable[str | int],
@@ -93,6 +101,8 @@ class Collection:
         labels: Sequence[int | None] | NDArray[np.integer] | None = None,
         payloads: Sequence[Payload | None] | None = None,
         descriptors: ArrayLike | None = None,
+        *,
+        factors: ArrayLike | None = None,
     ) -> None:
         """Insert items, or replace those that have these ids: all of them or, on an error, none.
 
@@ -109,6 +119,8 @@ class Collection:
             At most 64 KiB of UTF-8 each, as compact JSON. A replaced item loses its payload.
         descriptors : (n, d), where the collection keeps them and only there
             Rounded to `descriptor_type`; every batch has the d of the first.
+        factors : (n, 3) float32, where the collection ranks by estimates and only there
+            Scale, offset and error of each item.
 
         Raises
         ------
@@ -119,7 +131,7 @@ class Collection:
         """
         strings = as_ids(ids)
         plain = None if descriptors is None else as_plain(descriptors)
-        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain)
+        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain, factors)
 
     def _upsert(
         self,
@@ -128,10 +140,12 @@ class Collection:
         labels: Sequence[int | None] | NDArray[np.integer] | None,
         texts: Sequence[str | None] | None,
         descriptors: ArrayLike | None,
+        factors: ArrayLike | None,
     ) -> None:
         state = self._state
         check_ids(ids)
         check_codes(codes, len(ids), state.n_bits)
+        words = as_words(codes, factors, state.metric)
         column = as_label_column(labels, len(ids))
         kept = state.descriptor_type
         if (kept is not None) != (descriptors is not None):
@@ -146,7 +160,7 @@ class Collection:
         rounded = None
         if kept is not None and descriptors is not None:
             rounded = as_kept(descriptors, len(ids), state.dimension, kept)
-        state.put(ids, to_words(codes), column, texts, rounded)
+        state.put(ids, words, column, texts, rounded)
 
     def as_kept(self, descriptors: ArrayLike) -> NDArray[Any]:
         """Return descriptors, (n, d), rounded as this collection keeps them.
@@ -330,10 +344,14 @@ class Collection:
         *,
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
+        terms: Terms | None = None,
+        epsilon: float | None = None,
         checkpoint: Checkpoint = lambda: None,
         count: Count = lambda n: None,
     ) -> list[Found]:
-        """Return the nearest items of each query code: exact, with ties in the order of the ids.
+        """Return the nearest items of each query, with ties in the order of the ids.
+
+        They are nearest by the Hamming distance of the codes, or by the estimated distance.
 
         Parameters
         ----------
@@ -344,6 +362,11 @@ class Collection:
             Of the queries, to rerank by descriptors.
         projections : (q, n_bits), optional
             Of the queries, to rerank by bits: what the encoder thresholds at zero.
+        terms : Terms, optional
+            Of the queries, in a collection that ranks by estimates.
+        epsilon : float, optional
+            With `confidence`: what errors of estimates, as multiples of those that the factors
+            state, exceed to one side with the probability 1 - confidence.
         checkpoint : callable
             Called again and again during the search, in any thread. It may raise to give up.
         count : callable
@@ -362,22 +385,95 @@ class Collection:
             mask = None
             if options.where is not None:
                 mask = options.where.mask(view, state.columns, checkpoint)
-            words = to_words(codes)
-            answers = search(
-                view,
-                words,
-                options.depth,
-                options.radius,
-                mask,
-                checkpoint,
-                count_within=options.count_within,
-            )
-            scores: list[NDArray[np.float64]] | None = None
+            if options.confidence is None:
+                answers, scores = self._ranked(view, codes, options, terms, mask, checkpoint)
+            else:
+                answers, scores = self._confident(
+                    view, codes, options, terms, epsilon, descriptors, mask, checkpoint
+                )
             if options.rerank is not None:
                 answers, scores = self._rerank(
                     view, answers, options, descriptors, projections, checkpoint
                 )
             return as_found(view, answers, scores, codes, options, state.record, count)
+
+    def _ranked(
+        self,
+        view: View,
+        codes: Codes,
+        options: SearchOptions,
+        terms: Terms | None,
+        mask: Mask | None,
+        checkpoint: Checkpoint,
+    ) -> tuple[list[Answer], list[NDArray[np.float64]] | None]:
+        """Return the nearest by the collection's ranking, and their estimated distances if any."""
+        state, words, count_all = self._state, to_words(codes), options.count_within
+        if state.metric is None:
+            if options.max_score is not None:
+                raise InvalidItems(
+                    f"collection {state.name!r} ranks by Hamming distance: give radius instead of "
+                    "max_score"
+                )
+            k, radius = options.depth, options.radius
+            return search(view, words, k, radius, mask, checkpoint, count_within=count_all), None
+        if options.radius is not None:
+            raise InvalidItems(
+                f"collection {state.name!r} ranks by estimated distances: give max_score, the "
+                "largest of them, instead of radius"
+            )
+        if terms is None:
+            raise InvalidItems("a search by estimated distances takes the terms of the queries")
+        return estimate.search(
+            view,
+            words,
+            terms,
+            state.metric,
+            options.depth,
+            options.max_score,
+            mask,
+            checkpoint,
+            count_within=count_all,
+        )
+
+    def _confident(
+        self,
+        view: View,
+        codes: Codes,
+        options: SearchOptions,
+        terms: Terms | None,
+        epsilon: float | None,
+        descriptors: ArrayLike | None,
+        mask: Mask | None,
+        checkpoint: Checkpoint,
+    ) -> Scored:
+        """Return the nearest by true distances, each with the probability that is asked for."""
+        state = self._state
+        if state.metric is None:
+            raise InvalidItems(
+                f"confidence needs estimated distances; collection {state.name!r} ranks by the "
+                "Hamming distance"
+            )
+        state.check_keeps_descriptors()
+        if terms is None or epsilon is None or descriptors is None or options.confidence is None:
+            raise InvalidItems("confidence takes terms and descriptors of the queries, and epsilon")
+        width = state.dimension or np.shape(descriptors)[-1]
+        X, distance = as_matrix(descriptors, len(codes), width, "descriptors"), state.metric
+
+        def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+            kept = state.record.descriptors(view.serials(rows).tolist())
+            return DISTANCES[distance](X[query], kept.astype(np.float64).reshape(-1, width))
+
+        return confidence.search(
+            view,
+            to_words(codes),
+            terms,
+            state.metric,
+            options.depth,
+            confidence.Confidence(options.confidence, epsilon),
+            mask,
+            distances,
+            checkpoint,
+        )
 
     def _rerank(
         self,

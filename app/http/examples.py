@@ -23,6 +23,8 @@ _COLLECTION = {
     "items": 2,
     "keep_descriptors": True,
     "descriptor_type": "float32",
+    "ranking": "hamming",
+    "metric": None,
 }
 _RUNNING = {
     "id": _BENCHMARK,
@@ -93,12 +95,14 @@ PARAMETERS: dict[str, Any] = {
     "holds": "codes",
     "k": 10,
     "radius": 8,
+    "max_score": 0.5,
     "payloads": True,
     "codes": False,
     "return_codes": False,
     "offset": 0,
     "rerank": 100,
     "rerank_by": "bits",
+    "confidence": 0.99,
 }
 """Example of each parameter, by its name."""
 
@@ -110,6 +114,12 @@ BODIES: dict[str, dict[str, Any]] = {
             "n_bits": 16,
             "dimension": 4,
             "params": {"random_state": 7},
+        },
+        "for estimated distances": {
+            "name": "turned",
+            "method": "rabitq",
+            "n_bits": 16,
+            "dimension": 4,
         },
         "trained on a dataset": {
             "name": "trained",
@@ -127,6 +137,12 @@ BODIES: dict[str, dict[str, Any]] = {
             "keep_descriptors": True,
         },
         "for codes of your own": {"name": "hashes", "n_bits": 64},
+        "ranked by estimated distances": {
+            "name": "texts",
+            "encoder": "turned",
+            "ranking": "estimate",
+            "metric": "euclidean",
+        },
     },
     "PUT /v1/collections/{name}": {"one collection": {"encoder": "mine", "keep_descriptors": True}},
     "PUT /v1/collections/{name}/items": {

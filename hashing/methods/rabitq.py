@@ -168,7 +168,10 @@ class RaBitQ(LinearHasher):
             constants = (length + 1 - square) / 2
         else:
             constants = -(q @ self.center_)
-        return QueryTerms(rounded(r @ self.weights_), constants, np.sqrt(length))
+        U = r @ self.weights_
+        vectors = rounded(U)
+        roundings = np.linalg.norm(U - vectors, axis=1)
+        return QueryTerms(vectors, constants, np.sqrt(length), roundings)
 
     def estimate(
         self,

@@ -44,11 +44,14 @@ class QueryTerms:
     constants : (q,) float64
     lengths : (q,) float64
         Distance of each query from the centre.
+    roundings : (q,) float64
+        Distance of each vector from what it was before it was rounded.
     """
 
     vectors: NDArray[np.float32]
     constants: Float64Array
     lengths: Float64Array
+    roundings: Float64Array
 
 
 def check_metric(metric: str) -> None:

@@ -249,10 +249,12 @@ def _options(
     return service.searches.options(
         query.k,
         query.radius,
+        max_score=query.max_score,
         offset=query.offset,
         where=where,
         rerank=query.rerank,
         rerank_by=query.rerank_by,
+        confidence=query.confidence,
         payloads=query.payloads,
         codes=query.return_codes or query.codes is True,
     )

@@ -6,7 +6,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.http.schemas.fields import Body, Condition, Integer, Text
 from app.jobs.duplicates import MAX_PAIRS
-from index import DescriptorType
+from app.service.collections.collections import Ranking
+from index import DescriptorType, Metric
 
 
 class NewCollection(Body):
@@ -30,6 +31,16 @@ class NewCollection(Body):
         False,
         description="Keep the descriptors on disk, for reranking and re-encoding: as float32, or "
         "as float16 in half the room. Items that float16 gives other codes are refused.",
+    )
+    ranking: Ranking = Field(
+        "hamming",
+        description="Rank items by the Hamming distance of codes, or by estimates of the distance "
+        "of descriptors. Estimates need an encoder of method `rabitq`.",
+    )
+    metric: Metric | None = Field(
+        None,
+        description="With `ranking` `estimate`: the distance that is estimated. By default "
+        "`cosine` if the encoder normalizes, else `euclidean`.",
     )
 
 
@@ -56,6 +67,8 @@ class CollectionSettings(Body):
     encoder: Text | None = None
     n_bits: Integer | None = None
     keep_descriptors: bool | DescriptorType = False
+    ranking: Ranking = "hamming"
+    metric: Metric | None = None
 
 
 class Reencode(Body):
@@ -106,4 +119,8 @@ class CollectionOut(BaseModel):
     keep_descriptors: bool
     descriptor_type: DescriptorType | None = Field(
         None, description="How descriptors are kept; null if they are not."
+    )
+    ranking: Ranking = "hamming"
+    metric: Metric | None = Field(
+        None, description="The distance that is estimated; null if items are not ranked by it."
     )
