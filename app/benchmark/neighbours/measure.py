@@ -27,6 +27,8 @@ from hashing import make_hasher
 from hashing.base import Hasher
 from hashing.methods.rabitq import RaBitQ
 from hashing.parts.estimate import Metric, estimates
+from index.memory.estimated import Scan
+from index.memory.factors import to_rows
 
 _VECTORS = {RAW: euclidean_distances, COSINE: cosine_distances}
 # Estimated distances in memory at a time.
@@ -160,11 +162,9 @@ def _rank_by_estimate(
 def _speed_by_estimate(
     hasher: RaBitQ, codes: Codes, factors: NDArray[np.float32], metric: Metric, task: Task
 ) -> float:
-    index = scan.estimate_index(codes, factors, hasher.n_bits)
+    rows = Scan(to_rows(codes, factors), hasher.n_bits)
     return scan.queries_per_second(
-        lambda queries: index.search(
-            hasher.query_terms(queries, metric).vectors, min(task.k, len(codes))
-        ),
+        lambda queries: scan.by_estimate(rows, hasher.query_terms(queries, metric).vectors, task.k),
         task.queries,
     )
 

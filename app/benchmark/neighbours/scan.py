@@ -1,17 +1,17 @@
-"""Scans of a whole database by Faiss, and how many queries a second one thread answers."""
+"""Scans of a whole database, and how many queries a second one thread answers."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
 
 import faiss
 import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Codes
+from index.memory.estimated import Scan
 
 Search = Callable[[NDArray[np.float32]], object]
 """Finds the nearest items of a batch of descriptors."""
@@ -60,27 +60,10 @@ def hamming(query_codes: Codes, codes: Codes, k: int) -> object:
     return faiss.knn_hamming(query_codes, codes, min(k, len(codes)), variant="hc")
 
 
-def estimate_index(codes: Codes, factors: NDArray[np.float32], n_bits: int) -> Any:
-    """Return Faiss's index of the same codes, which ranks by the same estimate.
+def by_estimate(rows: Scan, vectors: NDArray[np.float32], k: int) -> None:
+    """Find the k nearest rows of each query by estimated distance, as a collection does.
 
-    It is searched with the vectors of `hashing.parts.estimate.QueryTerms`. An estimate is the
-    constant of the query less what this index returns.
-
-    Parameters
-    ----------
-    codes : (n, size) uint8
-    factors : (n, 3) float32
-        Scale, offset and error of each item.
-    n_bits : int
+    One query at a time, so that the scan uses one thread.
     """
-    # Not the Euclidean distance, below which Faiss replaces negative estimates by zero.
-    index: Any = faiss.IndexRaBitQ(n_bits, faiss.METRIC_INNER_PRODUCT)
-    index.qb = 8
-    index.is_trained = True
-    # Behind the bits, of which the lowest of a byte is the first, Faiss keeps two numbers. It
-    # returns the second times ⟨b, u⟩ / √m, less half the first.
-    own = np.stack([-2 * factors[:, 1], factors[:, 0] * np.sqrt(n_bits)], axis=1)
-    bits = np.packbits(np.unpackbits(codes, axis=1), axis=1, bitorder="little")
-    rows = np.concatenate([bits, own.astype("<f4").view(np.uint8)], axis=1)
-    index.add_sa_codes(np.ascontiguousarray(rows))
-    return index
+    for i in range(len(vectors)):
+        rows.nearest(vectors[i : i + 1], k, None)
