@@ -23,8 +23,7 @@ from app.benchmark.rank import (
 from app.benchmark.rows import CLASSIFIER, COSINE, FAISS, RAW, Row
 from app.benchmark.tied_rankings import Reals, TiedRankings
 from bitcodes import Codes, code_size
-from hashing import make_hasher
-from hashing.base import Hasher
+from hashing import Hasher, InvalidInput, make_hasher
 from hashing.methods.rabitq import RaBitQ
 from hashing.parts.estimate import Metric, estimates
 from index.memory.estimated import Scan
@@ -71,7 +70,9 @@ def measure_recall(row: Row, task: Task) -> Recall:
     if row.method == CLASSIFIER:
         hasher = OneHotClassifier(task.seed)
     else:
-        given = task.dataset.parameters(row.method)
+        if row.privileged:
+            raise InvalidInput(f"{row.method} can only be measured by a protocol with labels")
+        given = task.dataset.without_privileged().parameters(row.method)
         if row.method == RaBitQ.method:
             given["normalize"] = task.distance == "cosine"
         hasher = make_hasher(row.method, n_bits=row.n_bits, random_state=task.seed, **given)
@@ -79,8 +80,7 @@ def measure_recall(row: Row, task: Task) -> Recall:
     hasher.fit(task.database, task.y)
     fitted = time.perf_counter()
     codes = hasher.encode(task.database)
-    # A net may reuse the teacher of the fit before it; the seconds saved count here.
-    fit_seconds = fitted - start + getattr(hasher, "reused_seconds_", 0.0)
+    fit_seconds = fitted - start
     if isinstance(hasher, RaBitQ):
         metric: Metric = "cosine" if hasher.normalize else "euclidean"
         factors = hasher.factors(task.database, metric)

@@ -117,6 +117,12 @@ def test_labels_are_used_if_there_are_any(digits: Dataset) -> None:
     assert "labels of at least two classes" in row(unlabelled_error, "ksh")["error"]
 
 
+def test_a_row_with_privileged_features_is_one_of_labels() -> None:
+    table = rows(["raw", "net-1+privileged"], [8])
+    error = row(run_neighbours(PLAIN, table, TEN), "net-1+privileged")["error"]
+    assert error == "net-1+privileged can only be measured by a protocol with labels"
+
+
 def test_an_interrupted_benchmark_keeps_its_rows(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(hasher: object, X: object, y: object = None) -> None:
         raise KeyboardInterrupt
