@@ -112,7 +112,8 @@ class QueryCalls:
             `results`: for each query, its neighbours, each with `id`, `distance` and, where there
             are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
             `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`; with
-            estimates, `ranking` and `error_bound`, or `confidence` and `reranked`. `codes` of the queries, if asked for.
+            estimates, `ranking` and `error_bound`, or `confidence` and `reranked`. `codes` of the
+            queries, if asked for.
             `to_pandas()` makes a table of it.
         """
         flag, given = (codes, None) if isinstance(codes, bool | np.bool_) else (False, codes)
