@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol, run_neighbours
+from app.benchmark.neighbours.protocol import NeighbourProtocol
+from app.benchmark.neighbours.run import run_neighbours
 from app.benchmark.report.render import render
-from app.benchmark.rows import Row
+from app.benchmark.rows import NEIGHBOURS, Row
 from app.benchmark.run import run, to_the_end
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from app.benchmark.neighbours import NeighbourProtocol
+from app.benchmark.neighbours.protocol import NeighbourProtocol
 from app.benchmark.rows import Row
 from app.benchmark.splits import Protocol
 from app.jobs import benchmark

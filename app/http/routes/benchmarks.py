@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.benchmark.report import POLICY
-from app.benchmark.rows import rows
+from app.benchmark.rows import NEIGHBOURS, rows
 from app.http import schemas
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
@@ -20,7 +20,7 @@ def start_benchmark(
 ) -> schemas.Accepted:
     """Start a job that measures methods at several code lengths on a dataset or a collection."""
     new = body.parse(schemas.NewBenchmark)
-    table = rows(new.methods, new.bits)
+    table = rows(new.methods, new.bits, neighbours=new.protocol == NEIGHBOURS)
     protocol = new.as_protocol()
     seeds = [new.seed] if new.seeds is None else new.seeds
     benchmark = service.benchmarks.start(

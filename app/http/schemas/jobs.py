@@ -6,7 +6,8 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol
+from app.benchmark.neighbours.protocol import NeighbourProtocol
+from app.benchmark.rows import NEIGHBOURS
 from app.benchmark.splits import PROTOCOLS, Protocol
 from app.http.schemas.fields import Body, Integer, Seed, Text
 from hashing import InvalidInput

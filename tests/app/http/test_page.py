@@ -20,9 +20,8 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
-from app.benchmark.neighbours import NEIGHBOURS
 from app.benchmark.report.style import BASELINE_MARKS, COLOURS, MARKS, style_of
-from app.benchmark.rows import BASELINES
+from app.benchmark.rows import BASELINES, NEIGHBOURS
 from app.benchmark.splits import PROTOCOLS
 from app.http.middleware.access import PAGE_FILES
 from app.http.routes.home import POLICY

@@ -9,7 +9,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from app.benchmark.neighbours import NeighbourProtocol, run_neighbours
+from app.benchmark.neighbours.protocol import NeighbourProtocol
+from app.benchmark.neighbours.run import run_neighbours
 from app.benchmark.report.render import render
 from app.benchmark.rows import rows
 from app.benchmark.run import run
