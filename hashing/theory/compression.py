@@ -4,10 +4,10 @@ The law
 -------
 To tell two points from a third, a code needs bits in proportion to the logarithm of how many items
 there are, and to how close the classes come. To reconstruct a descriptor within ε, it needs bits in
-proportion to ω² / ε² or more. So with growing length a code first tells classes apart, then finds
-the true neighbours, and reconstructs last.
+proportion to ω² / ε² or more. So a code of growing length tells classes apart before it finds the
+true neighbours or reconstructs descriptors.
 
-This module measures what codes keep for the two harder tasks. How well they tell classes apart is
+This module measures what codes keep for the last two tasks. How well they tell classes apart is
 the mean average precision of a benchmark.
 
 Where it stops

@@ -72,15 +72,15 @@ def farthest_first(
         Distance of each from all that were taken before; infinite for the first. The first i + 1
         items taken are ``radii[i]`` apart, and cover all items within ``radii[i]``.
     """
-    X = checked(X, 1, LAW)
-    check_int("n", n, 1, len(X))
-    X = X - X.mean(axis=0)
-    squares = np.einsum("ij,ij->i", X, X)
+    points = checked(X, 1, LAW)
+    check_int("n", n, 1, len(points))
+    points = points - points.mean(axis=0)
+    squares = np.einsum("ij,ij->i", points, points)
     zero = 1e-13 * float(squares.max())
-    nearest = np.full(len(X), np.inf)
+    nearest = np.full(len(points), np.inf)
 
     def take(i: int) -> None:
-        np.minimum(nearest, squares - 2 * (X @ X[i]) + squares[i], out=nearest)
+        np.minimum(nearest, squares - 2 * (points @ points[i]) + squares[i], out=nearest)
         nearest[i] = 0
 
     taken, radii = [], []

@@ -53,8 +53,8 @@ def local_dimension(X: ArrayLike) -> Estimate:
             f"{LAW} needs at least {LEAST} descriptors that differ from all others, got {n}"
         )
     tail = (1 - LEVEL) / 2
-    low, high = chi2.ppf([tail, 1 - tail], 2 * n) / (2 * total)
-    return Estimate((n - 1) / total, float(low), float(high))
+    low, high = (float(chi2.ppf(p, 2 * n)) / (2 * total) for p in (tail, 1 - tail))
+    return Estimate((n - 1) / total, low, high)
 
 
 def neighbour_log_ratios(X: Float64Array) -> Float64Array:

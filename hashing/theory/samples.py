@@ -66,17 +66,17 @@ def directions(X: ArrayLike, least: int, law: str) -> Float64Array:
     InvalidInput
         There are fewer than `least` descriptors, or fewer that differ from the mean.
     """
-    X = checked(X, least, law)
-    X = X - X.mean(axis=0)
-    norms = np.linalg.norm(X, axis=1)
+    centred = checked(X, least, law)
+    centred = centred - centred.mean(axis=0)
+    norms = np.linalg.norm(centred, axis=1)
     # Of equal descriptors, nothing but rounding is left after the mean is subtracted.
     kept = norms > _NO_LENGTH * max(float(norms.max()), 1e-300)
-    if not _differ(X) or kept.sum() < least:
+    if not np.ptp(centred, axis=0).any() or kept.sum() < least:
         raise InvalidInput(
             f"{law} needs at least {least} descriptors that differ from their mean: "
-            "these are constant"
+            f"{int(kept.sum()) if np.ptp(centred, axis=0).any() else 0} do"
         )
-    return np.asarray(X[kept] / norms[kept, None])
+    return np.asarray(centred[kept] / norms[kept, None])
 
 
 def classes_of(y: ArrayLike | None, n: int, law: str, least: int = 2) -> NDArray[np.int64]:
@@ -143,8 +143,3 @@ def squared_distances(X: Float64Array, Y: Float64Array) -> Iterator[tuple[slice,
         block += squares
         block += np.einsum("ij,ij->i", X[rows], X[rows])[:, None]
         yield rows, np.maximum(block, 0, out=block)
-
-
-def _differ(X: Float64Array) -> bool:
-    """Return whether centred rows are more than the rounding of equal float32 descriptors."""
-    return bool((np.ptp(X, axis=0) > 0).any())

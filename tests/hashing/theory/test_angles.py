@@ -82,5 +82,5 @@ def test_measured_bins_agree_with_the_law_within_their_error(n_layers: int) -> N
 def test_what_is_needed_is_said() -> None:
     with pytest.raises(InvalidInput, match="at least 10 descriptors, got 9"):
         angle_bins(np.eye(9))
-    with pytest.raises(InvalidInput, match="these are constant"):
+    with pytest.raises(InvalidInput, match="that differ from their mean: 0 do"):
         angle_bins(np.ones((20, 3)))

@@ -26,6 +26,13 @@ def test_without_labels_every_cluster_gets_one() -> None:
     assert sorted(label_next(X, None, 6) // 30) == list(range(6))
 
 
+def test_outliers_are_left_out() -> None:
+    rng = np.random.default_rng(0)
+    X = rng.standard_normal((200, 4))
+    X[:20] *= 30
+    assert label_next(X, None, 10).min() >= 20
+
+
 def test_labelled_items_are_not_chosen_again() -> None:
     rng = np.random.default_rng(0)
     X, y = rng.standard_normal((60, 3)), rng.integers(-1, 3, 60)

@@ -70,7 +70,7 @@ def test_subspaces_grow_like_k_plus_log_of_their_number(k: int) -> None:
         spaces = bases(k, n_spaces, 60)
 
         def support(g: Reals, spaces: list[Reals] = spaces) -> Reals:
-            return np.max([np.linalg.norm(g @ Q, axis=1) for Q in spaces], axis=0)
+            return np.asarray(np.max([np.linalg.norm(g @ Q, axis=1) for Q in spaces], axis=0))
 
         value = dimension(mean_width_of_set(support, 60, 400)).value
         assert k - 1 <= value <= (math.sqrt(k) + math.sqrt(2 * math.log(n_spaces))) ** 2
