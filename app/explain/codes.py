@@ -33,7 +33,9 @@ CALIBRATION = Law(
     "Under random hyperplanes a distance of d of m bits means an angle of πd/m, with binomial "
     "intervals. For other codes, isotonic regression finds the mean angle of pairs at each "
     "distance, and held-out pairs find the interval that contains 90 % of them.",
-    "Intervals hold for pairs from the same source. After a drift, calibrate again.",
+    "Binomial intervals hold at each angle, not at each distance: most pairs are far apart, so a "
+    "small distance is mostly a pair that is farther than it looks. Intervals from pairs hold at "
+    "each distance, for pairs from the same source; after a drift, calibrate again.",
     "Clopper, Pearson 1934; Vovk, Gammerman, Shafer 2005",
 )
 _LENGTHS = (8, 16, 32, 64, 128, 256)
@@ -86,6 +88,7 @@ def calibration(data: Data) -> Finding:
     plots, figures = [], []
     distances, angles, new = _pairs(data, data.random.hasher)
     measured = Calibration.fit(distances, angles, N_BITS, seed=data.seed)
+    distances_of_random = distances
     plots.append(_plot(data.random.name, measured, distances, law))
     figures.append(Figure("90 % binomial intervals cover, of new pairs", _coverage(law, *new)))
     figures.append(Figure("90 % conformal intervals cover", _coverage(measured, *new)))
@@ -97,11 +100,18 @@ def calibration(data: Data) -> Finding:
         figures.append(
             Figure(f"90 % conformal intervals of {trained.name} cover", _coverage(own, *new))
         )
-    d = N_BITS // 4
+    d = max(N_BITS // 4, int(distances_of_random.min()))
+    figures.append(
+        Figure(
+            f"angle of pairs at distance {d} of random hyperplanes, degrees, with 90 % of them",
+            _degrees(measured, d),
+        )
+    )
     answer = (
         f"Between codes of {N_BITS} random hyperplanes, a distance of {d} means "
         f"{math.degrees(law.value[d]):.0f}° ({math.degrees(law.low[d]):.0f}° to "
-        f"{math.degrees(law.high[d]):.0f}°), seen from the mean of the descriptors."
+        f"{math.degrees(law.high[d]):.0f}°), seen from the mean of the descriptors. Pairs of these "
+        f"data at that distance have {math.degrees(measured.value[d]):.0f}° on average."
     )
     return Finding(CALIBRATION, answer, figures, plots)
 
@@ -144,6 +154,11 @@ def _coverage(
 ) -> Estimate:
     inside = (calibration.low[distances] <= angles) & (angles <= calibration.high[distances])
     return value_only(float(inside.mean()))
+
+
+def _degrees(found: Calibration, d: int) -> Estimate:
+    value, low, high = (math.degrees(each[d]) for each in (found.value, found.low, found.high))
+    return Estimate(value, low, high)
 
 
 def _plot(

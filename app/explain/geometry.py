@@ -30,7 +30,7 @@ EMBEDDING = Law(
     "How far do random codes bend distances?",
     "Under random hyperplanes, the share of differing bits d_H estimates the angle divided by π, "
     "d_S. For all pairs of a set at once, |d_S − d_H| is at most δ = c · m^(−1/6) · ω^(1/3) at m "
-    "bits. Items of equal codes are at most δ apart, and codes and items are δ/2 apart in the "
+    "bits. Items of equal codes are at most δ apart, and codes and items at most δ/2 in the "
     "sense of Gromov and Hausdorff.",
     "δ is an upper bound for the worst set: what is measured falls faster, about like 1/√m. "
     "Trained codes do not follow it.",

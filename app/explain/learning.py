@@ -119,9 +119,12 @@ def labels(data: Data) -> Finding:
         (n for n, each in zip(counts, found, strict=True) if each.value > 0.95 * found[-1].value),
         counts[-1],
     )
+    maps = f"({found[-1].value:.3f}; the descriptors themselves: {data.raw_map:.3f})"
     answer = (
         f"{enough} labels per class give {_CURVE_METHOD} 95 % of the mAP that {counts[-1]} give "
-        f"({found[-1].value:.3f}; the descriptors themselves: {data.raw_map:.3f})."
+        f"{maps}."
+        if enough < counts[-1]
+        else f"mAP still rises at {enough} labels per class, the most that were tried {maps}."
     )
     figures = [
         Figure(f"mAP with {n} labels per class", each)

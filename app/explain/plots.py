@@ -14,7 +14,7 @@ from app.explain.finding import Plot, Series
 
 WIDTH = 460
 LEFT, RIGHT, TOP, BOTTOM = 56, 448, 24, 284
-_LEGEND_TOP, _LEGEND_STEP = 344, 18
+_LEGEND_TOP, _LEGEND_STEP = 352, 18
 # Narrower than this, in pixels, tick labels would overlap.
 _TICK_ROOM = 30
 _MAX_TICKS = 8
@@ -33,7 +33,7 @@ def draw(plot: Plot) -> Markup:
         shift = 0.0 if join else _ASIDE * (i - (n_measured - 1) / 2)
         parts.append(_curve(series, i, x, y, join=join, shift=shift))
     parts.append(_legend(plot.series))
-    height = _LEGEND_TOP + _LEGEND_STEP * len(plot.series) - 8
+    height = _LEGEND_TOP + _LEGEND_STEP * len(plot.series)
     label = escape(f"{plot.caption} {'; '.join(_in_words(each) for each in plot.series)}")
     return Markup(  # noqa: S704  All text is escaped where it is put in.
         f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" role="img" '
@@ -111,8 +111,8 @@ def _frame(
     return (
         f'<rect class="box" x="{LEFT}" y="{TOP}" width="{RIGHT - LEFT}" height="{BOTTOM - TOP}"/>'
         f'<path class="grid" d="{grid}"/><g class="x">{x_texts}</g><g class="y">{y_texts}</g>'
-        f'<text class="axis" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 40}">{escape(plot.x_label)}'
-        f'</text><text x="0" y="12">{escape(plot.y_label)}</text>'
+        f'<text class="axis" x="{(LEFT + RIGHT) / 2}" y="{BOTTOM + 46}">{escape(plot.x_label)}'
+        f'</text><text x="4" y="12">{escape(plot.y_label)}</text>'
     )
 
 

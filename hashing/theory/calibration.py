@@ -20,8 +20,10 @@ tested from 0 on until the first fails, and the bound needs no correction for th
 
 Where it stops
 --------------
-New pairs must come from the source of the pairs that were used; after a drift, calibrate again.
-Pairs that share items tell less than as many that do not: the bound is exact for
+The binomial intervals hold at each angle, not at each distance: where most pairs are far apart, a
+small distance is mostly that of a pair that is farther apart than it looks. The conformal ones hold
+at each distance. New pairs must come from the source of the pairs that were used; after a drift,
+calibrate again. Pairs that share items tell less than as many that do not: the bound is exact for
 `hashing.theory.samples.disjoint_pairs`. The intervals of the binomial are over draws of the
 hyperplanes; for one draw they hold on average over pairs.
 
