@@ -18,6 +18,7 @@ from hashing.estimator import Estimator
 from hashing.shapes import Shape, check_shapes, count_values
 from hashing.storage import EncoderFile
 from hashing.validation import (
+    LARGEST_FITTED,
     InvalidInput,
     as_descriptors,
     as_labels,
@@ -26,10 +27,8 @@ from hashing.validation import (
 )
 
 MAX_BITS = 4096
-LARGEST_FITTED = 1e15
-"""Largest absolute value that `fit` accepts: sums of squares then stay within float32."""
-# Most numbers in an array of a block of rows that are projected together.
-MAX_BLOCK_SIZE = 1 << 23
+# Most numbers in an array of a block of rows that are projected together: it stays in the cache.
+MAX_BLOCK_SIZE = 1 << 21
 # A projection is computed again in float64 if it is closer to zero than NEAR_ZERO times the root
 # mean square of all projections, or than CANCELLED times the terms that cancel in it (some 30
 # roundings of float32).
@@ -67,7 +66,9 @@ class Hasher(Estimator, ABC):
     random_state: int
     n_features_in_: int
 
-    def fit(self, X: ArrayLike, y: ArrayLike | None = None) -> Self:
+    def fit(
+        self, X: ArrayLike, y: ArrayLike | None = None, privileged: ArrayLike | None = None
+    ) -> Self:
         """Learn the encoder from descriptors.
 
         Parameters
@@ -75,6 +76,9 @@ class Hasher(Estimator, ABC):
         X : (n, d) array_like of finite numbers
         y : (n,) array_like of int, optional
             Labels; -1 means unlabelled. Ignored by methods that do not need labels.
+        privileged : (n, p) array_like, optional
+            Features that are known of these rows, but not of queries; NaN in the whole row where
+            they are unknown. Only the trained nets use them.
 
         Returns
         -------
@@ -86,6 +90,15 @@ class Hasher(Estimator, ABC):
             A ValueError: a wrong shape, a value that is not finite (the message names its row), or
             a parameter out of its range.
         """
+        return self._checked_fit(X, y, self._fit)
+
+    def _checked_fit(
+        self,
+        X: ArrayLike,
+        y: ArrayLike | None,
+        learn: Callable[[NDArray[Any], NDArray[np.int64] | None], None],
+    ) -> Self:
+        """Check parameters, descriptors and labels, call `learn` with them, check the result."""
         self.check_parameters()
         X = as_descriptors(X)
         if len(X) == 0:
@@ -100,7 +113,7 @@ class Hasher(Estimator, ABC):
             del self.n_features_in_  # If this fit fails, the hasher is unfitted.
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             try:
-                self._fit(X, labels)
+                learn(X, labels)
             except NotFinite:
                 raise _overflow("a hidden layer", X) from None
         for name in self.learned_shapes(X.shape[1]):
@@ -131,9 +144,11 @@ class Hasher(Estimator, ABC):
         """Return the bits as -1 and 1, (n, d) to (n, n_bits) int8, for use in pipelines."""
         return np.where(self.project(X) > 0, np.int8(1), np.int8(-1))
 
-    def fit_transform(self, X: ArrayLike, y: ArrayLike | None = None) -> NDArray[np.int8]:
+    def fit_transform(
+        self, X: ArrayLike, y: ArrayLike | None = None, privileged: ArrayLike | None = None
+    ) -> NDArray[np.int8]:
         """Call `fit`, then `transform` the same descriptors."""
-        return self.fit(X, y).transform(X)
+        return self.fit(X, y, privileged).transform(X)
 
     def save(self, path: str | PathLike[str]) -> None:
         """Write the fitted encoder to `path` as safetensors; on an error nothing changes there."""
@@ -237,7 +252,7 @@ class Hasher(Estimator, ABC):
     def _encoder_file(self) -> EncoderFile:
         self.check_is_fitted()
         arrays = {name: getattr(self, name) for name in self.learned_shapes(self.n_features_in_)}
-        return EncoderFile(self.method, self.get_params(), self.n_features_in_, arrays)
+        return EncoderFile(self.method, self.saved_params(), self.n_features_in_, arrays)
 
     def _check_queries(self, X: ArrayLike) -> NDArray[Any]:
         self.check_is_fitted()

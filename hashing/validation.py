@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import row_blocks
 
+LARGEST_FITTED = 1e15
+"""Largest absolute value that `fit` accepts: sums of squares then stay within float32."""
 _LONGEST_NAME = 80
 
 
@@ -90,7 +92,9 @@ def check_complete(name: str, values: Any) -> None:
             raise InvalidInput(f"{name} must be complete; a value in row {row} is masked", row)
 
 
-def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
+def as_descriptors(
+    X: ArrayLike, n_features: int | None = None, what: str = "descriptors"
+) -> NDArray[Any]:
     """Return `X` as a real matrix (n, d), without a copy if it is one.
 
     The values are not checked.
@@ -106,18 +110,18 @@ def as_descriptors(X: ArrayLike, n_features: int | None = None) -> NDArray[Any]:
     try:
         X = np.asarray(X)
     except (ValueError, OverflowError):
-        raise InvalidInput(_not_a_matrix(X)) from None
+        raise InvalidInput(_not_a_matrix(X, what)) from None
     if X.dtype.kind not in "fiu":
-        raise InvalidInput(f"descriptors must be real numbers, got dtype {X.dtype}")
+        raise InvalidInput(f"{what} must be real numbers, got dtype {X.dtype}")
     if X.ndim != 2 or X.shape[1] == 0:
-        raise InvalidInput(f"descriptors must have shape (n, d) with d > 0, got {X.shape}")
+        raise InvalidInput(f"{what} must have shape (n, d) with d > 0, got {X.shape}")
     if n_features is not None and X.shape[1] != n_features:
         raise InvalidInput(f"expected descriptors of dimension {n_features}, got {X.shape[1]}")
     return X
 
 
-def _not_a_matrix(X: Any) -> str:
-    message = "descriptors must be a matrix of numbers, all rows of one length"
+def _not_a_matrix(X: Any, what: str) -> str:
+    message = f"{what} must be a matrix of numbers, all rows of one length"
     if isinstance(X, list | tuple) and all(isinstance(row, list | tuple) for row in X):
         for i, row in enumerate(X):
             if len(row) != len(X[0]):
@@ -171,3 +175,48 @@ def as_labels(y: ArrayLike, n: int) -> NDArray[np.int64]:
                 row,
             )
     return np.array(list(column.values()), np.int64)
+
+
+def as_privileged(privileged: ArrayLike, n: int) -> NDArray[Any]:
+    """Return privileged features as a real matrix (n, p) in which unknown rows are all NaN.
+
+    Raises
+    ------
+    InvalidInput
+        They are not a matrix with one row per descriptor, a value is too large or infinite, or a
+        row is NaN in some columns only.
+    """
+    F = as_descriptors(privileged, what="privileged features")
+    if len(F) != n:
+        raise InvalidInput(
+            f"expected {n} rows of privileged features, one per descriptor, got {len(F)}"
+        )
+    for rows in row_blocks(F):
+        block = F[rows]
+        unknown = np.isnan(block)
+        wrong = unknown.any(axis=1) & ~unknown.all(axis=1)
+        if wrong.any():
+            raise InvalidInput(
+                f"row {rows.start + int(wrong.argmax())} of the privileged features is NaN in some "
+                "columns only: a row is either complete or, if it is unknown, all NaN"
+            )
+        wrong = ~unknown & ~(np.abs(block) <= np.float32(LARGEST_FITTED))
+        if wrong.any():
+            row, column = (int(i) for i in np.argwhere(wrong)[0])
+            raise InvalidInput(
+                f"privileged features must be at most {LARGEST_FITTED:.3g} in size, or NaN: row "
+                f"{rows.start + row}, column {column} is {block[row, column]}"
+            )
+    return F
+
+
+def check_permutation(name: str, columns: object, limit: int) -> None:
+    """Raise InvalidInput unless `columns` is None or a list that names each of its places once."""
+    if columns is None:
+        return
+    if not isinstance(columns, list | tuple) or len(columns) > limit:
+        raise InvalidInput(f"{name} must be a list of dimensions, got {columns!r:.50}")
+    for dimension in columns:
+        check_int(f"each entry of {name}", dimension, 0, len(columns) - 1)
+    if len(set(columns)) < len(columns):
+        raise InvalidInput(f"{name} must name each dimension once, but one stands in it twice")

@@ -8,6 +8,7 @@ import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,8 @@ def typed(checkout: tuple[Path, str]) -> Typed:
 
     def type_page(page: str) -> list[tuple[str, str]]:
         blocks = BLOCK.findall((ROOT / page).read_text())
+        if find_spec("torch") is None:
+            blocks = [block for block in blocks if '"net-2"' not in block[1]]
         return [(run(*checkout, kind, code), shown) for kind, code, shown in blocks]
 
     return type_page
@@ -99,7 +102,7 @@ def test_the_first_query_answers_as_the_readme_shows(typed: Typed) -> None:
 
 def test_the_tutorial_prints_what_it_shows(typed: Typed) -> None:
     steps = typed("docs/tutorial.md")
-    assert len(steps) == 7
+    assert len(steps) == (7 if find_spec("torch") is None else 8)
     for printed, shown in steps:
         assert shown, "a step without the output that it should have"
         assert is_as_shown(printed, shown), f"printed:\n{printed}\nshown:\n{shown}"

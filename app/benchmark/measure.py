@@ -29,7 +29,9 @@ from app.benchmark.tied_rankings import Reals, TiedRankings, harmonic_numbers
 from app.benchmark.tuning import tune
 from app.datasets.dataset import Dataset
 from bitcodes import Codes, code_size, hamming
-from hashing import Hasher, make_hasher
+from hashing import Hasher, InvalidInput, make_hasher
+from hashing.nets.teacher import Teacher
+from hashing.nets.trained_net import TrainedNet
 
 NEIGHBOURS = 100
 RADIUS = 2
@@ -59,6 +61,19 @@ class Task:
         self.neighbours = nearest(self.queries, self.database, NEIGHBOURS)
         self.harmonic = harmonic_numbers(len(self.database))
         self.sheet_queries = sheet_queries(self.query_labels)
+        privileged = dataset.privileged
+        self.privileged = None if privileged is None else privileged[split.training]
+        self._teachers: list[tuple[bool, Teacher]] = []
+
+    def teacher(self, net: TrainedNet, *, privileged: bool) -> Teacher:
+        """Return the teacher of a net, which all nets with the same parameters share."""
+        wanted = net.new_teacher()
+        for with_privileged, teacher in self._teachers:
+            if teacher == wanted and with_privileged == privileged:
+                return teacher
+        wanted.fit(self.training, self.y, self.privileged if privileged else None)
+        self._teachers.append((privileged, wanted))
+        return wanted
 
 
 @dataclass(frozen=True)
@@ -105,11 +120,14 @@ def measure(row: Row, task: Task, *, search: bool = False) -> Measured:
         return _measure_vectors(row.method, task)
     if row.method == CLASSIFIER:
         return _measure_codes(OneHotClassifier(task.seed), task)
+    dataset = task.dataset if row.privileged else task.dataset.without_privileged()
+    if row.privileged and dataset.privileged is None:
+        raise InvalidInput(f"{row.method} needs privileged features, which {dataset.name} lacks")
     fixed = {"n_bits": row.n_bits, "random_state": task.seed}
-    given = task.dataset.parameters(row.method)
+    given = dataset.parameters(row.hasher)
     tuned = tune(row, task.training, task.y, task.seed, given) if search else None
-    hasher = make_hasher(row.method, **fixed, **given, **(tuned or {}))
-    return replace(_measure_codes(hasher, task), tuned=tuned)
+    hasher = make_hasher(row.hasher, **fixed, **given, **(tuned or {}))
+    return replace(_measure_codes(hasher, task, privileged=row.privileged), tuned=tuned)
 
 
 def curve_ranks(n: int) -> NDArray[np.int64]:
@@ -122,9 +140,11 @@ def sheet_queries(query_labels: NDArray[np.int64]) -> Positions:
     return np.unique(query_labels, return_index=True)[1][:SHEET]
 
 
-def _measure_codes(hasher: Hasher | OneHotClassifier, task: Task) -> Measured:
+def _measure_codes(
+    hasher: Hasher | OneHotClassifier, task: Task, *, privileged: bool = False
+) -> Measured:
     start = time.perf_counter()
-    hasher.fit(task.training, task.y)
+    reused = _fit(hasher, task, privileged=privileged)
     fitted = time.perf_counter()
     codes = hasher.encode(task.database)
     encoded = time.perf_counter()
@@ -137,14 +157,25 @@ def _measure_codes(hasher: Hasher | OneHotClassifier, task: Task) -> Measured:
         "map_asymmetric": _map_asymmetric(hasher, codes, task),
         **radius_figures,
         "recall_neighbours_100": _recall_neighbours([by_neighbours], task),
-        # A net may reuse the teacher of the fit before it; the seconds saved count here.
-        "fit_seconds": fitted - start + getattr(hasher, "reused_seconds_", 0.0),
+        "fit_seconds": fitted - start + reused,
         "encode_seconds": encoded - fitted,
         "bytes_per_item": code_size(hasher.n_bits),
     }
     distances = hamming(query_codes[task.sheet_queries], codes)
     sheet = np.argsort(distances, axis=1, kind="stable")[:, :SHEET]
     return _measured([rankings], figures, sheet, task, radius_curve)
+
+
+def _fit(hasher: Hasher | OneHotClassifier, task: Task, *, privileged: bool) -> float:
+    """Fit a hasher; return the seconds saved because its teacher had been fitted before."""
+    if not isinstance(hasher, TrainedNet):
+        hasher.fit(task.training, task.y)
+        return 0.0
+    start = time.perf_counter()
+    teacher = task.teacher(hasher, privileged=privileged)
+    reused = max(0.0, teacher.seconds_ - (time.perf_counter() - start))
+    hasher.fit(task.training, task.y, teacher=teacher)
+    return reused
 
 
 def _map_asymmetric(hasher: Hasher | OneHotClassifier, codes: Codes, task: Task) -> float:

@@ -10,6 +10,8 @@ from hashing.base import MAX_BITS
 from hashing.registry import unknown_method
 from hashing.validation import check_int
 
+NETS = ("net-1", "net-2")
+"""The methods that can learn from privileged features."""
 RAW = "raw"
 """Euclidean distance between descriptors, without codes."""
 COSINE = "raw-cosine"
@@ -18,15 +20,33 @@ CLASSIFIER = "classifier"
 """The class that a classifier predicts, as a code of one bit per class."""
 BASELINES = (RAW, COSINE, CLASSIFIER)
 """What methods are compared with; the code length is not a choice."""
-METHODS = (*BASELINES, *HASHERS)
+PRIVILEGED = "+privileged"
+"""Ends the name of a row whose method is also taught by the privileged features of a dataset.
+
+Without it a net learns from descriptors alone, also where the dataset has privileged features.
+"""
+METHODS = (*BASELINES, *HASHERS, *(f"{name}{PRIVILEGED}" for name in NETS))
 
 
 @dataclass(frozen=True)
 class Row:
-    """One row: a method at a code length. Baselines have no code length to choose."""
+    """One row: a method, perhaps with `PRIVILEGED`, at a code length.
+
+    Baselines have no code length to choose.
+    """
 
     method: str
     n_bits: int | None
+
+    @property
+    def hasher(self) -> str:
+        """The name of the method in `HASHERS`."""
+        return self.method.removesuffix(PRIVILEGED)
+
+    @property
+    def privileged(self) -> bool:
+        """Whether the method is taught by privileged features."""
+        return self.method.endswith(PRIVILEGED)
 
     def __str__(self) -> str:
         return self.method if self.n_bits is None else f"{self.method}, {self.n_bits} bits"

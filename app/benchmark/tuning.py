@@ -66,13 +66,13 @@ def tune(
     InvalidInput
         No class has enough labels.
     """
-    if row.method not in GRIDS:
+    if row.hasher not in GRIDS:
         return {}
     held_out = hold_out(y, seed)
     fixed = {"n_bits": row.n_bits, "random_state": seed, **given}
     best: tuple[float, Params] = (-1.0, {})
-    for params in GRIDS[row.method]:
-        hasher = make_hasher(row.method, **fixed, **params)
+    for params in GRIDS[row.hasher]:
+        hasher = make_hasher(row.hasher, **fixed, **params)
         try:
             codes = hasher.fit(X[~held_out], y[~held_out]).encode(X[held_out])
         except InvalidInput:

@@ -25,7 +25,8 @@ def cifar10(
 ) -> None:
     """Make the dataset `cifar10`: fetch the images and describe them with GIST.
 
-    If it is interrupted, the next run resumes.
+    Features of colour and texture are added, from which nets learn (`privileged`). If it is
+    interrupted, the next run resumes.
     """
     from app.datasets.cifar10 import fetch
     from app.service.data_dir import open_private

@@ -1,4 +1,7 @@
-"""The dataset `cifar10`: fetch the binary archive, and describe its images with GIST."""
+"""The dataset `cifar10`: fetch the binary archive, and describe its images.
+
+The descriptors are GIST, the privileged features those of `app.datasets.patch_features`.
+"""
 
 from __future__ import annotations
 
@@ -7,8 +10,10 @@ import hashlib
 import os
 import shutil
 import tarfile
+import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +23,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.progress import DownloadColumn, MofNCompleteColumn, Progress, ProgressColumn
 
+from app.datasets.patch_features.features import PatchFeatures
 from hashing.atomic_file import atomic_write
 from hashing.gist import Gist
 
@@ -64,7 +70,8 @@ def fetch(
     -------
     Path
         `datasets/cifar10.npz` in the data directory: the 50,000 training images in the archive's
-        order, then the 10,000 test images.
+        order, then the 10,000 test images. If the file of an earlier version is there, which
+        lacks privileged features, they are added to it.
 
     Raises
     ------
@@ -74,14 +81,19 @@ def fetch(
     """
     out = data_dir / "datasets" / "cifar10.npz"
     partial = out.with_name("cifar10.partial")
-    if out.exists():
+    if out.exists() and "privileged.npy" in zipfile.ZipFile(out).namelist():
         Console(stderr=True).out(f"{out} exists already; remove it to make it again")
     else:
-        arrays = _read(archive or _download(data_dir / "downloads", transport))
+        arrays = _read_existing(out) or _read(
+            archive or _download(data_dir / "downloads", transport)
+        )
         partial.mkdir(parents=True, exist_ok=True)
-        descriptors = _describe(arrays["images"], partial)
+        if "descriptors" not in arrays:
+            describe = _Described("describing", "gist", Gist().transform)
+            arrays |= {"descriptors": describe(arrays["images"], partial), "mirror": Gist().mirror}
+        arrays |= _privileged(arrays["images"], partial)
         with atomic_write(out, partial) as file:
-            np.savez(file, descriptors=descriptors, mirror=Gist().mirror, **arrays)
+            np.savez(file, **arrays)
     shutil.rmtree(partial, ignore_errors=True)
     return out
 
@@ -208,27 +220,71 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
         raise BadArchive(f"{archive}: expected also {', '.join(sizes)}; {found}")
 
 
-def _describe(images: NDArray[np.uint8], partial: Path) -> NDArray[np.float32]:
-    """Describe the images with GIST, block by block.
+def _read_existing(out: Path) -> dict[str, Any]:
+    """Return the arrays of a dataset without privileged features, or nothing if there is none."""
+    if not out.exists():
+        return {}
+    with np.load(out, allow_pickle=False) as npz:
+        return {key: npz[key] for key in npz.files}
 
-    Each block is written to a file named by the hash of its pixels, so that an interrupted run
-    resumes, and never with the descriptors of other images.
+
+def _privileged(images: NDArray[np.uint8], partial: Path) -> dict[str, Any]:
+    """Learn patch features of the images, and return them as the dataset's privileged features."""
+    extractor = PatchFeatures()
+    digest = hashlib.sha256(images.data)
+    digest.update(repr(extractor.settings).encode())
+    learned = partial / f"{digest.hexdigest()}.npz"
+    if learned.exists():
+        extractor.load(learned)
+    else:
+        with _bar(MofNCompleteColumn()) as bar:
+            task = bar.add_task("learning patches", total=None)
+
+            def show(activity: str, done: int, total: int) -> None:
+                bar.update(task, description=activity, completed=done, total=total)
+
+            extractor.fit(images, show)
+        extractor.save(learned)
+    describe = _Described("describing patches", learned.stem, extractor.transform)
+    return {
+        "privileged": describe(images, partial),
+        "privileged_mirror": extractor.mirror,
+    }
+
+
+@dataclass(frozen=True)
+class _Described:
+    """Images described block by block, such that an interrupted run resumes.
+
+    Each block is written to a file that is named by the hash of its pixels and of `kind`, so a run
+    never resumes with the descriptors of other images, or of another kind.
     """
-    gist = Gist()
-    blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
-    files = [partial / f"{hashlib.sha256(block.data).hexdigest()}.npy" for block in blocks]
-    missing = [
-        (block, file) for block, file in zip(blocks, files, strict=True) if not file.exists()
-    ]
-    with _bar(MofNCompleteColumn()) as bar:
-        done = len(images) - sum(len(block) for block, _ in missing)
-        task = bar.add_task("describing", total=len(images), completed=done)
-        for block, path in missing:
-            descriptors = gist.transform(block)
-            with atomic_write(path, partial) as file:
-                np.save(file, descriptors)
-            bar.advance(task, len(block))
-    return np.concatenate([np.load(path, allow_pickle=False) for path in files])
+
+    activity: str
+    kind: str
+    transform: Callable[[NDArray[np.uint8]], NDArray[Any]]
+
+    def __call__(self, images: NDArray[np.uint8], partial: Path) -> NDArray[Any]:
+        """Return the descriptors of images, with those that are in the folder `partial`."""
+        blocks = [images[start : start + BLOCK] for start in range(0, len(images), BLOCK)]
+        files = [partial / f"{self._name(block)}.npy" for block in blocks]
+        missing = [
+            (block, file) for block, file in zip(blocks, files, strict=True) if not file.exists()
+        ]
+        with _bar(MofNCompleteColumn()) as bar:
+            done = len(images) - sum(len(block) for block, _ in missing)
+            task = bar.add_task(self.activity, total=len(images), completed=done)
+            for block, path in missing:
+                descriptors = self.transform(block)
+                with atomic_write(path, partial) as file:
+                    np.save(file, descriptors)
+                bar.advance(task, len(block))
+        return np.concatenate([np.load(path, allow_pickle=False) for path in files])
+
+    def _name(self, block: NDArray[np.uint8]) -> str:
+        digest = hashlib.sha256(block.data)
+        digest.update(self.kind.encode())
+        return digest.hexdigest()
 
 
 def _bar(column: ProgressColumn) -> Progress:

@@ -54,6 +54,11 @@ class Dataset:
     images : (n, h, w, 3) uint8, or None
     mirror : (d,) intp, or None
         ``descriptors[:, mirror]`` are the descriptors of the mirror images.
+    privileged : (n, p) floats, or None
+        What is known of the items but not of queries, for the training of nets; NaN in the whole
+        row where it is unknown.
+    privileged_mirror : (p,) intp, or None
+        ``privileged[:, privileged_mirror]`` are the privileged features of the mirror images.
     """
 
     name: str
@@ -64,6 +69,8 @@ class Dataset:
     given: Given | None = None
     images: NDArray[np.uint8] | None = None
     mirror: NDArray[np.intp] | None = None
+    privileged: NDArray[np.floating] | None = None
+    privileged_mirror: NDArray[np.intp] | None = None
 
     def __len__(self) -> int:
         return len(self.descriptors)
@@ -77,9 +84,17 @@ class Dataset:
 
     def parameters(self, method: str) -> dict[str, Any]:
         """Return the constructor parameters of a method that this dataset determines."""
-        if self.mirror is None or "mirror" not in parameters(HASHERS[method]):
-            return {}
-        return {"mirror": self.mirror.tolist()}
+        orders = {"mirror": self.mirror, "privileged_mirror": self.privileged_mirror}
+        taken = parameters(HASHERS[method])
+        return {
+            name: order.tolist()
+            for name, order in orders.items()
+            if order is not None and name in taken
+        }
+
+    def without_privileged(self) -> Dataset:
+        """Return the dataset with the descriptors as all that is known of an item."""
+        return replace(self, privileged=None, privileged_mirror=None)
 
     def with_mirror(self, kind: str) -> Dataset:
         """Return a copy with the mirror permutation of a kind of descriptor.

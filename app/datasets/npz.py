@@ -12,7 +12,13 @@ from numpy.typing import NDArray
 
 from app.datasets.dataset import BadDataset, Dataset
 from app.datasets.vectors import check_npy
-from hashing.validation import InvalidInput, as_descriptors, as_labels, check_finite
+from hashing.validation import (
+    InvalidInput,
+    as_descriptors,
+    as_labels,
+    as_privileged,
+    check_finite,
+)
 
 MOST_INFLATED = 1032
 """How many times larger deflate can make what it reads."""
@@ -93,6 +99,9 @@ def from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
     check_finite(descriptors)
     n, d = descriptors.shape
     labels, class_names = _labels(arrays.get("labels"), arrays.get("class_names"), n)
+    privileged = arrays.get("privileged")
+    if privileged is not None:
+        privileged = as_privileged(privileged, n)
     return Dataset(
         name=name,
         descriptors=np.asarray(descriptors, np.float32),
@@ -100,7 +109,9 @@ def from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
         ids=_ids(arrays.get("ids"), n),
         class_names=class_names,
         images=_images(arrays.get("images"), n),
-        mirror=_mirror(arrays.get("mirror"), d),
+        mirror=_mirror("mirror", arrays.get("mirror"), d, "dimensions"),
+        privileged=privileged,
+        privileged_mirror=_privileged_mirror(arrays.get("privileged_mirror"), privileged),
     )
 
 
@@ -171,7 +182,7 @@ def _images(images: NDArray[Any] | None, n: int) -> NDArray[np.uint8] | None:
     return images
 
 
-def _mirror(mirror: NDArray[Any] | None, d: int) -> NDArray[np.intp] | None:
+def _mirror(key: str, mirror: NDArray[Any] | None, d: int, columns: str) -> NDArray[np.intp] | None:
     if mirror is None:
         return None
     if (
@@ -179,5 +190,14 @@ def _mirror(mirror: NDArray[Any] | None, d: int) -> NDArray[np.intp] | None:
         or mirror.shape != (d,)
         or not np.array_equal(np.sort(mirror), np.arange(d))
     ):
-        raise InvalidInput(f"mirror must be a permutation of the {d} dimensions")
+        raise InvalidInput(f"{key} must be a permutation of the {d} {columns}")
     return mirror.astype(np.intp)
+
+
+def _privileged_mirror(
+    mirror: NDArray[Any] | None, privileged: NDArray[Any] | None
+) -> NDArray[np.intp] | None:
+    if mirror is not None and privileged is None:
+        raise InvalidInput("privileged_mirror needs the array 'privileged'")
+    d = 0 if privileged is None else privileged.shape[1]
+    return _mirror("privileged_mirror", mirror, d, "privileged features")

@@ -13,9 +13,8 @@ from app.datasets.catalog import load_dataset
 from app.jobs.collection_arrays import read_arrays
 from app.jobs.kind import Outcome, Progress, Task
 from hashing import Hasher, InvalidInput, make_hasher
-from hashing.base import LARGEST_FITTED
 from hashing.progress import followed
-from hashing.validation import as_descriptors, as_labels, check_finite
+from hashing.validation import LARGEST_FITTED, as_descriptors, as_labels, check_finite
 
 
 def check_trainable(hasher: Hasher, *, labelled: bool) -> None:
@@ -45,29 +44,29 @@ def work(task: Task, progress: Progress) -> Outcome:
     """Train an encoder; return its fingerprint, with the bytes of its file as the output."""
     request = task.request
     progress(0, 1, "reading")
-    X, y, parameters = _read_data(task, request["method"])
+    X, y, privileged, parameters = _read_data(task, request["method"])
     hasher = make_hasher(
         request["method"], n_bits=request["n_bits"], **parameters | request["params"]
     )
     progress(0, 1, f"fitting on {len(X):,} descriptors")
     with followed(progress):
-        hasher.fit(X, y)
+        hasher.fit(X, y, privileged)
     progress(1, 1, "writing")
     return Outcome({"name": request["name"], "fingerprint": hasher.fingerprint}, hasher.to_bytes())
 
 
 def _read_data(
     task: Task, method: str
-) -> tuple[NDArray[Any], NDArray[np.int64] | None, dict[str, Any]]:
-    """Return descriptors, labels, and the parameters of the method that the dataset determines."""
+) -> tuple[NDArray[Any], NDArray[np.int64] | None, NDArray[Any] | None, dict[str, Any]]:
+    """Return descriptors, labels, privileged features, and the parameters that the data decides."""
     training = task.request["training"]
     if "dataset" in training:
         dataset = load_dataset(training["dataset"], task.data_dir)
     elif "collection" in training:
         dataset = read_arrays(training["collection"], task.folder)
     else:
-        return *_unpack(task.material or b""), {}
-    return dataset.descriptors, dataset.labels, dataset.parameters(method)
+        return *_unpack(task.material or b""), None, {}
+    return dataset.descriptors, dataset.labels, dataset.privileged, dataset.parameters(method)
 
 
 def _unpack(material: bytes) -> tuple[NDArray[Any], NDArray[np.int64] | None]:

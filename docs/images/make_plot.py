@@ -21,8 +21,10 @@ BITS = (12, 24, 48)
 
 WIDTH, HEIGHT = 760, 540
 LEFT, RIGHT, TOP, BOTTOM = 56, 560, 24, 480
-LOWEST, HIGHEST, TICK = 10, 50, 5
+LOWEST, HIGHEST, TICK = 10, 55, 5
 LABEL_GAP = 18
+LEGEND = 40.6
+"""Height of the legend, in %: between the lines of the two-layer nets and the next ones."""
 
 # What a method learns from, as in the table: the name of its colour and what the legend says.
 GROUPS = {
@@ -32,6 +34,7 @@ GROUPS = {
     "pairs": ("pairs", "pairs from labels"),
     "labels": ("labels", "labels"),
     "labels, all descriptors": ("both", "labels and all descriptors"),
+    "labels, all descriptors and images": ("images", "labels, all descriptors and images"),
 }
 STYLE = """
 text { font: 14px system-ui, sans-serif; fill: var(--text) }
@@ -46,12 +49,15 @@ text { font: 14px system-ui, sans-serif; fill: var(--text) }
 .pairs { stroke: var(--pairs) }
 .labels { stroke: var(--labels) }
 .both { stroke: var(--both) }
+.images { stroke: var(--images) }
 circle { fill: var(--page); stroke-width: 2.5 }
 svg { --page: #fff; --text: #1f2328; --grid: #d8dee4; --none: #59636e; --mean: #8250df;
-  --descriptors: #1a7f37; --pairs: #bc4c00; --labels: #0969da; --both: #bf3989 }
+  --descriptors: #1a7f37; --pairs: #bc4c00; --labels: #0969da; --both: #bf3989;
+  --images: #7d6600 }
 @media (prefers-color-scheme: dark) {
   svg { --page: #0d1117; --text: #e6edf3; --grid: #30363d; --none: #9198a1; --mean: #a371f7;
-    --descriptors: #3fb950; --pairs: #f0883e; --labels: #58a6ff; --both: #f778ba }
+    --descriptors: #3fb950; --pairs: #f0883e; --labels: #58a6ff; --both: #f778ba;
+    --images: #d4b106 }
 }
 """
 
@@ -72,7 +78,7 @@ def read_table(text: str) -> list[Series]:
     gets at every length.
     """
     series = []
-    for method, rest in re.findall(r"^\| `([\w-]+)`([^\n]*)\|$", text, re.MULTILINE):
+    for method, rest in re.findall(r"^\| `([\w+-]+)`([^\n]*)\|$", text, re.MULTILINE):
         cells = [cell.strip() for cell in rest.split("|")]
         if len(cells) != 5:
             continue  # A row of another table.
@@ -148,11 +154,11 @@ def _axes() -> str:
 def _legend() -> str:
     # Two columns, in the space between the best method and the next one.
     parts = [
-        f'<text class="small" x="{LEFT + 24}" y="{_y(39.3):.1f}">The method learns from</text>'
+        f'<text class="small" x="{LEFT + 24}" y="{_y(LEGEND):.1f}">The method learns from</text>'
     ]
     for place, (colour, meaning) in enumerate(GROUPS.values()):
-        column, row = divmod(place, 3)
-        x, y = LEFT + 24 + 260 * column, _y(39.3) + 18 * (row + 1)
+        column, row = divmod(place, 4)
+        x, y = LEFT + 24 + 260 * column, _y(LEGEND) + 18 * (row + 1)
         parts.append(f'<path class="line {colour}" d="M{x} {y - 4:.1f}h28"/>')
         parts.append(f'<text class="small" x="{x + 36}" y="{y:.1f}">{meaning}</text>')
     return "\n".join(parts)

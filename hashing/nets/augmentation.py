@@ -3,30 +3,35 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from hashing.nets.torch_helpers import tensor
+from hashing.nets.views import View
 
 
-def column_orders(mirror: Sequence[int] | None) -> list[Any]:
-    """Return column indices: those of the descriptor itself and, if given, of its mirror image."""
-    return [slice(None)] if mirror is None else [slice(None), np.asarray(mirror)]
-
-
-def augment(
-    x: NDArray[np.float32], orders: Sequence[Any], noise: float, rng: np.random.Generator
+def augmented(
+    views: Sequence[View], rows: NDArray[np.intp], noise: float, rng: np.random.Generator
 ) -> torch.Tensor:
-    """Mirror each row with probability one half, and add Gaussian noise. Overwrites `x`."""
-    if len(orders) > 1:
-        mirrored = rng.random(len(x)) < 0.5
-        x[mirrored] = x[mirrored][:, orders[1]]
+    """Return the views of rows side by side, (b, d), each row mirrored or not, with noise.
+
+    A row is mirrored with probability one half, in all its views that can be.
+    """
+    mirrored = None
+    parts = []
+    for view in views:
+        x = view.values[rows]
+        if view.mirror is not None:
+            if mirrored is None:
+                mirrored = rng.random(len(rows)) < 0.5
+            x[mirrored] = x[mirrored][:, view.mirror]
+        parts.append(x)
+    x = parts[0] if len(parts) == 1 else np.concatenate(parts, axis=1)
     if noise:
-        x += noise * rng.standard_normal(x.shape, np.float32)
-    return torch.from_numpy(x)
+        x += np.float32(noise) * rng.standard_normal(x.shape, np.float32)
+    return tensor(x)
 
 
 def mixup(
@@ -41,6 +46,6 @@ def mixup(
     H. Zhang et al., "mixup: Beyond Empirical Risk Minimization", ICLR 2018 (arXiv:1710.09412).
     """
     share = rng.random((len(x), 1), np.float32)
-    others = torch.from_numpy(rng.permutation(len(x)))
+    others = torch.from_numpy(rng.permutation(len(x))).to(x.device)
     weight = tensor(np.maximum(share, 1 - share))
     return torch.lerp(x[others], x, weight), torch.lerp(targets[others], targets, weight)

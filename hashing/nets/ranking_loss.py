@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 
-from hashing.nets.augmentation import augment, column_orders, mixup
-from hashing.nets.teacher import Probabilities
+from hashing.nets.augmentation import augmented
+from hashing.nets.first_guess import Probabilities
 from hashing.nets.torch_helpers import Adam, deterministic, forward, tensor
+from hashing.nets.views import View
 from hashing.parts.linear import Layer
 from hashing.progress import report
 
@@ -63,7 +62,7 @@ class AveragePrecision(torch.autograd.Function):  # type: ignore[misc]
         lower = lower.long()
         relevance = relevance * ranked
         N, R = (
-            torch.zeros(len(distances), n_bins + 1, dtype=distances.dtype)
+            distances.new_zeros(len(distances), n_bins + 1)
             .scatter_add_(1, lower, weight * (1 - share))
             .scatter_add_(1, lower + 1, weight * share)
             .requires_grad_()
@@ -102,7 +101,7 @@ def loss(z: torch.Tensor, probabilities: torch.Tensor, slope: float) -> torch.Te
     """
     u = torch.tanh(slope * z)
     distances = (1 - u @ u.T / z.shape[1]) / 2
-    itself = torch.eye(len(z), dtype=torch.bool)
+    itself = torch.eye(len(z), dtype=torch.bool, device=z.device)
     distances = distances.masked_fill(itself, torch.nan)
     value: torch.Tensor = 1 - AveragePrecision.apply(
         distances, probabilities @ probabilities.T, z.shape[1]
@@ -111,43 +110,42 @@ def loss(z: torch.Tensor, probabilities: torch.Tensor, slope: float) -> torch.Te
 
 
 def train(
-    X: NDArray[np.float32],
+    view: View,
     probabilities: Probabilities,
     n_bits: int,
     hidden: Layer | None,
     *,
-    mirror: Sequence[int] | None,
     noise: float,
     steps: int,
     random_state: int,
 ) -> list[Layer]:
     """Train a net whose codes rank rows by the probability that they share their class.
 
-    Each step draws `BATCH_SIZE` rows, mirrors some, adds noise, mixes them, and lowers `loss` by
-    AdamW. The slope grows geometrically from the first of `SLOPES` to the last.
+    Each step draws `BATCH_SIZE` rows, mirrors some, adds noise, and lowers `loss` by AdamW. The
+    slope grows geometrically from the first of `SLOPES` to the last.
 
     Parameters
     ----------
-    X : (n, d)
-        Standardised descriptors.
+    view : View
+        The descriptors.
     probabilities : (n, c)
         Of the classes.
     n_bits : int
     hidden : Layer, optional
         A relu layer to start from, which is trained further. Without it the net has one layer.
-    mirror, noise, steps, random_state
-        As in `hashing.nets.teacher.teach`.
+    noise, steps, random_state
+        As in `hashing.nets.net.Net2`.
 
     Returns
     -------
     list of Layer
     """
     rng = np.random.default_rng([random_state, 100])
-    orders = column_orders(mirror)
-    P = torch.from_numpy(probabilities)
+    n = len(probabilities)
     with deterministic():
+        P = tensor(probabilities)
         layers = [] if hidden is None else [hidden]
-        d = X.shape[1] if hidden is None else hidden[0].shape[1]
+        d = view.values.shape[1] if hidden is None else hidden[0].shape[1]
         last_weights = rng.normal(0, 1 / d**0.5, (d, n_bits)).astype(np.float32)
         layers.append((last_weights, np.zeros(n_bits, np.float32)))
         weights = [tensor(weight).clone().requires_grad_() for weight, _ in layers]
@@ -158,13 +156,12 @@ def train(
         for step in range(steps):
             if step % STEPS_BETWEEN_REPORTS == 0:
                 report(step, steps)
-            rows = rng.integers(0, len(X), min(BATCH_SIZE, max(len(X), 2)))
-            x = augment(X[rows], orders, noise, rng)
-            x, p = mixup(x, P[torch.from_numpy(rows)], rng)
+            rows = rng.integers(0, n, min(BATCH_SIZE, max(n, 2)))
+            x = augmented([view], rows, noise, rng)
             z = forward(x, list(zip(weights, biases, strict=True)))
             slope = first * (last / first) ** (step / steps)
-            adam.step(loss(z, p, slope))
+            adam.step(loss(z, P[torch.from_numpy(rows).to(P.device)], slope))
     return [
-        (weight.detach().numpy(), bias.detach().numpy())
+        (weight.detach().cpu().numpy(), bias.detach().cpu().numpy())
         for weight, bias in zip(weights, biases, strict=True)
     ]

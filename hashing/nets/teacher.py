@@ -1,248 +1,172 @@
-"""The teacher of the nets: class probabilities of all descriptors from the labels of a few."""
+"""The teacher of the nets: class probabilities of all rows from the labels of a few."""
 
 from __future__ import annotations
 
-import hashlib
-import math
 import time
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from functools import wraps
-from threading import Lock
-from typing import Any, ParamSpec
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, Self
 
 import numpy as np
-import torch
-from numpy.typing import NDArray
-from scipy.linalg import cho_factor, cho_solve
+from numpy.typing import ArrayLike, NDArray
 
-from hashing.arrays import row_blocks
-from hashing.nets.augmentation import column_orders
-from hashing.nets.classifier import Classifier
-from hashing.nets.torch_helpers import deterministic, tensor
-from hashing.parts.anchors import rbf, squared_distances
+from hashing.nets.torch_check import check_torch
+from hashing.nets.views import View, as_mirror, default_noise, default_power, scaled, standardised
 from hashing.parts.linear import Layer
-from hashing.progress import report
+from hashing.parts.pairs import labelled
+from hashing.progress import stage
+from hashing.validation import (
+    LARGEST_FITTED,
+    InvalidInput,
+    as_descriptors,
+    as_labels,
+    as_privileged,
+    check_finite,
+)
 
-Params = ParamSpec("Params")
-Probabilities = NDArray[np.float32]
-
-DEPTHS = (1, 2)
-"""Number of hidden layers of each classifier."""
-DEEP_WIDTH = 0.3125
-"""Width of the layers of a deep classifier, as a share of the single layer's: equally fast."""
-ROUNDS = 15
-"""How often the targets are replaced by what the classifiers predict."""
-SHARPEN = 1 / 0.7
-"""Power that probabilities are raised to before they become targets."""
-MAX_SUPPORT = 3000
-"""Most labelled rows in the kernel ridge regression of the first guess."""
-RIDGE = 0.5
-SCORE_SCALE = 6.0
-"""Factor of the scores of kernel ridge regression before their softmax."""
+ACTIVITY = "the teacher learns the classes"
+LEAST_NOISE = 0.3
+"""Least noise by default, whatever the number of rows."""
 
 
-@dataclass(frozen=True)
+@dataclass
 class Teacher:
-    """What the nets learn from.
+    """Class probabilities of all rows, from the labels of a few, for nets to learn from.
 
-    Attributes
-    ----------
-    probabilities : (n, c) float32
-        Of each class, for each row; 0 and 1 where the label is known.
-    hidden : Layer
-        The hidden layer of the classifier that has one.
-    seconds : float
-        How long the training took.
-    """
+    Nets of one training set learn from the same teacher, whatever their code length. `fit` of a
+    net makes its own; to share one among several, make it with `new_teacher` of a net, fit it, and
+    pass it to `fit` of each::
 
-    probabilities: Probabilities
-    hidden: Layer
-    seconds: float
+        teacher = nets[0].new_teacher().fit(X, y, privileged)
+        for net in nets:
+            net.fit(X, y, teacher=teacher)
 
-
-def _keep_last(learn: Callable[Params, Teacher]) -> Callable[Params, Teacher]:
-    """Return the previous teacher if the data and options are the same as before.
-
-    The nets of a benchmark table have the same teacher, whatever their code length.
-    """
-    lock = Lock()
-    last: dict[bytes, Teacher] = {}
-
-    @wraps(learn)
-    def kept(*arrays: Params.args, **options: Params.kwargs) -> Teacher:
-        key = hashlib.sha256(repr(options).encode())
-        for array in map(np.ascontiguousarray, arrays):
-            key.update(repr(array.shape).encode())
-            key.update(array.data)
-        with lock:
-            if key.digest() not in last:
-                last.clear()
-                last[key.digest()] = learn(*arrays, **options)
-            return last[key.digest()]
-
-    return kept
-
-
-@_keep_last
-def teach(
-    X: NDArray[np.float32],
-    y: NDArray[np.int64],
-    *,
-    hidden: int,
-    mirror: Sequence[int] | None,
-    noise: float,
-    steps: int,
-    random_state: int,
-) -> Teacher:
-    """Learn the classes of all rows from those of a few.
-
-    The first guess is kernel ridge regression on the labelled rows and their mirror images, with
-    an RBF kernel whose width is the median distance. Then two classifiers, of one hidden relu
-    layer and of two (`DEPTHS`), are trained on all rows by AdamW, with mirroring, mixup and
-    Gaussian noise. The targets of labelled rows are their labels. Those of other rows are the
-    probabilities that both classifiers together, with averaged weights and over a row and its
+    The first guess is kernel ridge regression on the labelled rows, on descriptors and on
+    privileged features, whose answers are averaged. Then several classifiers are trained on all
+    rows by AdamW, with mirroring, mixup and Gaussian noise. The first sees descriptors only and has
+    one hidden layer, with which a net of two layers then starts. Without privileged features there
+    is a second with two hidden layers. With them there are three others: one sees descriptor and
+    privileged features side by side, and two see the privileged features alone, with one hidden
+    layer and with two. The targets of labelled rows are their labels. Those of other rows are the
+    probabilities that all classifiers together, with averaged weights and over a row and its
     mirror image, gave at the beginning of the round, balanced to the class frequencies of the
-    labels and sharpened. In this way unlabelled descriptors show where the classes part.
+    labels and sharpened. In this way rows without a label show where the classes part, and the
+    first classifier learns what only the privileged features tell. A row whose privileged features
+    are unknown is left out by the classifiers that need them.
 
     Parameters
     ----------
-    X : (n, d)
-        Standardised descriptors.
-    y : (n,)
-        Labels of two classes or more; -1 for a row without a label. The class frequencies of the
-        labelled rows are taken for those of all rows.
     hidden : int
-        Units of the single hidden layer; those of the deep classifier have `DEEP_WIDTH` times as
-        many.
-    mirror : sequence of int, optional
-        ``X[:, mirror]`` are descriptors of the mirror images.
-    noise : float
-        Standard deviation of the noise.
+        Units of the first classifier's hidden layer.
+    power, mirror, privileged_mirror
+        As in `hashing.nets.net.Net2`.
+    noise : float, optional
+        Standard deviation of the noise; by default that of `hashing.nets.views.default_noise`, at
+        least 0.3. The classifiers that see privileged features have at least 0.5.
     steps : int
-        Gradient steps of each classifier, of up to `classifier.BATCH_SIZE` rows.
+        Gradient steps of each classifier, of up to 512 rows.
     random_state : int
+
+    Attributes
+    ----------
+    probabilities_ : (n, c) float32
+        Of each class, for each row; 0 and 1 where the label is known.
+    hidden_layer_ : pair of arrays
+        Weights and bias of the first classifier's hidden layer, for standardised descriptors.
+    labels_ : (n,) int64
+        What `fit` was given.
+    n_features_ : int
+        Dimension of the descriptors.
+    seconds_ : float
+        How long `fit` took.
 
     References
     ----------
-    Q. Xie, M.-T. Luong, E. Hovy, Q. V. Le, "Self-training with Noisy Student improves ImageNet
-    classification", CVPR 2020 (arXiv:1911.04252): soft, balanced targets from a teacher without
-    noise for a student with noise. D.-H. Lee, "Pseudo-Label", ICML workshop 2013. Deviations: the
-    student continues from its own weights, and the targets are the mean over two classifiers.
+    V. Vapnik, A. Vashist, "A new learning paradigm: Learning using privileged information", Neural
+    Networks 22, 2009. S. Gupta, J. Hoffman, J. Malik, "Cross Modal Distillation for Supervision
+    Transfer", CVPR 2016. Q. Xie, M.-T. Luong, E. Hovy, Q. V. Le, "Self-training with Noisy Student
+    improves ImageNet classification", CVPR 2020 (arXiv:1911.04252): soft, balanced targets from a
+    teacher without noise for a student with noise. Deviations: the student continues from its own
+    weights, and the targets are the mean over several classifiers.
     """
-    start = time.perf_counter()
-    labelled = np.flatnonzero(y >= 0)
-    classes, known = np.unique(y[labelled], return_inverse=True)
-    truth = np.zeros((len(labelled), len(classes)), np.float32)
-    truth[np.arange(len(labelled)), known] = 1
-    orders = column_orders(mirror)
-    with deterministic():
-        classifiers = [
-            Classifier(
-                [X.shape[1], *_hidden_widths(hidden, depth), len(classes)],
-                steps,
-                [random_state, 1 + i],
+
+    hidden: int = 2048
+    power: float | None = None
+    mirror: Sequence[int] | None = None
+    privileged_mirror: Sequence[int] | None = None
+    noise: float | None = None
+    steps: int = 5000
+    random_state: int = 0
+
+    probabilities_: NDArray[np.float32] = field(init=False, repr=False, compare=False)
+    hidden_layer_: Layer = field(init=False, repr=False, compare=False)
+    labels_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
+    n_features_: int = field(init=False, repr=False, compare=False)
+    seconds_: float = field(init=False, repr=False, compare=False)
+
+    def fit(self, X: ArrayLike, y: ArrayLike, privileged: ArrayLike | None = None) -> Self:
+        """Learn the classes of all rows.
+
+        Parameters
+        ----------
+        X : (n, d) array_like of finite numbers
+            Descriptors.
+        y : (n,) array_like of int
+            Labels of two classes or more; -1 for a row without a label. The class frequencies of
+            the labelled rows are taken for those of all rows.
+        privileged : (n, p) array_like, optional
+            Features that are known of these rows, but not of queries; NaN in the whole row where
+            they are unknown. They are centred and divided by one number, so that columns keep
+            their relative sizes.
+
+        Raises
+        ------
+        InvalidInput
+        """
+        X = as_descriptors(X)
+        check_finite(X, LARGEST_FITTED)
+        return self._fit(X, as_labels(y, len(X)), privileged)
+
+    def _fit(self, X: NDArray[Any], y: NDArray[np.int64], privileged: ArrayLike | None) -> Self:
+        start = time.perf_counter()
+        rows = labelled(y)
+        known, features = self._privileged(privileged, len(X))
+        check_torch("a teacher")
+        from hashing.nets.self_training import self_train
+
+        values, _, _ = standardised(X, self.power or default_power(X))
+        classes, of_row = np.unique(y[rows], return_inverse=True)
+        with stage(0, self.steps, ACTIVITY):
+            self.probabilities_, self.hidden_layer_ = self_train(
+                View(values, as_mirror(self.mirror)),
+                features,
+                known,
+                rows,
+                np.eye(len(classes), dtype=np.float32)[of_row],
+                hidden=self.hidden,
+                noise=default_noise(values, LEAST_NOISE) if self.noise is None else self.noise,
+                steps=self.steps,
+                random_state=self.random_state,
             )
-            for i, depth in enumerate(DEPTHS)
-        ]
-        rng = np.random.default_rng([random_state, 0])
-        guess = first_guess(X, labelled, truth, orders, rng)
-        probabilities = _self_train(classifiers, guess, X, labelled, truth, orders, noise, steps)
-    probabilities[labelled] = truth
-    return Teacher(probabilities, classifiers[0].hidden_layer(), time.perf_counter() - start)
+        self.labels_, self.n_features_ = y, X.shape[1]
+        self.seconds_ = time.perf_counter() - start
+        return self
 
-
-def _hidden_widths(hidden: int, depth: int) -> list[int]:
-    return [hidden] if depth == 1 else [math.ceil(DEEP_WIDTH * hidden)] * depth
-
-
-def _self_train(
-    classifiers: list[Classifier],
-    probabilities: Probabilities,
-    X: NDArray[np.float32],
-    labelled: NDArray[np.intp],
-    truth: Probabilities,
-    orders: Sequence[Any],
-    noise: float,
-    steps: int,
-) -> Probabilities:
-    """Train the classifiers, in rounds, on what they predict; return their last prediction."""
-    ends = np.linspace(0, steps, min(ROUNDS, steps) + 1).astype(int)
-    with ThreadPoolExecutor(len(classifiers)) as threads:
-        for done, n_steps in zip(ends.tolist(), np.diff(ends).tolist(), strict=False):
-            report(done, steps)
-            targets = _targets(probabilities, labelled, truth)
-            list(
-                threads.map(
-                    lambda classifier, n=n_steps, t=targets: classifier.train(
-                        X, t, labelled, orders, noise, n
-                    ),
-                    classifiers,
-                )
+    def _privileged(
+        self, privileged: ArrayLike | None, n: int
+    ) -> tuple[NDArray[np.intp] | None, View | None]:
+        """Return the rows whose privileged features are known (None: all), and these features."""
+        if privileged is None:
+            return None, None
+        F = as_privileged(privileged, n)
+        if self.privileged_mirror is not None and len(self.privileged_mirror) != F.shape[1]:
+            raise InvalidInput(
+                f"privileged_mirror must name each of the {F.shape[1]} privileged features once, "
+                f"got {len(self.privileged_mirror)} of them"
             )
-            predicted = threads.map(lambda c: c.log_probabilities(X, orders), classifiers)
-            probabilities = np.mean(
-                [_softmax(logs) for logs in predicted], axis=0, dtype=np.float32
-            )
-    return probabilities
-
-
-def _targets(
-    probabilities: Probabilities, labelled: NDArray[np.intp], truth: Probabilities
-) -> torch.Tensor:
-    """Return balanced, sharpened probabilities, with the labels where they are known."""
-    frequencies = truth.mean(axis=0)
-    targets = balance(balance(probabilities, frequencies) ** SHARPEN, frequencies)
-    targets[labelled] = truth
-    return tensor(targets)
-
-
-def first_guess(
-    X: NDArray[np.float32],
-    labelled: NDArray[np.intp],
-    truth: Probabilities,
-    orders: Sequence[Any],
-    rng: np.random.Generator,
-) -> Probabilities:
-    """Return (n, c) probabilities by kernel ridge regression on labelled and mirrored rows."""
-    drawn = np.sort(
-        rng.choice(len(labelled), min(len(labelled), MAX_SUPPORT), replace=False, shuffle=False)
-    )
-    support = np.concatenate([X[labelled[drawn]][:, order] for order in orders])
-    targets = np.concatenate([truth[drawn]] * len(orders)).astype(np.float64)
-    distances = squared_distances(support.astype(np.float64), support)
-    # rbf(d², w) is exp(-d² / 2w²). A median of zero means that most rows are the same.
-    width = float(np.sqrt(np.median(distances) / 2)) or 1.0
-    kernel = rbf(distances, width)
-    kernel[np.diag_indices(len(kernel))] += RIDGE
-    mean = targets.mean(axis=0)
-    weights = cho_solve(cho_factor(kernel, overwrite_a=True), targets - mean).astype(np.float32)
-    scores = [
-        np.mean(
-            [
-                rbf(squared_distances(X[rows][:, order], support), width) @ weights
-                for order in orders
-            ],
-            axis=0,
-        )
-        for rows in row_blocks(X)
-    ]
-    return _softmax(SCORE_SCALE * np.concatenate(scores))
-
-
-def balance(P: Probabilities, frequencies: Probabilities, rounds: int = 20) -> Probabilities:
-    """Scale each class so that the means of P are close to `frequencies`; rows sum to one."""
-    factors = np.ones(P.shape[1], np.float64)
-    P = P + np.float32(1e-9)
-    for _ in range(rounds):
-        factors *= frequencies / (P * factors / (P @ factors)[:, None]).mean(axis=0)
-    scaled = P * factors
-    balanced: Probabilities = (scaled / scaled.sum(axis=1, keepdims=True)).astype(np.float32)
-    return balanced
-
-
-def _softmax(scores: NDArray[Any]) -> Probabilities:
-    powers = np.exp(scores - scores.max(axis=1, keepdims=True))
-    P: Probabilities = (powers / powers.sum(axis=1, keepdims=True)).astype(np.float32)
-    return P
+        known = np.flatnonzero(~np.isnan(F[:, 0]))
+        if not len(known):
+            return None, None
+        some = len(known) < n
+        values = scaled(F[known] if some else F)
+        return known if some else None, View(values, as_mirror(self.privileged_mirror))

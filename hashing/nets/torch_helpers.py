@@ -22,9 +22,14 @@ FINAL_SHARE = 0.02
 _one_training_at_a_time = threading.RLock()
 
 
+def device() -> torch.device:
+    """Return the GPU if torch finds one, else the CPU."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
 def tensor(array: NDArray[Any]) -> torch.Tensor:
-    """Return a float32 tensor."""
-    return torch.from_numpy(np.ascontiguousarray(array, np.float32))
+    """Return a float32 tensor on the `device`."""
+    return torch.from_numpy(np.ascontiguousarray(array, np.float32)).to(device())
 
 
 class Adam:
@@ -85,7 +90,8 @@ def deterministic() -> Iterator[None]:
     """Use one thread per product, so that sums have one order, and switch gradients on.
 
     Both are restored at the end. Training draws nothing from torch's random generators. The number
-    of threads is a setting of the whole process, so only one training runs at a time.
+    of threads is a setting of the whole process, so only one training runs at a time. On a GPU,
+    the order of the sums is up to the GPU's library.
     """
     with (
         _one_training_at_a_time,

@@ -234,3 +234,11 @@ def test_unknown_methods_and_parameters_are_refused(hasher: Hasher) -> None:
         make_hasher(hasher.method, bits=3)
     with pytest.raises(InvalidInput, match="no parameter 'bits'"):
         clone(hasher).set_params(bits=3)
+
+
+def test_privileged_features_are_taken_and_ignored_by_methods_that_do_not_use_them(
+    hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    if hasher.needs_torch:
+        pytest.skip("nets learn from them: tests/hashing/nets/test_privileged.py")
+    assert clone(hasher).fit(X, y, privileged=X[:, :3]).fingerprint == hasher.fingerprint

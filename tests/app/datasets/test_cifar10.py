@@ -17,6 +17,8 @@ from app.datasets import cifar10
 from app.datasets.catalog import load_dataset
 from app.datasets.cifar10 import BadArchive, DownloadFailed, fetch
 from app.datasets.dataset import Dataset
+from app.datasets.patch_features import features as patch_features
+from app.datasets.patch_features.features import PatchFeatures
 from hashing.gist import Gist
 
 RECORDS = 4
@@ -33,6 +35,8 @@ Handler = Callable[[httpx.Request], httpx.Response]
 def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cifar10, "RECORDS", RECORDS)
     monkeypatch.setattr(cifar10, "BLOCK", 5)
+    monkeypatch.setattr(patch_features, "WORDS", (8, 4))
+    monkeypatch.setattr(patch_features, "N_FEATURES", 6)
 
 
 @pytest.fixture
@@ -438,3 +442,65 @@ def test_redirects_are_followed_with_the_range(server: Server, part: Path, tmp_p
     part.write_bytes(server.data[:500])
     fetch(tmp_path, transport=httpx.MockTransport(moved))
     assert finished(server, part)
+
+
+def test_the_privileged_features_are_those_of_the_patches(
+    images: Images, archive: Path, tmp_path: Path
+) -> None:
+    fetch(tmp_path, archive)
+    dataset = load(tmp_path)
+    extractor = PatchFeatures().fit(images)
+    assert dataset.privileged is not None
+    assert dataset.privileged.dtype == np.float16
+    expected = extractor.transform(images).astype(float)
+    np.testing.assert_allclose(dataset.privileged.astype(float), expected, atol=1e-2)
+    np.testing.assert_array_equal(dataset.privileged_mirror, extractor.mirror)
+
+
+def test_an_interrupted_run_resumes_with_the_learned_patches(
+    archive: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    transform = PatchFeatures.transform
+    learned: list[PatchFeatures] = []
+    described: list[int] = []
+
+    def interrupted(self: PatchFeatures, images: Images) -> Any:
+        if len(described) == 2:
+            raise KeyboardInterrupt
+        described.append(len(images))
+        return transform(self, images)
+
+    def counted(self: PatchFeatures, *args: Any) -> Any:
+        learned.append(self)
+        return fit(self, *args)
+
+    fit = PatchFeatures.fit
+    monkeypatch.setattr(PatchFeatures, "fit", counted)
+    monkeypatch.setattr(PatchFeatures, "transform", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        fetch(tmp_path, archive)
+    monkeypatch.setattr(PatchFeatures, "transform", transform)
+    path = fetch(tmp_path, archive)
+    assert [file.name for file in path.parent.iterdir()] == ["cifar10.npz"]
+    assert (len(learned), described) == (1, [5, 5])
+    resumed = load(tmp_path).privileged
+    fetch(tmp_path / "again", archive)
+    np.testing.assert_array_equal(resumed, load(tmp_path / "again").privileged)
+
+
+def test_a_dataset_of_an_earlier_version_gets_privileged_features(
+    archive: Path, blocks: list[int], tmp_path: Path
+) -> None:
+    path = fetch(tmp_path, archive)
+    with np.load(path) as npz:
+        arrays = {key: npz[key] for key in npz.files}
+    earlier = {key: array for key, array in arrays.items() if not key.startswith("privileged")}
+    np.savez(path, **earlier)
+    archive.unlink()
+    del blocks[:]
+    fetch(tmp_path, archive)
+    assert not blocks
+    with np.load(path) as npz:
+        assert sorted(npz.files) == sorted(arrays)
+        for key, array in arrays.items():
+            np.testing.assert_array_equal(npz[key], array)

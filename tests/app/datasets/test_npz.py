@@ -82,6 +82,13 @@ def test_labels_that_are_all_empty_are_none(tmp_path: Path) -> None:
         ({"mirror": [0.0, 1.0, 2.0]}, "a permutation of the 3 dimensions"),
         ({"mirror": [[0, 1, 2]]}, "a permutation of the 3 dimensions"),
         ({"mirror": 0}, "a permutation of the 3 dimensions"),
+        ({"privileged": np.zeros((4, 2))}, "expected 5 rows of privileged features"),
+        ({"privileged": np.full((5, 2), np.inf)}, "row 0, column 0 is inf"),
+        ({"privileged_mirror": [0]}, "privileged_mirror needs the array 'privileged'"),
+        (
+            {"privileged": np.zeros((5, 2)), "privileged_mirror": [0, 2]},
+            "privileged_mirror must be a permutation of the 2 privileged features",
+        ),
     ],
 )
 def test_bad_arrays_are_refused(change: dict[str, Any], message: str, tmp_path: Path) -> None:
@@ -96,3 +103,17 @@ def test_files_of_other_formats_are_refused(data: bytes, tmp_path: Path) -> None
     (tmp_path / "bad.npz").write_bytes(data)
     with pytest.raises(BadDataset, match="is not an npz file of plain arrays"):
         read_npz(tmp_path / "bad.npz", "bad")
+
+
+def test_privileged_features_are_read_as_they_are(tmp_path: Path) -> None:
+    privileged = np.array([[1, 2], [3, 4], [np.nan, np.nan], [5, 6], [7, 8]], np.float16)
+    np.savez(tmp_path / "p.npz", **GOOD, privileged=privileged, privileged_mirror=[1, 0])
+    dataset = read_npz(tmp_path / "p.npz", "p")
+    np.testing.assert_array_equal(dataset.privileged, privileged)
+    assert dataset.parameters("net-1") == {"privileged_mirror": [1, 0]}
+    assert dataset.parameters("ksh") == {}
+    alone = dataset.without_privileged()
+    assert (alone.privileged, alone.parameters("net-1")) == (None, {})
+    plain = tmp_path / "plain.npz"
+    np.savez(plain, **GOOD)
+    assert read_npz(plain, "plain").privileged is None

@@ -92,6 +92,31 @@ def test_a_training_gets_the_mirror_of_its_dataset(
     assert used == {"n_bits": 8, "noise": 1.0, "mirror": mirror.tolist()}
 
 
+def test_a_training_gets_the_privileged_features_of_its_dataset(
+    tmp_path: Path, X: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "datasets").mkdir()
+    privileged = np.arange(18.0).reshape(9, 2)
+    np.savez(
+        tmp_path / "datasets" / "p.npz",
+        descriptors=X[:9],
+        labels=np.arange(9) % 3,
+        privileged=privileged,
+    )
+    fitted: list[Any] = []
+
+    class Watched(type(make_hasher("lsh"))):  # type: ignore[misc]
+        def fit(self, *arrays: Any) -> Any:
+            fitted.extend(arrays)
+            return super().fit(*arrays)
+
+    monkeypatch.setattr("app.jobs.training.make_hasher", lambda method, **_: Watched(n_bits=8))
+    request = {"name": "t", "method": "net-2", "n_bits": 8, "params": {}}
+    task = Task(tmp_path, tmp_path, request | {"training": {"dataset": "p"}}, None)
+    work(task, lambda done, of, now: None)
+    np.testing.assert_array_equal(fitted[2], privileged)
+
+
 def test_methods_that_use_no_labels_learn_from_a_dataset_without(tmp_path: Path, X: Any) -> None:
     (tmp_path / "datasets").mkdir()
     np.savez(tmp_path / "datasets" / "m.npz", descriptors=X[:50])

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.benchmark.splits import Protocol, split
 from app.datasets.dataset import Dataset
+from hashing.nets.teacher import Teacher
 from tests.methods import needs_torch
 
 
@@ -115,8 +116,7 @@ def test_gradient_of_the_loss_agrees_with_finite_differences(hidden: int) -> Non
 
 
 def test_balanced_probabilities_have_the_given_frequencies() -> None:
-    needs_torch()
-    from hashing.nets.teacher import balance
+    from hashing.nets.first_guess import balance
 
     rng = np.random.default_rng(0)
     P = rng.dirichlet([5, 1, 0.2], 500).astype(np.float32)
@@ -131,16 +131,12 @@ def test_balanced_probabilities_have_the_given_frequencies() -> None:
 
 def test_the_teacher_learns_from_rows_without_labels(digits: Dataset) -> None:
     needs_torch()
-    from hashing.nets.teacher import teach
-
     parts = split(digits.labels, Protocol(queries_per_class=40, labels_per_class=5), 0)
     X, y = digits.descriptors[parts.database], parts.y
-    s = ((X - X.mean(axis=0)) / (X.std(axis=0) + 1)).astype(np.float32)
-    options: dict[str, Any] = {"hidden": 64, "mirror": None, "noise": 0.1, "random_state": 0}
     hidden_labels = digits.labels[parts.database]
     accuracies = []
     for steps in (1, 150):
-        P = teach(s, y, steps=steps, **options).probabilities
+        P = Teacher(hidden=64, noise=0.1, steps=steps).fit(X, y).probabilities_
         np.testing.assert_allclose(P.sum(axis=1), 1, atol=1e-5)
         np.testing.assert_array_equal(P[y >= 0].argmax(axis=1), y[y >= 0])
         assert set(np.unique(P[y >= 0])) == {0, 1}

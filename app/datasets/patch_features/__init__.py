@@ -1,0 +1,1 @@
+"""Features of colour images from dictionaries of patches, learned without labels."""
