@@ -111,7 +111,7 @@ def test_every_command_is_listed() -> None:
         parts = getattr(command, "commands", None)
         commands |= {f"{name} {part}" for part in parts} if parts else {name}
     page = (ROOT / "docs" / "library.md").read_text()
-    assert commands == set(re.findall(r"`bitcell ([a-z0-9 ]+)`", page))
+    assert commands == set(re.findall(r"`bitcell ([a-z0-9 -]+)`", page))
 
 
 @cache
