@@ -27,7 +27,8 @@ def benchmark(
         str,
         typer.Option(
             help="Comma-separated methods. `raw` and `raw-cosine` compare descriptors without "
-            "codes; `classifier` has a bit for each class that a classifier predicts. For "
+            "codes; `classifier` has a bit for each class that a classifier predicts. "
+            "`net-2+privileged` also learns from the dataset's privileged features. For "
             "`neighbours` also `faiss-rabitq`, `faiss-sq` and `faiss-pq`, indexes of Faiss."
         ),
     ],
