@@ -202,7 +202,12 @@ def test_a_process_that_is_killed_is_an_error_of_the_upload(
     def killed(*given: Any, **more: Any) -> Any:
         made = process(*given, **more)
         start = made.start
-        made.start = lambda: (start(), made.kill())  # type: ignore[method-assign, assignment]
+
+        def start_and_kill() -> None:
+            start()
+            made.kill()
+
+        made.start = start_and_kill  # type: ignore[method-assign]
         return made
 
     monkeypatch.setattr(dataset_files, "JobProcess", killed)
