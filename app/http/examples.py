@@ -211,7 +211,7 @@ BODIES: dict[str, dict[str, Any]] = {
         "of a dataset": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
         "of a collection": {"collection": "things", "methods": ["itq"], "seeds": [0, 1, 2]},
         "without labels": {
-            "dataset": "faces",
+            "dataset": "digits",
             "methods": ["sign", "itq"],
             "protocol": "neighbours",
             "k": 10,

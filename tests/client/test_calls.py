@@ -71,8 +71,8 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert {method.method for method in bitcell.methods()} == set(HASHERS)
         assert bitcell.datasets()[0] == "digits"
         np.save(tmp_path / "mine.npy", X)
-        uploaded = bitcell.upload_dataset(tmp_path / "mine.npy")
-        assert (uploaded.dataset, uploaded.items, uploaded.dimension) == ("mine", len(X), 16)
+        stored = bitcell.upload_dataset(tmp_path / "mine.npy")
+        assert (stored.dataset, stored.items, stored.dimension) == ("mine", len(X), 16)
         assert bitcell.dataset("mine").bytes == (tmp_path / "mine.npy").stat().st_size
         assert bitcell.dataset("digits").bytes is None
         with pytest.raises(Conflict, match="already a dataset 'mine'"):

@@ -50,6 +50,7 @@ def create_encoder(body: BodyDep, request: Request, service: ServiceDep) -> Resp
     ready. Otherwise the answer is 202, and a job trains the encoder.
     """
     new: schemas.NewEncoder | schemas.NewEncoderInUrl
+    source: dict[str, Any]
     if body.is_npy:
         new = parse_url(schemas.NewEncoderInUrl, dict(request.query_params))
         matrix, *labels = npy.read_arrays(body.data, npy.OF_TRAINING)

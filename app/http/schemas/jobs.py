@@ -86,8 +86,10 @@ class NewBenchmark(Body):
             if self.protocol not in PROTOCOLS:
                 raise InvalidInput(f"there is no protocol {self.protocol!r:.80}; there are {known}")
             return Protocol(self.protocol, self.queries_per_class, self.labels_per_class)
-        given = {"queries": self.queries, "k": self.k, "distance": self.distance}
-        return NeighbourProtocol(**{name: one for name, one in given.items() if one is not None})
+        default = NeighbourProtocol()
+        return NeighbourProtocol(
+            self.queries or default.queries, self.k or default.k, self.distance
+        )
 
 
 class Accepted(BaseModel):

@@ -14,7 +14,7 @@ from fastapi.testclient import TestClient
 
 from app.jobs import dataset_check
 from app.jobs.kind import Outcome, Task
-from app.jobs.process import JobFailed
+from app.jobs.process import JobFailed, JobProcess
 from app.jobs.queue import Jobs
 from app.main import create_app
 from app.service.files import dataset_files
@@ -197,12 +197,17 @@ def test_a_read_key_may_only_look(settings: Settings) -> None:
 def test_a_process_that_is_killed_is_an_error_of_the_upload(
     client: TestClient, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    process = dataset_files.JobProcess
+    process = JobProcess
 
     def killed(*given: Any, **more: Any) -> Any:
         made = process(*given, **more)
         start = made.start
-        made.start = lambda: (start(), made.kill())  # type: ignore[method-assign, assignment]
+
+        def start_and_kill() -> None:
+            start()
+            made.kill()
+
+        made.start = start_and_kill  # type: ignore[method-assign]
         return made
 
     monkeypatch.setattr(dataset_files, "JobProcess", killed)
