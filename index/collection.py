@@ -8,20 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcodes import Codes, code_size, to_words
+from bitcodes import Codes, code_size
 from index import changes
 from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
-from index.memory.view import Mask, View
-from index.search import confidence, estimate
+from index.memory.view import View
+from index.ranking import Given, ranked
 from index.search.estimate import Terms
-from index.search.exact import search
-from index.search.rerank import DISTANCES, Scored, as_matrix, by_bits, by_descriptors
 from index.search.results import as_found, describe
 from index.state import State
 from index.storage.catalog import DescriptorType, Metric
-from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
+from index.types import CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import (
     Payload,
     as_ids,
@@ -39,7 +37,7 @@ _CHUNK = 4096
 
 
 class Collection:
-    """Items with string ids, searched by the Hamming distance of their codes.
+    """Items with string ids, searched by the Hamming distance of their codes or by estimates.
 
     Made by `Store`. Safe for threads: a search sees each batch of writes as a whole or not at all,
     and waits for no write. A write that has returned is on disk.
@@ -385,120 +383,6 @@ class Collection:
             mask = None
             if options.where is not None:
                 mask = options.where.mask(view, state.columns, checkpoint)
-            if options.confidence is None:
-                answers, scores = self._ranked(view, codes, options, terms, mask, checkpoint)
-            else:
-                answers, scores = self._confident(
-                    view, codes, options, terms, epsilon, descriptors, mask, checkpoint
-                )
-            if options.rerank is not None:
-                answers, scores = self._rerank(
-                    view, answers, options, descriptors, projections, checkpoint
-                )
+            given = Given(descriptors, projections, terms, epsilon)
+            answers, scores = ranked(state, view, codes, options, given, mask, checkpoint)
             return as_found(view, answers, scores, codes, options, state.record, count)
-
-    def _ranked(
-        self,
-        view: View,
-        codes: Codes,
-        options: SearchOptions,
-        terms: Terms | None,
-        mask: Mask | None,
-        checkpoint: Checkpoint,
-    ) -> tuple[list[Answer], list[NDArray[np.float64]] | None]:
-        """Return the nearest by the collection's ranking, and their estimated distances if any."""
-        state, words, count_all = self._state, to_words(codes), options.count_within
-        if state.metric is None:
-            if options.max_score is not None:
-                raise InvalidItems(
-                    f"collection {state.name!r} ranks by Hamming distance: give radius instead of "
-                    "max_score"
-                )
-            k, radius = options.depth, options.radius
-            return search(view, words, k, radius, mask, checkpoint, count_within=count_all), None
-        if options.radius is not None:
-            raise InvalidItems(
-                f"collection {state.name!r} ranks by estimated distances: give max_score, the "
-                "largest of them, instead of radius"
-            )
-        if terms is None:
-            raise InvalidItems("a search by estimated distances takes the terms of the queries")
-        return estimate.search(
-            view,
-            words,
-            terms,
-            state.metric,
-            options.depth,
-            options.max_score,
-            mask,
-            checkpoint,
-            count_within=count_all,
-        )
-
-    def _confident(
-        self,
-        view: View,
-        codes: Codes,
-        options: SearchOptions,
-        terms: Terms | None,
-        epsilon: float | None,
-        descriptors: ArrayLike | None,
-        mask: Mask | None,
-        checkpoint: Checkpoint,
-    ) -> Scored:
-        """Return the nearest by true distances, each with the probability that is asked for."""
-        state = self._state
-        if state.metric is None:
-            raise InvalidItems(
-                f"confidence needs estimated distances; collection {state.name!r} ranks by the "
-                "Hamming distance"
-            )
-        state.check_keeps_descriptors()
-        if terms is None or epsilon is None or descriptors is None or options.confidence is None:
-            raise InvalidItems("confidence takes terms and descriptors of the queries, and epsilon")
-        width = state.dimension or np.shape(descriptors)[-1]
-        X, distance = as_matrix(descriptors, len(codes), width, "descriptors"), state.metric
-
-        def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-            kept = state.record.descriptors(view.serials(rows).tolist())
-            return DISTANCES[distance](X[query], kept.astype(np.float64).reshape(-1, width))
-
-        return confidence.search(
-            view,
-            to_words(codes),
-            terms,
-            state.metric,
-            options.depth,
-            confidence.Confidence(options.confidence, epsilon),
-            mask,
-            distances,
-            checkpoint,
-        )
-
-    def _rerank(
-        self,
-        view: View,
-        answers: list[Answer],
-        options: SearchOptions,
-        descriptors: ArrayLike | None,
-        projections: ArrayLike | None,
-        checkpoint: Checkpoint,
-    ) -> Scored:
-        state = self._state
-        by = options.rerank_distance(self.keep_descriptors)
-        if by != "bits":
-            state.check_keeps_descriptors()
-            if descriptors is None:
-                raise InvalidItems(f"reranking by {by} takes the descriptors of the queries")
-            return by_descriptors(
-                view,
-                answers,
-                descriptors,
-                state.dimension,
-                state.record,
-                checkpoint,
-                cosine=by == "cosine",
-            )
-        if projections is None:
-            raise InvalidItems("reranking by bits takes the projections of the queries")
-        return by_bits(view, answers, projections, state.n_bits, checkpoint)

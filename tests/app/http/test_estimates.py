@@ -202,7 +202,7 @@ def test_queries_that_cannot_be_are_refused(client: TestClient) -> None:
         ("n", {"ids": ["i001"]}, "keeps no descriptors: to estimate distances"),
         ("n", {"codes": [code]}, "to estimate distances, give the descriptors"),
         ("n", query | {"radius": 3}, "give max_score"),
-        ("h", query | {"max_score": 3}, "give radius instead of max_score"),
+        ("h", query | {"max_score": 3}, "radius takes the place of max_score"),
         ("n", query | {"confidence": 0.9}, "keeps no descriptors"),
         ("h", query | {"confidence": 0.9}, "ranks by the Hamming distance"),
         ("n", query | {"confidence": 1}, "confidence: Input should be less than 1"),

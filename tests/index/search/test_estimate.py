@@ -317,7 +317,7 @@ def test_what_does_not_fit_is_refused(store: Store) -> None:
     assert len(ranked) == 0
     with pytest.raises(InvalidItems, match="give max_score"):
         ranked.search(codes, SearchOptions(1, radius=3))
-    with pytest.raises(InvalidItems, match="give radius instead of max_score"):
+    with pytest.raises(InvalidItems, match="radius takes the place of max_score"):
         plain.search(codes, SearchOptions(1, max_score=3))
     with pytest.raises(InvalidItems, match="finite number"):
         SearchOptions(1, max_score=np.nan)
@@ -356,7 +356,7 @@ def test_each_true_neighbour_is_found_with_the_confidence(
     rng = np.random.default_rng(7)
     centres = rng.normal(size=(60, d))
     rows = (centres[rng.integers(0, 60, n)] + rng.normal(0, 0.6, (n, d))).astype(np.float32)
-    queries = (centres[rng.integers(0, 60, 30)] + rng.normal(0, 0.6, (30, d))).astype(np.float32)
+    queries = (centres[rng.integers(0, 60, 20)] + rng.normal(0, 0.6, (20, d))).astype(np.float32)
     exact = {
         "euclidean": np.linalg.norm(queries[:, None] - rows, axis=2),
         "dot": -queries @ rows.T,
@@ -452,5 +452,10 @@ def test_a_confidence_that_cannot_be_is_refused(store: Store) -> None:
     with pytest.raises(InvalidItems, match="'none' keeps no descriptors"):
         store.create("none", 20, metric="dot").search(codes, options)
     kept = store.create("kept", 20, metric="dot", keep_descriptors=True)
-    with pytest.raises(InvalidItems, match="terms and descriptors"):
+    with pytest.raises(InvalidItems, match="terms of the queries"):
         kept.search(codes, options)
+    terms = HASHERS["dot", 20].query_terms(QUERIES, "dot")
+    with pytest.raises(InvalidItems, match="confidence takes the descriptors"):
+        kept.search(codes, options, terms=terms)
+    with pytest.raises(InvalidItems, match="give max_score"):
+        kept.search(codes, SearchOptions(1, radius=3, confidence=0.9), terms=terms)
