@@ -125,9 +125,9 @@ def benchmark(
     loaded = load_dataset(dataset, load_settings().data_dir, images=report is not None)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
-    unlabelled = loaded.given is not None or (loaded.labels < 0).all()
+    unlabelled = loaded.given is not None or not (loaded.labels >= 0).any()
     of_descriptors = protocol == NEIGHBOURS or (protocol is None and unlabelled)
-    table = rows(names, lengths, neighbours=of_descriptors)
+    table = rows(names, lengths, neighbours=bool(of_descriptors))
     with progress_bar(len(table) * len(all_seeds)) as update:
         if of_descriptors:
             if tune or reference is not None:

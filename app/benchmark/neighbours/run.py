@@ -10,7 +10,6 @@ import numpy as np
 from app.benchmark.averages import confidence_interval
 from app.benchmark.neighbours.measure import Recall, measure_recall
 from app.benchmark.neighbours.protocol import (
-    NEIGHBOURS,
     NeighbourProtocol,
     Task,
     distance_of,
@@ -18,7 +17,7 @@ from app.benchmark.neighbours.protocol import (
     rerank_of,
     uses_given,
 )
-from app.benchmark.rows import Row
+from app.benchmark.rows import NEIGHBOURS, Row
 from app.benchmark.run import measure_all, to_the_end
 from app.datasets.dataset import Dataset
 from hashing import InvalidInput

@@ -132,7 +132,7 @@ def test_an_existing_dataset_is_kept(
 
 @pytest.mark.parametrize("arrays", [None, {"descriptors": np.eye(3), "labels": np.arange(3)}])
 def test_another_file_of_this_name_is_kept(
-    arrays: dict[str, NDArray[Any]] | None, archive: Path, tmp_path: Path
+    arrays: dict[str, Any] | None, archive: Path, tmp_path: Path
 ) -> None:
     path = tmp_path / "datasets" / "cifar10.npz"
     path.parent.mkdir()
