@@ -71,7 +71,8 @@ class FaissIndex:
         """Return the positions in the database of the first k items, (q, k)."""
         k = min(k, len(self._order))
         _, found = self._index.search(self._prepared(queries), k)
-        return self._order[found]
+        positions: NDArray[np.intp] = self._order[found]
+        return positions
 
     @property
     def bytes_per_item(self) -> int:
