@@ -33,7 +33,7 @@ def load_model():
 
 
 class Model:
-    def encode(self, sentences, normalize_embeddings):
+    def encode(self, sentences, normalize_embeddings=True):
         vectors = np.array([sum(map(word, re.findall("[a-z]+", s.lower()))) for s in sentences])
         return (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
 

@@ -78,7 +78,6 @@ def _recall(rerank: list[int]) -> tuple[tuple[str, str, Format], ...]:
         *((f"r. {n}", f"recall_rerank_{n}", _number(2, 100)) for n in rerank),
         ("q/s", "queries_per_second", _number(0)),
         ("fit s", "fit_seconds", _number(2)),
-        ("enc s", "encode_seconds", _number(2)),
         ("ranked by", "ranking", str),
     )
 

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from typing import Any
 
 from app.benchmark.neighbours.protocol import NeighbourProtocol
-from app.benchmark.neighbours.run import run_neighbours
 from app.benchmark.report.render import render
 from app.benchmark.rows import NEIGHBOURS, Row
 from app.benchmark.run import run, to_the_end
@@ -62,6 +61,9 @@ def work(task: Task, progress: Progress) -> Outcome:
     table = [Row(method, n_bits) for method, n_bits in request["rows"]]
     seeds = request["seeds"]
     if request["protocol"] == NEIGHBOURS:
+        # It loads Faiss, which no other benchmark needs.
+        from app.benchmark.neighbours.run import run_neighbours
+
         of_neighbours = NeighbourProtocol(request["queries"], request["k"], request["distance"])
         result = run_neighbours(dataset, table, of_neighbours, seeds, progress)
     else:

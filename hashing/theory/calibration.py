@@ -42,7 +42,6 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy.optimize import isotonic_regression
 from scipy.special import betainc, betaincinv
 
 from hashing.arrays import Float64Array
@@ -233,8 +232,25 @@ def _isotonic(d: NDArray[np.int64], values: Float64Array, n_bits: int) -> Float6
     counts = np.bincount(d, minlength=n_bits + 1)
     seen = np.flatnonzero(counts)
     means = np.bincount(d, values, minlength=n_bits + 1)[seen] / counts[seen]
-    rising = isotonic_regression(means, weights=counts[seen].astype(np.float64)).x
+    rising = never_falling(means, counts[seen].astype(np.float64))
     return np.asarray(np.interp(np.arange(n_bits + 1), seen, rising))
+
+
+def never_falling(values: Float64Array, weights: Float64Array) -> Float64Array:
+    """Return the values that never fall and are nearest in weighted squares.
+
+    Neighbours that fall are pooled to their mean until none do: M. Ayer et al., "An Empirical
+    Distribution Function for Sampling with Incomplete Information", 1955.
+    """
+    pools: list[tuple[float, float, int]] = []  # Mean, weight and number of values.
+    for value, weight in zip(values.tolist(), weights.tolist(), strict=True):
+        mean, total, n = value, weight, 1
+        while pools and pools[-1][0] >= mean:
+            before, its, m = pools.pop()
+            mean = (before * its + mean * total) / (its + total)
+            total, n = total + its, n + m
+        pools.append((mean, total, n))
+    return np.repeat([mean for mean, _, _ in pools], [n for _, _, n in pools])
 
 
 def _residual_bounds(

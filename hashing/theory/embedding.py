@@ -34,7 +34,6 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtrit
-from scipy.stats import linregress
 
 from hashing.arrays import Float64Array
 from hashing.theory.samples import LEVEL, Estimate, directions, sample
@@ -112,9 +111,9 @@ def fit(found: Sequence[Distortion], width: Estimate) -> Fit:
         raise InvalidInput(f"{LAW} needs at least 3 code lengths to fit an exponent")
     m = np.array([each.n_bits for each in found], np.float64)
     suprema = np.array([each.supremum.value for each in found])
-    line = linregress(np.log(m), np.log(suprema))
-    half = float(stdtrit(len(m) - 2, (1 + LEVEL) / 2) * line.stderr)
-    slope = float(line.slope)
+    line, covariance = np.polyfit(np.log(m), np.log(suprema), 1, cov=True)
+    half = float(stdtrit(len(m) - 2, (1 + LEVEL) / 2) * np.sqrt(covariance[0, 0]))
+    slope = float(line[0])
     constant = float((suprema * m ** (1 / 6)).max() / width.value ** (1 / 3))
     return Fit(constant, Estimate(slope, slope - half, slope + half))
 

@@ -26,7 +26,7 @@ from __future__ import annotations
 
 import numpy as np
 from numpy.typing import ArrayLike
-from scipy.stats import chi2
+from scipy.special import gammaincinv
 
 from hashing.arrays import Float64Array
 from hashing.theory.samples import LEVEL, Estimate, checked, squared_distances
@@ -53,7 +53,7 @@ def local_dimension(X: ArrayLike) -> Estimate:
             f"{LAW} needs at least {LEAST} descriptors that differ from all others, got {n}"
         )
     tail = (1 - LEVEL) / 2
-    low, high = (float(chi2.ppf(p, 2 * n)) / (2 * total) for p in (tail, 1 - tail))
+    low, high = (float(gammaincinv(n, p)) / total for p in (tail, 1 - tail))
     return Estimate((n - 1) / total, low, high)
 
 

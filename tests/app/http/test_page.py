@@ -292,7 +292,7 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
     page.goto(f"{serving.url}/#/benchmark")
     page.evaluate(WATCH)
     page.get_by_label("Code lengths").fill("8, 16")
-    for method in ("random-net-2", "sign"):
+    for method in ("rabitq", "random-net-2", "sign"):
         page.get_by_label(method).uncheck()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("table tbody tr")).to_have_count(3, timeout=30_000)

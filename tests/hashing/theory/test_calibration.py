@@ -7,6 +7,7 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy.optimize import isotonic_regression
 from scipy.stats import binom, binomtest
 
 from bitcodes import unpack
@@ -15,6 +16,7 @@ from hashing.theory.calibration import (
     LEAST_PAIRS,
     Calibration,
     binomial_angles,
+    never_falling,
     radius_for_rate,
 )
 from hashing.theory.samples import angles_between, random_pairs, unit
@@ -161,3 +163,11 @@ def test_pairs_of_one_distance_have_one_interval() -> None:
     assert np.ptp(found.value) == 0
     assert found.low[0] == pytest.approx(1.05, abs=0.03)
     assert found.high[0] == pytest.approx(1.95, abs=0.03)
+
+
+def test_isotonic_values_are_those_of_scipy() -> None:
+    rng = np.random.default_rng(3)
+    for n in (1, 2, 40):
+        values, weights = rng.normal(size=n) + np.arange(n) / 20, rng.integers(1, 9, n)
+        expected = isotonic_regression(values, weights=weights).x
+        np.testing.assert_allclose(never_falling(values, weights.astype(np.float64)), expected)
