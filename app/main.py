@@ -16,6 +16,7 @@ from app.http.bodies import FILE
 from app.http.job_events import JobEvents
 from app.http.middleware.access import Access
 from app.http.middleware.limits import Limits
+from app.http.middleware.parameters import KnownParameters, known_parameters
 from app.http.middleware.prefix import Prefix
 from app.http.middleware.request_log import Observe
 from app.http.openapi import document
@@ -23,6 +24,7 @@ from app.http.problems import add_handlers
 from app.http.routes import (
     benchmarks,
     collections,
+    datasets,
     encoders,
     filtered,
     gist,
@@ -114,12 +116,18 @@ def _add_routes(app: FastAPI) -> None:
         collections,
         jobs,
         benchmarks,
+        datasets,
         snapshots,
         home,
     )
     routers = [module.router for module in modules]
-    for router in (*routers, encoders.methods, benchmarks.datasets):
+    for router in (*routers, encoders.methods):
         app.router.routes.extend(router.routes)
     for route in app.router.routes:
-        if isinstance(route, APIRoute) and route.methods and "GET" in route.methods:
+        if not isinstance(route, APIRoute):
+            continue
+        if route.methods and "GET" in route.methods:
             route.methods.add("HEAD")  # FastAPI adds none. Uvicorn sends no body in answer to it.
+        # The pages take no parameters either, but links to pages often have some.
+        if route.include_in_schema:
+            route.app = KnownParameters(route.app, known_parameters(route))

@@ -68,7 +68,7 @@ class Estimator:
 
         if hasattr(self, "_metadata_request"):
             return copy.deepcopy(self._metadata_request)
-        request = MetadataRequest(owner=self)
+        request = MetadataRequest(owner=type(self).__name__)
         request.fit.add_request(param="privileged", alias=None)
         return request
 

@@ -15,6 +15,7 @@ from hashing.methods.itq import ITQ
 from hashing.methods.ksh import KSH
 from hashing.methods.lsh import LSH
 from hashing.methods.pcah import PCAH
+from hashing.methods.rabitq import RaBitQ
 from hashing.methods.random_net import RandomNet1, RandomNet2
 from hashing.methods.sdh import SDH
 from hashing.methods.sh import SH
@@ -27,6 +28,7 @@ from hashing.validation import InvalidInput, suggestion
 
 HASHERS: dict[str, type[Hasher]] = {
     "lsh": LSH,
+    "rabitq": RaBitQ,
     "random-net-1": RandomNet1,
     "random-net-2": RandomNet2,
     "sign": Sign,

@@ -106,7 +106,7 @@ def as_descriptors(
     """
     if hasattr(X, "toarray"):
         raise InvalidInput("sparse input is not supported: pass X.toarray(), a dense matrix")
-    check_complete("descriptors", X)
+    check_complete(what, X)
     try:
         X = np.asarray(X)
     except (ValueError, OverflowError):

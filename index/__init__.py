@@ -20,7 +20,7 @@ from index.errors import (
 )
 from index.filters.filter import Filter
 from index.search.paths import searches_by_path
-from index.storage.catalog import DescriptorType
+from index.storage.catalog import DescriptorType, Metric
 from index.storage.database import Database
 from index.store import Store
 from index.types import (
@@ -54,6 +54,7 @@ __all__ = [
     "IndexProblem",
     "InvalidItems",
     "Item",
+    "Metric",
     "Neighbour",
     "NotFound",
     "Replaced",

@@ -8,18 +8,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcodes import Codes, code_size, to_words
+from bitcodes import Codes, code_size
 from index import changes
 from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 from index.memory.view import View
-from index.search.exact import search
-from index.search.rerank import Scored, by_bits, by_descriptors
+from index.ranking import Given, ranked
+from index.search.estimate import Terms
 from index.search.results import as_found, describe
 from index.state import State
-from index.storage.catalog import DescriptorType
-from index.types import Answer, CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
+from index.storage.catalog import DescriptorType, Metric
+from index.types import CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
 from index.validation import (
     Payload,
     as_ids,
@@ -27,6 +27,7 @@ from index.validation import (
     as_label_column,
     as_plain,
     as_texts,
+    as_words,
     check_codes,
     check_ids,
 )
@@ -36,7 +37,7 @@ _CHUNK = 4096
 
 
 class Collection:
-    """Items with string ids, searched by the Hamming distance of their codes.
+    """Items with string ids, searched by the Hamming distance of their codes or by estimates.
 
     Made by `Store`. Safe for threads: a search sees each batch of writes as a whole or not at all,
     and waits for no write. A write that has returned is on disk.
@@ -86,6 +87,11 @@ class Collection:
         """The dimension of the descriptors that are kept; None before the first."""
         return self._state.dimension
 
+    @property
+    def metric(self) -> Metric | None:
+        """The distance that items are ranked by the estimates of; None for the Hamming distance."""
+        return self._state.metric
+
     def upsert(
         self,
         ids: Iterable[str | int],
@@ -93,6 +99,8 @@ class Collection:
         labels: Sequence[int | None] | NDArray[np.integer] | None = None,
         payloads: Sequence[Payload | None] | None = None,
         descriptors: ArrayLike | None = None,
+        *,
+        factors: ArrayLike | None = None,
     ) -> None:
         """Insert items, or replace those that have these ids: all of them or, on an error, none.
 
@@ -109,6 +117,8 @@ class Collection:
             At most 64 KiB of UTF-8 each, as compact JSON. A replaced item loses its payload.
         descriptors : (n, d), where the collection keeps them and only there
             Rounded to `descriptor_type`; every batch has the d of the first.
+        factors : (n, 3) float32, where the collection ranks by estimates and only there
+            Scale, offset and error of each item.
 
         Raises
         ------
@@ -119,7 +129,7 @@ class Collection:
         """
         strings = as_ids(ids)
         plain = None if descriptors is None else as_plain(descriptors)
-        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain)
+        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain, factors)
 
     def _upsert(
         self,
@@ -128,10 +138,12 @@ class Collection:
         labels: Sequence[int | None] | NDArray[np.integer] | None,
         texts: Sequence[str | None] | None,
         descriptors: ArrayLike | None,
+        factors: ArrayLike | None,
     ) -> None:
         state = self._state
         check_ids(ids)
         check_codes(codes, len(ids), state.n_bits)
+        words = as_words(codes, factors, state.metric)
         column = as_label_column(labels, len(ids))
         kept = state.descriptor_type
         if (kept is not None) != (descriptors is not None):
@@ -146,7 +158,7 @@ class Collection:
         rounded = None
         if kept is not None and descriptors is not None:
             rounded = as_kept(descriptors, len(ids), state.dimension, kept)
-        state.put(ids, to_words(codes), column, texts, rounded)
+        state.put(ids, words, column, texts, rounded)
 
     def as_kept(self, descriptors: ArrayLike) -> NDArray[Any]:
         """Return descriptors, (n, d), rounded as this collection keeps them.
@@ -330,10 +342,14 @@ class Collection:
         *,
         descriptors: ArrayLike | None = None,
         projections: ArrayLike | None = None,
+        terms: Terms | None = None,
+        epsilon: float | None = None,
         checkpoint: Checkpoint = lambda: None,
         count: Count = lambda n: None,
     ) -> list[Found]:
-        """Return the nearest items of each query code: exact, with ties in the order of the ids.
+        """Return the nearest items of each query, with ties in the order of the ids.
+
+        They are nearest by the Hamming distance of the codes, or by the estimated distance.
 
         Parameters
         ----------
@@ -344,6 +360,11 @@ class Collection:
             Of the queries, to rerank by descriptors.
         projections : (q, n_bits), optional
             Of the queries, to rerank by bits: what the encoder thresholds at zero.
+        terms : Terms, optional
+            Of the queries, in a collection that ranks by estimates.
+        epsilon : float, optional
+            With `confidence`: what errors of estimates, as multiples of those that the factors
+            state, exceed to one side with the probability 1 - confidence.
         checkpoint : callable
             Called again and again during the search, in any thread. It may raise to give up.
         count : callable
@@ -362,47 +383,6 @@ class Collection:
             mask = None
             if options.where is not None:
                 mask = options.where.mask(view, state.columns, checkpoint)
-            words = to_words(codes)
-            answers = search(
-                view,
-                words,
-                options.depth,
-                options.radius,
-                mask,
-                checkpoint,
-                count_within=options.count_within,
-            )
-            scores: list[NDArray[np.float64]] | None = None
-            if options.rerank is not None:
-                answers, scores = self._rerank(
-                    view, answers, options, descriptors, projections, checkpoint
-                )
+            given = Given(descriptors, projections, terms, epsilon)
+            answers, scores = ranked(state, view, codes, options, given, mask, checkpoint)
             return as_found(view, answers, scores, codes, options, state.record, count)
-
-    def _rerank(
-        self,
-        view: View,
-        answers: list[Answer],
-        options: SearchOptions,
-        descriptors: ArrayLike | None,
-        projections: ArrayLike | None,
-        checkpoint: Checkpoint,
-    ) -> Scored:
-        state = self._state
-        by = options.rerank_distance(self.keep_descriptors)
-        if by != "bits":
-            state.check_keeps_descriptors()
-            if descriptors is None:
-                raise InvalidItems(f"reranking by {by} takes the descriptors of the queries")
-            return by_descriptors(
-                view,
-                answers,
-                descriptors,
-                state.dimension,
-                state.record,
-                checkpoint,
-                cosine=by == "cosine",
-            )
-        if projections is None:
-            raise InvalidItems("reranking by bits takes the projections of the queries")
-        return by_bits(view, answers, projections, state.n_bits, checkpoint)

@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Codes, to_words
+from bitcodes import Codes
 from index.memory.view import View
 from index.state import State
-from index.validation import check_codes
+from index.validation import as_words, check_codes
 
 Descriptors = NDArray[Any]
 """Kept descriptors: float16 or float32."""
 Encode = Callable[[Descriptors], Codes]
+Factors = Callable[[Descriptors], NDArray[np.float32]]
 Check = Callable[[Descriptors, Codes], None]
 Progress = Callable[[int, int], None]
 
@@ -28,21 +29,29 @@ _FEW_CHANGES = 500
 _MAX_PASSES = 20
 
 
-def copy_all(old: State, new: State, encode: Encode, check: Check, progress: Progress) -> None:
+class Encoding(NamedTuple):
+    """What makes codes and, if distances are estimated, factors; `check` sees the old codes."""
+
+    encode: Encode
+    factors: Factors | None
+    check: Check
+
+
+def copy_all(old: State, new: State, code: Encoding, progress: Progress) -> None:
     """Copy all items of `old` and then, while it takes writes, what changes meanwhile.
 
     `old` must track its changes. Only a few changes remain, for a last call of `copy_changes`.
     """
     view, rows = old.live()
     for first in range(0, len(rows), _CHUNK):
-        _copy(old, new, view, rows[first : first + _CHUNK], encode, check)
+        _copy(old, new, view, rows[first : first + _CHUNK], code)
         progress(min(first + _CHUNK, len(rows)), len(rows))
     for _ in range(_MAX_PASSES):
-        if copy_changes(old, new, encode, check, progress) <= _FEW_CHANGES:
+        if copy_changes(old, new, code, progress) <= _FEW_CHANGES:
             return
 
 
-def copy_changes(old: State, new: State, encode: Encode, check: Check, progress: Progress) -> int:
+def copy_changes(old: State, new: State, code: Encoding, progress: Progress) -> int:
     """Repeat in `new` all writes to `old` since the last call; return how many ids changed."""
     changed = old.take_changes()
     for first in range(0, len(changed), _CHUNK):
@@ -51,17 +60,17 @@ def copy_changes(old: State, new: State, encode: Encode, check: Check, progress:
         ids = changed[first : first + _CHUNK]
         view, rows = old.rows.locate(ids)
         new.delete([ids[place] for place in np.flatnonzero(rows < 0).tolist()])
-        _copy(old, new, view, rows[rows >= 0], encode, check)
+        _copy(old, new, view, rows[rows >= 0], code)
     return len(changed)
 
 
-def _copy(
-    old: State, new: State, view: View, rows: NDArray[np.int64], encode: Encode, check: Check
-) -> None:
+def _copy(old: State, new: State, view: View, rows: NDArray[np.int64], code: Encoding) -> None:
     if not len(rows):
         return
     texts, descriptors = old.payload_texts(view, rows), old.descriptors(view, rows)
-    check(descriptors, view.codes(rows))
-    codes = encode(descriptors)
+    code.check(descriptors, view.codes(rows))
+    codes = code.encode(descriptors)
     check_codes(codes, len(rows), new.n_bits)
-    new.put(view.names(rows), to_words(codes), view.labels(rows), texts, descriptors)
+    factors = None if new.metric is None or code.factors is None else code.factors(descriptors)
+    words = as_words(codes, factors, new.metric)
+    new.put(view.names(rows), words, view.labels(rows), texts, descriptors)

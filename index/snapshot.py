@@ -4,7 +4,8 @@ The file is a magic line with the format version, followed by blocks. A block is
 (8 bytes), a CRC-32 (4 bytes) and its bytes; the last block is empty. The first block is a JSON
 object that describes the collection. If it says so, the second one is the file of the encoder,
 which only the service can read. The others hold up to 4,096 items in four columns, each after its
-length (8 bytes): ids and payloads as JSON; codes; labels (int64, -1 for none); descriptors (of the
+length (8 bytes): ids and payloads as JSON; codes, each followed by its factors (3 float32: scale,
+offset and error) where distances are estimated; labels (int64, -1 for none); descriptors (of the
 type that the description gives). All numbers are little-endian. The CRC of a block continues that
 of the block before, so that no block can be missing or out of place.
 
@@ -25,6 +26,7 @@ from numpy.typing import NDArray
 
 from index.collection import Collection
 from index.errors import InvalidItems
+from index.memory.factors import factors_of
 from index.memory.view import View
 from index.state import State
 from index.storage.snapshot_format import (
@@ -62,8 +64,8 @@ def write(collection: Collection, file: Output, encoder: bytes | None = None) ->
     InvalidItems
         An earlier version accepted an item that this one would not restore.
     """
-    writer = BlockWriter(file)
-    writer.description(
+    writer = BlockWriter(
+        file,
         Description(
             collection.name,
             collection.n_bits,
@@ -72,7 +74,8 @@ def write(collection: Collection, file: Output, encoder: bytes | None = None) ->
             collection.keep_descriptors,
             collection.descriptor_type,
             encoder is not None,
-        )
+            collection.metric,
+        ),
     )
     if encoder is not None:
         writer.encoder(encoder)
@@ -84,7 +87,7 @@ def write(collection: Collection, file: Output, encoder: bytes | None = None) ->
         payloads = ",".join(text or "null" for text in texts)
         columns = [
             f"[{json.dumps(ids)},[{payloads}]]".encode(),
-            view.codes(part).tobytes(),
+            _rows(collection, view, part).tobytes(),
             view.labels(part).astype("<i8").tobytes(),
             _little_endian(state.descriptors(view, part)).tobytes()
             if collection.keep_descriptors
@@ -93,6 +96,15 @@ def write(collection: Collection, file: Output, encoder: bytes | None = None) ->
         writer.items(columns)
     writer.end()
     return len(rows)
+
+
+def _rows(collection: Collection, view: View, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+    """Return codes, each followed by its factors where distances are estimated."""
+    codes = view.codes(rows)
+    if collection.metric is None:
+        return codes
+    factors = factors_of(view.words(rows), collection.n_bits).astype("<f4")
+    return np.concatenate([codes, factors.view(np.uint8)], axis=1)
 
 
 def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
@@ -159,6 +171,7 @@ def read(
             encoder=about.encoder if encoder is None else encoder,
             fingerprint=about.fingerprint,
             descriptor_type=about.descriptor_type,
+            metric=about.metric,
         ) as state:
             made, n = Collection(state), 0
             for place, data in enumerate(blocks, first):
@@ -208,11 +221,11 @@ def _open(
 
 
 def _put(collection: Collection, items: tuple[Any, ...], dimension: int | None) -> int:
-    ids, codes, labels, texts, descriptors = items
+    ids, codes, labels, texts, descriptors, factors = items
     if dimension is not None and descriptors is not None and descriptors.shape[1] != dimension:
         raise InvalidItems(
             f"expected descriptors of dimension {dimension}, which the encoder takes; got "
             f"{descriptors.shape[1]}"
         )
-    collection._upsert(ids, codes, labels, texts, descriptors)
+    collection._upsert(ids, codes, labels, texts, descriptors, factors)
     return len(ids)

@@ -38,6 +38,8 @@ class State:
         As in the table of collections.
     descriptor_type : {"float16", "float32"}, optional
         How descriptors are kept; None if they are not.
+    metric : {"euclidean", "cosine", "dot"}, optional
+        What is estimated to rank items; None where they are ranked by Hamming distance.
     dimension : int, optional
         The dimension of the descriptors that are kept; None before the first.
     removed : NotFound, optional
@@ -47,12 +49,16 @@ class State:
     def __init__(
         self, database: Database, row: Row, cache: ColumnCache, wake: Callable[[State], None]
     ) -> None:
-        self.key, self.name, self.n_bits, self.encoder, self.fingerprint, _ = row
+        self.key, self.name, self.n_bits, self.encoder, self.fingerprint, *_ = row
+        self.metric = row.metric
         self.descriptor_type = row.descriptor_type
         self.database = database
         self.removed: NotFound | None = None
-        self.record = Record(database, self.key, self.n_bits, row.descriptor_type)
-        self.rows = Rows(self.n_bits, self.record.load())
+        is_estimated = row.metric is not None
+        self.record = Record(
+            database, self.key, self.n_bits, row.descriptor_type, is_estimated=is_estimated
+        )
+        self.rows = Rows(self.n_bits, self.record.load(), is_estimated=is_estimated)
         self.columns = Columns(self.record, cache)
         self.dimension = self.record.dimension()
         self._changed: set[str] | None = None

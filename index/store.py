@@ -13,10 +13,10 @@ from index.collection import Collection
 from index.errors import AlreadyExists, NotFound, Replaced
 from index.filters.cache import ColumnCache
 from index.maintenance import Maintenance
-from index.reencoding import Check, Descriptors, copy_all, copy_changes
+from index.reencoding import Check, Descriptors, Encoding, Factors, copy_all, copy_changes
 from index.state import State
 from index.storage import catalog, migrate
-from index.storage.catalog import DescriptorType
+from index.storage.catalog import DescriptorType, Metric
 from index.storage.database import VERSION, Database
 from index.storage.schema import SCHEMA
 from index.validation import check_bits, check_name
@@ -48,7 +48,7 @@ class Store:
         # Names of collections that are being made, which nobody else can take.
         self._being_made: set[str] = set()
         with database.transaction() as connection:
-            if database.version == 1:
+            if database.version < VERSION:
                 migrate.add_columns(connection)
             for statement in SCHEMA:
                 connection.execute(statement)
@@ -88,6 +88,7 @@ class Store:
         encoder: str = "",
         fingerprint: str = "",
         keep_descriptors: bool | DescriptorType = False,
+        metric: Metric | None = None,
     ) -> Collection:
         """Make a new, empty collection.
 
@@ -103,6 +104,9 @@ class Store:
             Whether items come with their descriptors, for reranking and re-encoding, and how they
             are kept: by default as float32. As float16 they take half the room, but lose much if
             they are far from zero compared with how they differ, or smaller than 1e-4.
+        metric : {"euclidean", "cosine", "dot"}, optional
+            Rank by estimates of this distance rather than by the Hamming distance. Items then come
+            with the factors of their estimates.
 
         Raises
         ------
@@ -114,7 +118,7 @@ class Store:
         with self._lock:
             self._check_free(name)
             kept = "float32" if keep_descriptors is True else keep_descriptors or None
-            state = self._insert(name, int(n_bits), encoder, fingerprint, kept)
+            state = self._insert(name, int(n_bits), encoder, fingerprint, kept, metric)
             return self._publish(state)
 
     def _insert(
@@ -124,12 +128,20 @@ class Store:
         encoder: str,
         fingerprint: str,
         keep: DescriptorType | None,
+        metric: Metric | None,
         *,
         unfinished: bool = False,
     ) -> State:
         with self._database.transaction() as connection:
             row = catalog.insert(
-                connection, name, n_bits, encoder, fingerprint, keep, unfinished=unfinished
+                connection,
+                name,
+                n_bits,
+                encoder,
+                fingerprint,
+                keep,
+                metric,
+                unfinished=unfinished,
             )
         return self._open(row)
 
@@ -198,6 +210,7 @@ class Store:
         encoder: str,
         fingerprint: str,
         descriptor_type: DescriptorType | None,
+        metric: Metric | None,
     ) -> Iterator[State]:
         """Make a collection that is visible only after the block, and never if the block raises."""
         _check_new(name, n_bits)
@@ -206,7 +219,7 @@ class Store:
             self._being_made.add(name)
         try:
             state = self._insert(
-                name, n_bits, encoder, fingerprint, descriptor_type, unfinished=True
+                name, n_bits, encoder, fingerprint, descriptor_type, metric, unfinished=True
             )
             try:
                 yield state
@@ -229,6 +242,7 @@ class Store:
         *,
         encoder: str = "",
         fingerprint: str = "",
+        factors: Factors | None = None,
         check: Check = lambda descriptors, codes: None,
         progress: Callable[[int, int], None] = lambda done, of: None,
     ) -> Collection:
@@ -243,6 +257,9 @@ class Store:
         ----------
         encode : callable
             Takes descriptors, (n, d), and returns packed codes of `n_bits`.
+        factors : callable
+            Takes descriptors and returns their factors, (n, 3). It is needed, and called, if the
+            collection ranks by estimates.
         check : callable
             Called with kept descriptors and the codes that are to be replaced, some items at a
             time. It may raise to give up.
@@ -261,12 +278,19 @@ class Store:
         old.track_changes()
         try:
             new = self._insert(
-                name, n_bits, encoder, fingerprint, old.descriptor_type, unfinished=True
+                name,
+                n_bits,
+                encoder,
+                fingerprint,
+                old.descriptor_type,
+                old.metric,
+                unfinished=True,
             )
             try:
-                copy_all(old, new, encode, check, progress)
+                code = Encoding(encode, factors, check)
+                copy_all(old, new, code, progress)
                 with old.no_writes():
-                    copy_changes(old, new, encode, check, progress)
+                    copy_changes(old, new, code, progress)
                     with self._lock, self._database.exclusive():
                         return self._switch(old, new)
             except BaseException:

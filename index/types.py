@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple, get_args
 
@@ -26,6 +27,8 @@ class SearchOptions:
         Number of neighbours to return, at least 1. Fewer are returned if there are fewer.
     radius : int, optional
         Largest Hamming distance of a neighbour.
+    max_score : float, optional
+        Largest estimated distance of a neighbour, in a collection that ranks by estimates.
     offset : int
         Number of nearest neighbours to skip: those of earlier pages.
     where : Filter, optional
@@ -37,13 +40,17 @@ class SearchOptions:
         The finer distance: to the descriptors that the collection keeps, the Euclidean one or one
         minus the cosine; or the asymmetric distance to the bits of the codes. By default,
         "descriptors" if the collection keeps them and "bits" otherwise.
+    confidence : float, optional
+        In a collection that ranks by estimates and keeps descriptors: compare as many items by
+        descriptors as it takes to find each true neighbour with this probability, from 0.5 up to,
+        not including, 1.
     payloads : bool
         Whether to read the payloads of the neighbours.
     codes : bool
         Whether to return the codes of the queries and of the neighbours.
     count_within : bool
-        With a radius: whether to count all items within it, also those that are not found because
-        there are more than `depth`.
+        With a radius or `max_score`: whether to count all items within it, also those that are not
+        found because there are more than `depth`.
 
     Raises
     ------
@@ -60,17 +67,28 @@ class SearchOptions:
     payloads: bool = True
     codes: bool = False
     count_within: bool = False
+    max_score: float | None = None
+    confidence: float | None = None
 
     def __post_init__(self) -> None:
         if self.k < 1:
             raise InvalidItems(f"k must be at least 1, got {self.k}")
         if self.radius is not None and self.radius < 0:
             raise InvalidItems(f"radius must be at least 0, got {self.radius}")
+        if self.max_score is not None and not math.isfinite(self.max_score):
+            raise InvalidItems(f"max_score must be a finite number, got {self.max_score}")
         if self.offset < 0:
             raise InvalidItems(f"offset must be at least 0, got {self.offset}")
         last = self.page.stop
         if self.rerank is not None and self.rerank < last:
             raise InvalidItems(f"rerank must be at least offset + k = {last}, got {self.rerank}")
+        if self.confidence is not None:
+            if not 0.5 <= self.confidence < 1:
+                raise InvalidItems(
+                    f"confidence must be at least 0.5 and below 1, got {self.confidence}"
+                )
+            if self.rerank is not None or self.max_score is not None:
+                raise InvalidItems("confidence replaces rerank, and goes without max_score")
         if self.rerank_by not in (None, *get_args(RerankBy)):
             raise InvalidItems(
                 f"rerank_by must be 'descriptors', 'cosine' or 'bits', got {self.rerank_by!r:.50}"
@@ -154,6 +172,18 @@ class Certificate:
         if the search ended at its depth and was not asked to count the others.
     truncated : bool or None
         Whether fewer were found than are within that radius; None if `within` is.
+    ranking : "estimate" or None
+        "estimate" where items are ranked by estimated distances: `exact` and `tie` are about these,
+        `within` about the largest one that was asked for, and `radius` is the code length, because
+        every code is compared. None for the Hamming distance.
+    error_bound : float or None
+        By how much the distances of the items found may differ from the estimates, at most; it
+        holds for about 94 % of them.
+    confidence : float or None
+        With which probability each true neighbour is among those found, if that was asked for.
+        `exact` then says whether it is certain, and `tie` is about true distances.
+    reranked : int or None
+        Number of items whose descriptors were compared for that.
     """
 
     exact: bool
@@ -162,6 +192,10 @@ class Certificate:
     tie: int
     within: int | None = None
     truncated: bool | None = None
+    ranking: Literal["estimate"] | None = None
+    error_bound: float | None = None
+    confidence: float | None = None
+    reranked: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -184,8 +218,9 @@ class Answer:
 class Neighbour:
     """An item that a search found, with its Hamming distance.
 
-    `score` is the distance by which it was reranked; `code` is its packed code. Both are None
-    unless the search asked for them. `payload_json` is the payload as it is stored: compact JSON in
+    `score` is the distance by which it was reranked, or the estimated one by which it was ranked;
+    None if there is neither. `code` is its packed code if the search asked for codes.
+    `payload_json` is the payload as it is stored: compact JSON in
     UTF-8.
     """
 

@@ -11,16 +11,19 @@ from typing import Any, TypeGuard
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from bitcodes import Codes, code_size
+from bitcodes import Codes, Words, code_size, to_words
 from index.errors import InvalidItems
+from index.memory.factors import FACTORS, to_rows
 from index.memory.ids import first_duplicate
-from index.storage.catalog import DescriptorType
+from index.storage.catalog import DescriptorType, Metric
 
 MAX_ID = 256
 MAX_PAYLOAD = 1 << 16
 MAX_LEVELS = 100
 """How deeply a payload may be nested. Parsers of JSON give up at some depth, the first near 200."""
 MAX_BITS = 1 << 16
+MAX_FACTOR = 1e30
+"""Largest factor of an estimate. Sums of products of them stay within float32."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABELS = "a label is an integer from 0 to 2**63 - 1, or -1 or None for none"
 
@@ -110,6 +113,31 @@ def check_codes(codes: Codes, n: int, n_bits: int) -> None:
             f"last byte are zero; those of code {place} are not",
             place,
         )
+
+
+def as_words(codes: Codes, factors: ArrayLike | None, metric: Metric | None) -> Words:
+    """Return checked codes as words; with their factors if the collection estimates a metric.
+
+    Raise InvalidItems unless factors come where, and only where, distances are estimated.
+    """
+    if metric is None:
+        if factors is not None:
+            raise InvalidItems("codes that are ranked by Hamming distance have no factors")
+        return to_words(codes)
+    if factors is None:
+        raise InvalidItems(f"estimates of metric {metric!r} need the factors of the items")
+    column = np.asarray(factors, np.float32)
+    if column.shape != (len(codes), FACTORS):
+        raise InvalidItems(f"expected factors of shape {(len(codes), FACTORS)}, got {column.shape}")
+    wrong = ~(np.abs(column) <= MAX_FACTOR).all(axis=1) | (column[:, [0, 2]] < 0).any(axis=1)
+    if wrong.any():
+        place = int(wrong.argmax())
+        raise InvalidItems(
+            f"expected finite factors of at most {MAX_FACTOR:g}, scale and error at least 0; those "
+            f"of item {place} are {column[place].tolist()}",
+            place,
+        )
+    return to_rows(codes, column)
 
 
 def as_label_column(

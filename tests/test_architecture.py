@@ -20,6 +20,7 @@ LAYERS = [
     ["app.errors", "app.pools"],
     ["app.datasets"],
     ["app.benchmark"],
+    ["app.explain"],
     ["app.jobs"],
     ["app.service"],
     ["app.http", "app.main"],

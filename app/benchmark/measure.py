@@ -31,6 +31,7 @@ from app.datasets.dataset import Dataset
 from bitcodes import Codes, code_size, hamming
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.nets.teacher import Teacher
+from hashing.nets.torch_check import check_torch
 from hashing.nets.trained_net import TrainedNet
 
 NEIGHBOURS = 100
@@ -171,6 +172,7 @@ def _fit(hasher: Hasher | OneHotClassifier, task: Task, *, privileged: bool) -> 
     if not isinstance(hasher, TrainedNet):
         hasher.fit(task.training, task.y)
         return 0.0
+    check_torch(hasher.method)
     start = time.perf_counter()
     teacher = task.teacher(hasher, privileged=privileged)
     reused = max(0.0, teacher.seconds_ - (time.perf_counter() - start))

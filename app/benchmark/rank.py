@@ -175,7 +175,7 @@ def cosine_distances(queries: NDArray[np.floating], db: NDArray[np.floating]) ->
 
     They are of the vectors as they are, not centred. A zero vector has the cosine 0.
     """
-    queries, db = _unit(queries), _unit(db)
+    queries, db = unit(queries), unit(db)
     for block in _blocks(len(queries), len(db)):
         yield block, _rounded(-(queries[block] @ db.T), 1.0)
 
@@ -199,7 +199,7 @@ def nearest(
     ]
 
 
-def _unit(X: NDArray[np.floating]) -> NDArray[np.float64]:
+def unit(X: NDArray[np.floating]) -> NDArray[np.float64]:
     """Return the rows scaled to length 1; a zero row stays zero."""
     X = X.astype(np.float64)
     norms = np.linalg.norm(X, axis=1, keepdims=True)

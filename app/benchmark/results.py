@@ -121,8 +121,8 @@ def interval_note(n_seeds: int) -> str:
     if n_seeds == 1:
         return (
             "Intervals rest on one seed. They cover further queries of the same codes, but no "
-            "other split, labels or random state: these can change mAP by more. Use several seeds "
-            "to compare methods."
+            "other split, labels or random state: these can change figures by more. Use several "
+            "seeds to compare methods."
         )
     return (
         f"Intervals rest on {n_seeds} seeds. They cover the mean over all seeds on this dataset: "

@@ -10,6 +10,8 @@ from hashing.base import MAX_BITS
 from hashing.registry import unknown_method
 from hashing.validation import check_int
 
+NEIGHBOURS = "neighbours"
+"""The protocol without labels."""
 NETS = ("net-1", "net-2")
 """The methods that can learn from privileged features."""
 RAW = "raw"
@@ -20,6 +22,11 @@ CLASSIFIER = "classifier"
 """The class that a classifier predicts, as a code of one bit per class."""
 BASELINES = (RAW, COSINE, CLASSIFIER)
 """What methods are compared with; the code length is not a choice."""
+FAISS_RABITQ = "faiss-rabitq"
+FAISS_SQ = "faiss-sq"
+FAISS_PQ = "faiss-pq"
+FAISS = (FAISS_RABITQ, FAISS_SQ, FAISS_PQ)
+"""Indexes of Faiss, which benchmarks of neighbours compare the methods with."""
 PRIVILEGED = "+privileged"
 """Ends the name of a row whose method is also taught by the privileged features of a dataset.
 
@@ -52,8 +59,15 @@ class Row:
         return self.method if self.n_bits is None else f"{self.method}, {self.n_bits} bits"
 
 
-def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
+def rows(methods: Sequence[str], bits: Sequence[int], *, neighbours: bool = False) -> list[Row]:
     """Return each method at each code length, without duplicates.
+
+    Parameters
+    ----------
+    methods : sequence of str
+    bits : sequence of int
+    neighbours : bool
+        Whether the benchmark is one of neighbours, which can also measure indexes of Faiss.
 
     Raises
     ------
@@ -62,9 +76,12 @@ def rows(methods: Sequence[str], bits: Sequence[int]) -> list[Row]:
     """
     if not methods or not bits:
         raise InvalidInput("a benchmark needs at least one method and one code length")
+    known = (*METHODS, *FAISS) if neighbours else METHODS
     for method in methods:
-        if method not in METHODS:
-            raise unknown_method(method, METHODS)
+        if method in FAISS and not neighbours:
+            raise InvalidInput(f"{method} can only be measured with the protocol {NEIGHBOURS}")
+        if method not in known:
+            raise unknown_method(method, known)
     for n_bits in bits:
         check_int("bits", n_bits, 1, MAX_BITS)
     return [

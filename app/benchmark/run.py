@@ -16,6 +16,7 @@ from hashing import InvalidInput
 from hashing.progress import Progress, followed
 
 Figured = TypeVar("Figured")
+Result = TypeVar("Result")
 
 _UNMEASURED = "the benchmark was interrupted before this row was measured"
 
@@ -91,13 +92,27 @@ def run(
     return {
         "protocol": report | {"unseen": [parts.unseen for parts in splits]},
         "dataset": _dataset(dataset, splits[0]),
-        "results": result_rows(
-            rows, measured, errors, [dataset.labels[each.queries] for each in splits], reference
+        "results": to_the_end(
+            lambda: result_rows(
+                rows, measured, errors, [dataset.labels[each.queries] for each in splits], reference
+            )
         ),
         "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
         "sheet": _sheet(dataset, splits[0], complete),
         **({} if missing is None else {"interrupted": missing}),
     }
+
+
+def to_the_end(work: Callable[[], Result]) -> Result:
+    """Return what `work` returns; if it is interrupted, begin it once more.
+
+    It is for the seconds after the last row: ending there would lose all rows. A second
+    KeyboardInterrupt ends it.
+    """
+    try:
+        return work()
+    except KeyboardInterrupt:
+        return work()
 
 
 def measure_all(

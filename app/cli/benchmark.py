@@ -27,7 +27,9 @@ def benchmark(
         str,
         typer.Option(
             help="Comma-separated methods. `raw` and `raw-cosine` compare descriptors without "
-            "codes; `classifier` has a bit for each class that a classifier predicts."
+            "codes; `classifier` has a bit for each class that a classifier predicts. "
+            "`net-2+privileged` also learns from the dataset's privileged features. For "
+            "`neighbours` also `faiss-rabitq`, `faiss-sq` and `faiss-pq`, indexes of Faiss."
         ),
     ],
     bits: Annotated[str, typer.Option(help="Comma-separated code lengths.")] = "12,24,48",
@@ -57,6 +59,13 @@ def benchmark(
             "`cosine`."
         ),
     ] = None,
+    rerank: Annotated[
+        str,
+        typer.Option(
+            help="For `neighbours`: comma-separated, how many items, the first by code, are ranked "
+            "again by their descriptors."
+        ),
+    ] = "100,1000",
     reference: Annotated[
         str | None,
         typer.Option(
@@ -85,20 +94,24 @@ def benchmark(
 
     Ctrl-C ends it early, with the rows measured until then and status 130.
     """
-    from app.benchmark.neighbours import NEIGHBOURS, NeighbourProtocol, run_neighbours
-    from app.benchmark.rows import check_reference, rows
-    from app.benchmark.run import run
+    from app.benchmark.neighbours.protocol import NeighbourProtocol
+    from app.benchmark.neighbours.run import run_neighbours
+    from app.benchmark.rows import NEIGHBOURS, check_reference, rows
+    from app.benchmark.run import run, to_the_end
     from app.benchmark.splits import PROTOCOLS, RETRIEVAL, Protocol
     from app.cli.benchmark_output import print_result
     from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
 
-    table = rows(split(methods), integers("--bits", bits))
+    names, lengths = split(methods), integers("--bits", bits)
+    table = rows(names, lengths, neighbours=protocol in (None, NEIGHBOURS))
     check_reference(reference, table)
     if protocol not in (None, NEIGHBOURS, *PROTOCOLS):
         known = ", ".join((*PROTOCOLS, NEIGHBOURS))
         raise ValueError(f"there is no protocol {protocol!r}; there are {known}")
-    of_neighbours = NeighbourProtocol(1000 if queries is None else queries, k, distance)
+    of_neighbours = NeighbourProtocol(
+        1000 if queries is None else queries, k, distance, tuple(integers("--rerank", rerank))
+    )
     of_labels = Protocol(
         RETRIEVAL if protocol in (None, NEIGHBOURS) else protocol,
         100 if queries is None else queries,
@@ -112,9 +125,11 @@ def benchmark(
     loaded = load_dataset(dataset, load_settings().data_dir, images=report is not None)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
-    unlabelled = loaded.given is not None or (loaded.labels < 0).all()
+    unlabelled = loaded.given is not None or not (loaded.labels >= 0).any()
+    of_descriptors = protocol == NEIGHBOURS or (protocol is None and unlabelled)
+    table = rows(names, lengths, neighbours=bool(of_descriptors))
     with progress_bar(len(table) * len(all_seeds)) as update:
-        if protocol == NEIGHBOURS or (protocol is None and unlabelled):
+        if of_descriptors:
             if tune or reference is not None:
                 raise ValueError("--tune and --reference need a protocol with labels")
             result = run_neighbours(loaded, table, of_neighbours, all_seeds, update)
@@ -123,7 +138,7 @@ def benchmark(
                 loaded, table, of_labels, all_seeds, update, reference=reference, tune=tune
             )
     # Before printing: a closed pipe, such as `| head`, ends the command while it prints.
-    _write_files(result, loaded, json_file, report)
+    to_the_end(lambda: _write_files(result, loaded, json_file, report))
     print_result(result)
     if "interrupted" in result:
         raise typer.Exit(130)

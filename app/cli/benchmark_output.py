@@ -9,8 +9,9 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from app.benchmark.neighbours import NEIGHBOURS, in_words
+from app.benchmark.neighbours.protocol import in_words
 from app.benchmark.results import interval_note, tuning_note
+from app.benchmark.rows import NEIGHBOURS
 from app.benchmark.splits import class_notes
 
 Format = Callable[[Any], str]
@@ -20,7 +21,7 @@ _MIN_WIDTH = 130
 
 
 def _number(decimals: int, factor: int = 1) -> Format:
-    return lambda value: f"{factor * value:.{decimals}f}"
+    return lambda value: f"{factor * value:,.{decimals}f}"
 
 
 def _interval(ends: list[float]) -> str:
@@ -53,19 +54,10 @@ _DETAILS: tuple[tuple[str, str, Format], ...] = (
     ("enc s", "encode_seconds", _number(2)),
     ("bytes", "bytes_per_item", _number(0)),
 )
-_RECALL: tuple[tuple[str, str, Format], ...] = (
-    ("recall %", "recall", _number(2, 100)),
-    ("± seeds", "recall_spread", _number(2, 100)),
-    ("95 %", "recall_interval", _interval),
-    ("r. 100", "recall_rerank_100", _number(2, 100)),
-    ("r. 1000", "recall_rerank_1000", _number(2, 100)),
-    ("fit s", "fit_seconds", _number(2)),
-    ("enc s", "encode_seconds", _number(2)),
-    ("bytes", "bytes_per_item", _number(0)),
-)
 _RECALL_LEGEND = (
-    "recall: share of the k true neighbours that are among the first k; r. 100, r. 1000: the same "
-    "after the first 100 or 1,000 are ranked again by their descriptors."
+    "bytes: per item, of codes and factors; recall: share of the k true neighbours that are among "
+    "the first k; r. N: the same after the first N are ranked again by their descriptors; q/s: "
+    "queries per second of a scan by one thread."
 )
 _LEGEND = (
     "difference: mAP less that of the best method of the same length, or of --reference, with its "
@@ -74,6 +66,20 @@ _LEGEND = (
     "nothing (none, %) counts as a precision of 0; NN@100: share of the first 100 that are among "
     "the true 100 nearest."
 )
+
+
+def _recall(rerank: list[int]) -> tuple[tuple[str, str, Format], ...]:
+    """Return the columns of a benchmark of neighbours."""
+    return (
+        ("bytes", "bytes_per_item", _number(0)),
+        ("recall %", "recall", _number(2, 100)),
+        ("± seeds", "recall_spread", _number(2, 100)),
+        ("95 %", "recall_interval", _interval),
+        *((f"r. {n}", f"recall_rerank_{n}", _number(2, 100)) for n in rerank),
+        ("q/s", "queries_per_second", _number(0)),
+        ("fit s", "fit_seconds", _number(2)),
+        ("ranked by", "ranking", str),
+    )
 
 
 def print_result(result: dict[str, Any]) -> None:
@@ -108,7 +114,7 @@ def _print_recall(result: dict[str, Any]) -> None:
     protocol, dataset = result["protocol"], result["dataset"]
     console = _console()
     console.print(f"{dataset['name']}, {in_words(protocol, dataset)}")
-    console.print(_table(result["results"], _RECALL), "", sep="\n")
+    console.print(_table(result["results"], _recall(protocol["rerank"])), "", sep="\n")
     console.print(f"{interval_note(len(protocol['seeds']))} {_RECALL_LEGEND}", style="dim")
     _print_missing(result, console)
 

@@ -13,6 +13,8 @@ from app.cli.collections.load import load
 from app.cli.collections.query import query
 from app.cli.collections.show import collections, methods
 from app.cli.duplicates.command import duplicates
+from app.cli.theory.explain import explain
+from app.cli.theory.label_next import label_next
 
 _HELP = "Turn descriptors into short binary codes and find exact neighbours by Hamming distance."
 cli = typer.Typer(
@@ -33,6 +35,8 @@ for command in (
     encoders.encode,
     encoders.export,
     benchmark.benchmark,
+    explain,
+    label_next,
     methods,
 ):
     cli.command()(command)

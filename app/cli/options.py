@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,6 +27,23 @@ MirrorOption = Annotated[
     ),
 ]
 SeedOption = Annotated[int, typer.Option(help="Seed of the random generator.")]
+
+UrlOption = Annotated[
+    str | None,
+    typer.Option(
+        help="URL of a running service that owns the data directory (default: what it noted there)."
+    ),
+]
+KeyOption = Annotated[
+    str | None,
+    typer.Option(
+        help="A key of the service; with --url, its data directory may be elsewhere. Other users "
+        "of this machine can see it in the list of processes: --key-file does not show it."
+    ),
+]
+KeyFileOption = Annotated[
+    Path | None, typer.Option(help="A file that holds such a key; - for standard input.")
+]
 
 chosen: dict[str, Any] = {"data_dir": None}
 """Settings that were chosen before the name of the command, None where they were not."""
@@ -62,9 +81,48 @@ def check_data(data_dir: Path) -> None:
         raise ValueError(f"{data_dir} holds no data: is BITCELL_DATA_DIR set, or --data-dir?")
 
 
+def chosen_key(key: str | None, file: Path | None) -> str | None:
+    """Return the key of `--key` or of the file of `--key-file`; None if there is neither.
+
+    Raises
+    ------
+    ValueError
+        There are both, or what was given cannot be a key. The message does not show it.
+    """
+    if key is not None and file is not None:
+        raise ValueError("give --key or --key-file, not both")
+    if file is not None:
+        try:
+            key = (sys.stdin.read() if str(file) == "-" else file.read_text()).strip()
+        except UnicodeDecodeError:
+            raise ValueError(f"{file} is no text: expected a file with one key") from None
+    source = "--key" if file is None else file
+    if key is not None and not re.fullmatch(r"[!-~]+", key):
+        raise ValueError(f"{source}: expected one key, which has printable characters and no space")
+    return key
+
+
 def split(text: str) -> list[str]:
     """Split a comma-separated list; spaces around entries and empty entries are dropped."""
     return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def json_filter(text: str) -> dict[str, Any]:
+    """Return the filter of `--filter`; ValueError unless it is a JSON object.
+
+    `null` would be the same as no filter, and so match everything.
+    """
+    import json
+
+    try:
+        found = json.loads(text)
+    except ValueError as error:
+        raise ValueError(f"--filter takes JSON, got {text!r:.80}: {error}") from None
+    if not isinstance(found, dict):
+        raise ValueError(
+            f"--filter takes a JSON object such as '{{\"label\": 3}}', got {text!r:.80}"
+        )
+    return found
 
 
 def integers(option: str, text: str) -> list[int]:

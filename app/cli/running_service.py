@@ -12,6 +12,7 @@ from urllib.parse import quote, urlsplit
 import httpx2
 from pydantic import BaseModel, ValidationError
 
+from app.cli.options import check_data, chosen_key, load_settings
 from app.http import npy
 from app.http.schemas import Accepted, CollectionOut, EncoderOut, JobOut, SnapshotOut
 from app.service.data_dir import noted_url
@@ -99,12 +100,29 @@ class RunningService:
 
 
 @contextmanager
-def running_service(settings: Settings, url: str | None) -> Iterator[RunningService]:
+def connected(url: str | None, key: str | None, key_file: Path | None) -> Iterator[RunningService]:
+    """Open a connection to a service by the options of a command.
+
+    With a key the service may have its data directory elsewhere; without one it must be ours.
+    """
+    settings, given = load_settings(), chosen_key(key, key_file)
+    if given is None:
+        check_data(settings.data_dir)
+    with running_service(settings, url, given) as service:
+        yield service
+
+
+@contextmanager
+def running_service(
+    settings: Settings, url: str | None, key: str | None = None
+) -> Iterator[RunningService]:
     """Find the service that owns the data directory, and open a connection to it.
 
-    A key that may write is sent only to a service that has shown that it reads the keys of this
-    data directory. Whoever may write the data directory may create keys in it, so the command
-    creates its own and revokes them:
+    A `key` that the user gave is sent to whatever answers `/readyz` as Bitcell does.
+
+    Without one, a key that may write is sent only to a service that has shown that it reads the
+    keys of this data directory. Whoever may write the data directory may create keys in it, so the
+    command creates its own and revokes them:
 
     1. Without a key, `/readyz` must answer as Bitcell does.
     2. A random key that nobody created must be refused. If it is not, the service asks for no
@@ -126,25 +144,38 @@ def running_service(settings: Settings, url: str | None) -> Iterator[RunningServ
     # An explicit transport: the proxies of the environment are not used.
     transport = httpx2.HTTPTransport()
     try:
-        with (
-            httpx2.Client(base_url=address, timeout=_TIMEOUT, transport=transport) as http,
-            closing(Keys(settings.data_dir)) as keys,
-        ):
-            if url is None and keys.required:
+        with httpx2.Client(base_url=address, timeout=_TIMEOUT, transport=transport) as http:
+            if key is None:
+                with _own_key(http, settings, address, is_chosen=url is not None) as own:
+                    yield RunningService(http, own)
+                return
+            if url is None:
                 _check_private(address)
             _check_bitcell(http, address)
-            # Never create the first key: the service would require keys from then on.
-            if not keys.required or not _asks_for_keys(http):
-                yield RunningService(http, None)
-                return
-            _check_owner(http, keys, settings, address)
-            with _temporary_key(keys, WRITE) as key:
-                yield RunningService(http, key)
+            yield RunningService(http, key)
     except (httpx2.RequestError, httpx2.InvalidURL) as error:
         raise ValueError(
             f"no service answers at {address}: {type(error).__name__}: {error}; give the address "
             f"of the one that owns {settings.data_dir} with --url"
         ) from None
+
+
+@contextmanager
+def _own_key(
+    http: httpx2.Client, settings: Settings, address: str, *, is_chosen: bool
+) -> Iterator[str | None]:
+    """Lend a key of the data directory; None if the service asks for none."""
+    with closing(Keys(settings.data_dir)) as keys:
+        if keys.required and not is_chosen:
+            _check_private(address)
+        _check_bitcell(http, address)
+        # Never create the first key: the service would require keys from then on.
+        if not keys.required or not _asks_for_keys(http):
+            yield None
+            return
+        _check_owner(http, keys, settings, address)
+        with _temporary_key(keys, WRITE) as key:
+            yield key
 
 
 def _default_url(settings: Settings) -> str:

@@ -7,14 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import check_data, check_output, load_settings
-
-UrlOption = Annotated[
-    str | None,
-    typer.Option(
-        help="URL of a running service that owns the data directory (default: what it noted there)."
-    ),
-]
+from app.cli.options import UrlOption, check_data, check_output, load_settings
 
 
 def snapshot(

@@ -8,6 +8,10 @@ from app.datasets.dataset import Dataset
 from app.datasets.digits import load_digits
 from app.datasets.files import read_dataset
 
+BUILT_IN = "digits"
+UPLOADED = ".dataset"
+"""How the names of uploaded files end: their format is recognised by their content."""
+
 
 class UnknownDataset(ValueError):
     """There is no dataset of that name, or no file at that path."""
@@ -19,8 +23,8 @@ def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = Fals
     Parameters
     ----------
     name : str
-        `digits`; or X, for the file `datasets/X.npz` in the data directory; or the path of a file
-        in one of the formats of `read_dataset`.
+        `digits`; or X, for the file `datasets/X.npz` or `datasets/X.dataset` in the data directory;
+        or the path of a file in one of the formats of `read_dataset`.
     data_dir : Path, optional
         The data directory.
     images : bool
@@ -31,7 +35,7 @@ def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = Fals
     UnknownDataset
     BadDataset
     """
-    if name == "digits":
+    if name == BUILT_IN:
         return load_digits()
     known = known_datasets(data_dir)
     path = known.get(name) or Path(name)
@@ -47,5 +51,8 @@ def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = Fals
 
 def known_datasets(data_dir: Path | None) -> dict[str, Path]:
     """Map the name of each dataset to its file; the path of the built-in `digits` is empty."""
-    files = sorted((data_dir / "datasets").glob("*.npz")) if data_dir else []
-    return {"digits": Path(), **{path.stem: path for path in files}}
+    folder = (data_dir or Path()) / "datasets"
+    files = [path for end in (UPLOADED, ".npz") for path in folder.glob(f"*{end}") if data_dir]
+    # If a name has two files, the one that somebody put there counts.
+    found = {path.name.removesuffix(path.suffix): path for path in files}
+    return {BUILT_IN: Path(), **dict(sorted(found.items()))}

@@ -81,12 +81,11 @@ def fetch(
     """
     out = data_dir / "datasets" / "cifar10.npz"
     partial = out.with_name("cifar10.partial")
-    if out.exists() and "privileged.npy" in zipfile.ZipFile(out).namelist():
+    existing = _read_existing(out)
+    if out.exists() and existing is None:
         Console(stderr=True).out(f"{out} exists already; remove it to make it again")
     else:
-        arrays = _read_existing(out) or _read(
-            archive or _download(data_dir / "downloads", transport)
-        )
+        arrays = existing or _read(archive or _download(data_dir / "downloads", transport))
         partial.mkdir(parents=True, exist_ok=True)
         if "descriptors" not in arrays:
             describe = _Described("describing", "gist", Gist().transform)
@@ -220,12 +219,17 @@ def _members(archive: Path) -> Iterator[tuple[str, bytes]]:
         raise BadArchive(f"{archive}: expected also {', '.join(sizes)}; {found}")
 
 
-def _read_existing(out: Path) -> dict[str, Any]:
-    """Return the arrays of a dataset without privileged features, or nothing if there is none."""
-    if not out.exists():
-        return {}
+def _read_existing(out: Path) -> dict[str, Any] | None:
+    """Return the arrays of the file that an earlier version made; None if there is no such file."""
+    if not out.exists() or not zipfile.is_zipfile(out):
+        return None
+    with zipfile.ZipFile(out) as file:
+        names = set(file.namelist())
+    if "privileged.npy" in names or not names >= {"images.npy", "descriptors.npy", "labels.npy"}:
+        return None
     with np.load(out, allow_pickle=False) as npz:
-        return {key: npz[key] for key in npz.files}
+        arrays = {key: npz[key] for key in npz.files}
+    return arrays if arrays["images"].shape[1:] == (SIDE, SIDE, 3) else None
 
 
 def _privileged(images: NDArray[np.uint8], partial: Path) -> dict[str, Any]:

@@ -65,6 +65,12 @@ def _certificate(of: Certificate) -> bytes:
     if of.within is not None:
         truncated = "true" if of.truncated else "false"
         text += f',"within":{of.within},"truncated":{truncated}'
+    if of.ranking is not None:
+        text += f',"ranking":"{of.ranking}"'
+    if of.error_bound is not None:
+        text += f',"error_bound":{of.error_bound!r}'
+    if of.confidence is not None:
+        text += f',"confidence":{of.confidence!r},"reranked":{of.reranked}'
     return f"{text}}}".encode()
 
 

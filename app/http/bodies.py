@@ -9,11 +9,13 @@ from urllib.parse import quote
 from fastapi import Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, ValidationError
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
 from app.http import npy
 from app.http.problems import UnsupportedMedia
 from app.http.schemas.fields import fields_at
+from app.service.room import LimitedFile
 from hashing import InvalidInput
 
 JSON = "application/json"
@@ -31,6 +33,8 @@ MARK_BYTES = 80
 """Memory that each of them stands for. A short number takes this much while it is parsed."""
 WIDE_BYTES = 5
 """Memory for a byte of text that is not plain: as a `str` a character may take four bytes."""
+WRITTEN_BYTES = 1 << 20
+"""Bytes of a body that are written to a file at a time: each write costs a change of threads."""
 IMAGES = ("image/png", "image/jpeg", "image/webp", "image/gif", "image/bmp")
 MAX_ERRORS = 1000
 """Largest number of errors that are taken apart: unknown fields, since all else stops at the first.
@@ -84,6 +88,17 @@ async def raw_body(request: Request) -> Raw:
     """Read the body without parsing it: handlers run in threads and parse it there."""
     headers = request.headers
     return Raw(await request.body(), media_type(headers), headers.get("accept", ""))
+
+
+async def write_body(request: Request, file: LimitedFile) -> None:
+    """Write the body to a file as it arrives."""
+    waiting = bytearray()
+    async for part in request.stream():
+        waiting += part
+        if len(waiting) >= WRITTEN_BYTES:
+            await run_in_threadpool(file.write, bytes(waiting))
+            waiting.clear()
+    await run_in_threadpool(file.write, bytes(waiting))
 
 
 def media_type(headers: Headers) -> str:

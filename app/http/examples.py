@@ -23,6 +23,8 @@ _COLLECTION = {
     "items": 2,
     "keep_descriptors": True,
     "descriptor_type": "float32",
+    "ranking": "hamming",
+    "metric": None,
 }
 _RUNNING = {
     "id": _BENCHMARK,
@@ -55,6 +57,7 @@ _REENCODED = {
     "ended": 1795478575.82,
 }
 _SNAPSHOT_FILE = {"snapshot": _SNAPSHOT, "bytes": 1024, "created": 1795478575.75}
+_DATASET = {"dataset": "faces", "bytes": 153_600_128, "created": 1795478575.75}
 _DUPLICATES = {
     "id": _JOB,
     "kind": "duplicates",
@@ -88,17 +91,23 @@ PARAMETERS: dict[str, Any] = {
     "job": _JOB,
     "benchmark": _BENCHMARK,
     "snapshot": _SNAPSHOT,
+    "dataset": "faces",
     "keep": 3,
     "limit": 100,
     "holds": "codes",
+    "method": "itq",
+    "n_bits": 64,
+    "params": '{"random_state": 7}',
     "k": 10,
     "radius": 8,
+    "max_score": 0.5,
     "payloads": True,
     "codes": False,
     "return_codes": False,
     "offset": 0,
     "rerank": 100,
     "rerank_by": "bits",
+    "confidence": 0.99,
 }
 """Example of each parameter, by its name."""
 
@@ -110,6 +119,12 @@ BODIES: dict[str, dict[str, Any]] = {
             "n_bits": 16,
             "dimension": 4,
             "params": {"random_state": 7},
+        },
+        "for estimated distances": {
+            "name": "turned",
+            "method": "rabitq",
+            "n_bits": 16,
+            "dimension": 4,
         },
         "trained on a dataset": {
             "name": "trained",
@@ -127,6 +142,12 @@ BODIES: dict[str, dict[str, Any]] = {
             "keep_descriptors": True,
         },
         "for codes of your own": {"name": "hashes", "n_bits": 64},
+        "ranked by estimated distances": {
+            "name": "texts",
+            "encoder": "turned",
+            "ranking": "estimate",
+            "metric": "euclidean",
+        },
     },
     "PUT /v1/collections/{name}": {"one collection": {"encoder": "mine", "keep_descriptors": True}},
     "PUT /v1/collections/{name}/items": {
@@ -189,6 +210,12 @@ BODIES: dict[str, dict[str, Any]] = {
     "POST /v1/benchmarks": {
         "of a dataset": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
         "of a collection": {"collection": "things", "methods": ["itq"], "seeds": [0, 1, 2]},
+        "without labels": {
+            "dataset": "digits",
+            "methods": ["sign", "itq"],
+            "protocol": "neighbours",
+            "k": 10,
+        },
     },
 }
 """Examples of each JSON body, by call and title."""
@@ -206,7 +233,10 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/methods 200": [
         {"method": "lsh", "data_free": True, "needs_labels": False, "needs_torch": False}
     ],
-    "GET /v1/datasets 200": ["digits"],
+    "GET /v1/datasets 200": ["digits", "faces"],
+    "GET /v1/datasets/{dataset} 200": _DATASET,
+    "PUT /v1/datasets/{dataset} 201": _DATASET
+    | {"items": 100_000, "dimension": 384, "labelled": 100_000, "classes": 500, "queries": 0},
     "POST /v1/gist 200": {"descriptors": [[0.0] * 384]},
     "GET /v1/collections 200": [_COLLECTION],
     "POST /v1/collections 201": _COLLECTION | {"items": 0},

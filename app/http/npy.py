@@ -26,6 +26,7 @@ DESCRIPTORS = {"descriptors": "fiu"}
 CODES = {"codes": "u"}
 OF_ITEMS = {"ids": "Uiu", "labels": "iu"}
 """What follows the descriptors or codes of items."""
+OF_TRAINING = DESCRIPTORS | {"labels": "iu"}
 MAX_HEADER = 1024
 MAX_DIMENSIONS = 8
 MAX_BYTES = 1 << 48

@@ -11,6 +11,7 @@ import signal
 from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from threading import Thread, Timer
 
 from app.errors import shortage
@@ -132,6 +133,9 @@ def _give_way_to_the_service(threads: int) -> None:
     """Take the lowest priority, and limit the threads of torch and BLAS."""
     if hasattr(os, "nice"):
         os.nice(NICE)
+    # If memory runs out, Linux is to end this process, not the service.
+    with suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     # Torch reads this when it is loaded, which is later. BLAS is loaded already.
     os.environ["OMP_NUM_THREADS"] = str(threads)
     from threadpoolctl import threadpool_limits

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from pathlib import Path
 from threading import Lock
 
-from app.datasets.catalog import UnknownDataset, known_datasets
 from app.errors import TooLarge, Unready
 from app.service.settings import Settings
 
@@ -19,13 +17,6 @@ def check_batch(size: int, settings: Settings) -> None:
             f"a request has at most {settings.max_batch} descriptors or items "
             f"(BITCELL_MAX_BATCH); this one has {size}"
         )
-
-
-def check_dataset(name: str, data_dir: Path) -> None:
-    """Raise UnknownDataset unless `name` is the name of a dataset. A path is never one."""
-    known = known_datasets(data_dir)
-    if name not in known:
-        raise UnknownDataset(f"there is no dataset {name!r:.80}; there are {', '.join(known)}")
 
 
 class Rewriting:

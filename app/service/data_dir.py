@@ -12,10 +12,11 @@ import structlog
 from hashing.atomic_file import remove_leftovers
 
 SNAPSHOTS = "snapshots"
+DATASETS = "datasets"
 # Where the service that owns the directory can be reached. There while it runs.
 URL_FILE = "bitcell.db.url"
 # Where files are written that have a private name until they are complete.
-_WRITTEN = (SNAPSHOTS, "datasets", "datasets/cifar10.partial", "downloads")
+_WRITTEN = (SNAPSHOTS, DATASETS, f"{DATASETS}/cifar10.partial", "downloads")
 # The names that earlier versions gave to snapshots that were not complete.
 _OLD_PARTIAL = re.compile(
     r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}-\d{8}T\d{12}\.snapshot\.(part|\d+\.partial)"

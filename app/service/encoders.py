@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from threading import Lock
 from typing import Any
 
@@ -12,10 +13,11 @@ from app.errors import Conflict, TooLarge
 from app.jobs import training
 from app.jobs.kind import Outcome
 from app.jobs.queue import Jobs
-from app.service.checks import Size, check_batch, check_dataset
+from app.service.checks import Size, check_batch
 from app.service.collections.collections import Collections
 from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.encoder_store import Encoder, EncoderStore
+from app.service.files.dataset_files import Datasets
 from app.service.room import check_room
 from app.service.settings import Settings
 from bitcodes import Codes, code_size
@@ -32,9 +34,15 @@ class Encoders:
     """The encoders of a service, by name."""
 
     def __init__(
-        self, settings: Settings, store: EncoderStore, collections: Collections, jobs: Jobs
+        self,
+        settings: Settings,
+        store: EncoderStore,
+        collections: Collections,
+        jobs: Jobs,
+        datasets: Datasets,
     ) -> None:
         self._settings = settings
+        self._datasets = datasets
         self._store = store
         self._collections = collections
         self._jobs = jobs
@@ -99,14 +107,14 @@ class Encoders:
             source: dict[str, Any] = {"descriptors": len(X)}
         elif dataset is not None:
             training.check_trainable(hasher, labelled=True)
-            check_dataset(dataset, self._settings.data_dir)
             source = {"dataset": dataset}
         else:
             dimension, labelled = kept_descriptors(self._collections.get(collection or ""))
             training.check_trainable(hasher, labelled=labelled)
             _check_size(hasher, dimension)
             source = {"collection": collection}
-        with self._naming:
+        in_use = nullcontext() if dataset is None else self._datasets.using(dataset)
+        with self._naming, in_use:
             self._check_name_free(name)
             return self._jobs.add("training", request | {"training": source}, material)
 

@@ -1,4 +1,4 @@
-"""Room on the disk: a reserve that stays free, and what snapshots may take in all.
+"""Room on the disk: a reserve that stays free, and what snapshots and datasets may take in all.
 
 The reserve is for what must work on a full disk too: deleting, revoking keys, recording how jobs
 ended. Everything that may write much asks here first.
@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from app.jobs.kind import Progress
-from app.service.data_dir import SNAPSHOTS
+from app.service.data_dir import DATASETS, SNAPSHOTS
 from app.service.settings import Settings
 from index import Full
 
 # On a small file system, this share of it is the reserve.
 _LARGEST_SHARE = 1 / 20
-# A file is measured against the disk and the other snapshots whenever it has grown by this much.
+# A file is measured against the disk and the others of its kind whenever it has grown by this much.
 _STEP = 4 << 20
 
 
@@ -46,9 +46,15 @@ def checking_room(settings: Settings, progress: Progress) -> Progress:
 
 
 class LimitedFile:
-    """A new snapshot file that raises Full before the snapshots or the disk reach their limits."""
+    """A new file that raises Full before the files of its folder or the disk reach their limits.
 
-    def __init__(self, file: BinaryIO, settings: Settings) -> None:
+    The folder is `snapshots` or `datasets` of the data directory.
+    """
+
+    def __init__(self, file: BinaryIO, settings: Settings, folder: str = SNAPSHOTS) -> None:
+        self._folder = folder
+        limits = {SNAPSHOTS: settings.max_snapshots, DATASETS: settings.max_datasets}
+        self._limit = int(limits[folder])
         self._file = file
         self._settings = settings
         self._size = 0
@@ -61,13 +67,13 @@ class LimitedFile:
         if self._size > self._next_look:
             self._next_look = self._size + _STEP
             check_room(self._settings, len(data))
-            folder, own = self._settings.data_dir / SNAPSHOTS, Path(self._file.name).name
-            self._others = _size_of_files(folder, own)
-        if self._others + self._size > self._settings.max_snapshots:
+            folder = self._settings.data_dir / self._folder
+            self._others = _size_of_files(folder, Path(self._file.name).name)
+        if self._others + self._size > self._limit:
             raise Full(
-                f"the snapshots would take more than {self._settings.max_snapshots:,} bytes, which "
-                f"is the limit (BITCELL_MAX_SNAPSHOTS); the others take {self._others:,}. Move or "
-                "delete some; no snapshot was written"
+                f"the {self._folder} would take more than {self._limit:,} bytes, which is the "
+                f"limit (BITCELL_MAX_{self._folder.upper()}); the others take {self._others:,}. "
+                "Move or delete some; nothing was written"
             )
         return self._file.write(data)
 

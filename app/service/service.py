@@ -24,6 +24,7 @@ from app.service.collections.snapshots import Snapshots
 from app.service.data_dir import open_private, remove_partial_files
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
+from app.service.files.dataset_files import Datasets
 from app.service.keys import Keys
 from app.service.prometheus import Holdings, Metrics
 from app.service.settings import Settings
@@ -45,7 +46,7 @@ class Service:
 
     Attributes
     ----------
-    encoders, collections, searches, snapshots, benchmarks, duplicates
+    encoders, collections, searches, snapshots, datasets, benchmarks, duplicates
         What the service does, by subject.
     answers, jobs, keys, metrics, database, settings
         What several of them use.
@@ -121,10 +122,13 @@ class Service:
         encoder_store.trained_by = self.jobs.trains
         self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database))
         self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
-        self.encoders = Encoders(settings, encoder_store, self.collections, self.jobs)
+        self.datasets = Datasets(settings, self.jobs)
+        self.encoders = Encoders(
+            settings, encoder_store, self.collections, self.jobs, self.datasets
+        )
         self.searches = Searches(settings, store, encoder_store, self.metrics)
         self.snapshots = Snapshots(settings, store, encoder_store, self.encoders)
-        self.benchmarks = Benchmarks(settings, self.collections, self.jobs)
+        self.benchmarks = Benchmarks(self.datasets, self.collections, self.jobs)
         self.duplicates = finding.Duplicates(store, self.jobs)
 
     def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:

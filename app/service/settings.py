@@ -57,6 +57,7 @@ class Settings(BaseSettings):
     max_streams: int = Field(64, ge=1)
     max_bodies: ByteSize = Field(ByteSize(256 << 20), ge=1 << 10)
     max_snapshots: ByteSize = Field(ByteSize(64 << 30), ge=0)
+    max_datasets: ByteSize = Field(ByteSize(64 << 30), ge=0)
     disk_reserve: ByteSize = Field(ByteSize(256 << 20), ge=0)
     body_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)
     answer_timeout: float = Field(60.0, gt=0, allow_inf_nan=False)

@@ -29,6 +29,7 @@ from bitcell_client.results import (
     Changed,
     Collection,
     Counted,
+    Dataset,
     Deleted,
     Encoder,
     Item,
@@ -40,6 +41,7 @@ from bitcell_client.results import (
     QueryResult,
     Snapshot,
     SnapshotFile,
+    UploadedDataset,
     Upserted,
 )
 from bitcell_client.statistics import (
@@ -64,6 +66,7 @@ __all__ = [
     "Collection",
     "Conflict",
     "Counted",
+    "Dataset",
     "Deleted",
     "DuplicateGroup",
     "DuplicateGroups",
@@ -88,6 +91,7 @@ __all__ = [
     "Unauthorized",
     "Unavailable",
     "Unreachable",
+    "UploadedDataset",
     "Upserted",
     "__version__",
 ]

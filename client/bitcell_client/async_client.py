@@ -16,9 +16,9 @@ from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import AsyncSender, Call, Request, answer_as
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
-from bitcell_client.files import headers_for, parts, snapshot_path, written
+from bitcell_client.files import dataset_path, headers_for, parts, snapshot_path, written
 from bitcell_client.following import ProgressLine, event, events_path, has_ended, pauses
-from bitcell_client.results import Accepted, Encoder, Job, SnapshotFile
+from bitcell_client.results import Accepted, Encoder, Job, SnapshotFile, UploadedDataset
 
 T = TypeVar("T")
 
@@ -126,7 +126,23 @@ class AsyncClient(Connection, AsyncSender):
 
         The service answers when it has verified the file. `restore` makes a collection from it.
         """
-        path, headers = snapshot_path(snapshot or Path(file).name), headers_for(file)
+        path = snapshot_path(snapshot or Path(file).name)
+        return await self._upload(path, file, Request(answer_as(SnapshotFile)))
+
+    async def upload_dataset(
+        self, file: str | PathLike[str], dataset: str | None = None
+    ) -> UploadedDataset:
+        """Store a dataset file in the service, by default under its name without the suffix.
+
+        It is an npz, npy, fvecs, bvecs, ivecs, HDF5 or parquet file. The service answers when it
+        has read it, which takes about as long as loading it does.
+        """
+        return await self._upload(
+            dataset_path(file, dataset), file, Request(answer_as(UploadedDataset))
+        )
+
+    async def _upload(self, path: str, file: str | PathLike[str], request: Request[T]) -> T:
+        headers = headers_for(file)
         with await asyncio.to_thread(Path(file).open, "rb") as source:
             left = parts(source)
 
@@ -138,7 +154,7 @@ class AsyncClient(Connection, AsyncSender):
                 response = await self._http.put(path, content=content(), headers=headers)
             except httpx2.RequestError as error:
                 raise unreachable(error) from error
-        return read_answer(Request(answer_as(SnapshotFile)), response)
+        return read_answer(request, response)
 
     @overload
     async def wait(

@@ -16,9 +16,9 @@ from bitcell_client.batches import BATCH, batches
 from bitcell_client.call import BlockingSender, Call, Request, answer_as
 from bitcell_client.connection import Connection, build_request, read_answer, unreachable
 from bitcell_client.errors import service_error
-from bitcell_client.files import headers_for, parts, snapshot_path, written
+from bitcell_client.files import dataset_path, headers_for, parts, snapshot_path, written
 from bitcell_client.following import ProgressLine, event, events_path, has_ended, pauses
-from bitcell_client.results import Accepted, Encoder, Job, SnapshotFile
+from bitcell_client.results import Accepted, Encoder, Job, SnapshotFile, UploadedDataset
 
 T = TypeVar("T")
 
@@ -143,13 +143,27 @@ class Client(Connection, BlockingSender):
 
         The service answers when it has verified the file. `restore` makes a collection from it.
         """
-        path, headers = snapshot_path(snapshot or Path(file).name), headers_for(file)
+        path = snapshot_path(snapshot or Path(file).name)
+        return self._upload(path, file, Request(answer_as(SnapshotFile)))
+
+    def upload_dataset(
+        self, file: str | PathLike[str], dataset: str | None = None
+    ) -> UploadedDataset:
+        """Store a dataset file in the service, by default under its name without the suffix.
+
+        It is an npz, npy, fvecs, bvecs, ivecs, HDF5 or parquet file. The service answers when it
+        has read it, which takes about as long as loading it does.
+        """
+        return self._upload(dataset_path(file, dataset), file, Request(answer_as(UploadedDataset)))
+
+    def _upload(self, path: str, file: str | PathLike[str], request: Request[T]) -> T:
+        headers = headers_for(file)
         with Path(file).open("rb") as source:
             try:
                 response = self._http.put(path, content=parts(source), headers=headers)
             except httpx2.RequestError as error:
                 raise unreachable(error) from error
-        return read_answer(Request(answer_as(SnapshotFile)), response)
+        return read_answer(request, response)
 
     @overload
     def wait(

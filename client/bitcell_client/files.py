@@ -11,12 +11,18 @@ from typing import BinaryIO
 from bitcell_client.connection import fill_path
 
 SNAPSHOT = "/v1/snapshots/{snapshot}"
+DATASET = "/v1/datasets/{dataset}"
 _PART = 1 << 20
 
 
 def snapshot_path(name: str) -> str:
     """Return the path of a snapshot in the API."""
     return fill_path(SNAPSHOT, {"snapshot": name})
+
+
+def dataset_path(file: str | PathLike[str], name: str | None) -> str:
+    """Return the path of a dataset in the API; its name is by default that of the file."""
+    return fill_path(DATASET, {"dataset": name or Path(file).stem})
 
 
 @contextmanager

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from bitcell_client import display
 
 RerankBy = Literal["descriptors", "cosine", "bits"]
+Ranking = Literal["hamming", "estimate"]
+Metric = Literal["euclidean", "cosine", "dot"]
 DescriptorType = Literal["float16", "float32"]
 JobState = Literal["queued", "running", "done", "failed", "cancelled"]
 
@@ -42,7 +44,8 @@ class Collection(display.Result):
     """A collection; `items` is how many it holds, `fingerprint` that of its encoder.
 
     Encoder and fingerprint are None if it holds codes of the caller's own. `descriptor_type` is how
-    it keeps descriptors; None if it does not, or if the service is too old to say.
+    it keeps descriptors; None if it does not, or if the service is too old to say. `metric` is the
+    distance that is estimated, if `ranking` is "estimate".
     """
 
     name: str
@@ -52,6 +55,8 @@ class Collection(display.Result):
     items: int
     keep_descriptors: bool
     descriptor_type: DescriptorType | None = None
+    ranking: Ranking = "hamming"
+    metric: Metric | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -73,6 +78,33 @@ class SnapshotFile(display.Result):
     snapshot: str
     bytes: int
     created: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Dataset(display.Result):
+    """A dataset of the service; `created` is in seconds since 1970.
+
+    `bytes` and `created` are None for `digits`, which is built in.
+    """
+
+    dataset: str
+    bytes: int | None
+    created: float | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class UploadedDataset(Dataset):
+    """A dataset that has just been uploaded, and what it holds.
+
+    `labelled` is the number of items with a label, `classes` that of different labels. `queries`
+    are its own, which are not items.
+    """
+
+    items: int
+    dimension: int
+    labelled: int
+    classes: int
+    queries: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
@@ -127,7 +159,8 @@ class ItemPage(display.Items):
 class Neighbour(display.Result):
     """A neighbour of a query.
 
-    `distance` is the Hamming distance, `score` what the neighbour was reranked by, `code` the
+    `distance` is the Hamming distance, `score` what the neighbour was reranked by, or the
+    estimated distance that it is ranked by, `code` the
     packed code in hex, if asked for. What there is none of is None.
     """
 
@@ -158,6 +191,16 @@ class Certificate(display.Result):
         if the search ended at the `k` of the query.
     truncated : bool, optional
         Whether fewer were found than lie within that radius. None if `within` is.
+    ranking : "estimate", optional
+        "estimate" where items are ranked by estimated distances; None for the Hamming distance.
+    error_bound : float, optional
+        How far the distances of the items found are from the estimates, at most: for about 94 % of
+        them.
+    confidence : float, optional
+        With which probability each true neighbour is found, if the query asked for one; `exact`
+        says whether it is certain.
+    reranked : int, optional
+        How many items were compared by their descriptors for that.
     """
 
     exact: bool
@@ -166,6 +209,10 @@ class Certificate(display.Result):
     tie: int
     within: int | None = None
     truncated: bool | None = None
+    ranking: str | None = None
+    error_bound: float | None = None
+    confidence: float | None = None
+    reranked: int | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)

@@ -21,11 +21,9 @@ DEEP_WIDTH = 0.3125
 ROUNDS = 12
 """How often the targets are replaced by what the classifiers predict, at most."""
 STEPS_PER_ROUND = 150
-"""Least steps between two replacements: sooner, classifiers know less than the first guess."""
+"""Least steps between two replacements: after fewer, classifiers predict worse than the guess."""
 SHARPEN = 1 / 0.7
 """Power that probabilities are raised to before they become targets."""
-PRIVILEGED_NOISE = 0.5
-"""Least noise of the classifier that sees the privileged features."""
 STEPS_BETWEEN_REPORTS = 50
 
 
@@ -68,6 +66,7 @@ def self_train(
     *,
     hidden: int,
     noise: float,
+    privileged_noise: float,
     steps: int,
     random_state: int,
 ) -> tuple[Probabilities, Layer]:
@@ -87,6 +86,8 @@ def self_train(
         Their classes: 0 and 1.
     hidden, noise, steps, random_state
         As in `Teacher`.
+    privileged_noise : float
+        Noise of the classifiers that see privileged features.
 
     Returns
     -------
@@ -96,7 +97,14 @@ def self_train(
     """
     with deterministic():
         members = _members(
-            descriptors, privileged, known, truth.shape[1], hidden, noise, steps, random_state
+            descriptors,
+            privileged,
+            known,
+            truth.shape[1],
+            hidden,
+            (noise, privileged_noise),
+            steps,
+            random_state,
         )
         P = _first_guess(descriptors, privileged, known, labelled, truth, random_state)
         P = _train_in_rounds(members, P, labelled, truth, steps)
@@ -112,18 +120,18 @@ def _members(
     known: NDArray[np.intp] | None,
     n_classes: int,
     hidden: int,
-    noise: float,
+    noise: tuple[float, float],
     steps: int,
     random_state: int,
 ) -> list[Member]:
     """Return the classifiers: first the one whose hidden layer a net starts with."""
+    own, more = noise
     deep, half = [math.ceil(DEEP_WIDTH * hidden)] * 2, [math.ceil(hidden / 2)]
-    first: _Kind = [descriptors], [hidden], noise, None
+    first: _Kind = [descriptors], [hidden], own, None
     if privileged is None:
-        kinds: list[_Kind] = [first, ([descriptors], deep, noise, None)]
+        kinds: list[_Kind] = [first, ([descriptors], deep, own, None)]
     else:
         seen = descriptors if known is None else descriptors.at(known)
-        more = max(noise, PRIVILEGED_NOISE)
         kinds = [
             first,
             ([seen, privileged], half, more, known),

@@ -102,6 +102,6 @@ def train(
             rows = rng.choice(len(X), min(BATCH_SIZE, len(X)), replace=False)
             x = X[rows] + noise * rng.standard_normal((len(rows), X.shape[1]), np.float32)
             xi = forward(tensor(x), layers)
-            of_rows = torch.from_numpy(classes[rows])
+            of_rows = torch.from_numpy(classes[rows]).to(xi.device)
             adam.step(loss(xi, of_rows, margin * n_bits**0.5, dissimilar))
-    return [(weight.detach().numpy(), bias.detach().numpy()) for weight, bias in layers]
+    return [(weight.detach().cpu().numpy(), bias.detach().cpu().numpy()) for weight, bias in layers]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -10,9 +11,10 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from hashing.arrays import row_blocks
 from hashing.nets.torch_check import check_torch
 from hashing.nets.views import View, as_mirror, default_noise, default_power, scaled, standardised
-from hashing.parts.linear import Layer
+from hashing.parts.linear import MAX_HIDDEN, Layer
 from hashing.parts.pairs import labelled
 from hashing.progress import stage
 from hashing.validation import (
@@ -22,11 +24,20 @@ from hashing.validation import (
     as_labels,
     as_privileged,
     check_finite,
+    check_int,
+    check_number,
+    check_permutation,
 )
 
 ACTIVITY = "the teacher learns the classes"
+PRIVILEGED_NOISE = 0.5
+"""Least noise by default of the classifiers that see privileged features."""
 LEAST_NOISE = 0.3
 """Least noise by default, whatever the number of rows."""
+
+
+MAX_STEPS = 10**6
+MAX_MIRROR = 1 << 20
 
 
 @dataclass
@@ -62,7 +73,7 @@ class Teacher:
         As in `hashing.nets.net.Net2`.
     noise : float, optional
         Standard deviation of the noise; by default that of `hashing.nets.views.default_noise`, at
-        least 0.3. The classifiers that see privileged features have at least 0.5.
+        least 0.3, and at least 0.5 for the classifiers that see privileged features.
     steps : int
         Gradient steps of each classifier, of up to 512 rows.
     random_state : int
@@ -75,8 +86,8 @@ class Teacher:
         Weights and bias of the first classifier's hidden layer, for standardised descriptors.
     labels_ : (n,) int64
         What `fit` was given.
-    n_features_ : int
-        Dimension of the descriptors.
+    digest_ : bytes
+        SHA-256 of the descriptors, by which a net knows that it has the same.
     seconds_ : float
         How long `fit` took.
 
@@ -101,7 +112,7 @@ class Teacher:
     probabilities_: NDArray[np.float32] = field(init=False, repr=False, compare=False)
     hidden_layer_: Layer = field(init=False, repr=False, compare=False)
     labels_: NDArray[np.int64] = field(init=False, repr=False, compare=False)
-    n_features_: int = field(init=False, repr=False, compare=False)
+    digest_: bytes = field(init=False, repr=False, compare=False)
     seconds_: float = field(init=False, repr=False, compare=False)
 
     def fit(self, X: ArrayLike, y: ArrayLike, privileged: ArrayLike | None = None) -> Self:
@@ -123,9 +134,27 @@ class Teacher:
         ------
         InvalidInput
         """
+        self.check_parameters()
         X = as_descriptors(X)
         check_finite(X, LARGEST_FITTED)
+        check_mirror("mirror", self.mirror, X.shape[1], "dimensions")
         return self._fit(X, as_labels(y, len(X)), privileged)
+
+    def check_parameters(self) -> None:
+        """Raise InvalidInput for a parameter out of its range."""
+        check_int("hidden", self.hidden, 1, MAX_HIDDEN)
+        check_int("steps", self.steps, 1, MAX_STEPS)
+        check_int("random_state", self.random_state, 0, 2**63 - 1)
+        if self.power is not None:
+            check_number("power", self.power)
+            if not 0 < self.power <= 1:
+                raise InvalidInput(f"power must be above 0 and at most 1, got {self.power}")
+        if self.noise is not None:
+            check_number("noise", self.noise)
+            if self.noise < 0:
+                raise InvalidInput(f"noise must be 0 or more, got {self.noise}")
+        for name in ("mirror", "privileged_mirror"):
+            check_permutation(name, getattr(self, name), MAX_MIRROR)
 
     def _fit(self, X: NDArray[Any], y: NDArray[np.int64], privileged: ArrayLike | None) -> Self:
         start = time.perf_counter()
@@ -135,6 +164,7 @@ class Teacher:
         from hashing.nets.self_training import self_train
 
         values, _, _ = standardised(X, self.power or default_power(X))
+        noise = default_noise(values, LEAST_NOISE) if self.noise is None else self.noise
         classes, of_row = np.unique(y[rows], return_inverse=True)
         with stage(0, self.steps, ACTIVITY):
             self.probabilities_, self.hidden_layer_ = self_train(
@@ -144,11 +174,12 @@ class Teacher:
                 rows,
                 np.eye(len(classes), dtype=np.float32)[of_row],
                 hidden=self.hidden,
-                noise=default_noise(values, LEAST_NOISE) if self.noise is None else self.noise,
+                noise=noise,
+                privileged_noise=max(noise, PRIVILEGED_NOISE) if self.noise is None else noise,
                 steps=self.steps,
                 random_state=self.random_state,
             )
-        self.labels_, self.n_features_ = y, X.shape[1]
+        self.labels_, self.digest_ = y, digest(X)
         self.seconds_ = time.perf_counter() - start
         return self
 
@@ -159,14 +190,26 @@ class Teacher:
         if privileged is None:
             return None, None
         F = as_privileged(privileged, n)
-        if self.privileged_mirror is not None and len(self.privileged_mirror) != F.shape[1]:
-            raise InvalidInput(
-                f"privileged_mirror must name each of the {F.shape[1]} privileged features once, "
-                f"got {len(self.privileged_mirror)} of them"
-            )
+        check_mirror("privileged_mirror", self.privileged_mirror, F.shape[1], "privileged features")
         known = np.flatnonzero(~np.isnan(F[:, 0]))
         if not len(known):
             return None, None
         some = len(known) < n
         values = scaled(F[known] if some else F)
         return known if some else None, View(values, as_mirror(self.privileged_mirror))
+
+
+def check_mirror(name: str, mirror: Sequence[int] | None, n: int, what: str) -> None:
+    """Raise InvalidInput unless the order of mirror images is None or has n columns."""
+    if mirror is not None and len(mirror) != n:
+        raise InvalidInput(
+            f"{name} must name each of the {n} {what} once, got {len(mirror)} of them"
+        )
+
+
+def digest(X: NDArray[Any]) -> bytes:
+    """Return the SHA-256 of descriptors, with their shape."""
+    found = hashlib.sha256(repr(X.shape).encode())
+    for rows in row_blocks(X):
+        found.update(np.ascontiguousarray(X[rows], np.float64).data)
+    return found.digest()

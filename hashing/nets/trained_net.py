@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -10,7 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
-from hashing.nets.teacher import ACTIVITY, Teacher
+from hashing.nets.teacher import ACTIVITY, MAX_STEPS, Teacher, check_mirror, digest
 from hashing.nets.torch_check import check_torch
 from hashing.nets.views import (
     View,
@@ -20,19 +21,15 @@ from hashing.nets.views import (
     raise_to_power,
     standardised,
 )
-from hashing.parts.linear import MAX_HIDDEN, Layer
+from hashing.parts.linear import Layer
 from hashing.parts.moments import fold
 from hashing.parts.pairs import labelled
 from hashing.progress import stage
 from hashing.validation import (
     InvalidInput,
     check_int,
-    check_number,
-    check_permutation,
 )
 
-MAX_STEPS = 10**6
-MAX_MIRROR = 1 << 20
 LEAST_NOISE = 0.1
 """Least noise by default, whatever the number of rows."""
 
@@ -131,23 +128,13 @@ class TrainedNet(Hasher):
     def check_parameters(self) -> None:
         """Raise InvalidInput for a parameter out of its range."""
         super().check_parameters()
-        check_int("hidden", self.hidden, 1, MAX_HIDDEN)
         for name in ("steps", "teacher_steps"):
             check_int(name, getattr(self, name), 1, MAX_STEPS)
-        if self.power is not None:
-            check_number("power", self.power)
-            if not 0 < self.power <= 1:
-                raise InvalidInput(f"power must be above 0 and at most 1, got {self.power}")
-        if self.noise is not None:
-            check_number("noise", self.noise)
-            if self.noise < 0:
-                raise InvalidInput(f"noise must be 0 or more, got {self.noise}")
-        for name in ("mirror", "privileged_mirror"):
-            check_permutation(name, getattr(self, name), MAX_MIRROR)
+        self.new_teacher().check_parameters()
 
     def _check_learned(self, n_features: int) -> None:
         super()._check_learned(n_features)
-        self._check_mirror_of(n_features)
+        check_mirror("mirror", self.mirror, n_features, "dimensions")
         if not 0 <= self.power_.item() <= 1:
             raise InvalidInput(f"power_ must be from 0 to 1, got {self.power_.item()}")
         if self.power is not None and self.power_.item() != np.float32(self.power):
@@ -185,7 +172,7 @@ class TrainedNet(Hasher):
             What the standardisation subtracts.
         """
         labelled(y)
-        self._check_mirror_of(X.shape[1])
+        check_mirror("mirror", self.mirror, X.shape[1], "dimensions")
         check_torch(self.method)
         from hashing.nets import ranking_loss
 
@@ -229,19 +216,20 @@ class TrainedNet(Hasher):
             raise InvalidInput(
                 "privileged features go to `fit` of the teacher, which has been fitted already"
             )
-        if teacher != self.new_teacher():
-            raise InvalidInput(f"the teacher must be {self.new_teacher()!r}, got {teacher!r}")
+        wanted = self.new_teacher()
+        for parameter in fields(wanted):
+            if not parameter.compare:
+                continue
+            own, other = (getattr(one, parameter.name) for one in (wanted, teacher))
+            if own != other:
+                raise InvalidInput(
+                    f"the teacher must have the parameters of the net: its {parameter.name} is "
+                    f"{other!r:.50}, that of the net {own!r:.50}"
+                )
         if not hasattr(teacher, "labels_"):
             raise InvalidInput("the teacher has not been fitted: call teacher.fit(X, y) first")
-        if teacher.n_features_ != X.shape[1] or not np.array_equal(teacher.labels_, y):
+        if teacher.digest_ != digest(X) or not np.array_equal(teacher.labels_, y):
             raise InvalidInput("the teacher was fitted to other descriptors or labels than these")
-
-    def _check_mirror_of(self, n_features: int) -> None:
-        if self.mirror is not None and len(self.mirror) != n_features:
-            raise InvalidInput(
-                f"mirror must name each of the {n_features} dimensions once, "
-                f"got {len(self.mirror)} of them"
-            )
 
     def _raise_to_power(self, X: Matrix) -> Matrix:
         """Return sign(x)·|x|^power in the dtype of X; X itself if the power is 1."""

@@ -1,4 +1,4 @@
-"""What a row is seen by: its descriptor, or its privileged features, standardised."""
+"""The features of the rows that a classifier sees, standardised, and the noise added to them."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from hashing.parts.moments import moments
 Rows = NDArray[np.intp] | slice
 
 NOISE_ROWS = 1000
+SPREAD_ROWS = 2000
 LARGEST_SHARE = 0.5
 """Most noise, as a share of the `typical_spread`."""
 
@@ -80,8 +81,10 @@ def scaled(F: NDArray[Any]) -> NDArray[np.float32]:
 
     Columns keep their relative sizes, which principal components and embeddings rely on.
     """
-    centred = F.astype(np.float32)
-    centred -= F.mean(axis=0, dtype=np.float64)
+    mean = F.mean(axis=0, dtype=np.float64)
+    centred = np.empty(F.shape, np.float32)
+    for rows in row_blocks(F):
+        centred[rows] = F[rows] - mean
     spread = float(np.sqrt(np.einsum("ij,ij->", centred, centred, dtype=np.float64) / F.size))
     centred /= np.float32(spread or 1.0)
     return centred
@@ -93,8 +96,10 @@ def default_noise(values: NDArray[np.float32], low: float) -> float:
     The fewer the rows, the more noise keeps a net from learning them by heart. Noise that reaches
     the spread of the rows themselves hides the classes, so half of that is the limit.
     """
-    high = max(low, LARGEST_SHARE * typical_spread(values))
-    return float(np.clip((NOISE_ROWS / len(values)) ** 0.5, low, high))
+    noise = float((NOISE_ROWS / len(values)) ** 0.5)
+    if noise <= low:
+        return low
+    return min(noise, max(low, LARGEST_SHARE * typical_spread(values)))
 
 
 def typical_spread(values: NDArray[np.float32]) -> float:
@@ -103,19 +108,14 @@ def typical_spread(values: NDArray[np.float32]) -> float:
     It is the standard deviation along a principal direction, where directions count by their
     variance: 1 for independent standardised dimensions, more the more they depend on each other.
     The mean of ⟨x, x'⟩² over pairs of different rows estimates Σλ² without bias, also from few
-    rows.
+    rows; at most SPREAD_ROWS are used.
     """
-    n, d = values.shape
-    product = np.zeros((d, d), np.float32)
-    total, same = 0.0, 0.0
+    values = values[:: -(-len(values) // SPREAD_ROWS)]
     with one_blas_thread():
-        for rows in row_blocks(values):
-            block = values[rows]
-            product += block.T @ block
-            squares = np.einsum("ij,ij->i", block, block, dtype=np.float64)
-            total += float(squares.sum())
-            same += float((squares**2).sum())
-    pairs = float(np.einsum("ij,ij->", product, product, dtype=np.float64)) - same
-    if total <= 0 or n < 2:
+        products = values @ values.T
+    squares = products.diagonal().astype(np.float64)
+    pairs = float(np.einsum("ij,ij->", products, products, dtype=np.float64))
+    pairs -= float((squares**2).sum())
+    if squares.sum() <= 0 or len(values) < 2:
         return 0.0
-    return float(np.sqrt(max(pairs, 0.0) / ((n - 1) * total)))
+    return float(np.sqrt(max(pairs, 0.0) / ((len(values) - 1) * squares.sum())))

@@ -18,7 +18,7 @@ from weakref import WeakSet
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words, word_count
+from bitcodes import Words
 from index.callbacks import Checkpoint
 from index.memory.batch import Batch
 from index.memory.segment import Segment
@@ -58,16 +58,20 @@ class Rows:
     Writes are staged. Readers see them after `publish`; `undo` discards them.
     """
 
-    def __init__(self, n_bits: int, batch: Batch) -> None:
+    def __init__(self, n_bits: int, batch: Batch, *, is_estimated: bool = False) -> None:
         self.n_bits = n_bits
+        self._is_estimated = is_estimated
         self._lock = Lock()
         self._views: WeakSet[View] = WeakSet()
         self._version = 0
-        self._start(Segment(batch, n_bits))
+        self._start(self._segment_of(batch))
+
+    def _segment_of(self, batch: Batch) -> Segment:
+        return Segment(batch, self.n_bits, is_estimated=self._is_estimated)
 
     def _start(self, segment: Segment) -> None:
         self._segment = segment
-        width = word_count(self.n_bits)
+        width = segment.codes.shape[1]
         self._words, self._labels = GrowingArray(width, np.uint64), GrowingArray(None, np.int64)
         self._serials, self._dead = GrowingArray(None, np.int64), GrowingArray(None, np.int64)
         self._ids: list[str] = []
@@ -147,7 +151,7 @@ class Rows:
         """Return the codes and labels of rows from `find_staged`."""
         with self._lock:
             n, n_tail = len(self._segment), self._staged_sizes[0]
-            words = np.empty((len(rows), word_count(self.n_bits)), np.uint64)
+            words = np.empty((len(rows), self._segment.codes.shape[1]), np.uint64)
             labels = np.empty(len(rows), np.int64)
             in_tail = rows >= n
             words[~in_tail] = self._segment.words(rows[~in_tail])
@@ -247,7 +251,7 @@ class Rows:
         if len(view.tail) or len(view.dead):
             batch = view.batch()
             checkpoint()
-            segment = Segment(batch, self.n_bits)
+            segment = self._segment_of(batch)
         else:
             segment = view.segment
         checkpoint()

@@ -11,6 +11,7 @@ from bitcodes import Words
 from index.callbacks import Checkpoint
 from index.memory import cost_model
 from index.memory.batch import Batch
+from index.memory.estimated import Scan
 from index.memory.ids import Ids, gather, narrow, sort_order
 from index.memory.multi_index import Tables
 
@@ -25,11 +26,14 @@ class Segment:
     ----------
     ids : Ids
     codes : (c, words) uint64
-        One per row, or, where many items share a code, each distinct code once.
+        One per row, or, where many items share a code, each distinct code once. Where distances
+        are estimated, one per row, as `scan` holds them.
+    scan : Scan or None
+        What ranks the rows where distances are estimated.
     labels, serials : (n,) integers
     """
 
-    def __init__(self, batch: Batch, n_bits: int) -> None:
+    def __init__(self, batch: Batch, n_bits: int, *, is_estimated: bool = False) -> None:
         self.n_bits = n_bits
         self._tables: tuple[cost_model.Model, Tables | None] | None = None
         data, lengths, words = batch.data, batch.lengths, batch.words
@@ -47,7 +51,12 @@ class Segment:
         self._members: NDArray[np.uint32] | None = None
         self._starts: NDArray[np.uint32] | None = None
         self._code_of: NDArray[np.uint32] | None = None
-        self._share_codes(words)
+        self.scan: Scan | None = None
+        if is_estimated:
+            self.scan = Scan(words, n_bits)
+            self.codes = self.scan.words
+        else:
+            self._share_codes(words)
 
     def _share_codes(self, words: Words) -> None:
         n = len(words)
@@ -87,6 +96,8 @@ class Segment:
 
         `checkpoint` is called between the steps and may raise to give up.
         """
+        if self.scan is not None:
+            return
         model = cost_model.fit(self.codes, self.counts(None), self.n_bits)
         checkpoint()
         tables = Tables(self.codes, model.cut, checkpoint) if model.cut else None
@@ -94,8 +105,8 @@ class Segment:
 
     @property
     def is_prepared(self) -> bool:
-        """Whether `prepare` has been called."""
-        return self._tables is not None
+        """Whether `prepare` has been called, or has nothing to do."""
+        return self._tables is not None or self.scan is not None
 
     @property
     def tables(self) -> tuple[cost_model.Model, Tables] | None:
@@ -111,6 +122,8 @@ class Segment:
 
     def words(self, rows: NDArray[np.integer]) -> Words:
         """Return the codes of rows."""
+        if self.scan is not None:
+            return self.scan.rows(rows)
         words: Words = self.codes[rows if self._code_of is None else self._code_of[rows]]
         return words
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bitcodes import Codes, Words, code_size, to_codes
 from index.memory.batch import Batch
+from index.memory.estimated import Scan
 from index.memory.ids import pack
 from index.memory.segment import Segment
 
@@ -148,6 +149,11 @@ class View:
     def live_codes(self) -> tuple[Words, NDArray[np.int64] | None]:
         """The codes of the segment that live rows have, and their places; None for all."""
         return self.segment.used(self.counts if self.live_in_segment[0] is not None else None)
+
+    @cached_property
+    def tail_scan(self) -> Scan:
+        """A scan of the tail, where distances are estimated."""
+        return Scan(self.tail, self.segment.n_bits)
 
     @property
     def tail_serials(self) -> NDArray[np.int64]:

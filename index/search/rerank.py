@@ -11,6 +11,7 @@ from bitcodes import asymmetric_distances, unpack
 from index.callbacks import Checkpoint
 from index.errors import InvalidItems
 from index.memory.view import View
+from index.storage.catalog import Metric
 from index.storage.record import Record
 from index.types import Answer
 
@@ -32,7 +33,7 @@ def by_descriptors(
     cosine: bool = False,
 ) -> Scored:
     """Sort by the distance to the descriptors that are kept: Euclidean, or one minus the cosine."""
-    X = _matrix(queries, len(answers), dimension or np.shape(queries)[-1], "descriptors")
+    X = as_matrix(queries, len(answers), dimension or np.shape(queries)[-1], "descriptors")
     distance = _cosine_distances if cosine else _euclidean_distances
 
     def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
@@ -48,12 +49,25 @@ def _euclidean_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> N
     return score
 
 
+def _dot_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> NDArray[np.float64]:
+    score: NDArray[np.float64] = -(kept * x).sum(axis=1)
+    return score
+
+
 def _cosine_distances(x: NDArray[np.float64], kept: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return one minus the cosines; a vector of zeros has the cosine 0 with every other."""
     lengths = np.linalg.norm(kept, axis=1) * np.linalg.norm(x)
     cosines = (kept * x).sum(axis=1) / np.where(lengths == 0, 1, lengths)
     score: NDArray[np.float64] = 1 - np.clip(cosines, -1, 1)
     return score
+
+
+DISTANCES: dict[Metric, Callable[..., NDArray[np.float64]]] = {
+    "euclidean": _euclidean_distances,
+    "cosine": _cosine_distances,
+    "dot": _dot_distances,
+}
+"""What is estimated, between one descriptor and those of a matrix."""
 
 
 def by_bits(
@@ -64,7 +78,7 @@ def by_bits(
     checkpoint: Checkpoint,
 ) -> Scored:
     """Sort by the asymmetric distance of the query's projection to the codes."""
-    Z = _matrix(projections, len(answers), n_bits, "projections")
+    Z = as_matrix(projections, len(answers), n_bits, "projections")
 
     def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         bits = unpack(view.codes(rows), n_bits).astype(np.float64)
@@ -103,7 +117,8 @@ def _sorted_by(score: NDArray[np.float64], answer: Answer) -> tuple[Answer, NDAr
     )
 
 
-def _matrix(values: ArrayLike, n: int, width: int, what: str) -> NDArray[np.float64]:
+def as_matrix(values: ArrayLike, n: int, width: int, what: str) -> NDArray[np.float64]:
+    """Return values in float64; raise InvalidItems unless they are finite and of this shape."""
     matrix = np.asarray(values, np.float64)
     if matrix.shape != (n, width):
         raise InvalidItems(f"expected {what} of shape {(n, width)}, got {matrix.shape}")

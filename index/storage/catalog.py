@@ -18,6 +18,10 @@ DescriptorType = Literal["float16", "float32"]
 """How descriptors are kept."""
 DESCRIPTOR_TYPES: tuple[DescriptorType | None, ...] = (None, "float16", "float32")
 """What the numbers in the column `keep_descriptors` mean."""
+Metric = Literal["euclidean", "cosine", "dot"]
+"""The distance that is estimated."""
+METRICS: tuple[Metric | None, ...] = (None, "euclidean", "cosine", "dot")
+"""What the numbers in the column `metric` mean; None where codes are ranked by Hamming distance."""
 
 # Earlier versions delete collections with such names at start, too.
 _HIDDEN = "/new"
@@ -40,16 +44,22 @@ class Row(NamedTuple):
     encoder: str
     fingerprint: str
     keep_descriptors: int
+    metric_number: int
 
     @property
     def descriptor_type(self) -> DescriptorType | None:
         """How descriptors are kept; None if they are not."""
         return DESCRIPTOR_TYPES[self.keep_descriptors]
 
+    @property
+    def metric(self) -> Metric | None:
+        """The distance that items are ranked by the estimates of; None for the Hamming distance."""
+        return METRICS[self.metric_number]
+
 
 def visible(connection: sqlite3.Connection) -> list[Row]:
     """Return the collections that are neither being made nor dropped."""
-    columns = ", ".join(Row._fields)
+    columns = ", ".join(Row._fields).replace("metric_number", "metric")
     rows = connection.execute(f"SELECT {columns} FROM collections")  # noqa: S608
     return [row for row in map(Row._make, rows) if "/" not in row.name]
 
@@ -70,6 +80,7 @@ def insert(
     encoder: str,
     fingerprint: str,
     descriptor_type: DescriptorType | None,
+    metric: Metric | None,
     *,
     unfinished: bool,
 ) -> Row:
@@ -77,21 +88,22 @@ def insert(
 
     Its hidden name is a new one each time, so that the rest of a failed attempt is in nobody's way.
     """
-    keep = DESCRIPTOR_TYPES.index(descriptor_type)
+    keep, number = DESCRIPTOR_TYPES.index(descriptor_type), METRICS.index(metric)
     cursor = connection.execute(
-        "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors) "
-        "VALUES (?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
+        "INSERT INTO collections (name, n_bits, encoder, fingerprint, keep_descriptors, metric) "
+        "VALUES (?, ?, ?, ?, ?, ?) ON CONFLICT DO NOTHING",
         (
             f"{name}/{uuid4().hex}{_HIDDEN}" if unfinished else name,
             n_bits,
             encoder,
             fingerprint,
             keep,
+            number,
         ),
     )
     if not cursor.rowcount:
         raise AlreadyExists(f"there is already a collection {name!r}")
-    return Row(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, keep)
+    return Row(cursor.lastrowid or 0, name, n_bits, encoder, fingerprint, keep, number)
 
 
 def rename(connection: sqlite3.Connection, key: int, name: str) -> None:

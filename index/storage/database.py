@@ -16,7 +16,7 @@ from typing import Any, Generic, TypeVar, cast
 from index.errors import Closed, Damaged, DiskError, Full, IndexProblem, InUse, Unreadable
 from index.storage import shrink
 
-VERSION = 3
+VERSION = 4
 # Each reading connection has a page cache of its own.
 _READERS = 4
 # SQLite reports a full disk as one of these in some cases. They count as such if less room is left.

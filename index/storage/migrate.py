@@ -1,7 +1,7 @@
 """Migration of earlier databases.
 
-Version 1 has one row per item. Version 2 keeps descriptors as float16 only, so that nothing of it
-has to be changed.
+Version 1 has one row per item. Version 2 keeps descriptors as float16 only, and up to version 3 all
+collections rank by the Hamming distance, so that only the table of collections gets a column.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from index.storage.database import VERSION, Database
 from index.storage.record import Record
 
 _CHUNK = 1 << 16
-_NEW_COLUMNS = ("keep_descriptors", "items", "next_serial")
+_NEW_COLUMNS = ("keep_descriptors", "items", "next_serial", "metric")
 
 
 def add_columns(connection: sqlite3.Connection) -> None:

@@ -1,7 +1,8 @@
 """A part, some items with ascending serial numbers, as bytes.
 
 The bytes are columns, one after the other, little-endian: lengths of the ids (uint16), labels
-(int64), serial numbers minus the first (uint32), packed codes, and the ids in UTF-8.
+(int64), serial numbers minus the first (uint32), packed codes, each followed by its factors where
+distances are estimated (`index.memory.factors`), and the ids in UTF-8.
 """
 
 from __future__ import annotations

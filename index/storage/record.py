@@ -12,9 +12,10 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import code_size, word_count
+from bitcodes import word_count
 from index.callbacks import Count
 from index.memory.batch import Batch
+from index.memory.factors import row_size
 from index.storage import part_format
 from index.storage.catalog import DescriptorType
 from index.storage.database import Database
@@ -48,13 +49,15 @@ class Record:
         key: int,
         n_bits: int,
         descriptor_type: DescriptorType | None = None,
+        *,
+        is_estimated: bool = False,
     ) -> None:
         self.database = database
         self.key = key
-        self._size = code_size(n_bits)
+        self._size = row_size(n_bits, is_estimated)
         self._descriptors = "descriptors" if descriptor_type == "float16" else "vectors"
         self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
-        self._n_words = word_count(n_bits)
+        self._n_words = word_count(8 * self._size)
         self._next_serial = 0
         # First serial and number of items of each part.
         self._parts: list[tuple[int, int]] = []

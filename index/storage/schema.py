@@ -1,4 +1,4 @@
-"""The tables of the database, version 3."""
+"""The tables of the database, version 4."""
 
 from __future__ import annotations
 
@@ -11,6 +11,8 @@ SCHEMA = (
         fingerprint TEXT NOT NULL,
         -- 0: no; 1: as float16; 2: as float32, since version 3
         keep_descriptors INTEGER NOT NULL DEFAULT 0,
+        -- 0: Hamming distance; 1: estimates of Euclidean distance; 2: of cosine; 3: of dot product
+        metric INTEGER NOT NULL DEFAULT 0,
         items INTEGER NOT NULL DEFAULT 0,
         next_serial INTEGER NOT NULL DEFAULT 0
     ) STRICT""",

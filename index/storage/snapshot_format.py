@@ -19,10 +19,13 @@ import numpy as np
 
 from bitcodes import code_size
 from index.errors import BadSnapshot, InvalidItems
-from index.storage.catalog import DESCRIPTOR_TYPES, DescriptorType
+from index.memory.factors import row_size
+from index.storage.catalog import DESCRIPTOR_TYPES, METRICS, DescriptorType, Metric
 from index.validation import MAX_ID, MAX_PAYLOAD, as_text, check_bits, check_name
 
 MAGIC = b"Bitcell snapshot 2\n"
+MAGIC_3 = b"Bitcell snapshot 3\n"
+"""Of collections that rank by estimates, which earlier versions cannot read."""
 MAGIC_1 = b"Bitcell snapshot 1\n"
 """What earlier versions wrote: without an encoder, and with descriptors as float16."""
 MAX_ENCODER = 72 << 20
@@ -64,6 +67,7 @@ class Description:
     keep_descriptors: bool
     descriptor_type: DescriptorType | None
     has_encoder: bool
+    metric: Metric | None = None
 
 
 class Output(Protocol):
@@ -76,14 +80,15 @@ class Output(Protocol):
 class BlockWriter:
     """Writes the blocks of a file, each with its checksum."""
 
-    def __init__(self, file: Output) -> None:
-        file.write(MAGIC)
+    def __init__(self, file: Output, about: Description) -> None:
+        """Write the first block."""
+        file.write(MAGIC if about.metric is None else MAGIC_3)
         self._file = file
         self._checksum = 0
-
-    def description(self, about: Description) -> None:
-        """Write the first block."""
-        self._write(json.dumps(asdict(about)).encode())
+        fields = asdict(about)
+        if about.metric is None:
+            del fields["metric"]
+        self._write(json.dumps(fields).encode())
 
     def encoder(self, file: bytes) -> None:
         """Write the block of the encoder, which comes second."""
@@ -121,6 +126,9 @@ def read_description(blocks: Iterator[bytes], path: Path, version: int) -> Descr
             kept, has_encoder = about["descriptor_type"], _typed(about, "has_encoder", bool)
         if kept not in DESCRIPTOR_TYPES or keep != (kept is not None):
             raise ValueError(f"descriptor_type is {kept!r:.80}, keep_descriptors {keep}")
+        metric = about.get("metric")
+        if metric not in METRICS or (metric is not None) != (version == 3):
+            raise ValueError(f"metric is {metric!r:.80} in a file of version {version}")
         return Description(
             name,
             n_bits,
@@ -129,6 +137,7 @@ def read_description(blocks: Iterator[bytes], path: Path, version: int) -> Descr
             keep,
             kept,
             has_encoder,
+            metric,
         )
     except BadSnapshot:
         raise
@@ -149,9 +158,10 @@ def _typed(about: dict[str, Any], field: str, kind: type) -> Any:
 def read_version(file: BinaryIO, path: Path) -> int:
     """Return the version of a file, and go to its first block."""
     magic = file.read(len(MAGIC))
-    if magic not in (MAGIC_1, MAGIC):
-        raise BadSnapshot(f"{path} is no snapshot of version 1 or 2")
-    return 2 if magic == MAGIC else 1
+    versions = {MAGIC_1: 1, MAGIC: 2, MAGIC_3: 3}
+    if magic not in versions:
+        raise BadSnapshot(f"{path} is no snapshot of version 1, 2 or 3")
+    return versions[magic]
 
 
 def read_blocks(
@@ -198,7 +208,10 @@ def read_encoder(blocks: Iterator[bytes], path: Path) -> bytes:
 
 
 def read_items(data: bytes, about: Description, path: Path) -> tuple[Any, ...]:
-    """Return ids, codes, labels, payloads as JSON, and descriptors (None where there are none)."""
+    """Return ids, codes, labels, payloads as JSON, descriptors and factors.
+
+    Of the last two, what there is none of is None.
+    """
     try:
         texts, codes, labels, descriptors = _columns(data)
         ids, payloads = _ids_and_payloads(texts.decode())
@@ -207,12 +220,18 @@ def read_items(data: bytes, about: Description, path: Path) -> tuple[Any, ...]:
             # Without a type they are refused later, whatever they are.
             dtype = np.dtype(about.descriptor_type or "uint8").newbyteorder("<")
             kept = np.frombuffer(descriptors, dtype).reshape(len(ids), -1)
+        size, factors = code_size(about.n_bits), None
+        rows = np.frombuffer(codes, np.uint8)
+        rows = rows.reshape(len(ids), row_size(about.n_bits, about.metric is not None))
+        if about.metric is not None:
+            factors = np.ascontiguousarray(rows[:, size:]).view("<f4")
         return (
             ids,
-            np.frombuffer(codes, np.uint8).reshape(len(ids), code_size(about.n_bits)),
+            np.ascontiguousarray(rows[:, :size]),
             np.frombuffer(labels, "<i8"),
             payloads,
             kept,
+            factors,
         )
     except InvalidItems:
         raise

@@ -29,7 +29,7 @@ server._listen = listen_with_small_buffers
 OPENAPI = b"GET /openapi.json HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: identity\r\n\r\n"
 SECRETS = b"secret-query", b"secret-key", b"secret-body"
 POST = (
-    b"POST /v1/encoders?token=secret-query HTTP/1.1\r\nHost: localhost\r\n"
+    b"POST /v1/encoders?name=secret-query HTTP/1.1\r\nHost: localhost\r\n"
     b"Content-Type: application/json\r\nAuthorization: Bearer secret-key\r\n"
     b"Content-Length: %d\r\n\r\n"
 )
@@ -141,7 +141,10 @@ def test_idle_connections_keep_nobody_out(small: LimitedService) -> None:
 
 def test_json_that_takes_45_times_its_size(small: LimitedService) -> None:
     body = b'{"descriptors":[[' + b"1," * (4 * MIB - 100) + b"1]]}"
-    head = POST.replace(b"/v1/encoders", b"/v1/encoders/honest/encode") % len(body)
+    url = b"/v1/encoders/honest/encode"
+    head = POST.replace(b"/v1/encoders?name=secret-query", url) % len(body)
+        body
+    )
     with Siege(small, megabytes=30, seconds=20), small.connect() as connection:
         connection.sendall(head + body)
         assert connection.recv(12) == b"HTTP/1.1 413"

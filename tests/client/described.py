@@ -6,7 +6,7 @@ from typing import Any
 
 from bitcell_client import Client
 from bitcell_client.call import Call
-from bitcell_client.files import SNAPSHOT
+from bitcell_client.files import DATASET, SNAPSHOT
 from bitcell_client.following import EVENTS
 
 METHODS: dict[str, Call[Any, Any]] = {
@@ -17,6 +17,6 @@ METHODS: dict[str, Call[Any, Any]] = {
 }
 """The calls, by the name of the method."""
 
-_STREAMED = {("GET", EVENTS), ("GET", SNAPSHOT), ("PUT", SNAPSHOT)}
+_STREAMED = {("GET", EVENTS), ("GET", SNAPSHOT), ("PUT", SNAPSHOT), ("PUT", DATASET)}
 CALLS = sorted({(call.method, call.path) for call in METHODS.values()} | _STREAMED)
 """The operations of the service that the client has; what is streamed is not a `Call`."""

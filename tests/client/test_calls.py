@@ -70,6 +70,16 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert bitcell.encoder("itq").method == "itq"
         assert {method.method for method in bitcell.methods()} == set(HASHERS)
         assert bitcell.datasets()[0] == "digits"
+        np.save(tmp_path / "mine.npy", X)
+        stored = bitcell.upload_dataset(tmp_path / "mine.npy")
+        assert (stored.dataset, stored.items, stored.dimension) == ("mine", len(X), 16)
+        assert bitcell.dataset("mine").bytes == (tmp_path / "mine.npy").stat().st_size
+        assert bitcell.dataset("digits").bytes is None
+        with pytest.raises(Conflict, match="already a dataset 'mine'"):
+            bitcell.upload_dataset(tmp_path / "mine.npy")
+        bitcell.delete_dataset("mine")
+        assert "mine" not in bitcell.datasets()
+        (tmp_path / "mine.npy").unlink()
         image = io.BytesIO()
         Image.fromarray(RNG.integers(0, 255, (32, 32, 3), np.uint8)).save(image, "png")
         gist = bitcell.gist([image.getvalue()] * 2)
@@ -287,6 +297,9 @@ def test_calls_of_the_async_client_are_awaited(process: Process, tmp_path: Path)
             made, copy = await bitcell.snapshot("async"), tmp_path / "copy.snapshot"
             await bitcell.download_snapshot(made.snapshot, copy)
             assert (await bitcell.upload_snapshot(copy)).bytes == copy.stat().st_size
+            np.save(tmp_path / "x.npy", X)
+            assert (await bitcell.upload_dataset(tmp_path / "x.npy", "async")).items == len(X)
+            await bitcell.delete_dataset("async")
             with pytest.raises(Conflict, match="already a snapshot"):
                 await bitcell.upload_snapshot(copy)
             with pytest.raises(NotFound, match="nowhere"):

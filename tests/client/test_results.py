@@ -27,6 +27,7 @@ from bitcell_client import (
     Neighbour,
     QueryResult,
     Statistics,
+    UploadedDataset,
 )
 from bitcell_client.decode import UnexpectedJson, from_json
 from bitcell_client.statistics import BitPair
@@ -124,6 +125,10 @@ def test_results_have_the_fields_of_the_service(document: dict[str, Any]) -> Non
             for media in content.values():
                 assert set(media) == {"application/json"}
                 comparison.check(result, media["application/json"]["schema"], name)
+    # Uploads are streamed, and no `Call`.
+    stored = document["paths"]["/v1/datasets/{dataset}"]["put"]["responses"]["201"]
+    schema = stored["content"]["application/json"]["schema"]
+    comparison.check(UploadedDataset, schema, "upload_dataset")
     exported = {value for value in vars(bitcell_client).values() if dataclasses.is_dataclass(value)}
     assert comparison.met == exported
 

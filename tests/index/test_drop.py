@@ -368,7 +368,12 @@ def test_a_crash_in_the_removal_of_an_unfinished_collection_leaves_nothing(
 
 
 def test_the_name_of_a_collection_that_is_being_made_is_taken(store: Store) -> None:
-    making: dict[str, Any] = {"encoder": "", "fingerprint": "", "descriptor_type": None}
+    making: dict[str, Any] = {
+        "encoder": "",
+        "fingerprint": "",
+        "descriptor_type": None,
+        "metric": None,
+    }
     with store._making("c", 8, **making):
         assert store.list() == []
         with pytest.raises(AlreadyExists, match="'c' is already being made"):

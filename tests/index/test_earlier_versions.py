@@ -59,7 +59,7 @@ def test_a_database_gives_the_same_answers(tmp_path: Path) -> None:
         database = Database(path)
         store = Store(database)
         assert {c.name: answers(c) for c in store.list()} == ANSWERS
-        assert database.read("PRAGMA user_version") == [(3,)]
+        assert database.read("PRAGMA user_version") == [(4,)]
         kept = {c.name: c.descriptor_type for c in store.list()}
         assert set(kept.values()) == {None, "float16"}
         store.close()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,6 +33,24 @@ class Plot:
     caption: str
 
 
+@dataclass(frozen=True)
+class Size:
+    """What the x axis of a plot shows: its key in a row, its name, its unit."""
+
+    key: str
+    name: str
+    unit: str
+
+    @property
+    def label(self) -> str:
+        """The text below the axis."""
+        return f"{self.name}, {self.unit}" if self is BITS else self.name
+
+
+BITS = Size("n_bits", "code length", "bits")
+BYTES = Size("bytes_per_item", "bytes per item", "bytes")
+
+
 def plots(rows: Sequence[dict[str, Any]], n_seeds: int, ranks: Sequence[int]) -> list[Plot]:
     """Plot mAP against code length and, at each length, the precision curves.
 
@@ -49,7 +67,8 @@ def plots(rows: Sequence[dict[str, Any]], n_seeds: int, ranks: Sequence[int]) ->
     drawn = []
     if lengths:
         bars = f" Bars: standard deviation over {n_seeds} seeds." if n_seeds > 1 else ""
-        drawn.append(Plot(map_plot(rows), "Mean average precision by code length." + bars))
+        name = "Mean average precision"
+        drawn.append(Plot(figure_plot(rows, "map", name, BITS), f"{name} by code length.{bars}"))
     chosen: list[int | None] = [*_spread_out(lengths, MAX_LENGTHS)] or [None]
     top = highest_precision(rows)
     for n_bits in chosen:
@@ -62,29 +81,29 @@ def plots(rows: Sequence[dict[str, Any]], n_seeds: int, ranks: Sequence[int]) ->
     return drawn
 
 
-def recall_plots(rows: Sequence[dict[str, Any]], n_seeds: int, k: int) -> list[Plot]:
-    """Plot the recall of k neighbours against code length, for each number that is reranked."""
+def recall_plots(
+    rows: Sequence[dict[str, Any]], n_seeds: int, protocol: Mapping[str, Any]
+) -> list[Plot]:
+    """Plot the recall of k neighbours against bytes per item, for each number that is reranked."""
     if not _lengths(rows):
         return []
     bars = f" Bars: standard deviation over {n_seeds} seeds." if n_seeds > 1 else ""
-    drawn = [Plot(map_plot(rows, "recall", f"Recall of {k}"), f"Recall by code length.{bars}")]
-    keys = [key for key in rows[0] if key.startswith("recall_rerank_")]
-    for key in keys:
-        n = key.rpartition("_")[2]
-        caption = f"Recall by code length, if the first {n} are ranked again by their descriptors."
-        drawn.append(Plot(map_plot(rows, key, f"Recall of {k} with rerank {n}"), caption))
+    name = f"Recall of {protocol['k']}"
+    drawn = [Plot(figure_plot(rows, "recall", name, BYTES), f"{name} by bytes per item.{bars}")]
+    for n in protocol["rerank"]:
+        caption = f"{name}, if the first {n:,} are ranked again by their descriptors."
+        plot = figure_plot(rows, f"recall_rerank_{n}", f"{name} with rerank {n}", BYTES)
+        drawn.append(Plot(plot, caption))
     return drawn
 
 
-def map_plot(
-    rows: Sequence[dict[str, Any]], key: str = "map", name: str = "Mean average precision"
-) -> Markup:
-    """Plot a figure in % against code length on a log axis, one line per method, baselines across.
+def figure_plot(rows: Sequence[dict[str, Any]], key: str, name: str, size: Size) -> Markup:
+    """Plot a figure in % against a size on a log axis, one line per method, baselines across.
 
     Bars show the spread of the figure over seeds, if the rows have it.
     """
     spread = f"{key}_spread"
-    lengths = _lengths(rows)
+    lengths = _lengths(rows, size)
     ends = [100 * (row[key] + sign * (row.get(spread) or 0)) for row in rows for sign in (-1, 1)]
     y, y_ticks = vertical_axis(max(0, min(ends)), max(ends))
     margin = 1.5 if len(lengths) == 1 else 1
@@ -92,34 +111,37 @@ def map_plot(
     lines, line_ends, descriptions = [], [], []
     for method in dict.fromkeys(row["method"] for row in rows):
         own = sorted((r for r in rows if r["method"] == method), key=lambda r: r["n_bits"] or 0)
-        values = [(row["n_bits"], 100 * row[key]) for row in own]
+        values = [(row[size.key], 100 * row[key]) for row in own]
         if own[0]["n_bits"] is None:
+            values = [(None, 100 * own[0][key])]
             height = y(values[0][1])
             points: list[Point] = [(LEFT, height), (RIGHT, height)]
             bars = ""
         else:
-            points = [(x(n_bits), y(value)) for n_bits, value in values]
+            points = [(x(at), y(value)) for at, value in values]
             bars = "".join(
-                _error_bar(x(r["n_bits"]), r[key], r[spread], y) for r in own if r.get(spread)
+                _error_bar(x(r[size.key]), r[key], r[spread], y) for r in own if r.get(spread)
             )
         lines.append(line(method, points, points, bars))
         line_ends.append((method, points[-1]))
-        descriptions.append(f"{method}: " + ", ".join(_in_words(*value) for value in values))
+        descriptions.append(
+            f"{method}: " + ", ".join(_in_words(*value, size.unit) for value in values)
+        )
     axes = frame(
         x,
         y,
         _labelled(lengths, x),
         y_ticks,
-        "code length, bits",
+        size.label,
         "mAP, %" if key == "map" else "recall, %",
     )
-    label = f"{name} in % by code length. " + "; ".join(descriptions)
+    label = f"{name} in % by {size.name}. " + "; ".join(descriptions)
     return svg(label, axes + "".join(lines) + legend(line_ends))
 
 
-def _lengths(rows: Sequence[dict[str, Any]]) -> list[int]:
-    """The code lengths of the rows, ascending."""
-    return sorted({row["n_bits"] for row in rows if row["n_bits"] is not None})
+def _lengths(rows: Sequence[dict[str, Any]], size: Size = BITS) -> list[int]:
+    """The sizes of the rows that have codes, ascending."""
+    return sorted({row[size.key] for row in rows if row["n_bits"] is not None})
 
 
 def _spread_out(values: Sequence[int], n: int) -> list[int]:
@@ -143,5 +165,5 @@ def _error_bar(px: float, value: float, spread: float, y: Axis) -> str:
     return f'<path d="M{px:.1f} {low:.1f}V{high:.1f}m-3 0h6M{px - 3:.1f} {low:.1f}h6"/>'
 
 
-def _in_words(n_bits: int | None, value: float) -> str:
-    return f"{value:.1f}" if n_bits is None else f"{value:.1f} at {n_bits} bits"
+def _in_words(at: int | None, value: float, unit: str) -> str:
+    return f"{value:.1f}" if at is None else f"{value:.1f} at {at} {unit}"

@@ -5,13 +5,14 @@ from __future__ import annotations
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from app.benchmark.neighbours import NEIGHBOURS, in_words
+from app.benchmark.neighbours.protocol import in_words
 from app.benchmark.report import POLICY
 from app.benchmark.report.pictures import make_sheet
 from app.benchmark.report.plots import plots, recall_plots
 from app.benchmark.report.published import SOURCE, published
-from app.benchmark.report.table import Row, lines_by_method, shown_columns
+from app.benchmark.report.table import Row, lines_by_method, recall_columns, shown_columns
 from app.benchmark.results import interval_note, tuning_note
+from app.benchmark.rows import NEIGHBOURS
 from app.benchmark.splits import (
     RETRIEVAL,
     UNSEEN,
@@ -63,12 +64,15 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
 def _render_recall(result: dict[str, Any]) -> str:
     """Return the page of a benchmark without labels."""
     rows, protocol = result["results"], result["protocol"]
-    columns, n_seeds = shown_columns(rows), len(protocol["seeds"])
+    columns = shown_columns(rows, recall_columns(protocol["rerank"]))
+    n_seeds = len(protocol["seeds"])
     measured = [row for row in rows if "error" not in row]
     notes = [
         f"Shares are in %, means over queries{' and seeds' * (n_seeds > 1)}. Distances between "
         "codes tie: figures are expectations over every order of the ties.",
         interval_note(n_seeds),
+        "A ★ compares rows of as many bits, which can differ in bytes: the plots show recall by "
+        "bytes.",
     ]
     return _template().render(
         policy=POLICY,
@@ -80,7 +84,7 @@ def _render_recall(result: dict[str, Any]) -> str:
         columns=columns,
         groups=lines_by_method(rows, columns),
         notes=notes,
-        plots=recall_plots(measured, n_seeds, protocol["k"]),
+        plots=recall_plots(measured, n_seeds, protocol),
         sheet=None,
         first_seed=protocol["seeds"][0],
     )

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from app.benchmark.rows import CLASSIFIER, COSINE, RAW
+from app.benchmark.rows import CLASSIFIER, COSINE, FAISS_PQ, FAISS_RABITQ, FAISS_SQ, RAW
 from hashing import HASHERS
 
 COLOURS = 6
@@ -30,6 +30,12 @@ BASELINE_MARKS = {
     CLASSIFIER: "m-5.4-1.8h10.8v3.6h-10.8z",
 }
 
+FAISS_MARKS = {
+    FAISS_RABITQ: "m-5 0l2.5-4.4h5l2.5 4.4l-2.5 4.4h-5z",
+    FAISS_SQ: "m-4.4-4.8h8.8l-8.8 9.6h8.8z",
+    FAISS_PQ: "m-4.8-4.4l9.6 8.8v-8.8l-9.6 8.8z",
+}
+
 
 @dataclass(frozen=True)
 class Style:
@@ -47,6 +53,8 @@ def style_of(method: str) -> Style:
     """
     if method in BASELINE_MARKS:
         return Style("raw", BASELINE_MARKS[method])
+    if method in FAISS_MARKS:
+        return Style("raw", FAISS_MARKS[method])
     names = list(HASHERS)
     i = names.index(method) if method in names else len(names)
     again = " again" * (i // len(MARKS) % 2)

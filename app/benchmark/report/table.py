@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -91,35 +91,48 @@ COLUMNS = (
         _percent(1),
         "share of the first 100 that are among the 100 nearest by Euclidean distance",
     ),
-    Column("recall %", "recall", _percent(2), "share of the k true neighbours in the first k"),
-    Column(
-        "± seeds", "recall_spread", _percent(2), "sample standard deviation of recall over seeds"
-    ),
-    Column("95 % interval", "recall_interval", _interval, "confidence interval of recall"),
-    Column(
-        "rerank 100",
-        "recall_rerank_100",
-        _percent(2),
-        "recall if the first 100 by code are ranked again by their descriptors",
-    ),
-    Column(
-        "rerank 1000",
-        "recall_rerank_1000",
-        _percent(2),
-        "recall if the first 1000 by code are ranked again by their descriptors",
-    ),
     Column("fit s", "fit_seconds", "{:.2f}".format, "seconds to fit"),
     Column("encode s", "encode_seconds", "{:.2f}".format, "seconds to encode the database"),
     Column("bytes", "bytes_per_item", "{:,.0f}".format, "bytes per item"),
 )
 
+
+def recall_columns(rerank: Sequence[int]) -> list[Column]:
+    """Return the columns of a benchmark of neighbours."""
+    reranked = (
+        Column(
+            f"rerank {n}",
+            f"recall_rerank_{n}",
+            _percent(2),
+            f"recall if the first {n:,} are ranked again by their descriptors",
+        )
+        for n in rerank
+    )
+    return [
+        Column("bytes", "bytes_per_item", "{:,.0f}".format, "bytes per item, codes and factors"),
+        Column("recall %", "recall", _percent(2), "share of the k true neighbours in the first k"),
+        Column("± seeds", "recall_spread", _percent(2), "sample standard deviation over seeds"),
+        Column("95 % interval", "recall_interval", _interval, "confidence interval of recall"),
+        *reranked,
+        Column(
+            "queries/s",
+            "queries_per_second",
+            "{:,.0f}".format,
+            "queries per second of a scan by one thread, encoding of the query included",
+        ),
+        Column("fit s", "fit_seconds", "{:.2f}".format, "seconds to fit"),
+        Column("encode s", "encode_seconds", "{:.2f}".format, "seconds to encode the database"),
+        Column("ranked by", "ranking", str, "what ranks the items before any reranking"),
+    ]
+
+
 # The figure that methods are compared by: a result has one of them.
 _MAIN = ("map", "recall")
 
 
-def shown_columns(rows: list[Row]) -> list[Column]:
+def shown_columns(rows: list[Row], columns: Sequence[Column] = COLUMNS) -> list[Column]:
     """Return the columns for which any row has a figure."""
-    return [column for column in COLUMNS if any(_has(row, column.key) for row in rows)]
+    return [column for column in columns if any(_has(row, column.key) for row in rows)]
 
 
 def lines_by_method(rows: list[Row], columns: list[Column]) -> list[list[Line]]:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.options import check_data, load_settings
-from app.cli.snapshots import UrlOption
+from app.cli.options import KeyFileOption, KeyOption, UrlOption, load_settings
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -34,18 +33,18 @@ def load(
         int | None, typer.Option(help="Create it first, for given codes of this length.", min=1)
     ] = None,
     url: UrlOption = None,
+    key: KeyOption = None,
+    key_file: KeyFileOption = None,
 ) -> None:
     """Insert or replace items in a collection of the running service.
 
     If it stops early, run it again: what is there is replaced by the same.
     """
     from app.cli.collections.calls import create_collection, show_collection
-    from app.cli.running_service import running_service
+    from app.cli.running_service import connected
 
-    settings = load_settings()
-    check_data(settings.data_dir)
-    arrays = _read(source, settings.data_dir)
-    with running_service(settings, url) as service:
+    arrays = _read(source, load_settings().data_dir)
+    with connected(url, key, key_file) as service:
         given = {"encoder": encoder, "n_bits": bits}
         if new := {name: value for name, value in given.items() if value is not None}:
             create_collection(service, {"name": collection} | new)

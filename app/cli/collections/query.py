@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.options import check_data, load_settings
-from app.cli.snapshots import UrlOption
+from app.cli.options import KeyFileOption, KeyOption, UrlOption, json_filter
 
 if TYPE_CHECKING:
     from app.cli.running_service import RunningService
@@ -42,13 +41,15 @@ def query(
         bool, typer.Option("--json", help="Print the answer of the service as it is.")
     ] = False,
     url: UrlOption = None,
+    key: KeyOption = None,
+    key_file: KeyFileOption = None,
 ) -> None:
     """Find the nearest items in a collection of the running service.
 
     Give queries in one way: --id, --image and --code can be repeated.
     """
     from app.cli.collections import calls
-    from app.cli.running_service import running_service
+    from app.cli.running_service import connected
 
     ways = {"--id": ids, "--image": images, "--code": codes, "--descriptors": descriptors}
     given = [name for name, value in ways.items() if value]
@@ -59,10 +60,8 @@ def query(
     if radius is not None:
         body["radius"] = radius
     if filter_ is not None:
-        body["filter"] = _parse(filter_)
-    settings = load_settings()
-    check_data(settings.data_dir)
-    with running_service(settings, url) as service:
+        body["filter"] = json_filter(filter_)
+    with connected(url, key, key_file) as service:
         if found := _descriptors(service, images, descriptors):
             body["descriptors"] = found
         answer, text = calls.query(service, collection, body)
@@ -70,13 +69,6 @@ def query(
         typer.echo(text)
     else:
         _print(answer, ids or [str(path) for path in images or ()] or codes)
-
-
-def _parse(condition: str) -> Any:
-    try:
-        return json.loads(condition)
-    except ValueError as error:
-        raise ValueError(f"--filter takes JSON, got {condition!r:.80}: {error}") from None
 
 
 def _descriptors(

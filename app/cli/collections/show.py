@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-from app.cli.options import check_data, load_settings
-from app.cli.snapshots import UrlOption
+from app.cli.options import KeyFileOption, KeyOption, UrlOption
 
 
-def collections(url: UrlOption = None) -> None:
+def collections(
+    url: UrlOption = None, key: KeyOption = None, key_file: KeyFileOption = None
+) -> None:
     """List the collections of the running service."""
     from app.cli.collections.calls import list_collections
     from app.cli.collections.tables import print_table
-    from app.cli.running_service import running_service
+    from app.cli.running_service import connected
 
-    settings = load_settings()
-    check_data(settings.data_dir)
-    with running_service(settings, url) as service:
+    with connected(url, key, key_file) as service:
         found = list_collections(service)
     rows = [(one.name, f"{one.items:,}", f"{one.n_bits}", one.encoder or "") for one in found]
     print_table(("name", "items", "bits", "encoder"), rows, right="items bits")

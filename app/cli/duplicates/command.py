@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from app.cli.options import check_data, check_output, load_settings
-from app.cli.snapshots import UrlOption
+from app.cli.options import KeyFileOption, KeyOption, UrlOption, check_output, json_filter
 
 if TYPE_CHECKING:
     from app.cli.progress import Update
@@ -44,18 +42,19 @@ def duplicates(
         ),
     ] = None,
     url: UrlOption = None,
+    key: KeyOption = None,
+    key_file: KeyFileOption = None,
 ) -> None:
     """Find groups of near-duplicates in a collection of a running service, exactly."""
     from app.cli.duplicates.output import print_groups
     from app.cli.progress import progress_bar
-    from app.cli.running_service import running_service
+    from app.cli.running_service import connected
 
     if out is not None:
         check_output(out, ".npy" if out.suffix == ".npy" else ".jsonl")
-    body = {"radius": radius, "filter": _parse(filter_), "max_pairs": max_pairs}
-    settings = load_settings()
-    check_data(settings.data_dir)
-    with running_service(settings, url) as service:
+    condition = None if filter_ is None else json_filter(filter_)
+    body = {"radius": radius, "filter": condition, "max_pairs": max_pairs}
+    with connected(url, key, key_file) as service:
         given = {name: value for name, value in body.items() if value is not None}
         job = service.find_duplicates(collection, given).id
         try:
@@ -68,13 +67,6 @@ def duplicates(
             service.save_groups(job, out)
     print_groups(ended.result or {}, show)
     typer.echo(f"{out}: all groups" if out else f"All groups: GET /v1/jobs/{job}/groups, or --out.")
-
-
-def _parse(condition: str | None) -> Any:
-    try:
-        return None if condition is None else json.loads(condition)
-    except ValueError as error:
-        raise ValueError(f"--filter takes JSON, got {condition!r:.80}: {error}") from None
 
 
 def _wait(service: RunningService, job: str, progress: Update) -> JobOut:

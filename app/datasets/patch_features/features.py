@@ -47,7 +47,7 @@ class PatchFeatures:
     dictionary; what exceeds a threshold is averaged over each quadrant of the image, and the
     square root taken. One dictionary works on the image, every second pixel, the other on the
     image at half the size. The principal components of both together are divided by the root of
-    their variance, damped. Only numpy is needed; no label is used.
+    their variance, damped. No label is used.
 
     The features of a mirror image are ``features[:, mirror]``: see `_pca`.
 
@@ -179,14 +179,19 @@ class PatchFeatures:
 
     def _keep(self, symmetric: Components, antisymmetric: Components) -> None:
         """Keep the largest components of both kinds, scale them, and pair them."""
-        variances = np.sort(np.concatenate([symmetric[0], antisymmetric[0]]))[::-1]
-        variances = variances[: self.n_features]
+        both = np.concatenate([symmetric[0], antisymmetric[0]])
+        largest = np.argsort(-both, kind="stable")[: self.n_features]
+        variances = both[largest]
         damping = DAMPING * variances.mean()
+        n_symmetric = int((largest < len(symmetric[0])).sum())
         s, a = (
-            kind[:, values >= variances[-1]]
-            / np.sqrt(values[values >= variances[-1]] + damping)
+            kind[:, :n]
+            / np.sqrt(values[:n] + damping)
             / (2 * (variances / (variances + damping)).mean()) ** 0.5
-            for values, kind in (symmetric, antisymmetric)
+            for (values, kind), n in (
+                (symmetric, n_symmetric),
+                (antisymmetric, len(largest) - n_symmetric),
+            )
         )
         pairs = min(s.shape[1], a.shape[1])
         s, a = np.concatenate([s, s]), np.concatenate([a, -a])[:, :pairs]

@@ -16,7 +16,7 @@ from app.http.middleware.access import is_open
 from app.http.problems import problem
 from app.service.settings import Settings
 
-STREAMED = re.compile(r"/v1/snapshots/[^/]+")
+STREAMED = re.compile(r"/v1/(snapshots|datasets)/[^/]+")
 """Paths whose body is written to the disk as it arrives: it is limited there."""
 STREAMED_PART = 1 << 20
 """So much of such a body must arrive within the time that another one has in all."""

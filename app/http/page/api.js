@@ -16,11 +16,11 @@ export const key = {
   forget: () => sessionStorage.removeItem(KEY),
 };
 
-async function send(path, { method = "GET", json, file, signal } = {}) {
+async function send(path, { method = "GET", json, file, type, signal } = {}) {
   const headers = {};
   if (key.get()) headers.Authorization = `Bearer ${key.get()}`;
   if (json !== undefined) headers["Content-Type"] = "application/json";
-  if (file) headers["Content-Type"] = file.type.startsWith("image/") ? file.type : "image/*";
+  if (file) headers["Content-Type"] = type ? type : file.type.startsWith("image/") ? file.type : "image/*";
   const body = json === undefined ? file : JSON.stringify(json);
   let answer;
   try {

@@ -8,7 +8,9 @@ import { recent, watch } from "./jobs.js";
 const RAW = "raw";
 // What methods are compared with, and what it needs.
 const BASELINES = { [RAW]: "no codes", "raw-cosine": "no codes", "classifier": "labels" };
-const PROTOCOLS = ["retrieval-59k", "unseen-classes", "unseen-only"];
+const NEIGHBOURS = "neighbours";
+const PROTOCOLS = ["retrieval-59k", "unseen-classes", "unseen-only", "neighbours"];
+const DATASET_TYPES = ".npz,.npy,.fvecs,.bvecs,.ivecs,.hdf5,.h5,.parquet";
 // Data-free methods are fast. random-net-1 is left out: it gives the same bits as lsh.
 const isPreset = (method) => method.data_free && method.method !== "random-net-1";
 
@@ -24,7 +26,8 @@ export async function show(view, { collections, job, signal }) {
   view.append(
     h("h1", {}, "Benchmark"),
     h("p", {}, "Compare methods and code lengths. Each method is fitted on one part of the data, and judged by " +
-      "the mean average precision (mAP) of its rankings for queries that it has not seen."),
+      "the mean average precision (mAP) of its rankings for queries that it has not seen; or, with the protocol " +
+      "neighbours, which needs no labels, by the share of the true neighbours that it finds."),
     h("div", { class: "two" }, h("section", { class: "ask", "aria-labelledby": "start-title" },
       form(datasets, usable, methods, request), listed(jobs, job)), result),
   );
@@ -63,18 +66,45 @@ function form(datasets, collections, methods, request) {
   };
   return h("form", { class: "stack", onsubmit: start },
     h("h2", { id: "start-title" }, "New benchmark"),
-    h("label", { for: "source" }, "Data"), source,
+    h("label", { for: "source" }, "Data"), source, uploadField(source),
     h("label", { for: "bits" }, "Code lengths in bits"), bits,
     h("label", { for: "protocol" }, "Protocol"), protocol,
     methodBoxes(methods, request), error, h("button", {}, "Start"));
 }
 
+const sourceOption = (kind) => (name) => h("option", { value: JSON.stringify({ [kind]: name }) }, `${kind} ${name}`);
+const datasetOption = sourceOption("dataset");
+
 function sourceField(datasets, collections, request) {
-  const option = (kind) => (name) => h("option", { value: JSON.stringify({ [kind]: name }) }, `${kind} ${name}`);
-  const select = h("select", { id: "source" }, datasets.map(option("dataset")), collections.map(option("collection")));
+  const select = h("select", { id: "source" }, datasets.map(datasetOption), collections.map(sourceOption("collection")));
   const last = request && JSON.stringify(request.dataset ? { dataset: request.dataset } : { collection: request.collection });
   if ([...select.options].some((each) => each.value === last)) select.value = last;
   return select;
+}
+
+/** A field that uploads a dataset file and chooses it in `source`. */
+function uploadField(source) {
+  const note = h("div", { class: "note" });
+  const upload = async ({ target }) => {
+    const [file] = target.files;
+    if (!file) return;
+    note.replaceChildren(`Uploading ${file.name} …`);
+    target.disabled = true;
+    try {
+      const name = file.name.replace(/\.[^.]*$/, "");
+      const made = await call(path("datasets", name), { method: "PUT", file, type: "application/octet-stream" });
+      source.append(datasetOption(made.dataset));
+      source.value = datasetOption(made.dataset).value;
+      note.replaceChildren(`${made.dataset}: ${count(made.items, "item")} of dimension ${made.dimension}.`);
+      say(`The dataset ${made.dataset} has been uploaded.`);
+    } catch (reason) {
+      note.replaceChildren(problem(reason));
+    }
+    target.disabled = false;
+    target.value = "";
+  };
+  return [h("label", { for: "dataset" }, "Upload a dataset file"),
+    h("input", { id: "dataset", type: "file", accept: DATASET_TYPES, onchange: upload }), note];
 }
 
 function methodBoxes(methods, request) {
@@ -113,11 +143,14 @@ function result(job, methods) {
   const { results, dataset, protocol } = job.result;
   const measured = results.filter((row) => row.error === undefined);
   return [
-    h("p", {}, `${count(dataset.items, "item")} in ${count(dataset.classes, "class", "classes")}. ` +
+    h("p", {}, `${count(dataset.items, "item")}${dataset.classes ? ` in ${count(dataset.classes, "class", "classes")}` : ""}. ` +
       `${count(dataset.queries, "query", "queries")} against ${count(dataset.database, "item")}. Protocol ${protocol.name}.`),
     job.result.interrupted ? h("p", { class: "problem" }, job.result.interrupted) : null,
-    measured.some((row) => row.n_bits !== null) ? curves(measured, methods.map((each) => each.method)) : null,
-    table(results),
+    protocol.name !== NEIGHBOURS && measured.some((row) => row.n_bits !== null) ?
+      curves(measured, methods.map((each) => each.method)) : null,
+    protocol.name === NEIGHBOURS ? h("p", { class: "note" }, `Recall: the share of the ${protocol.k} true neighbours ` +
+      `(${protocol.distance}) that are among the first ${protocol.k}; and that are if the first 100 or 1,000 are ranked again by their descriptors.`) : null,
+    protocol.name === NEIGHBOURS ? table(results, "recall", RECALL_COLUMNS) : table(results, "map", COLUMNS),
     h("p", {}, report(job.id), h("span", { class: "note" }, " with further measures, precision and recall, and pictures if the data has any.")),
   ].filter(Boolean);
 }
@@ -137,25 +170,36 @@ function report(id) {
 }
 
 const orDash = (value, format) => (value == null ? "–" : format(value));
-const COLUMNS = [
-  ["mAP %", (row) => (100 * row.map).toFixed(2)],
-  ["P@100 %", (row) => orDash(row.precision_100, (value) => (100 * value).toFixed(1))],
+const TIMES = [
   ["fit s", (row) => orDash(row.fit_seconds, (value) => value.toFixed(2))],
   ["encode s", (row) => orDash(row.encode_seconds, (value) => value.toFixed(2))],
   ["bytes", (row) => orDash(row.bytes_per_item, (value) => value.toLocaleString("en"))],
 ];
+const percent = (value) => orDash(value, (share) => (100 * share).toFixed(1));
+// The first is what methods are compared by.
+const COLUMNS = [
+  ["mAP %", (row) => (100 * row.map).toFixed(2)],
+  ["P@100 %", (row) => percent(row.precision_100)],
+  ...TIMES,
+];
+const RECALL_COLUMNS = [
+  ["recall %", (row) => (100 * row.recall).toFixed(2)],
+  ["of 100 %", (row) => percent(row.recall_rerank_100)],
+  ["of 1,000 %", (row) => percent(row.recall_rerank_1000)],
+  ...TIMES,
+];
 
-function table(rows) {
-  const best = new Map(); // the largest mAP at each code length
+function table(rows, figure, columns) {
+  const best = new Map(); // the largest figure at each code length
   for (const row of rows) {
-    if (row.error === undefined && row.n_bits !== null) best.set(row.n_bits, Math.max(best.get(row.n_bits) ?? 0, row.map));
+    if (row.error === undefined && row.n_bits !== null) best.set(row.n_bits, Math.max(best.get(row.n_bits) ?? 0, row[figure]));
   }
-  const cells = (row) => row.error !== undefined ? h("td", { colspan: COLUMNS.length, class: "wrong" }, h("div", {}, row.error)) :
-    COLUMNS.map(([name, format]) => {
-      const isBest = name === "mAP %" && row.map === best.get(row.n_bits);
+  const cells = (row) => row.error !== undefined ? h("td", { colspan: columns.length, class: "wrong" }, h("div", {}, row.error)) :
+    columns.map(([name, format], i) => {
+      const isBest = i === 0 && row[figure] === best.get(row.n_bits);
       return h("td", { class: isBest ? "best" : null }, isBest ? `★ ${format(row)}` : format(row));
     });
-  const headings = ["method", "bits", ...COLUMNS.map(([name]) => name)];
+  const headings = ["method", "bits", ...columns.map(([name]) => name)];
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Results" },
     h("table", {}, h("caption", { class: "note" }, "★ best at its code length"),
       h("thead", {}, h("tr", {}, headings.map((name) => h("th", { scope: "col" }, name)))),

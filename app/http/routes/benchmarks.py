@@ -1,4 +1,4 @@
-"""Routes of benchmarks and datasets."""
+"""Routes of benchmarks."""
 
 from __future__ import annotations
 
@@ -6,15 +6,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import HTMLResponse
 
 from app.benchmark.report import POLICY
-from app.benchmark.rows import rows
-from app.benchmark.splits import Protocol
-from app.datasets.catalog import known_datasets
+from app.benchmark.rows import NEIGHBOURS, rows
 from app.http import schemas
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
 
 router = APIRouter(prefix="/v1/benchmarks", tags=["benchmarks"])
-datasets = APIRouter(prefix="/v1/datasets", tags=["benchmarks"])
 
 
 @router.post("", status_code=202, openapi_extra=takes(schemas.NewBenchmark))
@@ -23,8 +20,8 @@ def start_benchmark(
 ) -> schemas.Accepted:
     """Start a job that measures methods at several code lengths on a dataset or a collection."""
     new = body.parse(schemas.NewBenchmark)
-    table = rows(new.methods, new.bits)
-    protocol = Protocol(new.protocol, new.queries_per_class, new.labels_per_class)
+    table = rows(new.methods, new.bits, neighbours=new.protocol == NEIGHBOURS)
+    protocol = new.as_protocol()
     seeds = [new.seed] if new.seeds is None else new.seeds
     benchmark = service.benchmarks.start(
         table, protocol, seeds, dataset=new.dataset, collection=new.collection
@@ -38,12 +35,6 @@ def start_benchmark(
 def list_benchmarks(service: ServiceDep) -> list[schemas.JobOut]:
     """List all benchmarks, newest first, without their results."""
     return [schemas.JobOut(**found) for found in service.jobs.newest("benchmark")]
-
-
-@datasets.get("")
-def list_datasets(service: ServiceDep) -> list[str]:
-    """List the datasets that benchmarks and trainings can name."""
-    return list(known_datasets(service.settings.data_dir))
 
 
 @router.get("/{benchmark}")

@@ -11,6 +11,7 @@ from app.errors import Unready
 from app.http import schemas
 from app.http.bodies import JSON, takes
 from app.http.dependencies import BodyDep, ServiceDep
+from app.service.collections.collections import ranking_of
 from app.service.service import Service
 from index import Collection
 
@@ -24,7 +25,14 @@ def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionO
     """Create an empty collection, for the codes of an encoder or for given codes of `n_bits`."""
     new = body.parse(schemas.NewCollection)
     return _out(
-        service.collections.create(new.name, new.encoder, new.keep_descriptors, n_bits=new.n_bits)
+        service.collections.create(
+            new.name,
+            new.encoder,
+            new.keep_descriptors,
+            n_bits=new.n_bits,
+            ranking=new.ranking,
+            metric=new.metric,
+        )
     )
 
 
@@ -46,7 +54,12 @@ def get_or_create_collection(
     """Create a collection, or show the one that exists with the same settings."""
     wanted = body.parse(schemas.CollectionSettings)
     collection, is_new = service.collections.get_or_create(
-        name, wanted.encoder, wanted.keep_descriptors, n_bits=wanted.n_bits
+        name,
+        wanted.encoder,
+        wanted.keep_descriptors,
+        n_bits=wanted.n_bits,
+        ranking=wanted.ranking,
+        metric=wanted.metric,
     )
     response.status_code = 201 if is_new else 200
     return _out(collection)
@@ -116,7 +129,7 @@ def snapshot_collection(
     name: str,
     service: ServiceDep,
     keep: Annotated[
-        int | None,
+        schemas.UrlInteger | None,
         Query(
             ge=1,
             description="How many snapshots of the collection to keep: older ones that this call "
@@ -156,4 +169,6 @@ def _out(collection: Collection) -> schemas.CollectionOut:
         items=len(collection),
         keep_descriptors=collection.keep_descriptors,
         descriptor_type=collection.descriptor_type,
+        ranking=ranking_of(collection),
+        metric=collection.metric,
     )

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import JSONResponse
@@ -9,7 +11,16 @@ from numpy.typing import ArrayLike
 from pydantic_core import to_json
 
 from app.http import npy, schemas
-from app.http.bodies import FILE, FILE_BODY, JSON, attachment, npy_response, takes
+from app.http.bodies import (
+    FILE,
+    FILE_BODY,
+    JSON,
+    attachment,
+    in_url,
+    npy_response,
+    parse_url,
+    takes,
+)
 from app.http.dependencies import BodyDep, ServiceDep
 from app.service.encoder_store import Encoder
 from hashing import HASHERS, InvalidInput
@@ -17,6 +28,10 @@ from hashing import HASHERS, InvalidInput
 router = APIRouter(prefix="/v1/encoders", tags=["encoders"])
 methods = APIRouter(prefix="/v1/methods", tags=["encoders"])
 
+_TRAINING_NPY = (
+    "One or two arrays that numpy.save wrote to one file: descriptors, (n, d) numbers; optionally "
+    "labels, (n,) integers, -1 for none. All else is in the URL."
+)
 _DATA_FREE = {method for method, cls in HASHERS.items() if cls.data_free}
 
 
@@ -25,7 +40,8 @@ _DATA_FREE = {method for method, cls in HASHERS.items() if cls.data_free}
     status_code=201,
     response_model=schemas.EncoderOut,
     responses={202: {"model": schemas.Accepted, "description": "A job trains the encoder."}},
-    openapi_extra=takes(schemas.NewEncoder),
+    openapi_extra=takes(schemas.NewEncoder, _TRAINING_NPY)
+    | {"parameters": in_url(schemas.NewEncoderInUrl)},
 )
 def create_encoder(body: BodyDep, request: Request, service: ServiceDep) -> Response:
     """Create an encoder.
@@ -33,20 +49,23 @@ def create_encoder(body: BodyDep, request: Request, service: ServiceDep) -> Resp
     With a data-free method and a dimension or descriptors, the answer is 201 and the encoder is
     ready. Otherwise the answer is 202, and a job trains the encoder.
     """
-    new = body.parse(schemas.NewEncoder)
+    new: schemas.NewEncoder | schemas.NewEncoderInUrl
+    source: dict[str, Any]
+    if body.is_npy:
+        new = parse_url(schemas.NewEncoderInUrl, dict(request.query_params))
+        matrix, *labels = npy.read_arrays(body.data, npy.OF_TRAINING)
+        source = {"descriptors": npy.not_empty(matrix), "labels": labels[0] if labels else None}
+    elif request.query_params:
+        raise InvalidInput("give the fields of an encoder in the JSON body, not in the URL")
+    else:
+        new = body.parse(schemas.NewEncoder)
+        source = _source(new)
     settings = (new.name, new.method, new.n_bits, new.params)
-    training = new.training
-    if training is not None and new.dimension is not None:
-        raise InvalidInput("expected either training or dimension, got both")
-    if training is None or (training.descriptors is not None and new.method in _DATA_FREE):
-        encoder = service.encoders.create(
-            *settings,
-            dimension=new.dimension,
-            descriptors=training.descriptors if training else None,
-            labels=training.labels if training else None,
-        )
+    has_descriptors = source.get("descriptors") is not None
+    if "dimension" in source or (has_descriptors and new.method in _DATA_FREE):
+        encoder = service.encoders.create(*settings, **source)
         return JSONResponse(_out(encoder).model_dump(), 201)
-    job = service.encoders.train(*settings, **training.model_dump())
+    job = service.encoders.train(*settings, **source)
     url = request.url_for("show_job", job=job).path
     return JSONResponse({"id": job, "url": url}, 202, {"Location": url})
 
@@ -121,6 +140,15 @@ def encode(name: str, body: BodyDep, service: ServiceDep) -> Response:
             return npy_response(np.ascontiguousarray(codes))
         answer = {"codes": [code.tobytes().hex() for code in codes], "n_bits": hasher.n_bits}
         return Response(to_json(answer), media_type=JSON)
+
+
+def _source(new: schemas.NewEncoder) -> dict[str, Any]:
+    """Return what a JSON body gives to fit on: a training, without empty fields, or a dimension."""
+    if new.training is None:
+        return {"dimension": new.dimension}
+    if new.dimension is not None:
+        raise InvalidInput("expected either training or dimension, got both")
+    return new.training.model_dump(exclude_none=True)
 
 
 def _out(encoder: Encoder) -> schemas.EncoderOut:

@@ -21,7 +21,7 @@ from app.service.checks import check_batch
 from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
-from hashing.validation import as_labels, suggestion
+from hashing.validation import as_labels
 from index import Filter, Found, SearchOptions
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
@@ -62,7 +62,7 @@ async def query_collection(name: str, request: Request) -> Response:
     descriptors = None
     if body.is_image:
         # Check all else first: decoding an image costs the most.
-        _parse_parameters(parameters)
+        parse_url(schemas.QueryInUrl, parameters)
         service.searches.check_dimension(name, IMAGE_DIMENSION)
         descriptors = await loop.run_in_executor(
             service.image_pool, service.describe_images, [body.data]
@@ -109,8 +109,8 @@ def upsert_items(
 def list_items(
     name: str,
     service: ServiceDep,
-    limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    offset: Annotated[int, Query(ge=0, le=2**62)] = 0,
+    limit: Annotated[schemas.UrlInteger, Query(ge=1, le=1000)] = 100,
+    offset: Annotated[schemas.UrlInteger, Query(ge=0, le=2**62)] = 0,
 ) -> Response:
     """List items, oldest first. The order is stable while nothing is written."""
     with service.answers.counted(answers.fewer_items(limit)) as size:
@@ -209,7 +209,7 @@ def _query(
     """
     given: dict[str, Any]
     if body.is_image or body.is_npy:
-        url = _parse_parameters(parameters)
+        url = parse_url(schemas.QueryInUrl, parameters)
         options = _options(service, url)
         given = {"descriptors": descriptors}
         if descriptors is None:
@@ -249,20 +249,12 @@ def _options(
     return service.searches.options(
         query.k,
         query.radius,
+        max_score=query.max_score,
         offset=query.offset,
         where=where,
         rerank=query.rerank,
         rerank_by=query.rerank_by,
+        confidence=query.confidence,
         payloads=query.payloads,
         codes=query.return_codes or query.codes is True,
     )
-
-
-def _parse_parameters(parameters: dict[str, str]) -> schemas.QueryInUrl:
-    known = schemas.QueryInUrl.model_fields
-    if unknown := sorted(parameters.keys() - set(known)):
-        hint = suggestion(unknown[0], known, schemas.ELSEWHERE)
-        raise InvalidInput(
-            f"unknown URL parameters: {', '.join(unknown)}{hint}; there are {', '.join(known)}"
-        )
-    return parse_url(schemas.QueryInUrl, parameters)

@@ -33,7 +33,7 @@ _EVENT = {
 
 @router.get("")
 def list_jobs(
-    service: ServiceDep, limit: Annotated[int, Query(ge=1, le=1000)] = 100
+    service: ServiceDep, limit: Annotated[schemas.UrlInteger, Query(ge=1, le=1000)] = 100
 ) -> list[schemas.JobOut]:
     """List the newest jobs, newest first, without their results."""
     return [schemas.JobOut(**found) for found in service.jobs.newest(limit=limit)]

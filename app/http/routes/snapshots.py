@@ -7,12 +7,9 @@ from fastapi.concurrency import contextmanager_in_threadpool, run_in_threadpool
 from fastapi.responses import FileResponse
 
 from app.http import schemas
-from app.http.bodies import FILE, FILE_BODY, attachment
+from app.http.bodies import FILE, FILE_BODY, attachment, write_body
 from app.http.dependencies import ServiceDep
 from app.service.files.snapshot_files import SnapshotFile
-
-# Bytes that are written at a time: each write costs a change of threads.
-_PART = 1 << 20
 
 router = APIRouter(prefix="/v1/snapshots", tags=["collections"])
 
@@ -44,13 +41,7 @@ async def upload_snapshot(
     """
     receiving = contextmanager_in_threadpool(service.snapshots.receiving(snapshot))
     async with receiving as file:
-        waiting = bytearray()
-        async for part in request.stream():
-            waiting += part
-            if len(waiting) >= _PART:
-                await run_in_threadpool(file.write, bytes(waiting))
-                waiting.clear()
-        await run_in_threadpool(file.write, bytes(waiting))
+        await write_body(request, file)
     return _out(await run_in_threadpool(service.snapshots.files.describe, snapshot))
 
 

@@ -10,6 +10,7 @@ from app.http.schemas.collections import (
     SnapshotFileOut,
     SnapshotOut,
 )
+from app.http.schemas.datasets import DatasetOut, UploadedDatasetOut
 from app.http.schemas.encoders import (
     CodesOut,
     DescriptorsOut,
@@ -17,10 +18,11 @@ from app.http.schemas.encoders import (
     Images,
     MethodOut,
     NewEncoder,
+    NewEncoderInUrl,
     ToEncode,
     Training,
 )
-from app.http.schemas.fields import ELSEWHERE, Body
+from app.http.schemas.fields import ELSEWHERE, Body, UrlInteger
 from app.http.schemas.items import (
     Changed,
     Counted,
@@ -62,12 +64,12 @@ __all__ = [
     "CollectionOut",
     "CollectionSettings",
     "Counted",
+    "DatasetOut",
     "Deleted",
     "DescriptorsOut",
     "EncoderOut",
     "FindDuplicates",
     "Holds",
-    "Ids",
     "Images",
     "ItemChange",
     "ItemChanges",
@@ -80,6 +82,7 @@ __all__ = [
     "NewBenchmark",
     "NewCollection",
     "NewEncoder",
+    "NewEncoderInUrl",
     "NewItem",
     "NewItems",
     "PairOut",
@@ -100,5 +103,7 @@ __all__ = [
     "ToEncode",
     "ToList",
     "Training",
+    "UploadedDatasetOut",
     "Upserted",
+    "UrlInteger",
 ]

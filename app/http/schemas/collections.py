@@ -2,11 +2,34 @@
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict, Field
+from typing import Annotated, Any, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, PlainValidator
+from pydantic_core import PydanticCustomError
 
 from app.http.schemas.fields import Body, Condition, Integer, Text
 from app.jobs.duplicates import MAX_PAIRS
-from index import DescriptorType
+from app.service.collections.collections import Ranking
+from index import DescriptorType, Metric
+
+_TYPES = get_args(DescriptorType)
+
+
+def _as_choice(value: Any) -> Any:
+    # 1 == True, also for a `Literal`.
+    if not isinstance(value, bool) and value not in _TYPES:
+        raise PydanticCustomError(
+            "keep_descriptors",
+            "Input should be true, false, {types}",
+            {"types": " or ".join(map(repr, _TYPES))},
+        )
+    return value
+
+
+KeepDescriptors = Annotated[
+    bool | DescriptorType,
+    PlainValidator(_as_choice, json_schema_input_type=bool | DescriptorType),
+]
 
 
 class NewCollection(Body):
@@ -26,10 +49,20 @@ class NewCollection(Body):
         description="In place of `encoder`: the length, 1 to 4,096, of codes that items and "
         "queries come with.",
     )
-    keep_descriptors: bool | DescriptorType = Field(
+    keep_descriptors: KeepDescriptors = Field(
         False,
         description="Keep the descriptors on disk, for reranking and re-encoding: as float32, or "
         "as float16 in half the room. Items that float16 gives other codes are refused.",
+    )
+    ranking: Ranking = Field(
+        "hamming",
+        description="Rank items by the Hamming distance of codes, or by estimates of the distance "
+        "of descriptors. Estimates need an encoder of method `rabitq`.",
+    )
+    metric: Metric | None = Field(
+        None,
+        description="With `ranking` `estimate`: the distance that is estimated. By default "
+        "`cosine` if the encoder normalizes, else `euclidean`.",
     )
 
 
@@ -55,7 +88,9 @@ class CollectionSettings(Body):
 
     encoder: Text | None = None
     n_bits: Integer | None = None
-    keep_descriptors: bool | DescriptorType = False
+    keep_descriptors: KeepDescriptors = False
+    ranking: Ranking = "hamming"
+    metric: Metric | None = None
 
 
 class Reencode(Body):
@@ -106,4 +141,8 @@ class CollectionOut(BaseModel):
     keep_descriptors: bool
     descriptor_type: DescriptorType | None = Field(
         None, description="How descriptors are kept; null if they are not."
+    )
+    ranking: Ranking = "hamming"
+    metric: Metric | None = Field(
+        None, description="The distance that is estimated; null if items are not ranked by it."
     )

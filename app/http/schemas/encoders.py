@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Self
 
-from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, JsonValue, model_validator
+from pydantic import (
+    Base64Bytes,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Json,
+    JsonValue,
+    model_validator,
+)
 
-from app.http.schemas.fields import Body, Descriptors, Integer, Label, Text
+from app.http.schemas.fields import Body, Descriptors, Integer, Label, Text, UrlInteger
 
 
 class Training(Body):
@@ -55,6 +63,17 @@ class NewEncoder(Body):
         description="Dimension of the descriptors, instead of `training`. Descriptors are then "
         "neither centred nor scaled.",
     )
+
+
+class NewEncoderInUrl(Body):
+    """The URL parameters of an encoder whose training is the npy body."""
+
+    model_config = ConfigDict(strict=False)  # Every value in a URL is text.
+
+    name: Text = Field(description="For npy bodies only. A JSON body holds this and the others.")
+    method: Text = Field(description="See `name`.")
+    n_bits: UrlInteger = Field(description="See `name`.")
+    params: Json[dict[str, JsonValue]] = Field({}, description="See `name`; a JSON object.")
 
 
 class EncoderOut(BaseModel):

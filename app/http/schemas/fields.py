@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from typing import Annotated, Any, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, PlainValidator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainValidator
 from pydantic_core import PydanticCustomError
 
 Number = Annotated[float, Field(strict=True)]
@@ -13,6 +14,17 @@ Integer = Annotated[int, Field(strict=True)]
 Label = Annotated[int, Field(strict=True, ge=-1, le=2**63 - 1)]
 Seed = Annotated[int, Field(strict=True, ge=0, le=2**63 - 1)]
 Text = Annotated[str, Field(strict=True)]
+
+
+def _as_digits(value: Any) -> Any:
+    # Pydantic would read "1_0" as 10, and "1.0" as 1.
+    if isinstance(value, str) and not re.fullmatch(r"-?[0-9]+", value):
+        raise PydanticCustomError("int", "Input should be a valid integer")
+    return value
+
+
+UrlInteger = Annotated[int, BeforeValidator(_as_digits)]
+"""An integer in a URL, where every value is text."""
 
 
 def _as_id(value: Any) -> str:
@@ -86,6 +98,10 @@ def _model_in(annotation: Any) -> type[BaseModel] | None:
 
 
 class Body(BaseModel):
-    """A request body. Unknown fields are refused, so that misspelt ones are noticed."""
+    """A request body.
 
-    model_config = ConfigDict(extra="forbid")
+    Unknown fields are refused, so that misspelt ones are noticed. Values are never cast: neither
+    "yes" nor 1 is true, and neither "1" nor 1.0 is an integer.
+    """
+
+    model_config = ConfigDict(extra="forbid", strict=True)

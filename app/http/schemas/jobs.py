@@ -6,7 +6,11 @@ from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from app.benchmark.neighbours.protocol import NeighbourProtocol
+from app.benchmark.rows import NEIGHBOURS
+from app.benchmark.splits import PROTOCOLS, Protocol
 from app.http.schemas.fields import Body, Integer, Seed, Text
+from hashing import InvalidInput
 
 
 class NewBenchmark(Body):
@@ -26,7 +30,9 @@ class NewBenchmark(Body):
     methods: list[Text] = Field(min_length=1, max_length=50)
     bits: list[Integer] = Field([12, 24, 48], min_length=1, max_length=50)
     protocol: Text = Field(
-        "retrieval-59k", description="`retrieval-59k`, `unseen-classes` or `unseen-only`."
+        "retrieval-59k",
+        description="`retrieval-59k`, `unseen-classes` or `unseen-only`; or `neighbours`, which "
+        "needs no labels.",
     )
     seed: Seed = 0
     seeds: list[Seed] | None = Field(
@@ -37,12 +43,53 @@ class NewBenchmark(Body):
     )
     queries_per_class: Integer = Field(100, ge=1, le=10**6)
     labels_per_class: Integer = Field(200, ge=1, le=10**6)
+    queries: Integer | None = Field(
+        None,
+        ge=1,
+        le=10**6,
+        description="For `neighbours`: how many items to draw as queries, by default 1,000; a "
+        "dataset's own come first.",
+    )
+    k: Integer | None = Field(
+        None,
+        ge=1,
+        le=1000,
+        description="For `neighbours`: how many true neighbours are to be found, by default 10.",
+    )
+    distance: Literal["euclidean", "cosine"] | None = Field(
+        None,
+        description="For `neighbours`: by which they are nearest; by default that of the "
+        "dataset's own neighbours, or `euclidean`.",
+    )
 
     @model_validator(mode="after")
     def _check_one_source(self) -> Self:
         if (self.dataset is None) == (self.collection is None):
             raise ValueError("expected one of dataset and collection")
         return self
+
+    @model_validator(mode="after")
+    def _check_protocol(self) -> Self:
+        of_labels, of_neighbours = (
+            {"queries_per_class", "labels_per_class"},
+            {"queries", "k", "distance"},
+        )
+        others = of_labels if self.protocol == NEIGHBOURS else of_neighbours
+        if wrong := sorted(name for name in others & self.model_fields_set):
+            raise ValueError(f"{', '.join(wrong)}: the protocol {self.protocol!r:.80} has no such")
+        return self
+
+    def as_protocol(self) -> Protocol | NeighbourProtocol:
+        """Return the protocol with its numbers; InvalidInput if there is none of this name."""
+        if self.protocol != NEIGHBOURS:
+            known = f"{', '.join(PROTOCOLS)}, {NEIGHBOURS}"
+            if self.protocol not in PROTOCOLS:
+                raise InvalidInput(f"there is no protocol {self.protocol!r:.80}; there are {known}")
+            return Protocol(self.protocol, self.queries_per_class, self.labels_per_class)
+        default = NeighbourProtocol()
+        return NeighbourProtocol(
+            self.queries or default.queries, self.k or default.k, self.distance
+        )
 
 
 class Accepted(BaseModel):

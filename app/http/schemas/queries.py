@@ -6,7 +6,16 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Discriminator, Field, Tag
 
-from app.http.schemas.fields import Body, Condition, Descriptors, HexCodes, Id, Integer
+from app.http.schemas.fields import (
+    Body,
+    Condition,
+    Descriptors,
+    HexCodes,
+    Id,
+    Integer,
+    Number,
+    UrlInteger,
+)
 
 Holds = Literal["descriptors", "codes"]
 RerankBy = Literal["descriptors", "cosine", "bits"]
@@ -37,6 +46,11 @@ class Query(Body):
     radius: Integer | None = Field(
         None, ge=0, le=MAX_RADIUS, description="Largest Hamming distance of a neighbour."
     )
+    max_score: Number | None = Field(
+        None,
+        description="In a collection that ranks by estimates: the largest estimated distance of a "
+        "neighbour.",
+    )
     payloads: bool = Field(True, description="Whether to return payloads.")
     codes: _FlagOrCodes = Field(
         False,
@@ -61,29 +75,40 @@ class Query(Body):
             "distance between the query's projection and the codes."
         ),
     )
+    confidence: Number | None = Field(
+        None,
+        ge=0.5,
+        lt=1,
+        description="In a collection that ranks by estimates and keeps descriptors: compare as "
+        "many descriptors as it takes to find each true neighbour with this probability.",
+    )
 
 
 class QueryInUrl(Body):
     """The URL parameters of a query whose body is npy or an image."""
+
+    model_config = ConfigDict(strict=False)  # Every value in a URL is text.
 
     holds: Holds | None = Field(
         None,
         description="What an npy body holds. By default, what the collection takes: descriptors if "
         "it has an encoder, else codes.",
     )
-    k: int | None = Field(
+    k: UrlInteger | None = Field(
         None,
         ge=1,
         description="For npy and image bodies only. A JSON body holds this and the other "
         "parameters itself.",
     )
-    radius: int | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
+    radius: UrlInteger | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
+    max_score: float | None = Field(None, description="See `k`.")
     payloads: bool = Field(True, description="See `k`.")
     codes: bool = Field(False, description="The same as `return_codes`.")
     return_codes: bool = Field(False, description="See `k`.")
-    offset: int = Field(0, ge=0, description="See `k`.")
-    rerank: int | None = Field(None, ge=1, description="See `k`.")
+    offset: UrlInteger = Field(0, ge=0, description="See `k`.")
+    rerank: UrlInteger | None = Field(None, ge=1, description="See `k`.")
     rerank_by: RerankBy | None = Field(None, description="See `k`.")
+    confidence: float | None = Field(None, ge=0.5, lt=1, description="See `k`.")
 
 
 class NeighbourOut(BaseModel):
@@ -93,7 +118,9 @@ class NeighbourOut(BaseModel):
     distance: int = Field(description="Hamming distance.")
     label: int | None = None
     payload: dict[str, Any] | None = None
-    score: float | None = Field(None, description="The distance it was reranked by.")
+    score: float | None = Field(
+        None, description="The distance it was reranked by, or the estimated one it is ranked by."
+    )
     code: str | None = Field(None, description="Packed code in hex, if requested.")
 
 
@@ -117,6 +144,24 @@ class CertificateOut(BaseModel):
         None,
         description="Whether fewer items were found than are `within` the radius, since one search "
         "finds no more. Omitted if `within` is.",
+    )
+    ranking: Literal["estimate"] | None = Field(
+        None,
+        description="`estimate` if items are ranked by estimated distances, which `exact`, `tie` "
+        "and `within` are then about. Omitted for the Hamming distance.",
+    )
+    error_bound: float | None = Field(
+        None,
+        description="With `ranking`: how far the distances of the items found are from the "
+        "estimates, at most. It holds for about 94 % of them.",
+    )
+    confidence: float | None = Field(
+        None,
+        description="The `confidence` of the query: with which probability each true neighbour is "
+        "found. `exact` says whether it is certain.",
+    )
+    reranked: int | None = Field(
+        None, description="With `confidence`: number of items compared by their descriptors."
     )
 
 

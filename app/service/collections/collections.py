@@ -5,7 +5,7 @@ from __future__ import annotations
 import builtins
 from collections.abc import Callable
 from threading import Lock
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from app.jobs.queue import Jobs
 from app.service.checks import Rewriting, Size, check_batch
 from app.service.collections.codes import GivenCodes, item_codes
+from app.service.collections.estimates import estimator, factors_of
 from app.service.collections.kept_descriptors import check_kept, kept_descriptors
 from app.service.collections.statistics import statistics
 from app.service.encoder_store import EncoderStore
@@ -22,12 +23,19 @@ from app.service.settings import Settings
 from hashing import InvalidInput
 from hashing.base import MAX_BITS
 from hashing.validation import as_descriptors, check_int
-from index import AlreadyExists, Collection, DescriptorType, Filter, Item, NotFound, Store
+from index import AlreadyExists, Collection, DescriptorType, Filter, Item, Metric, NotFound, Store
+
+Ranking = Literal["hamming", "estimate"]
 
 _LOSSY = (
     'scale and centre them, or make a collection with keep_descriptors "float32"; nothing was '
     "written"
 )
+
+
+def ranking_of(collection: Collection) -> Ranking:
+    """Return by what a collection ranks its items."""
+    return "hamming" if collection.metric is None else "estimate"
 
 
 class Collections:
@@ -56,20 +64,28 @@ class Collections:
         keep_descriptors: bool | DescriptorType = False,
         *,
         n_bits: int | None = None,
+        ranking: Ranking = "hamming",
+        metric: Metric | None = None,
     ) -> Collection:
         """Create an empty collection for the codes of an encoder, or for given codes of `n_bits`.
 
         Raise InvalidInput unless exactly one of both is given. Given codes come without
-        descriptors, so none can be kept.
+        descriptors, so none can be kept, and no distances can be estimated. If they are, then by
+        default of the first metric that the encoder estimates.
         """
+        if metric is not None and ranking != "estimate":
+            raise InvalidInput(f"metric {metric!r} needs ranking 'estimate', got {ranking!r}")
         if encoder is not None and n_bits is None:
             with self._encoders.pinned(encoder) as used:
+                if ranking == "estimate":
+                    _, metric = estimator(used.hasher, metric, encoder)
                 return self._store.create(
                     name,
                     used.hasher.n_bits,
                     encoder=encoder,
                     fingerprint=used.fingerprint,
                     keep_descriptors=keep_descriptors,
+                    metric=metric,
                 )
         if n_bits is None or encoder is not None:
             raise InvalidInput(
@@ -81,6 +97,11 @@ class Collections:
                 "a collection of given codes keeps no descriptors: leave out keep_descriptors, or "
                 "give an encoder"
             )
+        if ranking == "estimate":
+            raise InvalidInput(
+                "a collection of given codes has no factors to estimate distances: give an encoder "
+                "of method 'rabitq', or leave out ranking"
+            )
         check_int("n_bits", n_bits, 1, MAX_BITS)
         return self._store.create(name, n_bits)
 
@@ -91,13 +112,18 @@ class Collections:
         keep_descriptors: bool | DescriptorType = False,
         *,
         n_bits: int | None = None,
+        ranking: Ranking = "hamming",
+        metric: Metric | None = None,
     ) -> tuple[Collection, bool]:
         """Return the collection of this name, and whether it was created, as by `create`.
 
         Raise AlreadyExists if it exists with other settings.
         """
         try:
-            return self.create(name, encoder, keep_descriptors, n_bits=n_bits), True
+            made = self.create(
+                name, encoder, keep_descriptors, n_bits=n_bits, ranking=ranking, metric=metric
+            )
+            return made, True
         except AlreadyExists as error:
             try:
                 collection = self.get(name)
@@ -110,6 +136,10 @@ class Collections:
             if isinstance(keep_descriptors, bool)
             else collection.descriptor_type,
         }
+        if ranking == "estimate" or collection.metric is not None:
+            wanted["ranking"], found["ranking"] = ranking, ranking_of(collection)
+        if metric is not None:
+            wanted["metric"], found["metric"] = metric, collection.metric
         if n_bits is not None:
             wanted["n_bits"], found["n_bits"] = n_bits, collection.n_bits
         if found != wanted:
@@ -160,7 +190,12 @@ class Collections:
             # A hasher takes descriptors as float32, so that only float16 can change codes.
             if kept is not None and kept.dtype == np.float16:
                 check_kept(self._encoders.hasher_of(collection), kept, made, name, _LOSSY)
-            collection.upsert(ids, made, labels, payloads, kept)
+            factors = None
+            if collection.metric is not None:
+                # Of what is kept, with which queries are compared in the end.
+                hasher = self._encoders.hasher_of(collection)
+                factors = factors_of(hasher, collection, X if kept is None else kept)
+            collection.upsert(ids, made, labels, payloads, kept, factors=factors)
             return collection
 
         return self._store.use(name, put)
@@ -246,6 +281,8 @@ class Collections:
                     f"encoder {encoder!r} takes descriptors of dimension "
                     f"{used.hasher.n_features_in_}; collection {name!r} keeps some of {dimension}"
                 )
+            if (metric := self.get(name).metric) is not None:
+                estimator(used.hasher, metric, encoder)
             reencodings = self._jobs.open_requests("reencoding")
             if name in [request["collection"] for request in reencodings]:
                 raise AlreadyExists(f"collection {name!r} is already being re-encoded")

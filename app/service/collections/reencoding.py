@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import structlog
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from app.errors import Conflict
 from app.jobs.kind import Outcome, Progress, Task
+from app.service.collections.estimates import estimator
 from app.service.collections.kept_descriptors import check_kept
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
@@ -44,6 +46,10 @@ def work(
     collection = store.get(name)
     checked = checking_room(settings, progress)
     check = _check(encoders, collection)
+    factors = None
+    if collection.metric is not None:
+        hasher, metric = estimator(encoder.hasher, collection.metric, encoder.name)
+        factors = partial(hasher.factors, metric=metric)
     # Equal fingerprints: the job was done before a crash, or there is nothing to do.
     if collection.fingerprint != encoder.fingerprint:
         collection = store.reencode(
@@ -52,6 +58,7 @@ def work(
             encoder.hasher.n_bits,
             encoder=encoder.name,
             fingerprint=encoder.fingerprint,
+            factors=factors,
             check=check,
             progress=lambda done, of: checked(done, of, f"{done:,} of {of:,} items"),
         )

@@ -13,12 +13,14 @@ from numpy.typing import ArrayLike, NDArray
 from app.errors import TooLarge
 from app.service.checks import Size, check_batch
 from app.service.collections.codes import GivenCodes, packed
+from app.service.collections.estimates import terms_of
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.settings import Settings
 from bitcodes import Codes
 from hashing import InvalidInput
+from hashing.parts.estimate import epsilon_for
 from hashing.validation import as_descriptors
 from index import Collection, Found, NotFound, SearchOptions, Store
 
@@ -27,6 +29,7 @@ MAX_REACH = 100_000
 """Largest `offset + k` and largest `rerank`."""
 # A query is slow if it compares more codes, or finds more neighbours: about a tenth of a second.
 _MANY_CODES = 1 << 26
+_MANY_ESTIMATES = 1 << 20
 _MANY_NEIGHBOURS = 20_000
 
 
@@ -74,8 +77,9 @@ class Searches:
         """Return whether a search may take long, so that quick ones should not wait for it."""
         collection = self._store.get(name)
         n = len(collection)
+        many = _MANY_CODES if collection.metric is None else _MANY_ESTIMATES
         return (
-            n_queries * n > _MANY_CODES
+            n_queries * n > many
             or n_queries * min(options.depth, n) > _MANY_NEIGHBOURS
             or (options.where is not None and not collection.is_ready(options.where))
         )
@@ -88,9 +92,9 @@ class Searches:
         too far.
         """
         max_k = self._settings.max_k
-        is_open = k is None and radius is not None
+        is_open = k is None and (radius is not None or more.get("max_score") is not None)
         if k is None:
-            k = DEFAULT_K if radius is None else max_k
+            k = max_k if is_open else DEFAULT_K
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
         options = SearchOptions(k, radius, count_within=is_open, **more)
@@ -138,7 +142,11 @@ class Searches:
             asked = queries
             if queries.codes is not None:
                 asked = Queries(codes=packed(queries.codes, collection.n_bits))
-            if options.radius is not None or options.where is not None:
+            if (
+                options.radius is not None
+                or options.max_score is not None
+                or options.where is not None
+            ):
                 return self._counted(collection, asked, options, size, checkpoint)
             if len(asked) * min(options.depth, len(collection)) > self._settings.max_results:
                 raise self._too_many(f"asks for {len(asked)} times {options.depth}")
@@ -147,7 +155,7 @@ class Searches:
         found = self._store.use(name, search)
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
         # answers: they are in another order.
-        if options.offset == 0 and options.rerank is None:
+        if options.offset == 0 and options.rerank is None and options.confidence is None:
             self._count(name, found)
         return found
 
@@ -206,14 +214,41 @@ class Searches:
         checkpoint: Callable[[], None],
     ) -> list[Found]:
         checkpoint()
+        if collection.metric is not None:
+            return self._estimated(collection, queries, options, size, checkpoint)
         codes = self._codes(collection, queries)
         search = partial(collection.search, codes, options, checkpoint=checkpoint, count=size)
         if options.rerank is None:
             return search()
-        descriptors = self._rerank_descriptors(collection, queries)
+        descriptors = self._query_descriptors(collection, queries)
         if options.rerank_distance(collection.keep_descriptors) != "bits":
             return search(descriptors=descriptors)
         return search(projections=self._encoders.hasher_of(collection).project(descriptors))
+
+    def _estimated(
+        self,
+        collection: Collection,
+        queries: Queries,
+        options: SearchOptions,
+        size: Size,
+        checkpoint: Callable[[], None],
+    ) -> list[Found]:
+        """Search by estimated distances, for which queries need descriptors."""
+        descriptors = self._query_descriptors(collection, queries)
+        hasher = self._encoders.hasher_of(collection)
+        by_bits = options.rerank and options.rerank_distance(collection.keep_descriptors) == "bits"
+        return collection.search(
+            hasher.encode(descriptors),
+            options,
+            descriptors=descriptors,
+            projections=hasher.project(descriptors) if by_bits else None,
+            terms=terms_of(hasher, collection, descriptors),
+            epsilon=None
+            if options.confidence is None
+            else epsilon_for(options.confidence, hasher.n_features_in_),
+            checkpoint=checkpoint,
+            count=size,
+        )
 
     def _codes(self, collection: Collection, queries: Queries) -> Codes:
         if queries.codes is not None:
@@ -222,7 +257,7 @@ class Searches:
             return collection.codes(queries.ids or [])
         return self._encoders.hasher_of(collection).encode(queries.descriptors)
 
-    def _rerank_descriptors(self, collection: Collection, queries: Queries) -> NDArray[Any]:
+    def _query_descriptors(self, collection: Collection, queries: Queries) -> NDArray[Any]:
         if queries.descriptors is not None:
             return queries.descriptors
         if not collection.encoder:
@@ -231,10 +266,16 @@ class Searches:
                 "to rerank by"
             )
         if queries.codes is not None:
-            raise InvalidInput("to rerank, give the descriptors of the queries instead of codes")
+            raise InvalidInput(
+                f"to {_purpose(collection)}, give the descriptors of the queries instead of codes"
+            )
         if not collection.keep_descriptors:
             raise InvalidInput(
-                f"collection {collection.name!r} keeps no descriptors: to rerank, give the "
-                "descriptors of the queries instead of ids"
+                f"collection {collection.name!r} keeps no descriptors: to {_purpose(collection)}, "
+                "give the descriptors of the queries instead of ids"
             )
         return collection.descriptors(queries.ids or [])
+
+
+def _purpose(collection: Collection) -> str:
+    return "rerank" if collection.metric is None else "estimate distances"

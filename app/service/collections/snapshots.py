@@ -10,6 +10,7 @@ from threading import BoundedSemaphore
 from typing import Protocol
 
 from app.errors import Conflict, TooLarge, Unready, is_full
+from app.service.collections.estimates import estimator
 from app.service.encoder_store import Encoder, EncoderStore
 from app.service.encoders import read_file
 from app.service.files.snapshot_files import SnapshotFiles
@@ -200,13 +201,13 @@ def _there(
 
 def _check_given(path: Path, about: snapshot.Description) -> None:
     """Raise BadSnapshot unless a snapshot of given codes is one that `Collections.create` makes."""
-    has_more = about.fingerprint or about.keep_descriptors or about.has_encoder
+    has_more = about.fingerprint or about.keep_descriptors or about.has_encoder or about.metric
     if about.encoder or has_more or about.n_bits > MAX_BITS:
         raise BadSnapshot(
             f"{path} names no encoder: expected codes of at most {MAX_BITS} bits, without a "
             f"fingerprint and descriptors; got {about.n_bits} bits, the fingerprint "
             f"{about.fingerprint!r:.80}, descriptors: {about.keep_descriptors}, an encoder: "
-            f"{about.has_encoder}"
+            f"{about.has_encoder}, a metric: {about.metric}"
         )
 
 
@@ -223,4 +224,9 @@ def _check(encoder: Encoder, path: Path, about: snapshot.Description) -> int:
             f"{path} says that its codes have {about.n_bits} bits; its encoder makes "
             f"{encoder.hasher.n_bits}"
         )
+    if about.metric is not None:
+        try:
+            estimator(encoder.hasher, about.metric, encoder.name)
+        except InvalidInput as error:
+            raise BadSnapshot(f"{path} cannot have been written: {error}") from None
     return encoder.hasher.n_features_in_

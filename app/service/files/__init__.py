@@ -1,1 +1,1 @@
-"""Files of the data directory: snapshots, and copies of the whole directory."""
+"""Files of the data directory: snapshots, datasets, and copies of the whole directory."""

@@ -11,6 +11,8 @@ from bitcell_client.results import (
     Accepted,
     Collection,
     DescriptorType,
+    Metric,
+    Ranking,
     Snapshot,
     SnapshotFile,
 )
@@ -43,6 +45,8 @@ class CollectionCalls:
         *,
         n_bits: int | None = None,
         keep_descriptors: bool | DescriptorType = False,
+        ranking: Ranking | None = None,
+        metric: Metric | None = None,
     ) -> Request[Collection]:
         """Create an empty collection, for the codes of an encoder or for codes of your own.
 
@@ -58,12 +62,19 @@ class CollectionCalls:
             Whether the service also keeps the descriptors on disk: to rerank by, and to re-encode
             or train from. Needs an encoder. `True` keeps float32. "float16" takes half the room,
             and items whose codes it would change are refused.
+        ranking : {"hamming", "estimate"}, optional
+            Rank by the Hamming distance of codes, the default, or by estimates of the distance of
+            descriptors, which an encoder of method `rabitq` makes.
+        metric : {"euclidean", "cosine", "dot"}, optional
+            The distance that is estimated: by default the first that the encoder estimates.
         """
         body = {
             "name": name,
             "encoder": encoder,
             "n_bits": as_integer("n_bits", n_bits),
             "keep_descriptors": as_bool("keep_descriptors", keep_descriptors),
+            "ranking": ranking,
+            "metric": metric,
         }
         return Request(answer_as(Collection), json=without_none(body))
 
@@ -75,12 +86,20 @@ class CollectionCalls:
         *,
         n_bits: int | None = None,
         keep_descriptors: bool | DescriptorType = False,
+        ranking: Ranking | None = None,
+        metric: Metric | None = None,
     ) -> Request[Collection]:
         """Create a collection as `create_collection` does, or return the one that exists.
 
         Raise Conflict if that one has other settings.
         """
-        body = {"encoder": encoder, "n_bits": n_bits, "keep_descriptors": keep_descriptors}
+        body = {
+            "encoder": encoder,
+            "n_bits": n_bits,
+            "keep_descriptors": keep_descriptors,
+            "ranking": ranking,
+            "metric": metric,
+        }
         return Request(answer_as(Collection), {"name": name}, json=without_none(body))
 
     @call("DELETE", "/v1/collections/{name}")

@@ -1,8 +1,9 @@
-"""Jobs and benchmarks."""
+"""Jobs, benchmarks and datasets."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from bitcell_client.arguments import AnyJob, as_integer, as_integers, as_list, job_id
 from bitcell_client.call import (
@@ -15,7 +16,7 @@ from bitcell_client.call import (
     without_none,
 )
 from bitcell_client.groups import DuplicateGroups, read_groups
-from bitcell_client.results import Accepted, Job
+from bitcell_client.results import Accepted, Dataset, Job
 
 
 class JobCalls:
@@ -46,6 +47,16 @@ class JobCalls:
         """Return the names of the datasets for benchmarks and training."""
         return Request(answer_as(list[str]))
 
+    @call("GET", "/v1/datasets/{dataset}")
+    def dataset(self, dataset: str) -> Request[Dataset]:
+        """Return the size and the time of a dataset."""
+        return Request(answer_as(Dataset), {"dataset": dataset})
+
+    @call("DELETE", "/v1/datasets/{dataset}")
+    def delete_dataset(self, dataset: str) -> Request[None]:
+        """Delete a dataset that no job uses."""
+        return Request(read_nothing, {"dataset": dataset})
+
     @call("POST", "/v1/benchmarks")
     def start_benchmark(
         self,
@@ -58,10 +69,14 @@ class JobCalls:
         seeds: Iterable[int] | None = None,
         queries_per_class: int | None = None,
         labels_per_class: int | None = None,
+        queries: int | None = None,
+        k: int | None = None,
+        distance: Literal["euclidean", "cosine"] | None = None,
     ) -> Request[Accepted]:
         """Start a job that measures methods on a dataset, or on a collection's kept descriptors.
 
-        What is None is left to the service's default.
+        What is None is left to the service's default. `queries`, `k` and `distance` are for the
+        protocol `neighbours`, which needs no labels and measures the recall of the true neighbours.
         """
         body = {
             "methods": as_list("methods", methods),
@@ -72,6 +87,9 @@ class JobCalls:
             "seeds": None if seeds is None else as_integers("seeds", seeds),
             "queries_per_class": as_integer("queries_per_class", queries_per_class),
             "labels_per_class": as_integer("labels_per_class", labels_per_class),
+            "queries": as_integer("queries", queries),
+            "k": as_integer("k", k),
+            "distance": distance,
         }
         return Request(answer_as(Accepted), json=without_none(body))
 

@@ -49,6 +49,7 @@ class QueryCalls:
         image: bytes | None = None,
         k: int | None = None,
         radius: int | None = None,
+        max_score: float | None = None,
         payloads: bool = True,
         codes: bool | Codes = False,
         return_codes: bool = False,
@@ -56,6 +57,7 @@ class QueryCalls:
         filter: Mapping[str, Any] | None = None,  # noqa: A002
         rerank: int | None = None,
         rerank_by: RerankBy | None = None,
+        confidence: float | None = None,
         batch: int = BATCH,
     ) -> Request[QueryResult]:
         """Return the nearest items by Hamming distance, exactly.
@@ -77,6 +79,8 @@ class QueryCalls:
             Neighbours per query: by default 10, or with `radius` as many as the service allows.
         radius : int, optional
             The greatest Hamming distance of a neighbour.
+        max_score : float, optional
+            The greatest estimated distance of a neighbour, in a collection that ranks by estimates.
         payloads : bool
             Whether neighbours come with payloads.
         codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
@@ -95,6 +99,10 @@ class QueryCalls:
             The Euclidean distance to the kept descriptors, which is the default where they are
             kept; or one minus the cosine with them; or the asymmetric distance of the query's
             projection to the codes.
+        confidence : float, optional
+            In a collection that ranks by estimates and keeps descriptors: compare as many items by
+            their descriptors as it takes to find each true neighbour with this probability, from
+            0.5 up to, not including, 1.
         batch : int
             The most queries of one request; fewer if they have many neighbours.
 
@@ -103,8 +111,9 @@ class QueryCalls:
         QueryResult
             `results`: for each query, its neighbours, each with `id`, `distance` and, where there
             are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
-            `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`. `codes`
-            of the queries, if asked for.
+            `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`; with
+            estimates, `ranking` and `error_bound`, or `confidence` and `reranked`. `codes` of the
+            queries, if asked for.
             `to_pandas()` makes a table of it.
         """
         flag, given = (codes, None) if isinstance(codes, bool | np.bool_) else (False, codes)
@@ -120,11 +129,13 @@ class QueryCalls:
             {
                 "k": as_integer("k", k),
                 "radius": as_integer("radius", radius),
+                "max_score": max_score,
                 "payloads": as_bool("payloads", payloads),
                 "return_codes": as_bool("return_codes", return_codes) or bool(flag),
                 "offset": as_integer("offset", offset),
                 "rerank": as_integer("rerank", rerank),
                 "rerank_by": rerank_by,
+                "confidence": confidence,
             }
         )
         if image is not None:

@@ -24,7 +24,7 @@ from app.benchmark.report.drawing import BOTTOM, LEFT, RIGHT, TOP
 from app.benchmark.report.pictures import SIDE, shown_length
 from app.benchmark.report.published import CIFAR10
 from app.benchmark.report.render import render
-from app.benchmark.report.style import BASELINE_MARKS, MARKS, style_of
+from app.benchmark.report.style import BASELINE_MARKS, FAISS_MARKS, MARKS, style_of
 from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import UNSEEN, UNSEEN_ONLY, Protocol
@@ -350,13 +350,14 @@ def test_eighteen_methods_and_the_baselines_look_different_without_colour(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(style, "HASHERS", {f"m{i}": None for i in range(18)})
-    looks = [style_of(method) for method in (*BASELINE_MARKS, *(f"m{i}" for i in range(18)))]
-    assert len({(look.mark, "again" in look.css) for look in looks}) == 21
+    others = (*BASELINE_MARKS, *FAISS_MARKS)
+    looks = [style_of(method) for method in (*others, *(f"m{i}" for i in range(18)))]
+    assert len({(look.mark, "again" in look.css) for look in looks}) == 24
 
 
 def test_marks_stay_near_their_point() -> None:
     """A legend leaves room for marks of this size. All their commands are relative."""
-    for mark in (*MARKS, *BASELINE_MARKS.values()):
+    for mark in (*MARKS, *BASELINE_MARKS.values(), *FAISS_MARKS.values()):
         at = np.zeros(2)
         for command, numbers in re.findall(r"([mlhvaz])([^mlhvaz]*)", mark):
             values = [float(number) for number in re.findall(r"-?\d*\.?\d+", numbers)]

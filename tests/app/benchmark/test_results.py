@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
+from app.benchmark.averages import confidence_interval
 from app.benchmark.measure import Measured
 from app.benchmark.results import result_rows
 from app.benchmark.rows import Row, check_reference
@@ -170,6 +171,28 @@ def test_a_benchmark_that_is_interrupted_after_its_last_row_is_complete() -> Non
     found = run(blobs(), rows, Protocol(), [0], progress)
     assert "interrupted" not in found
     assert found["results"][0]["maps"] == run(blobs(), rows, Protocol(), [0])["results"][0]["maps"]
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_benchmark_that_is_interrupted_during_its_statistics_keeps_its_rows(
+    times: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = run(blobs(), [Row("lsh", 8)], Protocol(), [0])["results"][0]["maps"]
+    interruptions = iter([True] * times)
+
+    def interrupted(*given: Any) -> Any:
+        if next(interruptions, False):
+            raise KeyboardInterrupt
+        return confidence_interval(*given)
+
+    monkeypatch.setattr("app.benchmark.results.confidence_interval", interrupted)
+    if times == 2:
+        with pytest.raises(KeyboardInterrupt):
+            run(blobs(), [Row("lsh", 8)], Protocol(), [0])
+        return
+    found = run(blobs(), [Row("lsh", 8)], Protocol(), [0])
+    assert found["results"][0]["maps"] == expected
+    assert "interrupted" not in found
 
 
 def test_rows_that_an_interrupted_benchmark_did_not_reach_say_so() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -108,6 +109,13 @@ def test_tables_fit_80_columns_and_show_ids_in_full(run: Callable[[str], str]) -
         ("query demo", "give one of --id, --image, --code, --descriptors; got none"),
         ("query demo --id a --code 00", "got --id and --code"),
         ("query demo --id a --filter {", "--filter takes JSON"),
+        ("query demo --id a --filter null", "--filter takes a JSON object such as"),
+        ("duplicates demo --radius 1 --filter null", "'{\"label\": 3}', got 'null'"),
+        ("duplicates demo --radius 1 --filter [1]", "--filter takes a JSON object"),
+        ("collections --key a --key-file b", "give --key or --key-file, not both"),
+        ("query demo --id a --key ключ", "--key: expected one key"),
+        ("load demo digits --key-file flat.npy", "flat.npy is no text"),
+        ("collections --key nobody's", "expected `Authorization: Bearer KEY`"),
         ("query nothing --id a", "there is no collection 'nothing'"),
         ("load nothing digits", "there is no collection 'nothing'"),
         ("load demo no.npz", "there is no file no.npz"),
@@ -130,6 +138,38 @@ def test_what_is_wrong_is_said_in_one_line(
     error = capsys.readouterr().err.strip()  # A progress bar leaves an empty line.
     assert message in error
     assert "\n" not in error
+
+
+def test_a_key_opens_a_service_whose_data_is_elsewhere(
+    service: Process,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BITCELL_DATA_DIR", str(tmp_path / "none"))
+    keys = Keys(service.data_dir)  # type: ignore[attr-defined]
+    made, secret = keys.create("remote", "read")
+    Path("key").write_text(f"{secret}\n")
+    np.save("codes.npy", CODES)
+    try:
+        for option in (f"--key {secret}", "--key-file key", "--key-file -"):
+            monkeypatch.setattr("sys.stdin", io.StringIO(secret))
+            for line in ("collections", "query demo --id digit-0007", "duplicates demo --radius 0"):
+                # A search for duplicates is a job: it needs a key that may write.
+                status = 2 if line.startswith("duplicates") else 0
+                monkeypatch.setattr("sys.stdin", io.StringIO(secret))
+                assert bitcell(monkeypatch, f"{line} --url {service.url} {option}") == status
+        assert "the key 'remote' may only read" in capsys.readouterr().err
+        assert (
+            bitcell(monkeypatch, f"load x codes.npy --bits 64 --url {service.url} --key-file key")
+            == 2
+        )
+        assert "may only read" in capsys.readouterr().err
+        assert not Path("none").exists()
+    finally:
+        keys.revoke(made.id)
+        keys.close()
 
 
 def test_the_keys_of_commands_are_gone_afterwards(

@@ -116,7 +116,7 @@ def test_errors_say_what_is_wrong(
     assert "there is no folder no" in refused("snapshot c no/c.snapshot")
     assert "No such file" in refused("restore no.snapshot")
     Path("text.snapshot").write_text("no snapshot")
-    assert "is no snapshot of version 1 or 2" in refused("restore text.snapshot")
+    assert "is no snapshot of version 1, 2 or 3" in refused("restore text.snapshot")
     run("snapshot c c.snapshot")
     assert "a name has 1 to 64" in refused("restore c.snapshot --name /")
     damaged = bytearray(Path("c.snapshot").read_bytes())

@@ -130,6 +130,21 @@ def test_an_existing_dataset_is_kept(
     assert "exists already" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize("arrays", [None, {"descriptors": np.eye(3), "labels": np.arange(3)}])
+def test_another_file_of_this_name_is_kept(
+    arrays: dict[str, Any] | None, archive: Path, tmp_path: Path
+) -> None:
+    path = tmp_path / "datasets" / "cifar10.npz"
+    path.parent.mkdir()
+    if arrays is None:
+        path.write_bytes(b"no zip file")
+    else:
+        np.savez(path, **arrays)
+    before = path.read_bytes()
+    assert fetch(tmp_path, archive) == path
+    assert path.read_bytes() == before
+
+
 def stop_after(count: int, monkeypatch: pytest.MonkeyPatch) -> None:
     class Stopping(Gist):
         left = count

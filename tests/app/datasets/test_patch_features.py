@@ -97,3 +97,10 @@ def test_quadrants_average_their_places_and_leave_the_middle_of_an_odd_side_out(
     assert (weights[:, :, 2] == 0).all()
     np.testing.assert_array_equal(weights[1, 3:, :2], np.full((2, 2), 0.25))  # bottom left
     np.testing.assert_array_equal(weights[2], weights[0, :, ::-1])
+
+
+def test_no_more_features_are_kept_than_asked_for_where_variances_are_zero() -> None:
+    images = textures(12)[0]
+    features = PatchFeatures(words=(24, 16), n_features=40).fit(images)
+    assert features.transform(images).shape == (12, 40)
+    assert sorted(features.mirror) == list(range(40))

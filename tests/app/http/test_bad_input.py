@@ -7,10 +7,15 @@ import pickle
 from collections.abc import Iterator
 from typing import Any
 
+import jsonschema_rs
 import numpy as np
 import pytest
+from fastapi.routing import APIRoute
 from fastapi.testclient import TestClient
+from pydantic import ValidationError
 
+from app.http.middleware.parameters import known_parameters
+from app.http.schemas import Body
 from app.main import create_app
 from tests.app.conftest import NPY, contents_of, fill, npy, settings_in
 from tests.app.problems import assert_problem
@@ -333,7 +338,7 @@ def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
 
 QUERY = "/v1/collections/c/query"
 ITEMS = "/v1/collections/c/items"
-FIELDS = "there are descriptors, ids, k, radius, payloads, codes, return_codes, offset, filter"
+FIELDS = "there are descriptors, ids, k, radius, max_score, payloads, codes, return_codes, offset, filter"
 
 
 @pytest.mark.parametrize(
@@ -366,6 +371,111 @@ def test_a_field_that_is_not_known_comes_with_those_that_are(
     answer = small.request(method, url, json=body)
     assert_problem(answer, 422, message)
     assert answer.json().get("row") == (1 if "items" in body else None)
+
+
+@pytest.mark.parametrize(
+    ("method", "url", "message"),
+    [
+        ("POST", "/v1/collections/c/snapshots?keeep=3", "keeep (did you mean 'keep'?); there are keep"),
+        ("GET", "/v1/jobs?limt=3", "limt (did you mean 'limit'?); there are limit"),
+        ("GET", "/v1/collections/c/items?skip=3", "skip (did you mean 'offset'?); there are limit, offset"),
+        ("PUT", "/v1/collections/c/items?hold=codes", "hold (did you mean 'holds'?); there are holds"),
+        ("DELETE", "/v1/collections/c?force=true", "unknown URL parameters: force; this call takes none"),
+        ("DELETE", "/v1/collections/c/items/a?x=", "unknown URL parameters: x; this call takes none"),
+        ("POST", "/v1/collections/c/items/delete?dry_run=1", "unknown URL parameters: dry_run"),
+        ("GET", "/metrics?name=x", "unknown URL parameters: name"),
+        ("GET", "/v1/collections/c/items?limit=1&limit=2", "URL parameter limit is given more than once"),
+        ("GET", "/v1/collections/c/items?limit=1_0", "query.limit: Input should be a valid integer; got '1_0'"),
+        ("GET", "/v1/collections/c/items?offset=1.0", "query.offset: Input should be a valid integer"),
+        ("POST", "/v1/collections/c/snapshots?keep=%201", "query.keep: Input should be a valid integer"),
+    ],
+)  # fmt: skip
+def test_parameters_of_the_url_count_or_are_refused(
+    small: TestClient, method: str, url: str, message: str
+) -> None:
+    items = small.get("/v1/collections/c/items").json()
+    assert_problem(small.request(method, url), 422, message)
+    assert small.get("/v1/collections/c/items").json() == items
+    assert small.get("/v1/snapshots").json() == []
+
+
+def test_every_parameter_that_is_described_is_known(small: TestClient) -> None:
+    paths = small.app.openapi()["paths"]  # type: ignore[attr-defined]
+    described = {
+        f"{method} {path}": {
+            one["name"] for one in call.get("parameters", ()) if one["in"] == "query"
+        }
+        for path, methods in paths.items()
+        for method, call in methods.items()
+    }
+    known = {
+        f"{method.lower()} {route.path_format}": set(known_parameters(route))
+        for route in small.app.routes  # type: ignore[attr-defined]
+        if isinstance(route, APIRoute) and route.include_in_schema
+        for method in (route.methods or set()) - {"HEAD"}
+    }
+    assert known == described
+    assert sum(map(len, known.values())) > 10
+
+
+def test_pages_may_be_linked_with_parameters(small: TestClient) -> None:
+    assert small.get("/?utm_source=mail").status_code == 200
+
+
+def bodies(kind: type[Body] = Body) -> Iterator[type[Body]]:
+    for body in kind.__subclasses__():
+        yield body
+        yield from bodies(body)
+
+
+def test_no_field_of_a_body_casts_what_it_gets() -> None:
+    """A field takes a value only if its type is one that the JSON schema of the field names."""
+    models = [body for body in bodies() if body.model_config["strict"]]  # Not those in URLs.
+    assert len(models) > 15
+    for model in models:
+        described = model.model_json_schema()
+        for name in model.model_fields:
+            schema = described["properties"][name] | {"$defs": described.get("$defs", {})}
+            for value in ("yes", "on", "1", "1.5", True, False, 1, 1.5, ["1"], [True]):
+                try:
+                    model.model_validate_json(json.dumps({name: value}))
+                    errors = []
+                except ValidationError as error:
+                    errors = [each for each in error.errors() if each["loc"][:1] == (name,)]
+                if not errors:
+                    assert jsonschema_rs.is_valid(schema, value), (model, name, value)
+
+
+@pytest.mark.parametrize("value", ["yes", "on", "1", "true", 1, 0, 1.0, None, [], {}])
+def test_whether_descriptors_are_kept_is_not_guessed(small: TestClient, value: Any) -> None:
+    for method, url, new in (
+        ("POST", "/v1/collections", {"name": "n", "encoder": "e"}),
+        ("PUT", "/v1/collections/n", {"encoder": "e"}),
+    ):
+        answer = small.request(method, url, json=new | {"keep_descriptors": value})
+        message = "keep_descriptors: Input should be true, false, 'float16' or 'float32'; got"
+        assert_problem(answer, 422, message)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("payloads", "no"),
+        ("payloads", 0),
+        ("return_codes", "on"),
+        ("return_codes", 1.0),
+        ("codes", 1),
+        ("k", "1"),
+        ("k", 1.0),
+        ("k", True),
+        ("offset", False),
+        ("radius", "1"),
+    ],
+)
+def test_options_of_queries_are_not_cast(small: TestClient, field: str, value: Any) -> None:
+    answer = small.post(QUERY, json={"ids": ["a"], field: value})
+    assert_problem(answer, 422, f"{field}")
+    assert "Input should be a valid" in answer.json()["detail"]
 
 
 def test_a_parameter_that_is_not_known_comes_with_those_that_are(small: TestClient) -> None:
@@ -415,7 +525,7 @@ def test_rerank_by_without_rerank(small: TestClient, url: str) -> None:
 def test_a_method_that_is_not_known_may_be_a_misspelt_one(small: TestClient, method: str) -> None:
     new = {"name": "n", "method": method, "n_bits": 8, "dimension": 4}
     start = f"there is no method '{method}' (did you mean 'lsh'?); there are "
-    assert_problem(small.post("/v1/encoders", json=new), 422, start + "lsh, random-net-1")
+    assert_problem(small.post("/v1/encoders", json=new), 422, start + "lsh, rabitq, random-net-1")
     benchmark = {"dataset": "digits", "methods": [method]}
     assert_problem(small.post("/v1/benchmarks", json=benchmark), 422, start + "raw, raw-cosine")
     new |= {"method": "lsh", "params": {"centre": True}}
@@ -450,9 +560,8 @@ def test_other_content_types(small: TestClient) -> None:
     for url in ("/v1/collections/c/query", "/v1/encoders/e/encode", "/v1/encoders"):
         answer = small.post(url, content=b"a,b", headers={"Content-Type": "text/csv"})
         assert_problem(answer, 415, "got 'text/csv'")
-    assert_problem(
-        small.post("/v1/encoders", content=npy(X), headers=NPY), 415, "expected Content-Type"
-    )
+    answer = small.post("/v1/encoders", content=npy(X), headers=NPY)
+    assert_problem(answer, 422, "query.name: Field required")
 
 
 def test_a_body_over_the_limit(small: TestClient) -> None:

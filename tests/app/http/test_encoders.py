@@ -13,13 +13,62 @@ import pytest
 from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
+from app.jobs.training import pack
 from app.main import create_app
 from app.service.settings import Settings
 from hashing import HASHERS, Hasher, make_hasher
 from hashing.storage import EncoderFile
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
+from tests.app.problems import assert_problem
 from tests.methods import quick
+
+
+@pytest.mark.parametrize("labelled", [False, True])
+def test_descriptors_to_learn_from_may_be_npy(client: TestClient, labelled: bool) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(50, 6)).astype(np.float32)
+    body = npy(X, np.arange(50) % 3) if labelled else npy(X)
+    url = '/v1/encoders?name=mine&method=lsh&n_bits=20&params={"random_state":3}'
+    answer = client.post(url, content=body, headers=NPY)
+    assert answer.status_code == 201, answer.text
+    expected = make_hasher("lsh", n_bits=20, random_state=3).fit(X)
+    assert answer.json()["fingerprint"] == expected.fingerprint
+    job = client.post("/v1/encoders?name=t&method=itq&n_bits=4", content=body, headers=NPY)
+    assert job.status_code == 202
+    request = client.get(job.json()["url"]).json()["request"]
+    assert request["training"] == {"descriptors": 50}
+    material = client.app.state.service.jobs._record.material(job.json()["id"])  # type: ignore[attr-defined]
+    assert material == pack(X, np.arange(50) % 3 if labelled else None)
+    client.delete(job.json()["url"])
+
+
+LSH = "name=x&method=lsh&n_bits=8"
+EYE = npy(np.eye(2))
+
+
+@pytest.mark.parametrize(
+    ("status", "message", "url", "body"),
+    [
+        (400, "the descriptors must be npy of numbers", LSH, npy(["a"])),
+        (400, "the labels must be npy of integers", LSH, npy(np.eye(2), np.ones(2))),
+        (400, "the descriptors are missing", LSH, b""),
+        (422, "labels", "name=x&method=itq&n_bits=1", npy(np.eye(2), np.ones(1, int))),
+        (422, "ksh learns from labels", "name=x&method=ksh&n_bits=1", EYE),
+        (422, "query.name: Field required", "method=lsh&n_bits=8", EYE),
+        (422, "query.n_bits: Input should be a valid integer", "name=x&method=lsh&n_bits=8.0", EYE),
+        (422, "query.params", "name=x&method=lsh&n_bits=8&params=[1]", EYE),
+        (422, "nbits (did you mean 'n_bits'?)", "name=x&method=lsh&nbits=8", EYE),
+    ],
+)
+def test_npy_that_cannot_be_learnt_from_is_refused(
+    client: TestClient, status: int, message: str, url: str, body: bytes
+) -> None:
+    answer = client.post(f"/v1/encoders?{url}", content=body, headers=NPY)
+    assert_problem(answer, status, message)
+    in_json = {"name": "x", "method": "lsh", "n_bits": 8, "dimension": 2}
+    assert_problem(client.post("/v1/encoders?name=x", json=in_json), 422, "not in the URL")
+    assert client.get("/v1/encoders").json() == []
 
 
 @pytest.mark.slow

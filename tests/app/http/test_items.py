@@ -142,6 +142,7 @@ def test_collections_are_listed_and_dropped(small: TestClient) -> None:
         "items": 3,
     }
     shown |= {"keep_descriptors": False, "descriptor_type": None}
+    shown |= {"ranking": "hamming", "metric": None}
     assert small.get(URL).json() == shown
     assert small.get("/v1/collections").json() == [shown]
     assert small.delete(URL).status_code == 204

@@ -30,7 +30,7 @@ def test_every_call_with_a_body_describes_it(client: TestClient) -> None:
         for method, call in methods.items()
         if method in ("post", "put", "patch") and not path.endswith("/snapshots")
     ]
-    assert len(calls) == 18
+    assert len(calls) == 19
     for path, method, call in calls:
         assert call["requestBody"]["content"], (path, method)
         assert call["summary"]

@@ -62,7 +62,12 @@ def test_answers_equal_those_of_counting_bits(client: TestClient, n_bits: int, h
     made = client.post("/v1/collections", json={"name": "c", "n_bits": n_bits})
     assert made.status_code == 201
     about = {"name": "c", "encoder": None, "fingerprint": None, "n_bits": n_bits, "items": 0}
-    assert made.json() == about | {"keep_descriptors": False, "descriptor_type": None}
+    assert made.json() == about | {
+        "keep_descriptors": False,
+        "descriptor_type": None,
+        "ranking": "hamming",
+        "metric": None,
+    }
     assert put(client, codes, how).json() == {"upserted": 150, "items": 150}
     queries, radius = codes[::50], n_bits // 4
     body: dict[str, Any] = {"codes": as_hex(queries), "radius": radius, "return_codes": True}

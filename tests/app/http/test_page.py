@@ -21,7 +21,7 @@ from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
 from app.benchmark.report.style import BASELINE_MARKS, COLOURS, MARKS, style_of
-from app.benchmark.rows import BASELINES
+from app.benchmark.rows import BASELINES, NEIGHBOURS
 from app.benchmark.splits import PROTOCOLS
 from app.http.middleware.access import PAGE_FILES
 from app.http.routes.home import POLICY
@@ -280,7 +280,7 @@ def test_page_and_report_draw_with_the_same_colours_and_marks() -> None:
 
 def test_the_page_offers_every_protocol_and_baseline() -> None:
     script = (ROOT / "app" / "http" / "page" / "benchmark.js").read_text()
-    assert f"const PROTOCOLS = {json.dumps(list(PROTOCOLS))};" in script
+    assert f"const PROTOCOLS = {json.dumps([*PROTOCOLS, NEIGHBOURS])};" in script
     baselines = re.search(r"const BASELINES = \{(.*)\};", script)
     assert baselines
     names = re.findall(r'(\[RAW\]|"[\w-]+"): "', baselines[1])
@@ -292,7 +292,7 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
     page.goto(f"{serving.url}/#/benchmark")
     page.evaluate(WATCH)
     page.get_by_label("Code lengths").fill("8, 16")
-    for method in ("random-net-2", "sign"):
+    for method in ("rabitq", "random-net-2", "sign"):
         page.get_by_label(method).uncheck()
     page.get_by_role("button", name="Start").click()
     expect(page.locator("table tbody tr")).to_have_count(3, timeout=30_000)

@@ -9,14 +9,19 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.benchmark.neighbours.protocol import NeighbourProtocol
+from app.benchmark.neighbours.run import run_neighbours
 from app.benchmark.report.render import render
 from app.benchmark.rows import rows
 from app.benchmark.run import run
 from app.benchmark.splits import Protocol
 from app.datasets.catalog import load_dataset
+from app.jobs.benchmark import work
+from app.jobs.kind import Task
 from app.jobs.queue import Jobs
 from app.service.settings import Settings
 from tests.app.jobs.waiting import ended, until
+from tests.app.problems import assert_problem
 
 
 @pytest.fixture
@@ -36,7 +41,7 @@ def wait_for(client: TestClient, url: str) -> dict[str, Any]:
 
 
 def without_times(result: dict[str, Any]) -> dict[str, Any]:
-    results = [{k: v for k, v in row.items() if "seconds" not in k} for row in result["results"]]
+    results = [{k: v for k, v in row.items() if "second" not in k} for row in result["results"]]
     return result | {"results": results}
 
 
@@ -121,3 +126,59 @@ def test_a_cancelled_benchmark_keeps_the_rows_that_it_has_measured(
     report = client.get(f"/v1/benchmarks/{job}/report")
     assert report.status_code == 200
     assert "The benchmark was interrupted." in report.text
+
+
+def test_a_benchmark_of_neighbours_over_http_equals_one_of_the_library(
+    client: TestClient, settings: Settings
+) -> None:
+    """Neither a dataset nor a collection needs labels for it."""
+    folder = settings.data_dir / "datasets"
+    folder.mkdir()
+    X = np.random.default_rng(0).normal(size=(60, 8)).astype(np.float32)
+    np.savez(folder / "plain.npz", descriptors=X)
+    new = {"dataset": "plain", "methods": ["raw", "sign"], "bits": [8], "protocol": "neighbours"}
+    url = client.post("/v1/benchmarks", json=new | {"k": 3, "queries": 9}).json()["url"]
+    job = client.get(url).json()
+    assert job["request"] == {
+        "dataset": "plain",
+        "protocol": "neighbours",
+        "queries": 9,
+        "k": 3,
+        "distance": None,
+        "rerank": [100, 1000],
+        "rows": [["raw", None], ["sign", 8]],
+        "seeds": [0],
+    }
+    outcome = work(Task(settings.data_dir, folder, job["request"], None), lambda *_: None)
+    dataset = load_dataset("plain", settings.data_dir)
+    expected = run_neighbours(dataset, rows(["raw", "sign"], [8]), NeighbourProtocol(9, 3), [0])
+    assert without_times(outcome.result) == without_times(expected)
+    assert b"true neighbours by exact search" in (outcome.output or b"")
+    client.delete(f"/v1/jobs/{job['id']}")
+    encoder = {"name": "e", "method": "lsh", "n_bits": 8, "dimension": 8}
+    client.post("/v1/encoders", json=encoder)
+    client.post("/v1/collections", json={"name": "c", "encoder": "e", "keep_descriptors": True})
+    items = [{"id": str(i), "descriptor": row.tolist()} for i, row in enumerate(X)]
+    client.put("/v1/collections/c/items", json={"items": items})
+    of_items = {"collection": "c", "methods": ["raw"]}
+    assert "has no labels" in client.post("/v1/benchmarks", json=of_items).json()["detail"]
+    started = client.post("/v1/benchmarks", json=of_items | {"protocol": "neighbours"})
+    assert started.status_code == 202, started.text
+    client.delete(f"/v1/jobs/{started.json()['id']}")
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"protocol": "neighbour"}, "there is no protocol 'neighbour'; there are retrieval-59k"),
+        ({"k": 5}, "k: the protocol 'retrieval-59k' has no such"),
+        ({"protocol": "neighbours", "labels_per_class": 5}, "labels_per_class: the protocol"),
+        ({"protocol": "neighbours", "distance": "dot"}, "distance: Input should be 'euclidean'"),
+        ({"protocol": "neighbours", "k": 0}, "k: Input should be greater than or equal to 1"),
+    ],
+)
+def test_numbers_that_do_not_belong_to_the_protocol_are_refused(
+    client: TestClient, change: dict[str, Any], message: str
+) -> None:
+    answer = client.post("/v1/benchmarks", json={"dataset": "digits", "methods": ["lsh"]} | change)
+    assert_problem(answer, 422, message)

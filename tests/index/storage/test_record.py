@@ -194,7 +194,7 @@ def test_a_damaged_or_newer_file_is_refused_by_name(path: Path) -> None:
     connection = sqlite3.connect(path)
     connection.execute("PRAGMA user_version = 99")
     connection.close()
-    with pytest.raises(Unreadable, match="has version 99; the newest known here is 3"):
+    with pytest.raises(Unreadable, match="has version 99; the newest known here is 4"):
         Database(path)
 
 

@@ -1,0 +1,1 @@
+"""`bitcell explain` and `bitcell label-next`: what theory says about a dataset."""

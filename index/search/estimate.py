@@ -1,0 +1,233 @@
+"""Search by estimated distances: every item is scored, and the nearest are returned."""
+
+from __future__ import annotations
+
+from typing import NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcodes import Words, distances_to, to_words
+from index.callbacks import Checkpoint
+from index.errors import InvalidItems
+from index.memory.estimated import THREADS, Scan
+from index.memory.factors import factors_of
+from index.memory.view import Mask, View
+from index.storage.catalog import Metric
+from index.types import Answer, Certificate
+
+EPSILON = 1.9
+"""Of the error bound in certificates, which about 94 % of the estimates keep."""
+# Queries per scan, after which a search looks whether it has to give up.
+BLOCK = 8 * THREADS
+
+
+class Terms(Protocol):
+    """What queries contribute to estimates: `hashing.parts.estimate.QueryTerms` is one."""
+
+    @property
+    def vectors(self) -> NDArray[np.float32]:
+        """U of each query, (q, n_bits), rounded to 256 levels."""
+
+    @property
+    def constants(self) -> NDArray[np.float64]:
+        """The constants, (q,)."""
+
+    @property
+    def lengths(self) -> NDArray[np.float64]:
+        """The factors of the error, (q,)."""
+
+    @property
+    def roundings(self) -> NDArray[np.float64]:
+        """How far the vectors were moved by rounding, (q,)."""
+
+
+class Part(NamedTuple):
+    """Rows of a view that are scanned together: of the segment, or of the tail."""
+
+    scan: Scan
+    allowed: Mask | None
+    first: int
+
+    @property
+    def n_allowed(self) -> int:
+        """Number of rows that may be found."""
+        return len(self.scan) if self.allowed is None else int(np.count_nonzero(self.allowed))
+
+
+def parts_of(view: View, mask: Mask | None) -> list[Part]:
+    """Return the parts of a view, with the live rows that a mask allows."""
+    if view.segment.scan is None:
+        raise TypeError("the view has no factors")
+    n = len(view.segment)
+    allowed = view.live
+    if mask is not None:
+        allowed = mask if allowed is None else mask & allowed
+    in_segment, in_tail = (None, None) if allowed is None else (allowed[:n], allowed[n:])
+    parts = [Part(view.segment.scan, in_segment, 0)]
+    return [*parts, Part(view.tail_scan, in_tail, n)] if len(view.tail) else parts
+
+
+def search(
+    view: View,
+    queries: Words,
+    terms: Terms,
+    metric: Metric,
+    k: int,
+    max_score: float | None,
+    mask: Mask | None,
+    checkpoint: Checkpoint,
+    *,
+    count_within: bool = False,
+) -> tuple[list[Answer], list[NDArray[np.float64]]]:
+    """Return the k rows of the smallest estimated distances for each query, and these distances.
+
+    Parameters
+    ----------
+    view : View
+    queries : (q, words) uint64
+        The codes of the queries, for the Hamming distances.
+    terms : Terms
+    metric : {"euclidean", "cosine", "dot"}
+    k : int
+    max_score : float, optional
+        Largest estimated distance.
+    mask : (rows,) bool, optional
+        Rows of the view that may be found. It may allow dead rows, which are never found.
+    checkpoint : callable
+        Called between the scans. It may raise to give up.
+    count_within : bool
+        Whether to count the rows within `max_score` where there are more than k.
+    """
+    check_terms(terms, len(queries), view.segment.n_bits)
+    parts = parts_of(view, mask)
+    looked = sum(part.n_allowed for part in parts)
+    answers, distances = [], []
+    for query, (rows, scores) in enumerate(nearest(view, parts, terms, k, checkpoint)):
+        estimates = _distances(terms, query, scores, metric)
+        n_found, within = min(k, len(rows)), None
+        if max_score is not None:
+            n_found = min(k, int(np.searchsorted(estimates, max_score, side="right")))
+            if n_found < k:
+                within = n_found
+            elif count_within:
+                checkpoint()
+                within = _count(parts, terms, query, max_score, metric)
+        tie = int(np.count_nonzero(scores == scores[n_found - 1])) if n_found else 0
+        rows, estimates = rows[:n_found], estimates[:n_found]
+        bound = _error_bound(view, rows, terms, query, estimates, metric)
+        certificate = Certificate(
+            exact=True,
+            radius=view.segment.n_bits,
+            looked=looked,
+            tie=tie,
+            within=within,
+            truncated=None if within is None else within > n_found,
+            ranking="estimate",
+            error_bound=bound,
+        )
+        answers.append(Answer(rows, hamming_distances(view, queries[query], rows), certificate))
+        distances.append(estimates)
+    return answers, distances
+
+
+def hamming_distances(view: View, query: Words, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return the Hamming distances of a query, (words,), to the codes of rows."""
+    return distances_to(query, to_words(view.codes(rows))).astype(np.int64)
+
+
+def check_terms(terms: Terms, n: int, n_bits: int) -> None:
+    """Raise InvalidItems unless these are finite terms of n queries for codes of `n_bits`."""
+    arrays = (terms.vectors, terms.constants, terms.lengths, terms.roundings)
+    shapes = [array.shape for array in arrays]
+    if shapes != [(n, n_bits), (n,), (n,), (n,)]:
+        raise InvalidItems(f"expected terms of {n} queries for {n_bits} bits, got shapes {shapes}")
+    if not all(np.isfinite(array).all() for array in arrays):
+        raise InvalidItems("expected finite terms of the queries")
+
+
+def nearest(
+    view: View, parts: list[Part], terms: Terms, k: int, checkpoint: Checkpoint
+) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
+    """Return rows and scores of each query by descending score, then by id.
+
+    They are k, and those that tie with the k-th.
+    """
+    found = []
+    for first in range(0, len(terms.vectors), BLOCK):
+        vectors = terms.vectors[first : first + BLOCK]
+        per_part = []
+        for part in parts:
+            checkpoint()
+            per_part.append(part.scan.nearest(vectors, k, part.allowed))
+        for each in zip(*per_part, strict=True):
+            rows = np.concatenate(
+                [row + part.first for (row, _), part in zip(each, parts, strict=True)]
+            )
+            scores = np.concatenate([score for _, score in each])
+            found.append(_in_order(view, rows, scores, k))
+    return found
+
+
+def _in_order(
+    view: View, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    # Rows of the segment are in the order of their ids; those of the tail are not.
+    order = np.lexsort((rows, -scores))
+    rows, scores = rows[order], scores[order]
+    if len(rows) > k:
+        n = int(np.searchsorted(-scores, -scores[k - 1], side="right"))
+        rows, scores = rows[:n], scores[:n]
+    is_tied = np.zeros(len(rows), bool)
+    is_tied[1:] = scores[1:] == scores[:-1]
+    if len(view.tail) and is_tied.any() and rows.max() >= len(view.segment):
+        names = np.array(view.names(rows), object)
+        order = np.array(
+            sorted(range(len(rows)), key=lambda place: (-scores[place], names[place])), np.int64
+        )
+        rows, scores = rows[order], scores[order]
+    return rows, scores
+
+
+def _distances(
+    terms: Terms, query: int, scores: NDArray[np.float32], metric: Metric
+) -> NDArray[np.float64]:
+    """Return the estimated distances of scores; the Euclidean one, not its square."""
+    estimates: NDArray[np.float64] = terms.constants[query] - scores.astype(np.float64)
+    return np.sqrt(np.maximum(estimates, 0)) if metric == "euclidean" else estimates
+
+
+def least_score(terms: Terms, query: int, distance: float, metric: Metric) -> float:
+    """Return the score of an estimated distance."""
+    value = distance * abs(distance) if metric == "euclidean" else distance
+    return float(terms.constants[query]) - value
+
+
+def _count(parts: list[Part], terms: Terms, query: int, max_score: float, metric: Metric) -> int:
+    least = least_score(terms, query, max_score, metric)
+    n = 0
+    for part in parts:
+        below = float(np.nextafter(np.float32(least), np.float32(-np.inf)))
+        _, scores = part.scan.above(terms.vectors[query], below, part.allowed)
+        n += int(np.count_nonzero(_distances(terms, query, scores, metric) <= max_score))
+    return n
+
+
+def _error_bound(
+    view: View,
+    rows: NDArray[np.int64],
+    terms: Terms,
+    query: int,
+    estimates: NDArray[np.float64],
+    metric: Metric,
+) -> float:
+    """Return how far the distances of found rows may be from their estimates, at most."""
+    if not len(rows):
+        return 0.0
+    errors = factors_of(view.words(rows), view.segment.n_bits)[:, 2]
+    bounds = EPSILON * terms.lengths[query] * errors
+    if metric == "euclidean":
+        # The bound is about squares.
+        below = estimates - np.sqrt(np.maximum(estimates**2 - bounds, 0))
+        bounds = np.maximum(below, np.sqrt(estimates**2 + bounds) - estimates)
+    return float(bounds.max())

@@ -1,0 +1,157 @@
+"""Explanations of small datasets: what they say, and what they ask for."""
+
+from __future__ import annotations
+
+import json
+import re
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from app.datasets.dataset import Dataset
+from app.explain.data import Encoder
+from app.explain.finding import Plot, Series
+from app.explain.gain import measure_gain
+from app.explain.plots import draw
+from app.explain.render import render
+from app.explain.run import LAWS, Explanation, explain
+from hashing import InvalidInput, make_hasher
+
+NEED_LABELS = {"labels", "training"}
+
+
+def dataset(n: int = 400, labels: NDArray[np.int64] | None = None, name: str = "made") -> Dataset:
+    """Four Gaussian clusters; by default their numbers are the labels."""
+    rng = np.random.default_rng(0)
+    y = np.arange(n) % 4
+    X = 2 * np.eye(4, 12)[y] + 0.5 * rng.standard_normal((n, 12))
+    ids = np.array([f"i{i}" for i in range(n)])
+    return Dataset(name, X.astype(np.float32), y if labels is None else labels, ids)
+
+
+def ignore(done: int, total: int, now: str) -> None:
+    pass
+
+
+@pytest.fixture(scope="module")
+def explanation() -> Explanation:
+    return explain(dataset(name="<b>made</b>"), ignore)
+
+
+def test_every_law_is_measured_with_figures_and_a_plot(explanation: Explanation) -> None:
+    assert [finding.law.key for finding in explanation.findings] == list(LAWS)
+    for finding in explanation.findings:
+        assert finding.problem is None
+        assert finding.answer.endswith(".")
+        assert finding.figures
+        assert finding.plots
+        assert finding.law.limit
+        assert finding.law.source
+    assert explanation.trained == "sdh"
+
+
+def test_the_page_holds_every_law_and_escapes_names(explanation: Explanation) -> None:
+    page = render(explanation)
+    assert "<b>made</b>" not in page
+    assert "&lt;b&gt;made&lt;/b&gt;" in page
+    for finding in explanation.findings:
+        assert f'<section id="{finding.law.key}">' in page
+    pictures = re.findall(r"<svg.*?</svg>", page, re.DOTALL)
+    assert len(pictures) == sum(len(finding.plots) for finding in explanation.findings)
+    for picture in pictures:
+        ElementTree.fromstring(picture)
+        assert "nan" not in picture
+    assert "http://" not in page.replace("http://www.w3.org", "")
+
+
+def test_the_result_is_json_without_nan(explanation: Explanation) -> None:
+    text = json.dumps(explanation.as_json(), allow_nan=False)
+    assert json.loads(text)["dataset"] == {
+        "name": "<b>made</b>",
+        "items": 400,
+        "sampled": 400,
+        "dimension": 12,
+    }
+
+
+def test_the_same_seed_gives_the_same_explanation() -> None:
+    first, second = (
+        explain(dataset(), ignore, laws=["width", "calibration"], n_items=200) for _ in range(2)
+    )
+    assert first == second
+    assert first.n_sampled == 200
+
+
+def test_without_labels_the_laws_that_need_them_say_so() -> None:
+    laws = ["compression", "labels", "training", "privacy", "calibration"]
+    found = explain(dataset(labels=np.full(400, -1)), ignore, laws=laws)
+    problems = {each.law.key: each.problem for each in found.findings if each.problem}
+    assert set(problems) == NEED_LABELS
+    assert all("needs labels: no item has one" in problem for problem in problems.values())
+    assert found.trained is None
+    assert "Not measured: " in render(found)
+
+
+def test_one_class_is_not_enough_for_the_laws_of_labels() -> None:
+    one = explain(dataset(labels=np.zeros(400, np.int64)), ignore, laws=["training", "labels"])
+    for each in one.findings:
+        assert each.problem is not None
+        assert "at least two classes" in each.problem
+
+
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (dataset(49), "at least 50 descriptors, got 49"),
+        (
+            Dataset(
+                "same", np.ones((80, 3), np.float32), np.zeros(80, np.int64), np.array(["i"] * 80)
+            ),
+            "at least 50 descriptors that differ from their mean: 0 do",
+        ),
+    ],
+)
+def test_what_is_needed_is_said(data: Dataset, message: str) -> None:
+    with pytest.raises(InvalidInput, match=message):
+        explain(data, ignore)
+
+
+def test_a_given_encoder_is_compared() -> None:
+    data = dataset()
+    hasher = make_hasher("itq", n_bits=8).fit(data.descriptors)
+    found = explain(data, ignore, laws=["training", "privacy"], encoder=Encoder("mine", hasher))
+    assert found.trained == "mine"
+    assert "mine" in found.findings[0].answer
+    other = make_hasher("itq", n_bits=2).fit(np.eye(3))
+    with pytest.raises(InvalidInput, match="dimension 3, the dataset has 12"):
+        explain(data, ignore, encoder=Encoder("mine", other))
+
+
+def test_an_unknown_law_is_named_with_those_that_there_are() -> None:
+    with pytest.raises(InvalidInput, match="no law 'widht'; there are width, embedding"):
+        explain(dataset(), ignore, laws=["widht"])
+
+
+@pytest.mark.parametrize("log", [True, False])
+def test_a_plot_has_a_place_for_every_point(log: bool) -> None:
+    series = Series("a & b", [(1.0, 0.1), (10.0, 1.0), (100.0, 20.0)], [(0.05, 0.2)] * 3)
+    picture = ElementTree.fromstring(draw(Plot("c", "x", "y", [series], log_x=log, log_y=log)))
+    lines = picture.findall(".//{*}polyline")
+    numbers = [float(each) for each in re.findall(r"[\d.]+", lines[0].attrib["points"])]
+    assert len(numbers) == 6
+    assert numbers[0::2] == sorted(numbers[0::2])
+    assert numbers[1::2] == sorted(numbers[1::2], reverse=True)
+    assert all(24 <= y <= 284 for y in numbers[1::2])
+
+
+def test_the_gain_of_chosen_labels_is_measured() -> None:
+    gain = measure_gain(dataset(), 8, n_bits=8, draws=2)
+    assert (gain.n_before, gain.n_new) == (8, 8)
+    assert gain.difference.value == pytest.approx(gain.chosen.value - gain.random.value)
+    assert 0.3 < gain.random.value <= 1
+    with pytest.raises(InvalidInput, match="needs labels: no item has one"):
+        measure_gain(dataset(labels=np.full(400, -1)), 8)
+    with pytest.raises(InvalidInput, match="at least 50 labelled items, got 40"):
+        measure_gain(dataset(40), 8)
