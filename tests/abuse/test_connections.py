@@ -143,8 +143,6 @@ def test_json_that_takes_45_times_its_size(small: LimitedService) -> None:
     body = b'{"descriptors":[[' + b"1," * (4 * MIB - 100) + b"1]]}"
     url = b"/v1/encoders/honest/encode"
     head = POST.replace(b"/v1/encoders?name=secret-query", url) % len(body)
-        body
-    )
     with Siege(small, megabytes=30, seconds=20), small.connect() as connection:
         connection.sendall(head + body)
         assert connection.recv(12) == b"HTTP/1.1 413"
