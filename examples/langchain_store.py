@@ -45,7 +45,9 @@ class BitcellStore(VectorStore):
 
     def delete(self, ids: list[str] | None = None, **_: Any) -> bool:
         """Delete documents; return whether any was there."""
-        return ids is not None and self.client.delete_items(self.collection, ids).deleted > 0
+        if ids is None:
+            raise ValueError("expected the ids of the documents to delete, got None")
+        return self.client.delete_items(self.collection, ids).deleted > 0
 
     def similarity_search_with_score(
         self,

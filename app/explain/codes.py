@@ -23,8 +23,8 @@ PRIVACY = Law(
     "falls like a power of m, so a long code is the descriptor itself, less its length. Here, "
     "linear regression recovers descriptors from codes alone: it has seen other descriptors of the "
     "same kind with their codes, and neither the encoder nor the items.",
-    "Regression is the least that can be recovered: nets recover more. Treat codes as you treat "
-    "descriptors: they are not anonymous.",
+    "Regression is the least that can be recovered: stronger methods may recover more. Treat codes "
+    "as you treat descriptors: they are not anonymous.",
     "Plan, Vershynin 2013",
 )
 CALIBRATION = Law(

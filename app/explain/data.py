@@ -119,7 +119,7 @@ class Data:
 
     @cached_property
     def _split(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        order = np.random.default_rng(self.seed + 1).permutation(self.test)
+        order = np.random.default_rng(self.seed + 1).permutation(self.test[self.y[self.test] >= 0])
         n = min(_QUERIES, len(order) // 4)
         return order[:n], order[n:]
 

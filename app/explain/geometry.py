@@ -153,12 +153,15 @@ def angle_law(data: Data) -> Finding:
     cosines, distances = [], []
     for n, name in ((1, "one layer"), (2, "two layers")):
         own = [math.degrees(each.angle) for each in bins[n]]
-        ratios = [_over(each, math.sin(each.angle / 2) ** 2 * 4) for each in bins[n]]
+        # Equal descriptors have no distance to compare with.
+        apart = [each for each in bins[n] if each.angle > 0]
+        ratios = [_over(each, math.sin(each.angle / 2) ** 2 * 4) for each in apart]
         cosines.append(Series.measured(f"after {name}", own, [each.cosine for each in bins[n]]))
         cosines.append(
             Series.of_law(f"law, {name}", in_degrees, angles.cosine_after(grid, n).tolist())
         )
-        distances.append(Series.measured(f"after {name}", own, ratios))
+        angles_apart = [math.degrees(each.angle) for each in apart]
+        distances.append(Series.measured(f"after {name}", angles_apart, ratios))
         law = angles.squared_distance_after(grid, n_layers=n) / (2 - 2 * np.cos(grid))
         distances.append(Series.of_law(f"law, {name}", in_degrees, law.tolist()))
     worst = max(abs(each.cosine.value - each.cosine_expected) for each in bins[1])

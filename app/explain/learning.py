@@ -18,10 +18,10 @@ from hashing.theory.training import Change, Ratios, change
 TRAINING = Law(
     "training",
     "What does training change?",
-    "A random layer changes all distances alike. Training moves the boundary of the classes: the "
-    "farthest item of the same class comes nearer, the nearest item of another class is pushed "
-    "away, and random pairs change less. Ratios of output to input distance, 1 is the mean of all "
-    "pairs.",
+    "A random layer changes all distances by similar factors. Training moves the boundary of the "
+    "classes: the farthest item of the same class comes nearer, the nearest item of another class "
+    "is pushed away, and random pairs change less. Ratios of output to input distance, 1 is the "
+    "mean of all pairs.",
     "An observation about nets that generalize, not a theorem. Wrong labels look like a boundary.",
     "Giryes, Sapiro, Bronstein 2016, section VI",
 )
@@ -124,7 +124,8 @@ def labels(data: Data) -> Finding:
         f"{enough} labels per class give {_CURVE_METHOD} 95 % of the mAP that {counts[-1]} give "
         f"{maps}."
         if enough < counts[-1]
-        else f"mAP still rises at {enough} labels per class, the most that were tried {maps}."
+        else f"No smaller number of labels per class reaches 95 % of the mAP at {enough}, the most "
+        f"that were tried {maps}: more labels may help."
     )
     figures = [
         Figure(f"mAP with {n} labels per class", each)

@@ -16,8 +16,8 @@ Both directions are reported: codes that are farther apart than their items, and
 Where it stops
 --------------
 The exponent 1/6 is what could be proved for every set, and an upper bound only: finite samples show
-about m^(−1/2), as the binomial law of one pair does. The fitted c is that of the sample, and below
-some 100 bits the bound says nothing, because δ is near 1.
+about m^(−1/2), as the binomial law of one pair does. The fitted c is that of the sample, chosen so
+that δ just covers the largest errors measured: it is not the constant of the theorem.
 
 Source
 ------

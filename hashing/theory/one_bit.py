@@ -13,8 +13,8 @@ from bits to descriptors (`regression_recovery`) works for every encoder, also f
 
 Where it stops
 --------------
-Regression is a lower bound of what can be recovered; nets recover more. Short codes of trained
-encoders keep little but the class.
+Regression is a lower bound of what can be recovered; stronger methods may recover more. Short codes
+of trained encoders keep little but the class.
 
 Source
 ------

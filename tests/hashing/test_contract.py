@@ -15,7 +15,7 @@ from threadpoolctl import threadpool_limits
 
 from bitcodes import pack, unpack
 from hashing import HASHERS, Hasher, InvalidInput, NotFitted, load_hasher, make_hasher
-from tests.methods import each_method, quick
+from tests.methods import NEED_TORCH, each_method, quick
 
 N_BITS = 20  # not a multiple of 8
 # The least share of either value of a bit, if it is not 0.35. The eigenvectors of AGH have mean 0
@@ -236,9 +236,11 @@ def test_unknown_methods_and_parameters_are_refused(hasher: Hasher) -> None:
         clone(hasher).set_params(bits=3)
 
 
+@pytest.mark.parametrize("method", sorted(set(HASHERS) - NEED_TORCH))
 def test_privileged_features_are_taken_and_ignored_by_methods_that_do_not_use_them(
-    hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
+    method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
-    if hasher.needs_torch:
-        pytest.skip("nets learn from them: tests/hashing/nets/test_privileged.py")
-    assert clone(hasher).fit(X, y, privileged=X[:, :3]).fingerprint == hasher.fingerprint
+    """Nets use them: tests/hashing/nets/test_privileged.py."""
+    X, y = X[:300], y[:300]
+    plain, given = (make_hasher(method, n_bits=8, **quick(method)) for _ in range(2))
+    assert given.fit(X, y, privileged=X[:, :3]).fingerprint == plain.fit(X, y).fingerprint

@@ -41,11 +41,14 @@ def label_next(
 
     from app.datasets.catalog import load_dataset
     from app.explain.gain import measure_gain
+    from hashing import HASHERS
     from hashing.atomic_file import atomic_write
     from hashing.theory.labels import label_next as choose
 
     if json_file is not None:
         check_output(json_file, ".json")
+    if measure and method in HASHERS and not HASHERS[method].needs_labels:
+        raise ValueError(f"{method} does not learn from labels; choose for instance sdh or ksh")
     loaded = load_dataset(dataset, load_settings().data_dir)
     result: dict[str, Any] = {"dataset": loaded.name}
     if (loaded.labels < 0).any() or not measure:

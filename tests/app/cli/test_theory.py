@@ -85,6 +85,8 @@ def test_label_next_says_what_is_missing(
     np.savez("full.npz", descriptors=X, labels=np.arange(60) % 2)
     assert bitcell(monkeypatch, "label-next --dataset full.npz -n 5") == 2
     assert "at least 5 items without a label, got 0 of 60" in capsys.readouterr().err
+    assert bitcell(monkeypatch, "label-next --dataset full.npz -n 5 --measure --method lsh") == 2
+    assert "lsh does not learn from labels" in capsys.readouterr().err
     np.savez("bare.npz", descriptors=X)
     assert bitcell(monkeypatch, "label-next --dataset bare.npz -n 5 --measure") == 2
     assert "needs labels: no item has one" in capsys.readouterr().err

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.datasets.dataset import Dataset
-from app.explain.data import Encoder
+from app.explain.data import Data, Encoder
 from app.explain.finding import Plot, Series
 from app.explain.gain import measure_gain
 from app.explain.plots import draw
@@ -155,3 +155,19 @@ def test_the_gain_of_chosen_labels_is_measured() -> None:
         measure_gain(dataset(labels=np.full(400, -1)), 8)
     with pytest.raises(InvalidInput, match="at least 50 labelled items, got 40"):
         measure_gain(dataset(40), 8)
+
+
+def test_equal_descriptors_are_no_reason_to_fail() -> None:
+    plain = dataset(80)
+    X = np.repeat(plain.descriptors, 4, axis=0)
+    ids = np.array([f"i{i}" for i in range(320)])
+    found = explain(Dataset("twins", X, np.repeat(plain.labels, 4), ids), ignore, laws=["angles"])
+    assert [finding.problem for finding in found.findings] == [None]
+
+
+def test_items_without_a_label_do_not_lower_the_map_of_descriptors() -> None:
+    complete = dataset()
+    known = np.random.default_rng(0).random(400) < 0.5
+    partly = dataset(labels=np.where(known, complete.labels, -1))
+    maps = [Data(one, 400, 0).raw_map for one in (complete, partly)]
+    assert maps[1] == pytest.approx(maps[0], abs=0.05)
