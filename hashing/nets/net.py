@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import ClassVar
 
 import numpy as np
-from numpy.typing import ArrayLike, NDArray
+from numpy.typing import NDArray
 
 from hashing.arrays import Matrix
-from hashing.nets.teacher import Teacher
 from hashing.nets.trained_net import TrainedNet
 from hashing.parts.activations import ACTIVATIONS
-from hashing.parts.linear import LinearHasher, TwoLayerHasher
+from hashing.parts.linear import Layer, LinearHasher, TwoLayerHasher
 from hashing.shapes import Shape
 
 
@@ -63,19 +62,13 @@ class Net2(TrainedNet, TwoLayerHasher):
     """
 
     method: ClassVar[str] = "net-2"
+    two_layers: ClassVar[bool] = True
 
     def learned_shapes(self, n_features: int) -> dict[str, Shape]:
         """Return the shapes of the arrays that `fit` sets, by attribute name."""
         return TwoLayerHasher.learned_shapes(self, n_features) | {"power_": (1,)}
 
-    def _learn(
-        self,
-        X: NDArray[Any],
-        y: NDArray[np.int64],
-        privileged: ArrayLike | None,
-        teacher: Teacher | None,
-    ) -> None:
-        layers, _ = self._train(X, y, privileged, teacher, two_layers=True)
+    def _set_layers(self, layers: list[Layer], shift: NDArray[np.float64]) -> None:
         (self.hidden_weights_, self.hidden_bias_), (self.weights_, self.bias_) = layers
 
     def _activation(self, v: Matrix) -> Matrix:
@@ -99,23 +92,18 @@ class Net1(TrainedNet, LinearHasher):
 
     References
     ----------
-    As `Net2`, with its deviations.
+    As `Net2`.
     """
 
     method: ClassVar[str] = "net-1"
+    two_layers: ClassVar[bool] = False
 
     def learned_shapes(self, n_features: int) -> dict[str, Shape]:
         """Return the shapes of the arrays that `fit` sets, by attribute name."""
         return LinearHasher.learned_shapes(self, n_features) | {"power_": (1,)}
 
-    def _learn(
-        self,
-        X: NDArray[Any],
-        y: NDArray[np.int64],
-        privileged: ArrayLike | None,
-        teacher: Teacher | None,
-    ) -> None:
-        ((weights, bias),), shift = self._train(X, y, privileged, teacher, two_layers=False)
+    def _set_layers(self, layers: list[Layer], shift: NDArray[np.float64]) -> None:
+        ((weights, bias),) = layers
         self._set_linear(weights, bias, shift)
 
     def _project(self, X: Matrix) -> Matrix:

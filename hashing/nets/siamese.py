@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from hashing.arrays import Float64Array, Matrix
 from hashing.base import Hasher
 from hashing.nets.torch_check import check_torch
+from hashing.nets.views import for_raw_rows, standardised
 from hashing.parts.activations import ACTIVATIONS
 from hashing.parts.linear import MAX_HIDDEN, Layer, LinearHasher, TwoLayerHasher
-from hashing.parts.moments import fold, moments
 from hashing.parts.pairs import labelled
 from hashing.validation import InvalidInput, check_int, check_number
 
@@ -69,12 +69,9 @@ class _Siamese(Hasher):
         check_torch(self.method)
         from hashing.nets import siamese_training
 
-        X = X[rows].astype(np.float64)
-        shift, divisor = moments(X, center=True, scale=True)
-        X -= shift
-        X /= divisor
+        values, shift, divisor = standardised(X[rows])
         layers = siamese_training.train(
-            X.astype(np.float32),
+            values,
             classes.astype(np.int64),
             self.n_bits,
             hidden,
@@ -84,14 +81,7 @@ class _Siamese(Hasher):
             steps=self.steps,
             random_state=self.random_state,
         )
-        if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise InvalidInput(
-                "training diverged: the weights are not finite; a smaller noise may help"
-            )
-        weights, bias = layers[0]
-        folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
-        layers[0] = folded, bias + offset
-        return layers, shift
+        return for_raw_rows(layers, shift, divisor), shift
 
 
 class Siamese2(_Siamese, TwoLayerHasher):

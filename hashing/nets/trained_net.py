@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import fields
+from functools import partial
 from typing import Any, ClassVar, Self, cast
 
 import numpy as np
@@ -18,11 +20,11 @@ from hashing.nets.views import (
     as_mirror,
     default_noise,
     default_power,
+    for_raw_rows,
     raise_to_power,
     standardised,
 )
 from hashing.parts.linear import Layer
-from hashing.parts.moments import fold
 from hashing.parts.pairs import labelled
 from hashing.progress import stage
 from hashing.validation import (
@@ -45,6 +47,7 @@ class TrainedNet(Hasher):
 
     needs_labels: ClassVar[bool] = True
     needs_torch: ClassVar[bool] = True
+    two_layers: ClassVar[bool]
     later_parameters: ClassVar[frozenset[str]] = frozenset({"privileged_mirror"})
 
     power_: NDArray[np.float32]
@@ -107,11 +110,7 @@ class TrainedNet(Hasher):
             As `Hasher.fit`; or the teacher was not fitted, or to other data or with other
             parameters.
         """
-
-        def learn(X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-            self._learn(X, cast("NDArray[np.int64]", y), privileged, teacher)
-
-        return self._checked_fit(X, y, learn)
+        return self._checked_fit(X, y, partial(self._fit, privileged=privileged, teacher=teacher))
 
     def new_teacher(self) -> Teacher:
         """Return a teacher, not yet fitted, with the parameters of this net."""
@@ -140,37 +139,26 @@ class TrainedNet(Hasher):
         if self.power is not None and self.power_.item() != np.float32(self.power):
             raise InvalidInput(f"power_ must be the power {self.power}, got {self.power_.item()}")
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        self._learn(X, cast("NDArray[np.int64]", y), None, None)
+    @abstractmethod
+    def _set_layers(self, layers: list[Layer], shift: NDArray[np.float64]) -> None:
+        """Set the learned arrays.
 
-    def _learn(
-        self,
-        X: NDArray[Any],
-        y: NDArray[np.int64],
-        privileged: ArrayLike | None,
-        teacher: Teacher | None,
-    ) -> None:
-        """Set the learned arrays from checked descriptors and labels."""
-        raise NotImplementedError
-
-    def _train(
-        self,
-        X: NDArray[Any],
-        y: NDArray[np.int64],
-        privileged: ArrayLike | None,
-        teacher: Teacher | None,
-        *,
-        two_layers: bool,
-    ) -> tuple[list[Layer], NDArray[np.float64]]:
-        """Train the layers.
-
-        Returns
-        -------
+        Parameters
+        ----------
         layers : list of Layer
             For descriptors raised to the power; the first layer includes the standardisation.
         shift : (d,) float64
             What the standardisation subtracts.
         """
+
+    def _fit(
+        self,
+        X: NDArray[Any],
+        y: NDArray[np.int64] | None,
+        privileged: ArrayLike | None = None,
+        teacher: Teacher | None = None,
+    ) -> None:
+        y = cast("NDArray[np.int64]", y)  # `needs_labels`: `fit` has refused None.
         labelled(y)
         check_mirror("mirror", self.mirror, X.shape[1], "dimensions")
         check_torch(self.method)
@@ -191,19 +179,12 @@ class TrainedNet(Hasher):
                 View(values, as_mirror(self.mirror)),
                 teacher.probabilities_,
                 self.n_bits,
-                teacher.hidden_layer_ if two_layers else None,
+                teacher.hidden_layer_ if self.two_layers else None,
                 noise=default_noise(values, LEAST_NOISE) if self.noise is None else self.noise,
                 steps=self.steps,
                 random_state=self.random_state,
             )
-        if not all(np.isfinite(array).all() for layer in layers for array in layer):
-            raise InvalidInput(
-                "training diverged: the weights are not finite; a smaller noise may help"
-            )
-        weights, bias = layers[0]
-        folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
-        layers[0] = folded, bias + offset
-        return layers, shift
+        self._set_layers(for_raw_rows(layers, shift, divisor), shift)
 
     def _check_teacher(
         self,

@@ -11,7 +11,9 @@ from numpy.typing import NDArray
 
 from hashing.arrays import Matrix, row_blocks
 from hashing.parts.blas import one_blas_thread
-from hashing.parts.moments import moments
+from hashing.parts.linear import Layer
+from hashing.parts.moments import fold, moments
+from hashing.validation import InvalidInput
 
 Rows = NDArray[np.intp] | slice
 
@@ -74,6 +76,25 @@ def standardised(
     raised -= shift
     raised /= divisor
     return raised.astype(np.float32), shift, divisor
+
+
+def for_raw_rows(
+    layers: Sequence[Layer], shift: NDArray[np.float64], divisor: NDArray[np.float64]
+) -> list[Layer]:
+    """Return trained layers whose first one includes the standardisation.
+
+    Raises
+    ------
+    InvalidInput
+        Training diverged: a weight is not finite.
+    """
+    if not all(np.isfinite(array).all() for layer in layers for array in layer):
+        raise InvalidInput(
+            "training diverged: the weights are not finite; a smaller noise may help"
+        )
+    (weights, bias), *others = layers
+    folded, offset = fold(weights.T.astype(np.float64), shift, divisor)
+    return [(folded, bias + offset), *others]
 
 
 def scaled(F: NDArray[Any]) -> NDArray[np.float32]:
