@@ -79,7 +79,7 @@ def width(data: Data) -> Finding:
             Series.measured("measured", layers, dimensions),
             Series.of_law("least by the law", layers, [dimensions[0].value / 2**i for i in layers]),
             Series.of_law("most by the law", layers, [dimensions[0].value] * 3),
-            Series.of_law("most that so many items can show", layers, [top] * 3),
+            Series.of_law("largest that this number of items can show", layers, [top] * 3),
         ],
         categories=["none", "one", "two"],
     )
@@ -94,7 +94,7 @@ def width(data: Data) -> Finding:
         Figure("dimension (ω/2)²", dimensions[0]),
         Figure("after one layer", dimensions[1]),
         Figure("after two layers", dimensions[2]),
-        Figure("most that so many items can show", value_only(top)),
+        Figure("largest that this number of items can show", value_only(top)),
         Figure("local dimension, two nearest neighbours", local),
     ]
     return Finding(WIDTH, answer, figures, [plot])

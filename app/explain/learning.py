@@ -28,7 +28,7 @@ TRAINING = Law(
 LABELS = Law(
     "labels",
     "How many labels are worth paying for?",
-    "Items that are ε apart number at most exp(c ω²/ε²), c = π ln 2/2 (Sudakov): so many labels "
+    "Items that are ε apart number at most exp(c ω²/ε²), c = π ln 2/2 (Sudakov): that many labels "
     "put one within ε of every item. Next to the bound stands what matters: mAP as labels are "
     "added.",
     "The bound is loose: its exponent is often ten times that of a net that is found. The curve "

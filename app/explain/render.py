@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from app.benchmark.report import POLICY
+from app.benchmark.report.templates import report_template
 from app.explain.plots import draw
 from app.explain.run import Explanation
 
@@ -12,17 +13,7 @@ def render(explanation: Explanation) -> str:
 
     The page needs no host, script, font or other file.
     """
-    # Not at the top: a service that only queues explanations does not need Jinja2 in memory.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        loader=PackageLoader("app.explain", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html").render(
+    return report_template("app.explain").render(
         policy=POLICY,
         title=f"What theory says about {explanation.dataset}",
         intro=introduction(explanation),

@@ -54,7 +54,7 @@ class Explanation:
     findings: list[Finding]
 
     def as_json(self) -> dict[str, Any]:
-        """Return the explanation as JSON has it."""
+        """Return the explanation as a dict that JSON can hold."""
         return {
             "dataset": {
                 "name": self.dataset,

@@ -9,7 +9,7 @@ Gaussians is at least √(ln N / (π ln 2)) on average. So
     ln N ≤ c ω²(K) / ε²,      c = π ln 2 / 2 ≈ 1.09.
 
 A set of small mean width has small ε-nets, and a classifier that is right on an ε-net, and changes
-slowly, is right everywhere: so many labels are enough.
+slowly, is right everywhere: that many labels are enough.
 
 Farthest-first traversal takes the item farthest from those taken before, again and again. The items
 taken are an ε-net and ε apart for the same ε, at every step.

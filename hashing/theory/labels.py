@@ -34,7 +34,7 @@ from hashing.validation import InvalidInput, as_labels, check_int
 LAW = "the choice of labels"
 OVERSAMPLING = 4
 """The net has this many times as many items as are asked for."""
-# An item is an outlier by its distance to this nearest of so many items.
+# An item is an outlier if it is far from its neighbour of this rank, among this many items.
 _NEIGHBOUR = 10
 _REFERENCE = 5000
 

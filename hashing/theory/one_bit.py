@@ -5,11 +5,11 @@ The law
 For a unit vector u of n dimensions and m Gaussian hyperplanes A with a_ij ~ N(0, 1),
 E sign(⟨a, u⟩) a = √(2/π) u. So √(π/2) Aᵀ sign(Au) / m estimates u without bias, and its expected
 squared error is (π n / 2 − 1) / m. For u of a set K, the best estimates have an error that falls
-like a power of m / ω²(K). The length of u is lost, the direction is not: whoever has the code and
-the hyperplanes has the descriptor, up to this error.
+like a power of m / ω²(K). The code keeps the direction of u, but not its length: from the code
+and the hyperplanes, anyone can compute the descriptor up to this error.
 
-Whoever has descriptors of the same kind and their codes needs no hyperplanes: linear regression
-from bits to descriptors (`regression_recovery`) works for every encoder, also for trained ones.
+With descriptors of the same kind and their codes, no hyperplanes are needed: linear regression from
+bits to descriptors (`regression_recovery`) works for every encoder, also for trained ones.
 
 Where it stops
 --------------

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.benchmark.neighbours.protocol import in_words
 from app.benchmark.report import POLICY
@@ -11,6 +10,7 @@ from app.benchmark.report.pictures import make_sheet
 from app.benchmark.report.plots import plots, recall_plots
 from app.benchmark.report.published import SOURCE, published
 from app.benchmark.report.table import Row, lines_by_method, recall_columns, shown_columns
+from app.benchmark.report.templates import report_template
 from app.benchmark.results import interval_note, tuning_note
 from app.benchmark.rows import NEIGHBOURS
 from app.benchmark.splits import (
@@ -20,9 +20,6 @@ from app.benchmark.splits import (
     class_notes,
 )
 from app.datasets.dataset import Dataset
-
-if TYPE_CHECKING:
-    from jinja2 import Template
 
 
 def render(result: dict[str, Any], dataset: Dataset) -> str:
@@ -46,7 +43,7 @@ def render(result: dict[str, Any], dataset: Dataset) -> str:
     columns = shown_columns(rows)
     seeds = result["protocol"]["seeds"]
     measured = [row for row in rows if "error" not in row]
-    return _template().render(
+    return report_template("app.benchmark.report").render(
         policy=POLICY,
         title=_title(result),
         main_figure="mAP",
@@ -74,7 +71,7 @@ def _render_recall(result: dict[str, Any]) -> str:
         "A ★ compares rows of as many bits, which can differ in bytes: the plots show recall by "
         "bytes.",
     ]
-    return _template().render(
+    return report_template("app.benchmark.report").render(
         policy=POLICY,
         title=_title(result),
         main_figure="recall",
@@ -92,21 +89,6 @@ def _render_recall(result: dict[str, Any]) -> str:
 
 def _title(result: dict[str, Any]) -> str:
     return f"Binary codes on {result['dataset']['name']}"
-
-
-@cache
-def _template() -> Template:
-    # Not at the top: a service that only queues benchmarks does not need Jinja2 in memory.
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        autoescape=True,
-        loader=PackageLoader("app.benchmark.report", "."),
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    return environment.get_template("report.html")
 
 
 def _rows(result: dict[str, Any]) -> list[Row]:

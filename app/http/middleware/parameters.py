@@ -18,8 +18,8 @@ _MOST_NAMED = 10
 class KnownParameters:
     """The ASGI application of one route, which runs only if all URL parameters are known to it.
 
-    Without it a misspelt parameter would count for nothing, and the call would do something else
-    than what was asked for.
+    Otherwise a misspelt parameter would be ignored, and the call would not do what the client
+    asked for.
     """
 
     def __init__(self, app: ASGIApp, known: list[str]) -> None:
