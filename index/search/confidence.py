@@ -122,21 +122,25 @@ class _Query:
         `rows` and `scores` are those of the highest scores, in descending order.
         """
         is_all = len(rows) == sum(part.n_allowed for part in self._parts)
-        compared, exact, kth = np.empty(0, np.int64), np.empty(0), np.inf
+        compared, exact = [np.empty(0, np.int64)], [np.empty(0)]
+        best, kth = np.empty(0), np.inf  # The k smallest distances so far, and the largest of them.
         rest = np.arange(len(rows))
         while len(rest):
             checkpoint()
-            some, rest = np.split(rest, [max(k if len(exact) < k else 0, _STEP)])
-            compared = np.concatenate([compared, rows[some]])
-            exact = np.concatenate([exact, distances(self._place, rows[some])])
-            if len(exact) >= k:
-                kth = float(np.partition(exact, k - 1)[k - 1])
-                rest = rest[self._may_be_within(kth, rows[rest], scores[rest])]
+            some, rest = np.split(rest, [max(k if len(best) < k else 0, _STEP)])
+            compared.append(rows[some])
+            exact.append(distances(self._place, rows[some]))
+            best = np.concatenate([best, exact[-1]])
+            if len(best) >= k:
+                best = np.partition(best, k - 1)[:k]
+                if best[-1] < kth:
+                    kth = float(best[-1])
+                    rest = rest[self._may_be_within(kth, rows[rest], scores[rest])]
             if not len(rest) and not is_all and scores[-1] >= self._least(kth):
                 (rows, scores), is_all = self._above(kth), True
-                rest = np.flatnonzero(~np.isin(rows, compared))
+                rest = np.flatnonzero(~np.isin(rows, np.concatenate(compared)))
                 rest = rest[self._may_be_within(kth, rows[rest], scores[rest])]
-        return compared, exact
+        return np.concatenate(compared), np.concatenate(exact)
 
     def _least(self, distance: float) -> float:
         """Return a score that no row within a distance falls below, as far as epsilon allows."""

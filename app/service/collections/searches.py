@@ -81,6 +81,7 @@ class Searches:
         return (
             n_queries * n > many
             or n_queries * min(options.depth, n) > _MANY_NEIGHBOURS
+            or options.confidence is not None  # It may compare many descriptors.
             or (options.where is not None and not collection.is_ready(options.where))
         )
 
