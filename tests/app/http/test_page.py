@@ -268,7 +268,7 @@ def test_page_and_report_draw_with_the_same_colours_and_marks() -> None:
     page, report = ROOT / "app" / "http" / "page", ROOT / "app" / "benchmark" / "report"
     colours = [
         re.findall(r"--c\d: (#\w+)", path.read_text())
-        for path in (page / "page.css", report / "report.html")
+        for path in (page / "page.css", report / "shared_style.html")
     ]
     assert colours[0] == colours[1]
     assert len(colours[0]) == 2 * COLOURS  # light and dark
