@@ -18,6 +18,8 @@ from index.types import Answer, Certificate
 
 EPSILON = 1.9
 """Of the error bound in certificates, which about 94 % of the estimates keep."""
+LARGEST = 1e15
+"""Largest coordinate of a query: its squared length, which a scan needs, then stays in float32."""
 # Queries per scan, after which a search looks whether it has to give up.
 BLOCK = 8 * THREADS
 
@@ -144,6 +146,12 @@ def check_terms(terms: Terms, n: int, n_bits: int) -> None:
         raise InvalidItems(f"expected terms of {n} queries for {n_bits} bits, got shapes {shapes}")
     if not all(np.isfinite(array).all() for array in arrays):
         raise InvalidItems("expected finite terms of the queries")
+    largest = float(np.abs(terms.vectors).max(initial=0))
+    if largest > LARGEST:
+        raise InvalidItems(
+            f"a projection of a query is {largest:.3g}; the estimates reach up to {LARGEST:.3g}: "
+            "scale the descriptors down"
+        )
 
 
 def nearest(

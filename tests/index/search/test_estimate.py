@@ -325,6 +325,10 @@ def test_what_does_not_fit_is_refused(store: Store) -> None:
         ranked.search(codes, SearchOptions(1))
     with pytest.raises(InvalidItems, match="expected terms of 2 queries for 20 bits"):
         ranked.search(codes, SearchOptions(1), terms=hasher.query_terms(X[:3], "dot"))
+    for size in (1e17, 1e24):
+        huge = hasher.query_terms(size * X[:2], "dot")
+        with pytest.raises(InvalidItems, match="scale the descriptors down"):
+            ranked.search(codes, SearchOptions(1), terms=huge)
 
 
 def test_a_search_gives_up_when_told_to(store: Store) -> None:
