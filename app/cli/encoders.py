@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -17,6 +18,8 @@ from app.cli.options import (
 )
 
 _BATCH = 10_000
+_OPTIONS = {"n_bits": "--bits", "random_state": "--seed"}
+"""Parameters that have an option of their own."""
 
 
 def train(
@@ -26,6 +29,16 @@ def train(
     out: Annotated[Path, typer.Option(help="The .safetensors file to write.")],
     seed: SeedOption = 0,
     mirror: MirrorOption = None,
+    param: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A further parameter of the method, NAME=VALUE, such as `steps=1000`; repeat the "
+            "option for several."
+        ),
+    ] = None,
+    privileged: Annotated[
+        bool, typer.Option(help="Nets also learn from the dataset's privileged features, if any.")
+    ] = True,
 ) -> None:
     """Fit an encoder on a dataset and write it to a file."""
     from app.cli.progress import progress_bar
@@ -34,16 +47,37 @@ def train(
     from hashing.progress import followed
 
     check_output(out, ".safetensors")
-    make_hasher(method, n_bits=bits, random_state=seed).check_parameters()
+    chosen = _read_params(param or []) | {"n_bits": bits, "random_state": seed}
+    make_hasher(method, **chosen).check_parameters()
     loaded = load_dataset(dataset, load_settings().data_dir)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
-    hasher = make_hasher(method, n_bits=bits, random_state=seed, **loaded.parameters(method))
+    if not privileged:
+        loaded = loaded.without_privileged()
+    hasher = make_hasher(method, **loaded.parameters(method) | chosen)
     with progress_bar(1) as progress, followed(progress):
         progress(0, 1, f"{method} learns from {len(loaded):,} descriptors")
         hasher.fit(loaded.descriptors, loaded.labels, loaded.privileged)
     hasher.save(out)
     typer.echo(f"{out}: {hasher.fingerprint}")
+
+
+def _read_params(given: list[str]) -> dict[str, Any]:
+    """Return the parameters in NAME=VALUE; a value that is not JSON is text."""
+    params: dict[str, Any] = {}
+    for one in given:
+        name, equals, value = one.partition("=")
+        if not (name and equals):
+            raise ValueError(f"--param is NAME=VALUE, such as steps=1000; got {one!r}")
+        if name in _OPTIONS:
+            raise ValueError(f"--param {name}: use {_OPTIONS[name]}")
+        if name in params:
+            raise ValueError(f"--param {name} is given twice")
+        try:
+            params[name] = json.loads(value)
+        except ValueError:
+            params[name] = value
+    return params
 
 
 def encode(

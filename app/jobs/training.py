@@ -62,6 +62,9 @@ def _read_data(
     training = task.request["training"]
     if "dataset" in training:
         dataset = load_dataset(training["dataset"], task.data_dir)
+        # Requests that an earlier version queued do not have the key.
+        if not training.get("privileged", True):
+            dataset = dataset.without_privileged()
     elif "collection" in training:
         dataset = read_arrays(training["collection"], task.folder)
     else:

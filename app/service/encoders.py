@@ -92,6 +92,7 @@ class Encoders:
         descriptors: ArrayLike | None = None,
         labels: ArrayLike | None = None,
         dataset: str | None = None,
+        privileged: bool = True,
         collection: str | None = None,
     ) -> str:
         """Check what an encoder is to learn from, queue its training, and return the job's id."""
@@ -107,7 +108,7 @@ class Encoders:
             source: dict[str, Any] = {"descriptors": len(X)}
         elif dataset is not None:
             training.check_trainable(hasher, labelled=True)
-            source = {"dataset": dataset}
+            source = {"dataset": dataset, "privileged": privileged}
         else:
             dimension, labelled = kept_descriptors(self._collections.get(collection or ""))
             training.check_trainable(hasher, labelled=labelled)

@@ -32,6 +32,11 @@ class Training(Body):
     collection: Text | None = Field(
         None, description="Name of a collection that keeps its descriptors."
     )
+    privileged: bool | None = Field(
+        None,
+        description="Whether nets also learn from the dataset's privileged features, if it has "
+        "any; by default they do.",
+    )
 
     @model_validator(mode="after")
     def _check_one_source(self) -> Self:
@@ -40,6 +45,8 @@ class Training(Body):
             raise ValueError("expected one of descriptors, dataset and collection")
         if self.labels is not None and self.descriptors is None:
             raise ValueError("labels go with descriptors; datasets and collections have their own")
+        if self.privileged is not None and self.dataset is None:
+            raise ValueError("privileged goes with dataset: only datasets have such features")
         return self
 
 

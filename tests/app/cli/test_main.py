@@ -24,6 +24,9 @@ from hashing.gist import Gist
 from index import Database, Store, snapshot
 
 
+TRAIN = "train --dataset digits --method lsh --bits 8 --out e.safetensors"
+
+
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
@@ -202,6 +205,34 @@ def test_train_then_encode(monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]) -> 
     np.testing.assert_array_equal(np.load("codes.npy"), hasher.encode(X[:50]))
 
 
+def test_train_takes_further_parameters_of_the_method(
+    monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]
+) -> None:
+    line = "train --dataset digits --method random-net-1 --bits 24 --out e.safetensors"
+    assert bitcell(monkeypatch, f"{line} --param activation=relu --param a=0.5") == 0
+    hasher = make_hasher("random-net-1", n_bits=24, activation="relu", a=0.5).fit(X)
+    assert load_hasher("e.safetensors").fingerprint == hasher.fingerprint
+
+
+@pytest.mark.parametrize("privileged", [True, False])
+def test_train_leaves_out_privileged_features_on_request(
+    privileged: bool, monkeypatch: pytest.MonkeyPatch, X: NDArray[Any]
+) -> None:
+    fitted: list[Any] = []
+
+    class Watched(type(make_hasher("lsh"))):  # type: ignore[misc]
+        def fit(self, *arrays: Any) -> Any:
+            fitted.extend(arrays)
+            return super().fit(*arrays)
+
+    monkeypatch.setattr("hashing.make_hasher", lambda method, **_: Watched(n_bits=8))
+    extra = np.ones((9, 2), np.float32)
+    np.savez("d.npz", descriptors=X[:9], labels=np.arange(9) % 3, privileged=extra)
+    line = "train --dataset d.npz --method net-2 --bits 8 --out e.safetensors"
+    assert bitcell(monkeypatch, line + (" --no-privileged" if not privileged else "")) == 0
+    np.testing.assert_array_equal(fitted[2], extra if privileged else None)
+
+
 def test_train_needs_labels_only_for_methods_that_use_them(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -262,6 +293,11 @@ def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) ->
         ("benchmark --dataset digits --methods lsh --report no/x.html", "there is no folder no"),
         ("benchmark --dataset digits --methods lsh --report x.pdf", "ends in .html"),
         ("train --dataset digits --method lsh --bits 8 --out e.pt", "ends in .safetensors"),
+        (f"{TRAIN} --param center", "--param is NAME=VALUE, such as steps=1000; got 'center'"),
+        (f"{TRAIN} --param centre=false", "no parameter 'centre' (did you mean 'center'?)"),
+        (f"{TRAIN} --param center=no", "center must be true or false, got 'no'"),
+        (f"{TRAIN} --param n_bits=8", "--param n_bits: use --bits"),
+        (f"{TRAIN} --param center=true --param center=false", "--param center is given twice"),
         ("encode no.safetensors x.npy --out c.npy", "No such file or directory: 'no.safetensors'"),
         ("encode e.safetensors text.txt --out c.npy", "text.txt: the npy of descriptors cannot"),
         ("serve --port 99999", "--port: Input should be less than"),

@@ -112,9 +112,11 @@ def test_a_training_gets_the_privileged_features_of_its_dataset(
 
     monkeypatch.setattr("app.jobs.training.make_hasher", lambda method, **_: Watched(n_bits=8))
     request = {"name": "t", "method": "net-2", "n_bits": 8, "params": {}}
-    task = Task(tmp_path, tmp_path, request | {"training": {"dataset": "p"}}, None)
-    work(task, lambda done, of, now: None)
-    np.testing.assert_array_equal(fitted[2], privileged)
+    for chosen, expected in (({}, privileged), ({"privileged": False}, None)):
+        fitted.clear()
+        task = Task(tmp_path, tmp_path, request | {"training": {"dataset": "p", **chosen}}, None)
+        work(task, lambda done, of, now: None)
+        np.testing.assert_array_equal(fitted[2], expected)
 
 
 def test_methods_that_use_no_labels_learn_from_a_dataset_without(tmp_path: Path, X: Any) -> None:
@@ -226,6 +228,11 @@ def test_two_requests_at_the_same_time_cannot_give_one_name_to_two_encoders(
         (422, "ksh learns from labels", {"method": "ksh", "training": {"descriptors": [[1, 2]]}}),
         (422, "expected one of descriptors, dataset and collection", {"training": {}}),
         (422, "labels go with descriptors", {"training": {"dataset": "digits", "labels": [1]}}),
+        (
+            422,
+            "privileged goes with dataset",
+            {"training": {"descriptors": [[1, 2]], "privileged": False}},
+        ),
         (422, "row 0, column 1 is 1e+30", {"training": {"descriptors": [[1, 1e30]]}}),
         (422, "expected 1 labels", {"training": {"descriptors": [[1, 2]], "labels": [1, 2]}}),
         (404, "no dataset '../x.npz'", {"training": {"dataset": "../x.npz"}}),
