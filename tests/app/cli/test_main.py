@@ -23,7 +23,6 @@ from hashing import load_hasher, make_hasher
 from hashing.gist import Gist
 from index import Database, Store, snapshot
 
-
 TRAIN = "train --dataset digits --method lsh --bits 8 --out e.safetensors"
 
 
