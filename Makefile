@@ -20,11 +20,16 @@ help:
 serve: $(VENV)/.serve
 	$(BIN)/bitcell serve
 
+# There is a test process for each core. More threads of OpenBLAS would wait for each other, and spin
+# while they wait; tests of several threads set their number themselves. The processes that tests start
+# read compiled modules, even where the environment tells Python to write none.
+TEST_ENV := OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
+
 # Where torch cannot be installed, the tests that need it are skipped; with CI=true that is a failure.
 test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory train-deps || \
 	  echo "A CPU build of torch could not be installed: the tests that need it are skipped." >&2
-	$(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .

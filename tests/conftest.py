@@ -2,33 +2,50 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from functools import cache
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from app.datasets.catalog import load_dataset
+from app.datasets import catalog
 from app.datasets.dataset import Dataset
+from app.datasets.digits import load_digits
 
 pytest_plugins = ["tests.skips"]
 
 
+@cache
+def _load_digits_once() -> Dataset:
+    digits = load_digits()
+    for array in (digits.descriptors, digits.labels, digits.ids, digits.images):
+        assert array is not None
+        array.flags.writeable = False
+    return digits
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _digits_are_described_once() -> Iterator[None]:
+    """Keep the digits in a test process, since every load takes a second of computing GIST."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(catalog, "load_digits", _load_digits_once)
+        yield
+
+
 @pytest.fixture(scope="session")
 def digits() -> Dataset:
-    """The dataset `digits`."""
-    return load_dataset("digits")
+    """The dataset `digits`, read-only: a test that writes to it fails."""
+    return _load_digits_once()
 
 
 @pytest.fixture(scope="session")
 def X(digits: Dataset) -> NDArray[np.float32]:
-    """The descriptors of the digits, read-only: a test that writes to them fails."""
-    X = digits.descriptors.view()
-    X.flags.writeable = False
-    return X
+    """The descriptors of the digits."""
+    return digits.descriptors
 
 
 @pytest.fixture(scope="session")
 def y(digits: Dataset) -> NDArray[np.int64]:
-    """The labels of the digits, read-only."""
-    y = digits.labels.view()
-    y.flags.writeable = False
-    return y
+    """The labels of the digits."""
+    return digits.labels

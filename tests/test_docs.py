@@ -18,6 +18,7 @@ from app.cli.main import cli
 from app.http.examples import ANSWERS, BODIES, PROBLEM
 from app.main import create_app
 from app.service.settings import Settings, known_variables
+from tests.app.conftest import fill, settings_in
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -47,7 +48,8 @@ def test_every_setting_is_listed_with_its_default() -> None:
 
 
 def test_every_metric_is_listed(tmp_path: Path) -> None:
-    with TestClient(create_app(Settings(data_dir=tmp_path, allowed_hosts="testserver"))) as client:
+    with TestClient(create_app(settings_in(tmp_path))) as client:
+        fill(client)
         text = client.get("/metrics").text
     found = {
         family.name + ("_total" if family.type == "counter" else ""): family.type

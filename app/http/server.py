@@ -8,6 +8,7 @@ import os
 import signal
 import socket
 import sys
+from contextlib import ExitStack
 from functools import partial
 from types import FrameType
 from typing import Any
@@ -43,13 +44,12 @@ def serve(settings: Settings) -> None:
     log_setup.configure(settings)
     connections = OpenConnections(possible_connections(settings.max_connections))
     # Both come first, so that what is wrong is reported in one line.
-    listening = _listen(settings.host, settings.port)
-    service = _open(settings)
-    try:
+    with ExitStack() as on_failure:
+        listening = on_failure.enter_context(_listen(settings.host, settings.port))
+        service = _open(settings)
+        on_failure.callback(service.close)
         _check_access(settings, service, _url(listening, reached_from_here=True))
-    except BaseException:
-        service.close()
-        raise
+        on_failure.pop_all()
     app = create_app(settings, service)
     config = uvicorn.Config(
         app,
@@ -185,8 +185,11 @@ def _listen(host: str, port: int) -> socket.socket:
             host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )[0]
         listening = socket.socket(family, kind, protocol)
-        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listening.bind(address)
+        with ExitStack() as on_failure:
+            on_failure.enter_context(listening)
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            on_failure.pop_all()
     except OSError as error:
         reason = error.strerror or str(error)
         raise OSError(

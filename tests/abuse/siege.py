@@ -44,7 +44,6 @@ class LimitedService(Process):
     """
 
     def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
-        self.data_dir = data_dir
         environment = {"BITCELL_DEMO": "false"} | environment
         super().__init__(data_dir, f"{_LIMIT_MEMORY}\n{code}", **environment)
         assert self.url, self.log

@@ -32,10 +32,14 @@ class Process:
     ----------
     url : str
         The address that the service logged, or an empty string if it ended before that.
+    data_dir : Path
+    started, ready : float
+        By `time.perf_counter`: when the process was started, and when the address was logged.
     """
 
     def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
         self.started = time.perf_counter()
+        self.data_dir = data_dir
         self.url = ""
         self._lines: list[str] = []
         self._has_started = Event()
@@ -51,6 +55,7 @@ class Process:
         self._reader = Thread(target=self._read_log, daemon=True)
         self._reader.start()
         assert self._has_started.wait(60), self.log
+        self.ready = time.perf_counter()
 
     def _read_log(self) -> None:
         for line in self.process.stderr or ():

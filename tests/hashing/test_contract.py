@@ -64,9 +64,6 @@ def test_neighbours_get_closer_codes_than_other_items(hasher: Hasher, X: NDArray
 
 
 def test_the_seed_decides_the_bits(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
-    again = clone(hasher).fit(X, y)
-    assert again.fingerprint == hasher.fingerprint
-    np.testing.assert_array_equal(again.encode(X), hasher.encode(X))
     other = clone(hasher).set_params(random_state=4).fit(X, y)
     assert other.fingerprint != hasher.fingerprint
     assert (other.encode(X) != hasher.encode(X)).any() == (hasher.method not in NO_SEED)
@@ -75,11 +72,12 @@ def test_the_seed_decides_the_bits(hasher: Hasher, X: NDArray[Any], y: NDArray[A
 def test_fit_is_the_same_on_one_thread_and_on_two(
     hasher: Hasher, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
-    fingerprints = set()
+    codes = hasher.encode(X)
     for threads in (1, 2):
         with threadpool_limits(threads):
-            fingerprints.add(clone(hasher).fit(X, y).fingerprint)
-    assert fingerprints == {hasher.fingerprint}
+            again = clone(hasher).fit(X, y)
+        assert again.fingerprint == hasher.fingerprint
+        np.testing.assert_array_equal(again.encode(X), codes)
 
 
 def test_bits_do_not_depend_on_batch_or_threads(hasher: Hasher, X: NDArray[Any]) -> None:
@@ -87,8 +85,9 @@ def test_bits_do_not_depend_on_batch_or_threads(hasher: Hasher, X: NDArray[Any])
     for size in (1, 2, 7, 64, 1000):
         parts = [hasher.encode(X[i : i + size]) for i in range(0, 1000, size)]
         np.testing.assert_array_equal(np.concatenate(parts)[:1000], codes[:1000])
-    with threadpool_limits(1):
-        np.testing.assert_array_equal(hasher.encode(X), codes)
+    for threads in (1, 2):
+        with threadpool_limits(threads):
+            np.testing.assert_array_equal(hasher.encode(X), codes)
 
 
 def test_bits_do_not_depend_on_batch_where_large_terms_cancel(hasher: Hasher) -> None:
@@ -148,6 +147,7 @@ def test_a_loaded_encoder_equals_the_saved_one(
 
 
 def test_works_in_a_pipeline(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
+    X, y = X[:300], y[:300]
     pipeline = make_pipeline(StandardScaler(), clone(hasher))
     signs = pipeline.fit(X, y).transform(X)
     assert signs.shape == (len(X), N_BITS)
@@ -210,13 +210,13 @@ def test_fit_refuses_no_descriptors_and_wrong_labels(hasher: Hasher, X: NDArray[
         fresh.fit(X[:3], [0, 1, -2])
 
 
-def test_labels_are_required_or_ignored(hasher: Hasher, X: NDArray[Any], y: NDArray[Any]) -> None:
+def test_labels_are_required_or_ignored(hasher: Hasher, X: NDArray[Any]) -> None:
     fresh = clone(hasher)
     if hasher.needs_labels:
         with pytest.raises(InvalidInput, match=f"{hasher.method} learns from labels.*needs y"):
             fresh.fit(X)
     else:
-        assert fresh.fit(X).fingerprint == clone(hasher).fit(X, y).fingerprint
+        assert fresh.fit(X).fingerprint == hasher.fingerprint
 
 
 @pytest.mark.parametrize("n_bits", [0, -1, 4097, 12.0, True, "12", None])

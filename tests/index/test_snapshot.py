@@ -96,8 +96,12 @@ def test_a_snapshot_is_of_one_moment(store: Store, tmp_path: Path) -> None:
 
 
 def test_one_flipped_bit_anywhere_is_refused(store: Store, tmp_path: Path) -> None:
+    few = store.create("few", 12, encoder="e", fingerprint="f", keep_descriptors=True)
+    few.upsert(
+        IDS[:300], CODES[:300], np.arange(300) % 7 - 1, [{"i": i} for i in range(300)], X[:300]
+    )
     path = tmp_path / "c.snapshot"
-    write(store.get("c"), path)
+    write(few, path)
     data = path.read_bytes()
     ends = [*range(40), *range(len(data) - 30, len(data))]
     places = np.random.default_rng(0).integers(0, len(data), 40).tolist() + ends
@@ -114,7 +118,7 @@ def test_one_flipped_bit_anywhere_is_refused(store: Store, tmp_path: Path) -> No
     path.write_bytes(data + b"x")
     with pytest.raises(BadSnapshot, match="more data follows"):
         snapshot.read(store, path, "back")
-    assert [c.name for c in store.list()] == ["c"]
+    assert [c.name for c in store.list()] == ["c", "few"]
 
 
 @pytest.mark.parametrize("block", [0, 1])

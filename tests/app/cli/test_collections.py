@@ -25,7 +25,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     """Return a service that needs keys, with the demo collection."""
     data_dir = tmp_path_factory.mktemp("commands") / "data"
     process = Process(data_dir, BITCELL_REQUIRE_KEYS="true")
-    process.data_dir = data_dir  # type: ignore[attr-defined]
     yield process
     process.stop()
 
@@ -40,7 +39,7 @@ def run(
     """Run a command that succeeds, with the data directory as an option; return its output."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("BITCELL_DATA_DIR", raising=False)
-    data_dir = service.data_dir  # type: ignore[attr-defined]
+    data_dir = service.data_dir
 
     def run(line: str) -> str:
         assert bitcell(monkeypatch, f"--data-dir {data_dir} {line}") == 0, capsys.readouterr().err
@@ -133,7 +132,7 @@ def test_what_is_wrong_is_said_in_one_line(
 ) -> None:
     np.save("flat.npy", np.zeros(3))
     np.save("wrong.npy", np.ones((2, 3)))
-    data_dir = service.data_dir  # type: ignore[attr-defined]
+    data_dir = service.data_dir
     assert bitcell(monkeypatch, f"--data-dir {data_dir} {line}") == 2
     error = capsys.readouterr().err.strip()  # A progress bar leaves an empty line.
     assert message in error
@@ -148,7 +147,7 @@ def test_a_key_opens_a_service_whose_data_is_elsewhere(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("BITCELL_DATA_DIR", str(tmp_path / "none"))
-    keys = Keys(service.data_dir)  # type: ignore[attr-defined]
+    keys = Keys(service.data_dir)
     made, secret = keys.create("remote", "read")
     Path("key").write_text(f"{secret}\n")
     np.save("codes.npy", CODES)
@@ -176,7 +175,7 @@ def test_the_keys_of_commands_are_gone_afterwards(
     run: Callable[[str], str], service: Process
 ) -> None:
     run("collections")
-    keys = Keys(service.data_dir)  # type: ignore[attr-defined]
+    keys = Keys(service.data_dir)
     assert [key.name for key in keys.list()] == ["first start"]
     keys.close()
 

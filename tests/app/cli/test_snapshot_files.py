@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable, Iterator
-from contextlib import closing
+from contextlib import closing, contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from struct import pack
@@ -62,8 +62,8 @@ def contents(path: Path) -> dict[str, list[object]]:
 
 
 @pytest.fixture
-def run(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
-    """Run a command that succeeds; returns its output."""
+def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+    """Run a command that succeeds, on `data` or `served`; returns its output."""
 
     def run(line: str) -> str:
         assert bitcell(monkeypatch, line) == 0, capsys.readouterr().err
@@ -73,7 +73,7 @@ def run(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixtu
 
 
 @pytest.fixture
-def refused(data: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
+def refused(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Run:
     """Run a command that fails; returns its message, which is one line."""
 
     def run(line: str) -> str:
@@ -150,19 +150,44 @@ def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, ref
     assert "neither there nor in the snapshot: add that encoder first" in message
 
 
-@pytest.fixture
-def served(data: Path) -> Iterator[Process]:
+@contextmanager
+def serving(data: Path) -> Iterator[Process]:
     with closing(Keys(data)) as keys:
         keys.create("someone", READ)
     process = Process(data, BITCELL_DEMO="false")
-    yield process
-    process.stop()
+    try:
+        yield process
+    finally:
+        process.stop()
+
+
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
+    path: Path = tmp_path_factory.mktemp("served") / "data"
+    make(path)
+    with serving(path) as process:
+        yield process
+
+
+@pytest.fixture
+def served(shared: Process, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Process:
+    """A service with what `make` makes. Several tests share it, and leave its data as they are."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("BITCELL_DATA_DIR", str(shared.data_dir))
+    return shared
 
 
 def test_a_running_service_writes_and_restores_the_snapshot(
-    data: Path, served: Process, run: Run, refused: Run
+    data: Path, run: Run, refused: Run
 ) -> None:
-    at = f"--url {served.url}"
+    with serving(data) as process:
+        check_snapshots(process, run, refused)
+    restored = contents(data)
+    assert restored["c"] == restored["d"] == restored["again"]
+
+
+def check_snapshots(served: Process, run: Run, refused: Run) -> None:
+    data, at = served.data_dir, f"--url {served.url}"
     assert run(f"snapshot c c.snapshot {at}") == "c.snapshot: 300 items of c"
     assert run(f"restore c.snapshot --name d --encoder e2 {at}") == "d: 300 items"
     run(f"snapshot own own.snapshot {at}")
@@ -183,14 +208,10 @@ def test_a_running_service_writes_and_restores_the_snapshot(
         assert run(f"snapshot c e.snapshot {at}") == "e.snapshot: 300 items of c"
         assert keys.list() == []
     assert httpx2.get(f"{served.url}/v1/collections").status_code == 401
-    served.stop()
-    restored = contents(data)
-    assert restored["c"] == restored["d"] == restored["again"]
 
 
-def test_an_encoder_is_exported_beside_a_running_service(
-    data: Path, served: Process, run: Run, refused: Run
-) -> None:
+@pytest.mark.usefixtures("served")
+def test_an_encoder_is_exported_beside_a_running_service(run: Run, refused: Run) -> None:
     shown = run("export e e.safetensors")
     exported = load_hasher("e.safetensors")
     assert shown == f"e.safetensors: {exported.fingerprint}"
@@ -199,20 +220,20 @@ def test_an_encoder_is_exported_beside_a_running_service(
     assert "ends in .safetensors" in refused("export e e.npz")
 
 
-def test_a_backup_is_made_beside_a_running_service(
-    data: Path, served: Process, run: Run, refused: Run, tmp_path: Path
-) -> None:
+@pytest.mark.usefixtures("served")
+def test_a_backup_is_made_beside_a_running_service(run: Run, refused: Run, tmp_path: Path) -> None:
     assert re.fullmatch(r"copy: [\d,]+ bytes in 3 files", run("backup copy"))
     assert "copy is not empty" in refused("backup copy")
     assert "there is no folder none" in refused("backup none/copy")
-    served.stop()
-    assert contents(tmp_path / "copy") == contents(data)
+    make(tmp_path / "same")
+    assert contents(tmp_path / "copy") == contents(tmp_path / "same")
 
 
 @pytest.mark.parametrize("keys_required", ["true", pytest.param("false", marks=pytest.mark.slow)])
 def test_a_service_with_another_data_directory_is_refused(
-    keys_required: str, data: Path, served: Process, refused: Run, run: Run, tmp_path: Path
+    keys_required: str, served: Process, refused: Run, run: Run, tmp_path: Path
 ) -> None:
+    data = served.data_dir
     run(f"snapshot c c.snapshot --url {served.url}")
     make(tmp_path / "other")
     with closing(Keys(tmp_path / "other")) as keys:
@@ -345,7 +366,7 @@ def test_no_key_goes_over_plain_http_beyond_loopback_unless_asked(
 
 
 def test_proxies_of_the_environment_are_not_used(
-    data: Path, served: Process, run: Run, monkeypatch: pytest.MonkeyPatch
+    served: Process, run: Run, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "all_proxy"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")

@@ -75,6 +75,7 @@ def test_numpy_projects_as_the_net_that_torch_trained(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     torch = needs_torch()
+    X, y = X[:600], y[:600]
     from hashing.nets import ranking_loss, torch_helpers
     from hashing.nets.views import View
 
@@ -249,6 +250,7 @@ def test_a_fit_reports_its_progress_and_can_be_stopped(
     needs_torch()
     from hashing.progress import followed
 
+    X, y = X[:300], y[:300]
     reports: list[tuple[int, int, str]] = []
     net = small_net(method, teacher_steps=130, steps=60)
     with followed(lambda *progress: reports.append(progress)):
