@@ -13,13 +13,12 @@ from app.benchmark.averages import mean
 from app.benchmark.rank import euclidean_distances, rank_by_label, rank_codes
 from app.benchmark.tied_rankings import harmonic_numbers
 from app.datasets.dataset import Dataset
+from app.explain.laws import LEAST_ITEMS
 from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.arrays import Float64Array
 from hashing.theory.samples import classes_of, directions, sample
 
-LEAST_ITEMS = 50
-"""Fewest items that can be explained."""
 N_BITS = 64
 """Code length of the encoders that are compared."""
 _QUERIES = 500
