@@ -8,6 +8,7 @@ import numpy as np
 
 from app.explain.data import Data
 from app.explain.finding import Figure, Finding, Law, Plot, Series, value_only
+from hashing import InvalidInput
 from hashing.theory import angles, embedding, inversion
 from hashing.theory.local_dimension import local_dimension
 from hashing.theory.mean_width import ceiling, dimension, mean_width, widths_after_layers
@@ -67,7 +68,7 @@ def width(data: Data) -> Finding:
     """Measure the mean width, also after two random layers, and the local dimension."""
     widths = widths_after_layers(data.unit, seed=data.seed)
     dimensions = [dimension(each) for each in widths]
-    local = local_dimension(data.X)
+    local, local_answer = _local(data)
     top = ceiling(len(data.unit))
     layers = [0, 1, 2]
     plot = Plot(
@@ -87,7 +88,7 @@ def width(data: Data) -> Finding:
     answer = (
         f"{len(data.X):,} descriptors of dimension {data.X.shape[1]} have a mean width of "
         f"{widths[0].value:.2f}, as a sphere of {near}{dimensions[0].value:.1f} dimensions. "
-        f"Between nearest neighbours they use {local.value:.1f} dimensions."
+        f"{local_answer}"
     )
     figures = [
         Figure("mean width ω", widths[0]),
@@ -95,7 +96,7 @@ def width(data: Data) -> Finding:
         Figure("after one layer", dimensions[1]),
         Figure("after two layers", dimensions[2]),
         Figure("largest that this number of items can show", value_only(top)),
-        Figure("local dimension, two nearest neighbours", local),
+        *local,
     ]
     return Finding(WIDTH, answer, figures, [plot])
 
@@ -242,6 +243,16 @@ def recovery(data: Data) -> Finding:
         Figure("largest error by linear equations", value_only(exact)),
     ]
     return Finding(INVERSION, answer, figures, [plot])
+
+
+def _local(data: Data) -> tuple[list[Figure], str]:
+    """Return the local dimension and what it says; or no figure, and why there is none."""
+    try:
+        found = local_dimension(data.X)
+    except InvalidInput as error:
+        return [], f"How many they use between nearest neighbours is unknown: {error}."
+    figure = Figure("local dimension, two nearest neighbours", found)
+    return [figure], f"Between nearest neighbours they use {found.value:.1f} dimensions."
 
 
 def _over(each: angles.AngleBin, before: float) -> Estimate:

@@ -155,6 +155,8 @@ def test_the_gain_of_chosen_labels_is_measured() -> None:
         measure_gain(dataset(labels=np.full(400, -1)), 8)
     with pytest.raises(InvalidInput, match="at least 50 labelled items, got 40"):
         measure_gain(dataset(40), 8)
+    with pytest.raises(InvalidInput, match="at least two classes"):
+        measure_gain(dataset(labels=np.zeros(400, np.int64)), 8)
 
 
 def test_equal_descriptors_are_no_reason_to_fail() -> None:
@@ -163,6 +165,26 @@ def test_equal_descriptors_are_no_reason_to_fail() -> None:
     ids = np.array([f"i{i}" for i in range(320)])
     found = explain(Dataset("twins", X, np.repeat(plain.labels, 4), ids), ignore, laws=["angles"])
     assert [finding.problem for finding in found.findings] == [None]
+
+
+def test_the_width_is_reported_where_the_local_dimension_cannot_be() -> None:
+    """All descriptors have a twin: there is no nearest neighbour that differs."""
+    plain = dataset(60)
+    X = np.repeat(plain.descriptors, 2, axis=0)
+    ids = np.array([f"i{i}" for i in range(120)])
+    data = Dataset("twins", X, np.repeat(plain.labels, 2), ids)
+    (found,) = explain(data, ignore, laws=["width"]).findings
+    assert found.problem is None
+    assert "at least 10 descriptors that differ from all others, got 0" in found.answer
+    names = [figure.name for figure in found.figures]
+    assert "dimension (ω/2)²" in names
+    assert not [name for name in names if name.startswith("local")]
+
+
+def test_the_measurement_of_a_gain_tells_its_progress() -> None:
+    seen: list[tuple[int, int]] = []
+    measure_gain(dataset(), 8, n_bits=8, draws=2, progress=lambda *now: seen.append(now[:2]))
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
 def test_items_without_a_label_do_not_lower_the_map_of_descriptors() -> None:

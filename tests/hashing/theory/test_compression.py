@@ -40,3 +40,5 @@ def test_longer_codes_keep_more() -> None:
 def test_what_is_needed_is_said() -> None:
     with pytest.raises(InvalidInput, match="at least 20 descriptors, got 19"):
         kept(np.eye(19), np.zeros((19, 1), np.uint8), 8)
+    with pytest.raises(InvalidInput, match="these are constant"):
+        kept(np.ones((30, 4)), np.zeros((30, 1), np.uint8), 8)
