@@ -35,7 +35,7 @@ EMBEDDING = Law(
     "sense of Gromov and Hausdorff.",
     "δ is an upper bound for the worst set: what is measured falls faster, about like 1/√m. "
     "Trained codes do not follow it.",
-    "Plan, Vershynin 2014; Giryes, Sapiro, Bronstein 2016, theorem 3",
+    "Plan, Vershynin 2014; Giryes, Sapiro, Bronstein 2016, on the stable embedding",
 )
 ANGLES = Law(
     "angles",
@@ -45,7 +45,8 @@ ANGLES = Law(
     "become ½‖u − v‖² − ‖u‖‖v‖ψ(α), between ¼ and ½ of what they were. Further layers repeat it.",
     "The law is for weights that are independent of the data; single pairs are off by about 1/√m. "
     "Trained nets break it on purpose.",
-    "Cho, Saul 2009; Giryes, Sapiro, Bronstein 2016, theorem 4, with a plus that must be a minus",
+    "Cho, Saul 2009; Giryes, Sapiro, Bronstein 2016, theorem 3, with a plus that must be a "
+    "minus; Gulcu, Güngör 2019",
 )
 INVERSION = Law(
     "inversion",
@@ -55,7 +56,7 @@ INVERSION = Law(
     "solving linear equations gives u exactly.",
     "The rate is for what lies in the k principal dimensions; the rest of a descriptor is lost to "
     "this estimate. It needs the weights, and real-valued outputs.",
-    "Giryes, Sapiro, Bronstein 2016, theorem 2; Plan, Vershynin 2016",
+    "Giryes, Sapiro, Bronstein 2016, on recovery; Plan, Vershynin 2016",
 )
 _LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _UNITS = (256, 512, 1024, 2048)

@@ -22,7 +22,8 @@ that δ just covers the largest errors measured: it is not the constant of the t
 Source
 ------
 Y. Plan, R. Vershynin, "Dimension reduction by random hyperplane tessellations", Discrete &
-Computational Geometry 51(2), 2014, theorem 1.5; Giryes, Sapiro, Bronstein 2016, theorem 3.
+Computational Geometry 51(2), 2014, on uniform tessellations by random hyperplanes; Giryes, Sapiro,
+Bronstein 2016, on the stable embedding by one layer.
 """
 
 from __future__ import annotations

@@ -19,9 +19,9 @@ lost however large m is. A must be known, and must be random. Codes keep signs o
 
 Source
 ------
-Giryes, Sapiro, Bronstein 2016, theorem 2; Y. Plan, R. Vershynin, "The generalized Lasso with
-non-linear observations", IEEE Trans. Information Theory 62(3), 2016. The constants 2 n + 3 follow
-from E ρ(g)² g² = 3/2 and E ρ(g)² = 1/2 for g ~ N(0, 1).
+Giryes, Sapiro, Bronstein 2016, on recovery of the input; Y. Plan, R. Vershynin, "The generalized
+Lasso with non-linear observations", IEEE Trans. Information Theory 62(3), 2016. The constants
+2 n + 3 follow from E ρ(g)² g² = 3/2 and E ρ(g)² = 1/2 for g ~ N(0, 1).
 """
 
 from __future__ import annotations

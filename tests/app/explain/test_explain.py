@@ -52,6 +52,21 @@ def test_every_law_is_measured_with_figures_and_a_plot(explanation: Explanation)
     assert explanation.trained == "sdh"
 
 
+def test_bits_to_discriminate_and_bits_to_reconstruct_are_on_one_plot(
+    explanation: Explanation,
+) -> None:
+    (found,) = (each for each in explanation.findings if each.law.key == "compression")
+    (plot,) = found.plots
+    classes, neighbours, by_rabitq, variance = plot.series
+    assert "mAP" in classes.name
+    assert "inversion error" in variance.name
+    at_16 = [dict(series.points)[16.0] for series in plot.series]
+    # Telling four clusters apart takes the fewest bits; estimates find more than Hamming distance.
+    assert at_16[0] == max(at_16)
+    assert at_16[2] > at_16[1]
+    assert [len(series.bars) for series in (neighbours, by_rabitq, variance)] == [6, 6, 6]
+
+
 def test_the_page_holds_every_law_and_escapes_names(explanation: Explanation) -> None:
     page = render(explanation)
     assert "<b>made</b>" not in page
