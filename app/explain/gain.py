@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,7 +22,7 @@ ITEMS = 10_000
 """Labelled items that the gain is measured on, at most."""
 LEAST = 50
 """Fewest labelled items."""
-DRAWS = 3
+SEEDS = (0, 1, 2)
 _QUERIES = 500
 
 
@@ -53,7 +53,7 @@ def measure_gain(
     n_bits: int = 32,
     params: Mapping[str, Any] | None = None,
     n_before: int | None = None,
-    draws: int = DRAWS,
+    seeds: Sequence[int] = SEEDS,
     progress: Progress = lambda done, of, now: None,
 ) -> Gain:
     """Hide the labels of a labelled dataset, and compare chosen labels with random ones.
@@ -71,7 +71,8 @@ def measure_gain(
         Parameters of the method that are not as usual.
     n_before : int, optional
         Labels that are known before; by default as many as are added.
-    draws : int
+    seeds : sequence of int
+        One draw each.
     progress : callable
         Takes the encoders trained, their number, and what is done next.
     """
@@ -84,18 +85,19 @@ def measure_gain(
     X, y = dataset.descriptors[labelled], dataset.labels[labelled]
     n_new = min(n_new, len(labelled) // 4)
     before = n_new if n_before is None else min(n_before, len(labelled) // 4)
+    total = 2 * len(seeds)
     scores: list[tuple[float, float]] = []
-    for seed in range(draws):
+    for seed in seeds:
 
         def fitted(X: NDArray[np.float32], labels: NDArray[np.int64], seed: int = seed) -> Hasher:
             hasher = make_hasher(method, n_bits=n_bits, random_state=seed, **(params or {}))
             return hasher.fit(X, labels)
 
         def step(kind: int, now: str) -> None:
-            progress(2 * len(scores) + kind, 2 * draws, f"draw {len(scores) + 1}, {now} labels")
+            progress(2 * len(scores) + kind, total, f"draw {len(scores) + 1}, {now} labels")
 
         scores.append(_draw(X, y, before, n_new, seed, fitted, step))
-    progress(2 * draws, 2 * draws, "done")
+    progress(total, total, "done")
     chosen, random = np.array(scores).T
     return Gain(
         before,

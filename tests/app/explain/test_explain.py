@@ -14,9 +14,10 @@ from app.datasets.dataset import Dataset
 from app.explain.data import Data, Encoder
 from app.explain.finding import Plot, Series
 from app.explain.gain import measure_gain
+from app.explain.laws import LAWS
 from app.explain.plots import draw
 from app.explain.render import render
-from app.explain.run import LAWS, Explanation, explain
+from app.explain.run import Explanation, explain
 from hashing import InvalidInput, make_hasher
 
 NEED_LABELS = {"labels", "training"}
@@ -162,7 +163,7 @@ def test_a_plot_has_a_place_for_every_point(log: bool) -> None:
 
 
 def test_the_gain_of_chosen_labels_is_measured() -> None:
-    gain = measure_gain(dataset(), 8, n_bits=8, draws=2)
+    gain = measure_gain(dataset(), 8, n_bits=8, seeds=(0, 1))
     assert (gain.n_before, gain.n_new) == (8, 8)
     assert gain.difference.value == pytest.approx(gain.chosen.value - gain.random.value)
     assert 0.3 < gain.random.value <= 1
@@ -198,7 +199,7 @@ def test_the_width_is_reported_where_the_local_dimension_cannot_be() -> None:
 
 def test_the_measurement_of_a_gain_tells_its_progress() -> None:
     seen: list[tuple[int, int]] = []
-    measure_gain(dataset(), 8, n_bits=8, draws=2, progress=lambda *now: seen.append(now[:2]))
+    measure_gain(dataset(), 8, n_bits=8, seeds=(0, 1), progress=lambda *now: seen.append(now[:2]))
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
 
 
