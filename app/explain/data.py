@@ -119,8 +119,13 @@ class Data:
     @cached_property
     def _split(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         order = np.random.default_rng(self.seed + 1).permutation(self.test[self.y[self.test] >= 0])
+        if not len(order):
+            raise InvalidInput("no item has a label")
         n = min(_QUERIES, len(order) // 4)
-        return order[:n], order[n:]
+        queries, database = order[:n], order[n:]
+        if not np.isin(self.y[queries], self.y[database]).any():
+            raise InvalidInput("no query has another item of its class")
+        return queries, database
 
 
 def few_labels(y: NDArray[np.int64], per_class: int, seed: int) -> NDArray[np.int64]:

@@ -114,6 +114,7 @@ def test_one_class_is_not_enough_for_the_laws_of_labels() -> None:
     one = explain(dataset(labels=np.zeros(400, np.int64)), ignore, laws=["training", "labels"])
     for each in one.findings:
         assert each.problem is not None
+        assert "What" not in each.problem
         assert "at least two classes" in each.problem
 
 
@@ -201,6 +202,14 @@ def test_the_measurement_of_a_gain_tells_its_progress() -> None:
     seen: list[tuple[int, int]] = []
     measure_gain(dataset(), 8, n_bits=8, seeds=(0, 1), progress=lambda *now: seen.append(now[:2]))
     assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_bits_to_reconstruct_are_reported_where_classes_cannot_be_told_apart() -> None:
+    """Each item is a class of its own: no query has a relevant item."""
+    (found,) = explain(dataset(80, np.arange(80)), ignore, laws=["compression"]).findings
+    assert found.problem is None
+    assert len(found.plots[0].series) == 3
+    assert "The mAP is unknown: no query has another item of its class." in found.answer
 
 
 def test_items_without_a_label_do_not_lower_the_map_of_descriptors() -> None:

@@ -95,7 +95,7 @@ def test_what_is_needed_is_said() -> None:
     with pytest.raises(InvalidInput, match="at least 1 descriptors, got 0"):
         errors(np.empty((0, 3)), 10, 1, lambda V: V)
     with pytest.raises(InvalidInput, match="needs vectors other than zero"):
-        errors([[1.0, 2], [0, 0]], 10, 1, lambda V: V)
+        errors(np.diag([1.0, 0]), 10, 1, lambda V: V)
     with pytest.raises(InvalidInput, match="at least 2 descriptors, got 1"):
         principal_subspace(np.eye(1), 1)
     with pytest.raises(InvalidInput, match="these are constant"):
