@@ -34,6 +34,7 @@ from app.http.routes import (
     jobs,
     snapshots,
 )
+from app.http.routes.theory import explanations
 from app.service.demo import make_demo
 from app.service.service import Service
 from app.service.settings import Settings
@@ -116,6 +117,7 @@ def _add_routes(app: FastAPI) -> None:
         collections,
         jobs,
         benchmarks,
+        explanations,
         datasets,
         snapshots,
         home,

@@ -122,7 +122,7 @@ def test_the_first_query_answers_as_the_readme_shows(typed: Typed) -> None:
 
 def test_the_tutorial_prints_what_it_shows(typed: Typed) -> None:
     steps = typed("docs/tutorial.md")
-    assert len(steps) == (7 if find_spec("torch") is None else 8)
+    assert len(steps) == (8 if find_spec("torch") is None else 9)
     for printed, shown in steps:
         assert shown, "a step without the output that it should have"
         assert is_as_shown(printed, shown), f"printed:\n{printed}\nshown:\n{shown}"

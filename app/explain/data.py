@@ -13,13 +13,12 @@ from app.benchmark.averages import mean
 from app.benchmark.rank import euclidean_distances, rank_by_label, rank_codes
 from app.benchmark.tied_rankings import harmonic_numbers
 from app.datasets.dataset import Dataset
+from app.explain.laws import LEAST_ITEMS
 from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.arrays import Float64Array
 from hashing.theory.samples import classes_of, directions, sample
 
-LEAST_ITEMS = 50
-"""Fewest items that can be explained."""
 N_BITS = 64
 """Code length of the encoders that are compared."""
 _QUERIES = 500
@@ -120,8 +119,13 @@ class Data:
     @cached_property
     def _split(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         order = np.random.default_rng(self.seed + 1).permutation(self.test[self.y[self.test] >= 0])
+        if not len(order):
+            raise InvalidInput("no item has a label")
         n = min(_QUERIES, len(order) // 4)
-        return order[:n], order[n:]
+        queries, database = order[:n], order[n:]
+        if not np.isin(self.y[queries], self.y[database]).any():
+            raise InvalidInput("no query has another item of its class")
+        return queries, database
 
 
 def few_labels(y: NDArray[np.int64], per_class: int, seed: int) -> NDArray[np.int64]:

@@ -117,13 +117,17 @@ class Finding:
 
 
 def as_json(findings: Sequence[Finding]) -> list[dict[str, Any]]:
-    """Return findings as JSON has them: NaN becomes null."""
-    return [_plain(asdict(each)) for each in findings]
+    """Return findings as JSON has them: NaN becomes null. Figures have their `text` too."""
+    return [_plain(asdict(each) | {"figures": _figures(each)}) for each in findings]
 
 
 def value_only(value: float) -> Estimate:
     """Return a figure without an interval."""
     return Estimate(float(value), math.nan, math.nan)
+
+
+def _figures(finding: Finding) -> list[dict[str, Any]]:
+    return [asdict(figure) | {"text": figure.text} for figure in finding.figures]
 
 
 def _plain(value: Any) -> Any:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.datasets.dataset import Dataset
 from app.explain.data import map_of_codes
-from hashing import make_hasher
+from hashing import Hasher, make_hasher
+from hashing.progress import Progress
 from hashing.theory.labels import label_next
 from hashing.theory.samples import Estimate, classes_of, sample
 from hashing.validation import InvalidInput, check_int
@@ -19,7 +22,7 @@ ITEMS = 10_000
 """Labelled items that the gain is measured on, at most."""
 LEAST = 50
 """Fewest labelled items."""
-DRAWS = 3
+SEEDS = (0, 1, 2)
 _QUERIES = 500
 
 
@@ -48,8 +51,10 @@ def measure_gain(
     *,
     method: str = "sdh",
     n_bits: int = 32,
+    params: Mapping[str, Any] | None = None,
     n_before: int | None = None,
-    draws: int = DRAWS,
+    seeds: Sequence[int] = SEEDS,
+    progress: Progress = lambda done, of, now: None,
 ) -> Gain:
     """Hide the labels of a labelled dataset, and compare chosen labels with random ones.
 
@@ -62,9 +67,14 @@ def measure_gain(
     method : str
         A method that learns from labels.
     n_bits : int
+    params : mapping, optional
+        Parameters of the method that are not as usual.
     n_before : int, optional
         Labels that are known before; by default as many as are added.
-    draws : int
+    seeds : sequence of int
+        One draw each.
+    progress : callable
+        Takes the encoders trained, their number, and what is done next.
     """
     check_int("n_new", n_new, 1, 10**9)
     labelled = np.flatnonzero(dataset.labels >= 0)
@@ -75,7 +85,19 @@ def measure_gain(
     X, y = dataset.descriptors[labelled], dataset.labels[labelled]
     n_new = min(n_new, len(labelled) // 4)
     before = n_new if n_before is None else min(n_before, len(labelled) // 4)
-    scores = [_draw(X, y, before, n_new, method, n_bits, seed) for seed in range(draws)]
+    total = 2 * len(seeds)
+    scores: list[tuple[float, float]] = []
+    for seed in seeds:
+
+        def fitted(X: NDArray[np.float32], labels: NDArray[np.int64], seed: int = seed) -> Hasher:
+            hasher = make_hasher(method, n_bits=n_bits, random_state=seed, **(params or {}))
+            return hasher.fit(X, labels)
+
+        def step(kind: int, now: str) -> None:
+            progress(2 * len(scores) + kind, total, f"draw {len(scores) + 1}, {now} labels")
+
+        scores.append(_draw(X, y, before, n_new, seed, fitted, step))
+    progress(total, total, "done")
     chosen, random = np.array(scores).T
     return Gain(
         before,
@@ -91,9 +113,9 @@ def _draw(
     y: NDArray[np.int64],
     n_before: int,
     n_new: int,
-    method: str,
-    n_bits: int,
     seed: int,
+    fitted: Callable[[NDArray[np.float32], NDArray[np.int64]], Hasher],
+    step: Callable[[int, str], None],
 ) -> tuple[float, float]:
     """Return the mAP of both kinds of labels, on the same queries and first labels."""
     rng = np.random.default_rng(seed)
@@ -107,10 +129,12 @@ def _draw(
     def score(new: NDArray[np.intp]) -> float:
         labels = known.copy()
         labels[new] = y[database[new]]
-        hasher = make_hasher(method, n_bits=n_bits, random_state=seed).fit(X[database], labels)
+        hasher = fitted(X[database], labels)
         return map_of_codes(
             hasher.encode(X[queries]), y[queries], hasher.encode(X[database]), y[database]
         )
 
-    chosen = label_next(X[database], known, n_new)
-    return score(chosen), score(rng.choice(free, n_new, replace=False))
+    step(0, "chosen")
+    chosen = score(label_next(X[database], known, n_new))
+    step(1, "random")
+    return chosen, score(rng.choice(free, n_new, replace=False))

@@ -8,6 +8,7 @@ import numpy as np
 
 from app.explain.data import Data
 from app.explain.finding import Figure, Finding, Law, Plot, Series, value_only
+from hashing import InvalidInput
 from hashing.theory import angles, embedding, inversion
 from hashing.theory.local_dimension import local_dimension
 from hashing.theory.mean_width import ceiling, dimension, mean_width, widths_after_layers
@@ -34,7 +35,7 @@ EMBEDDING = Law(
     "sense of Gromov and Hausdorff.",
     "δ is an upper bound for the worst set: what is measured falls faster, about like 1/√m. "
     "Trained codes do not follow it.",
-    "Plan, Vershynin 2014; Giryes, Sapiro, Bronstein 2016, theorem 3",
+    "Plan, Vershynin 2014; Giryes, Sapiro, Bronstein 2016, on the stable embedding",
 )
 ANGLES = Law(
     "angles",
@@ -44,7 +45,8 @@ ANGLES = Law(
     "become ½‖u − v‖² − ‖u‖‖v‖ψ(α), between ¼ and ½ of what they were. Further layers repeat it.",
     "The law is for weights that are independent of the data; single pairs are off by about 1/√m. "
     "Trained nets break it on purpose.",
-    "Cho, Saul 2009; Giryes, Sapiro, Bronstein 2016, theorem 4, with a plus that must be a minus",
+    "Cho, Saul 2009; Giryes, Sapiro, Bronstein 2016, theorem 3, with a plus that must be a "
+    "minus; Gulcu, Güngör 2019",
 )
 INVERSION = Law(
     "inversion",
@@ -54,7 +56,7 @@ INVERSION = Law(
     "solving linear equations gives u exactly.",
     "The rate is for what lies in the k principal dimensions; the rest of a descriptor is lost to "
     "this estimate. It needs the weights, and real-valued outputs.",
-    "Giryes, Sapiro, Bronstein 2016, theorem 2; Plan, Vershynin 2016",
+    "Giryes, Sapiro, Bronstein 2016, on recovery; Plan, Vershynin 2016",
 )
 _LENGTHS = (16, 32, 64, 128, 256, 512, 1024, 2048, 4096)
 _UNITS = (256, 512, 1024, 2048)
@@ -67,7 +69,7 @@ def width(data: Data) -> Finding:
     """Measure the mean width, also after two random layers, and the local dimension."""
     widths = widths_after_layers(data.unit, seed=data.seed)
     dimensions = [dimension(each) for each in widths]
-    local = local_dimension(data.X)
+    local, local_answer = _local(data)
     top = ceiling(len(data.unit))
     layers = [0, 1, 2]
     plot = Plot(
@@ -87,7 +89,7 @@ def width(data: Data) -> Finding:
     answer = (
         f"{len(data.X):,} descriptors of dimension {data.X.shape[1]} have a mean width of "
         f"{widths[0].value:.2f}, as a sphere of {near}{dimensions[0].value:.1f} dimensions. "
-        f"Between nearest neighbours they use {local.value:.1f} dimensions."
+        f"{local_answer}"
     )
     figures = [
         Figure("mean width ω", widths[0]),
@@ -95,7 +97,7 @@ def width(data: Data) -> Finding:
         Figure("after one layer", dimensions[1]),
         Figure("after two layers", dimensions[2]),
         Figure("largest that this number of items can show", value_only(top)),
-        Figure("local dimension, two nearest neighbours", local),
+        *local,
     ]
     return Finding(WIDTH, answer, figures, [plot])
 
@@ -242,6 +244,16 @@ def recovery(data: Data) -> Finding:
         Figure("largest error by linear equations", value_only(exact)),
     ]
     return Finding(INVERSION, answer, figures, [plot])
+
+
+def _local(data: Data) -> tuple[list[Figure], str]:
+    """Return the local dimension and what it says; or no figure, and why there is none."""
+    try:
+        found = local_dimension(data.X)
+    except InvalidInput as error:
+        return [], f"How many they use between nearest neighbours is unknown: {error}."
+    figure = Figure("local dimension, two nearest neighbours", found)
+    return [figure], f"Between nearest neighbours they use {found.value:.1f} dimensions."
 
 
 def _over(each: angles.AngleBin, before: float) -> Estimate:

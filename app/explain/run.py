@@ -10,6 +10,7 @@ from app.datasets.dataset import Dataset
 from app.explain import codes, geometry, learning
 from app.explain.data import N_BITS, Data, Encoder
 from app.explain.finding import Finding, Law, as_json
+from app.explain.laws import ITEMS, LAWS, check_laws
 from hashing import InvalidInput
 
 Progress = Callable[[int, int, str], None]
@@ -25,10 +26,6 @@ _MEASURED: tuple[tuple[Law, Callable[[Data], Finding]], ...] = (
     (geometry.ANGLES, geometry.angle_law),
     (geometry.INVERSION, geometry.recovery),
 )
-LAWS = tuple(law.key for law, _ in _MEASURED)
-"""The laws by key, in the order in which they are reported."""
-ITEMS = 10_000
-"""Items of the sample, at most, by default."""
 
 
 @dataclass(frozen=True)
@@ -96,11 +93,10 @@ def explain(
     Raises
     ------
     InvalidInput
-        There are too few items, they are constant, or there is no such law. A law that needs
-        labels, where these are missing, is reported with the reason.
+        There are too few items, they are constant, no law is chosen, or there is no such law. A law
+        that needs labels, where these are missing, is reported with the reason.
     """
-    if unknown := sorted(set(laws) - set(LAWS)):
-        raise InvalidInput(f"there is no law {unknown[0]!r:.80}; there are {', '.join(LAWS)}")
+    check_laws(laws)
     data = Data(dataset, n_items, seed, encoder)
     chosen = [each for each in _MEASURED if each[0].key in laws]
     findings = []

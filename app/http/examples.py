@@ -56,6 +56,68 @@ _REENCODED = {
     "started": 1795478575.76,
     "ended": 1795478575.82,
 }
+_EXPLANATION = "5c0fd1f1a7b3"
+_EXPLAINED = {
+    "id": _EXPLANATION,
+    "kind": "explanation",
+    "state": "done",
+    "request": {
+        "dataset": "digits",
+        "laws": ["width"],
+        "encoder": None,
+        "items": 10000,
+        "seed": 0,
+    },
+    "progress": None,
+    "result": {
+        "dataset": {"name": "digits", "items": 1797, "sampled": 1797, "dimension": 384},
+        "trained": None,
+        "n_bits": 64,
+        "seed": 0,
+        "findings": [
+            {
+                "law": {
+                    "key": "width",
+                    "question": "How many dimensions do the data really use?",
+                    "statement": "The Gaussian mean width ω is how far apart …",
+                    "limit": "N items cannot show a dimension above 2 ln N …",
+                    "source": "Plan, Vershynin 2013 …",
+                },
+                "answer": "1,797 descriptors of dimension 384 have a mean width of 6.06 …",
+                "figures": [
+                    {
+                        "name": "mean width ω",
+                        "estimate": {"value": 6.06, "low": 5.96, "high": 6.17},
+                        "text": "6.06 (5.96 to 6.17)",
+                    }
+                ],
+                "plots": [
+                    {
+                        "caption": "The dimension (ω/2)² of the descriptors …",
+                        "x_label": "random layers",
+                        "y_label": "(ω/2)²",
+                        "series": [
+                            {
+                                "name": "measured",
+                                "points": [[0.0, 9.2], [1.0, 6.7]],
+                                "bars": [[8.9, 9.5], [6.5, 6.9]],
+                                "law": False,
+                            }
+                        ],
+                        "log_x": False,
+                        "log_y": False,
+                        "categories": ["none", "one"],
+                    }
+                ],
+                "problem": None,
+            }
+        ],
+    },
+    "error": None,
+    "created": 1795478575.75,
+    "started": 1795478575.76,
+    "ended": 1795478577.31,
+}
 _SNAPSHOT_FILE = {"snapshot": _SNAPSHOT, "bytes": 1024, "created": 1795478575.75}
 _DATASET = {"dataset": "faces", "bytes": 153_600_128, "created": 1795478575.75}
 _DUPLICATES = {
@@ -90,6 +152,7 @@ PARAMETERS: dict[str, Any] = {
     "item_id": "cup",
     "job": _JOB,
     "benchmark": _BENCHMARK,
+    "explanation": _EXPLANATION,
     "snapshot": _SNAPSHOT,
     "dataset": "faces",
     "keep": 3,
@@ -217,6 +280,10 @@ BODIES: dict[str, dict[str, Any]] = {
             "k": 10,
         },
     },
+    "POST /v1/explanations": {
+        "of a dataset": {"dataset": "digits", "laws": ["width", "privacy"]},
+        "of a collection": {"collection": "things", "encoder": "mine"},
+    },
 }
 """Examples of each JSON body, by call and title."""
 
@@ -292,6 +359,10 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/benchmarks 200": [_RUNNING],
     "GET /v1/benchmarks/{benchmark} 200": _RUNNING,
     "GET /v1/benchmarks/{benchmark}/report 200": "<!doctype html>…",
+    "POST /v1/explanations 202": {"id": _EXPLANATION, "url": f"/v1/explanations/{_EXPLANATION}"},
+    "GET /v1/explanations 200": [_EXPLAINED | {"result": None}],
+    "GET /v1/explanations/{explanation} 200": _EXPLAINED,
+    "GET /v1/explanations/{explanation}/report 200": "<!doctype html>…",
 }
 """Example of each answer, by call and status."""
 

@@ -37,6 +37,7 @@ _BODIES = (
     schemas.ToList,
     schemas.Query,
     schemas.NewBenchmark,
+    schemas.NewExplanation,
     schemas.Problem,
 )
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.jobs import benchmark, duplicates, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
+from app.jobs.theory import explanation
 from app.pools import Pool, close_all
 from app.service import encoders
 from app.service.benchmarks import Benchmarks
@@ -28,6 +29,7 @@ from app.service.files.dataset_files import Datasets
 from app.service.keys import Keys
 from app.service.prometheus import Holdings, Metrics
 from app.service.settings import Settings
+from app.service.theory import explanations
 from index import Database, Store
 
 # As many as FastAPI has for all other calls.
@@ -46,7 +48,7 @@ class Service:
 
     Attributes
     ----------
-    encoders, collections, searches, snapshots, datasets, benchmarks, duplicates
+    encoders, collections, searches, snapshots, datasets, benchmarks, explanations, duplicates
         What the service does, by subject.
     answers, jobs, keys, metrics, database, settings
         What several of them use.
@@ -97,6 +99,9 @@ class Service:
         export = partial(kept_descriptors.export, store, settings)
         kinds = {
             "benchmark": Kind(benchmark.work, partial=True, prepare=export),
+            explanation.KIND: Kind(
+                explanation.work, prepare=partial(explanations.export, encoder_store, export)
+            ),
             "training": Kind(
                 training.work,
                 prepare=export,
@@ -129,6 +134,9 @@ class Service:
         self.searches = Searches(settings, store, encoder_store, self.metrics)
         self.snapshots = Snapshots(settings, store, encoder_store, self.encoders)
         self.benchmarks = Benchmarks(self.datasets, self.collections, self.jobs)
+        self.explanations = explanations.Explanations(
+            self.datasets, self.collections, encoder_store, self.jobs
+        )
         self.duplicates = finding.Duplicates(store, self.jobs)
 
     def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:

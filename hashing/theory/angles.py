@@ -19,11 +19,12 @@ Trained nets break the law on purpose (`hashing.theory.training`).
 Source
 ------
 Y. Cho, L. Saul, "Kernel methods for deep learning", NIPS 2009 (the arc-cosine kernel of degree 1);
-Giryes, Sapiro, Bronstein 2016, theorem 4 and corollary 5. Corrections: a printed version of the
-distance law has + ‖u‖ ‖v‖ ψ(α), which the kernel contradicts; at m = 400,000 and α = 2 the measured
-value for unit vectors is 0.86, with minus 0.862, with plus 1.971. That a published theorem is
-inaccurate was also found by T. Gulcu, A. Gungor, "Comments on Deep Neural Networks with Random
-Gaussian Weights", arXiv:1901.02182, 2019.
+Giryes, Sapiro, Bronstein 2016, theorem 3 on distances, and the theorem on angles that follows it.
+Corrections: a printed version of the distance law has + ‖u‖ ‖v‖ ψ(α), which the kernel contradicts;
+at m = 400,000 and α = 2 the measured value for unit vectors is 0.86, with minus 0.862, with plus
+1.971. That theorem 3 is not accurate was also found by T. Gulcu, A. Güngör, 'Comments on "Deep
+Neural Networks with Random Gaussian Weights: A Universal Classification Strategy?"',
+arXiv:1901.02182, 2019.
 """
 
 from __future__ import annotations

@@ -17,17 +17,19 @@ is a class of its own, telling apart is finding neighbours.
 
 Source
 ------
-Giryes, Sapiro, Bronstein 2016, sections II and VI; M. Davenport et al., "Signal processing with
+Giryes, Sapiro, Bronstein 2016; M. Davenport et al., "Signal processing with
 compressive measurements", IEEE J. Selected Topics in Signal Processing 4(2), 2010, on
 discrimination from few measurements.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, hamming, unpack
 from hashing.arrays import Float64Array, row_blocks
@@ -77,17 +79,40 @@ def neighbours_found(
 
     Items at the distance of the k-th count as if they were in random order.
     """
+    return neighbours_nearest(
+        X, lambda queries: hamming(codes[queries], codes), k=k, n_queries=n_queries, seed=seed
+    )
+
+
+def neighbours_nearest(
+    X: ArrayLike,
+    distances: Callable[[Indices], NDArray[Any]],
+    *,
+    k: int = NEIGHBOURS,
+    n_queries: int = QUERIES,
+    seed: int = 0,
+) -> Estimate:
+    """Return the share of the k true nearest neighbours among the k nearest by other distances.
+
+    Parameters
+    ----------
+    X : (n, d) array_like
+    distances : callable
+        Takes positions of queries, (q,); returns their distances to all items, (q, n).
+    k, n_queries, seed : int
+        Items at the distance of the k-th count as if they were in random order.
+    """
     X = checked(X, k + 2, LAW)
     queries = sample(len(X), n_queries, seed)
     true = _neighbours(X, queries, k)
     shares = []
     for rows in row_blocks(queries, _BLOCK):
-        distances = hamming(codes[queries[rows]], codes).astype(np.int64)
-        distances[np.arange(len(distances)), queries[rows]] = np.iinfo(np.int64).max
-        last = np.partition(distances, k - 1, axis=1)[:, k - 1 : k]
-        found = np.take_along_axis(distances, true[rows], axis=1)
-        room = k - (distances < last).sum(axis=1)
-        tied = (distances == last).sum(axis=1)
+        block = np.array(distances(queries[rows]), np.float64)
+        block[np.arange(len(block)), queries[rows]] = np.inf
+        last = np.partition(block, k - 1, axis=1)[:, k - 1 : k]
+        found = np.take_along_axis(block, true[rows], axis=1)
+        room = k - (block < last).sum(axis=1)
+        tied = (block == last).sum(axis=1)
         shares.append((found < last).sum(axis=1) + (found == last).sum(axis=1) * room / tied)
     return Estimate.of_mean(np.concatenate(shares) / k)
 

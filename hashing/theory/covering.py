@@ -21,9 +21,9 @@ ten times too large. In high dimension ε falls very slowly with the number of i
 
 Source
 ------
-V. Sudakov 1969; R. Vershynin, "High-dimensional probability", Cambridge 2018, theorem 7.4.1 and
-exercise 7.4.2 (with an unnamed constant c); the use for training data is Giryes, Sapiro, Bronstein
-2016, section V. T. Gonzalez, "Clustering to minimize the maximum intercluster distance",
+V. Sudakov 1969; R. Vershynin, "High-dimensional probability", Cambridge 2018, theorem 7.4.1 (with
+an unnamed constant c); the use for training data is from Giryes, Sapiro, Bronstein 2016, on the
+size of the training set. T. Gonzalez, "Clustering to minimize the maximum intercluster distance",
 Theoretical Computer Science 38, 1985, on farthest-first traversal.
 """
 

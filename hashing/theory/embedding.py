@@ -22,7 +22,8 @@ that δ just covers the largest errors measured: it is not the constant of the t
 Source
 ------
 Y. Plan, R. Vershynin, "Dimension reduction by random hyperplane tessellations", Discrete &
-Computational Geometry 51(2), 2014, theorem 1.5; Giryes, Sapiro, Bronstein 2016, theorem 3.
+Computational Geometry 51(2), 2014, on uniform tessellations by random hyperplanes; Giryes, Sapiro,
+Bronstein 2016, on the stable embedding by one layer.
 """
 
 from __future__ import annotations
@@ -42,6 +43,8 @@ from hashing.validation import InvalidInput
 LAW = "the stable embedding"
 ITEMS = 300
 """Items whose pairs are measured, at most."""
+# The arc cosine of a rounded cosine is off by as much.
+_ROUNDING = 1e-7
 
 
 @dataclass(frozen=True)
@@ -111,6 +114,11 @@ def fit(found: Sequence[Distortion], width: Estimate) -> Fit:
         raise InvalidInput(f"{LAW} needs at least 3 code lengths to fit an exponent")
     m = np.array([each.n_bits for each in found], np.float64)
     suprema = np.array([each.supremum.value for each in found])
+    if suprema.min() <= _ROUNDING:
+        raise InvalidInput(
+            f"{LAW} needs descriptors in more than two directions: the codes of these bend no "
+            "distance"
+        )
     line, covariance = np.polyfit(np.log(m), np.log(suprema), 1, cov=True)
     half = float(stdtrit(len(m) - 2, (1 + LEVEL) / 2) * np.sqrt(covariance[0, 0]))
     slope = float(line[0])

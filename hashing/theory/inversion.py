@@ -19,9 +19,9 @@ lost however large m is. A must be known, and must be random. Codes keep signs o
 
 Source
 ------
-Giryes, Sapiro, Bronstein 2016, theorem 2; Y. Plan, R. Vershynin, "The generalized Lasso with
-non-linear observations", IEEE Trans. Information Theory 62(3), 2016. The constants 2 n + 3 follow
-from E ρ(g)² g² = 3/2 and E ρ(g)² = 1/2 for g ~ N(0, 1).
+Giryes, Sapiro, Bronstein 2016, on recovery of the input; Y. Plan, R. Vershynin, "The generalized
+Lasso with non-linear observations", IEEE Trans. Information Theory 62(3), 2016. The constants
+2 n + 3 follow from E ρ(g)² g² = 3/2 and E ρ(g)² = 1/2 for g ~ N(0, 1).
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ from numpy.typing import ArrayLike
 
 from hashing.arrays import Float64Array
 from hashing.theory.samples import Estimate, checked
+from hashing.validation import InvalidInput, check_int
 
 LAW = "inversion"
 
@@ -91,6 +92,9 @@ def sparse_projection(k: int) -> Projection:
 def principal_subspace(X: ArrayLike, k: int) -> Float64Array:
     """Return an orthonormal basis, (d, k), of the k principal directions of centred descriptors."""
     X = checked(X, 2, LAW)
+    check_int("k", k, 1, X.shape[1])
+    if not np.ptp(X, axis=0).any():
+        raise InvalidInput(f"{LAW} needs different descriptors: these are constant")
     _, vectors = np.linalg.eigh(np.cov(X, rowvar=False).reshape(X.shape[1], X.shape[1]))
     return np.asarray(vectors[:, ::-1][:, :k])
 
@@ -110,6 +114,8 @@ def errors(
         Of the layers. The interval is over items, under one draw of them.
     """
     U = checked(U, 1, LAW)
+    if not U.any(axis=1).all():
+        raise InvalidInput(f"{LAW} needs vectors other than zero: they have no relative error")
     layers = random_layers([U.shape[1], *[n_units] * n_layers], seed)
     recovered = back_project(forward(U, layers), layers, projection)
     relative = np.linalg.norm(recovered - U, axis=1) / np.linalg.norm(U, axis=1)

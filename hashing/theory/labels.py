@@ -17,7 +17,7 @@ outliers out, it was worse than random on GIST descriptors of natural images.
 Source
 ------
 O. Sener, S. Savarese, "Active learning for convolutional neural networks: a core-set approach",
-ICLR 2018, for the net; Giryes, Sapiro, Bronstein 2016, sections V and VI, for net and boundary.
+ICLR 2018, for the net; Giryes, Sapiro, Bronstein 2016, for net and boundary.
 Deviation: leaving outliers out.
 """
 

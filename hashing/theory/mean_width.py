@@ -20,10 +20,10 @@ dimension near 2 ln N (`ceiling`) says "this or more". The layers need m well ab
 Source
 ------
 Y. Plan, R. Vershynin, "Robust 1-bit compressed sensing and sparse logistic regression: a convex
-programming approach", IEEE Trans. Information Theory 59(1), 2013, section II; R. Giryes, G. Sapiro,
+programming approach", IEEE Trans. Information Theory 59(1), 2013; R. Giryes, G. Sapiro,
 A. Bronstein, "Deep neural networks with random Gaussian weights: a universal classification
-strategy?", IEEE Trans. Signal Processing 64(13), 2016, section III. Correction: there, ω²(ρ(AK))
-and ω²(K) are compared without the factor of ½ for the energy.
+strategy?", IEEE Trans. Signal Processing 64(13), 2016. Correction: there, ω²(ρ(AK)) and ω²(K)
+are compared without the factor of ½ for the energy.
 """
 
 from __future__ import annotations

@@ -15,7 +15,7 @@ but the class away also changes random pairs. Items with a wrong label look like
 
 Source
 ------
-Giryes, Sapiro, Bronstein 2016, section VI, on the role of training.
+Giryes, Sapiro, Bronstein 2016, on the role of training.
 """
 
 from __future__ import annotations

@@ -30,6 +30,7 @@ ANSWERS: dict[str, Any] = {
     "list": {"items": [], "of": 0},
     "encoders": {"id": "j", "url": "/v1/jobs/j"},
     "benchmarks": {"id": "j", "url": "/v1/jobs/j"},
+    "explanations": {"id": "j", "url": "/v1/jobs/j"},
 }  # fmt: skip
 
 
@@ -175,6 +176,7 @@ LISTS: dict[str, Callable[[Client, Any], Any]] = {
     "payloads of upsert": lambda client, payloads: client.upsert("c", IDS, X, payloads=payloads),
     "images of gist": lambda client, images: client.gist(images),
     "methods of start_benchmark": lambda client, methods: client.start_benchmark(methods),
+    "laws of start_explanation": lambda client, laws: client.start_explanation(laws=laws),
     "bits of start_benchmark": lambda client, bits: client.start_benchmark(["lsh"], bits),
     "seeds of start_benchmark": lambda client, seeds: client.start_benchmark(["lsh"], seeds=seeds),
 }

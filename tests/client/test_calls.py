@@ -190,6 +190,14 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert bitcell.job(bitcell.job(started)).state == "done"
         assert len(bitcell.jobs(limit=2)) == 2
         bitcell.remove_job(started)
+
+        started = bitcell.start_explanation(dataset="digits", laws=["labels"], items=50)
+        bitcell.wait(started)
+        explained = bitcell.explanation(started).result
+        assert explained
+        assert [each["law"]["key"] for each in explained["findings"]] == ["labels"]
+        assert "<html" in bitcell.explanation_report(started)
+        assert [one.id for one in bitcell.explanations()] == [started.id]
         figures = bitcell.metrics()
     # Every call has been made, and answered without an error.
     for method, path in CALLS:

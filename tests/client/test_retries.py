@@ -108,6 +108,7 @@ def test_it_gives_up_after_the_retries_or_when_told_to_wait_long(pauses: list[fl
 UNSAFE: dict[str, Callable[[Client], Any]] = {
     "create_encoder": lambda client: client.create_encoder("e", "lsh", 8, dimension=3),
     "start_benchmark": lambda client: client.start_benchmark(["lsh"], dataset="digits"),
+    "start_explanation": lambda client: client.start_explanation(dataset="digits"),
     "drop_collection": lambda client: client.drop_collection("c"),
     "snapshot": lambda client: client.snapshot("c"),
     "delete_items": lambda client: client.delete_items("c", ["a"]),

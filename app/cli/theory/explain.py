@@ -42,17 +42,18 @@ def explain(
     from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
     from app.explain.data import Encoder
-    from app.explain.run import LAWS
+    from app.explain.laws import LAWS, LEAST_ITEMS, check_laws
     from app.explain.run import explain as measure
     from hashing import load_hasher
     from hashing.validation import check_int
 
-    check_int("--items", items, 1, 10**9)
+    check_int("--items", items, LEAST_ITEMS, 10**9)
     if report is not None:
         check_output(report, ".html")
     if json_file is not None:
         check_output(json_file, ".json")
     chosen = LAWS if laws is None else split(laws)
+    check_laws(chosen)
     given = None if encoder is None else Encoder(encoder.stem, load_hasher(encoder))
     loaded = load_dataset(dataset, load_settings().data_dir)
     with progress_bar(len(chosen)) as update:

@@ -10,6 +10,7 @@ import typer
 from app.cli.options import DatasetOption, check_output, load_settings
 
 if TYPE_CHECKING:
+    from app.datasets.dataset import Dataset
     from app.explain.gain import Gain
 
 
@@ -36,34 +37,57 @@ def label_next(
     They are far from the labelled items and from each other; those near the boundary of two
     classes come first. Outliers are left out.
     """
-    import json
     from dataclasses import asdict
 
     from app.datasets.catalog import load_dataset
-    from app.explain.gain import measure_gain
-    from hashing import HASHERS
-    from hashing.atomic_file import atomic_write
     from hashing.theory.labels import label_next as choose
 
     if json_file is not None:
         check_output(json_file, ".json")
-    if measure and method in HASHERS and not HASHERS[method].needs_labels:
-        raise ValueError(f"{method} does not learn from labels; choose for instance sdh or ksh")
+    if measure:
+        _check_method(method, bits)
     loaded = load_dataset(dataset, load_settings().data_dir)
     result: dict[str, Any] = {"dataset": loaded.name}
+    # The proposals come first: the measurement takes longer, and asks for more labels.
     if (loaded.labels < 0).any() or not measure:
         proposed = choose(loaded.descriptors, loaded.labels, count)
         result["items"] = [str(loaded.ids[i]) for i in proposed]
-    gain = measure_gain(loaded, count, method=method, n_bits=bits) if measure else None
-    if gain is not None:
-        result["gain"] = asdict(gain) | {"method": method, "n_bits": bits}
+        _write(result, json_file)
+        for item in result["items"]:
+            typer.echo(item)
+    if measure:
+        gain = _measured(loaded, count, method, bits)
+        _write(result | {"gain": asdict(gain) | {"method": method, "n_bits": bits}}, json_file)
+        typer.echo(_in_words(gain, method, bits), err=True)
+
+
+def _check_method(method: str, bits: int) -> None:
+    from hashing import HASHERS, make_hasher
+    from hashing.base import MAX_BITS
+    from hashing.validation import check_int
+
+    make_hasher(method)
+    if not HASHERS[method].needs_labels:
+        raise ValueError(f"{method} does not learn from labels; choose for instance sdh or ksh")
+    check_int("n_bits", bits, 1, MAX_BITS)
+
+
+def _measured(dataset: Dataset, count: int, method: str, bits: int) -> Gain:
+    from app.cli.progress import progress_bar
+    from app.explain.gain import measure_gain
+
+    with progress_bar(None) as update:
+        return measure_gain(dataset, count, method=method, n_bits=bits, progress=update)
+
+
+def _write(result: dict[str, Any], json_file: Path | None) -> None:
+    import json
+
+    from hashing.atomic_file import atomic_write
+
     if json_file is not None:
         with atomic_write(json_file) as file:
             file.write((json.dumps(result, indent=2) + "\n").encode())
-    for item in result.get("items", []):
-        typer.echo(item)
-    if gain is not None:
-        typer.echo(_in_words(gain, method, bits), err=True)
 
 
 def _in_words(gain: Gain, method: str, bits: int) -> str:

@@ -31,7 +31,7 @@ _FILES = {name: file.read_bytes() for name, file in _SOURCES.items()}
 
 @router.get("/")
 async def home(request: Request) -> Response:
-    """Return the page that shows neighbours, collections and benchmarks."""
+    """Return the page that shows neighbours, collections, benchmarks and explanations."""
     return _page(request, "index.html", {"Content-Security-Policy": POLICY})
 
 

@@ -51,6 +51,7 @@ from app.http.schemas.queries import (
     RerankBy,
 )
 from app.http.schemas.statistics import BitsOut, BucketsOut, PairOut, SizesOut, StatisticsOut
+from app.http.schemas.theory import NewExplanation
 
 __all__ = [
     "ELSEWHERE",
@@ -83,6 +84,7 @@ __all__ = [
     "NewCollection",
     "NewEncoder",
     "NewEncoderInUrl",
+    "NewExplanation",
     "NewItem",
     "NewItems",
     "PairOut",

@@ -17,6 +17,7 @@ from app.jobs import dataset_check
 from app.jobs.kind import Task
 from app.jobs.process import JobFailed, JobProcess
 from app.jobs.queue import Jobs
+from app.jobs.theory import explanation
 from app.service.data_dir import DATASETS
 from app.service.room import LimitedFile
 from app.service.settings import Settings
@@ -114,7 +115,9 @@ class Datasets:
             if name == BUILT_IN:
                 raise Conflict(f"{name!r} comes with the service and cannot be deleted")
             trainings = [one["training"] for one in self._jobs.open_requests("training")]
-            users = (*trainings, *self._jobs.open_requests("benchmark"))
+            kinds = ("benchmark", explanation.KIND)
+            others = [one for kind in kinds for one in self._jobs.open_requests(kind)]
+            users = (*trainings, *others)
             if name in [request.get("dataset") for request in users]:
                 raise Conflict(
                     f"dataset {name!r} is used by a job that waits or runs: cancel it, or wait "

@@ -1,4 +1,4 @@
-"""Jobs, benchmarks and datasets."""
+"""Jobs, benchmarks, explanations and datasets."""
 
 from __future__ import annotations
 
@@ -56,6 +56,46 @@ class JobCalls:
     def delete_dataset(self, dataset: str) -> Request[None]:
         """Delete a dataset that no job uses."""
         return Request(read_nothing, {"dataset": dataset})
+
+    @call("POST", "/v1/explanations")
+    def start_explanation(
+        self,
+        *,
+        dataset: str | None = None,
+        collection: str | None = None,
+        laws: Iterable[str] | None = None,
+        encoder: str | None = None,
+        items: int | None = None,
+        seed: int | None = None,
+    ) -> Request[Accepted]:
+        """Start a job that measures what theory says about a dataset or a collection.
+
+        What is None is left to the service's default: all laws, and an encoder that is trained.
+        """
+        body = {
+            "dataset": dataset,
+            "collection": collection,
+            "laws": None if laws is None else as_list("laws", laws),
+            "encoder": encoder,
+            "items": as_integer("items", items),
+            "seed": as_integer("seed", seed),
+        }
+        return Request(answer_as(Accepted), json=without_none(body))
+
+    @call("GET", "/v1/explanations")
+    def explanations(self) -> Request[list[Job]]:
+        """Return all explanations, newest first, without their results."""
+        return Request(answer_as(list[Job]))
+
+    @call("GET", "/v1/explanations/{explanation}")
+    def explanation(self, explanation: AnyJob) -> Request[Job]:
+        """Return an explanation: its state and progress; the findings when it is done."""
+        return Request(answer_as(Job), {"explanation": job_id(explanation)})
+
+    @call("GET", "/v1/explanations/{explanation}/report")
+    def explanation_report(self, explanation: AnyJob) -> Request[str]:
+        """Return the report of an explanation: one HTML page with figures and plots."""
+        return Request(read_text, {"explanation": job_id(explanation)})
 
     @call("POST", "/v1/benchmarks")
     def start_benchmark(

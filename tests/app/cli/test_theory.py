@@ -48,8 +48,8 @@ def test_explain_prints_and_writes_the_same(
     ("options", "message"),
     [
         ("--laws depth", "there is no law 'depth'"),
-        ("--items 0", "--items must be from 1"),
-        ("--items 20", "at least 50 descriptors"),
+        ("--laws ,", "expected at least one law, got none; there are width, embedding"),
+        ("--items 49", "--items must be from 50"),
         ("--report r.txt", "ends in .html"),
         ("--encoder none.safetensors", "none.safetensors"),
     ],
@@ -90,3 +90,25 @@ def test_label_next_says_what_is_missing(
     np.savez("bare.npz", descriptors=X)
     assert bitcell(monkeypatch, "label-next --dataset bare.npz -n 5 --measure") == 2
     assert "needs labels: no item has one" in capsys.readouterr().err
+
+
+def test_an_error_of_the_measurement_does_not_lose_the_proposals(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    X = np.random.default_rng(0).standard_normal((90, 4))
+    labels = np.where(np.arange(90) < 30, np.arange(90) % 2, -1)
+    np.savez("few.npz", descriptors=X, labels=labels)
+    line = "label-next --dataset few.npz -n 5 --measure --json l.json"
+    assert bitcell(monkeypatch, line) == 2
+    out = capsys.readouterr()
+    assert "at least 50 labelled items, got 30" in out.err
+    assert len(set(out.out.split())) == 5
+    assert json.loads(Path("l.json").read_text())["items"] == out.out.split()
+
+
+def test_a_wrong_method_or_length_is_refused_before_items_are_chosen(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for options, message in (("--method md5", "no method 'md5'"), ("--bits 0", "n_bits")):
+        assert bitcell(monkeypatch, f"label-next --dataset none.npz --measure {options}") == 2
+        assert message in capsys.readouterr().err

@@ -14,9 +14,10 @@ from app.datasets.dataset import Dataset
 from app.explain.data import Data, Encoder
 from app.explain.finding import Plot, Series
 from app.explain.gain import measure_gain
+from app.explain.laws import LAWS
 from app.explain.plots import draw
 from app.explain.render import render
-from app.explain.run import LAWS, Explanation, explain
+from app.explain.run import Explanation, explain
 from hashing import InvalidInput, make_hasher
 
 NEED_LABELS = {"labels", "training"}
@@ -50,6 +51,21 @@ def test_every_law_is_measured_with_figures_and_a_plot(explanation: Explanation)
         assert finding.law.limit
         assert finding.law.source
     assert explanation.trained == "sdh"
+
+
+def test_bits_to_discriminate_and_bits_to_reconstruct_are_on_one_plot(
+    explanation: Explanation,
+) -> None:
+    (found,) = (each for each in explanation.findings if each.law.key == "compression")
+    (plot,) = found.plots
+    classes, neighbours, by_rabitq, variance = plot.series
+    assert "mAP" in classes.name
+    assert "inversion error" in variance.name
+    at_16 = [dict(series.points)[16.0] for series in plot.series]
+    # Telling four clusters apart takes the fewest bits; estimates find more than Hamming distance.
+    assert at_16[0] == max(at_16)
+    assert at_16[2] > at_16[1]
+    assert [len(series.bars) for series in (neighbours, by_rabitq, variance)] == [6, 6, 6]
 
 
 def test_the_page_holds_every_law_and_escapes_names(explanation: Explanation) -> None:
@@ -98,6 +114,7 @@ def test_one_class_is_not_enough_for_the_laws_of_labels() -> None:
     one = explain(dataset(labels=np.zeros(400, np.int64)), ignore, laws=["training", "labels"])
     for each in one.findings:
         assert each.problem is not None
+        assert "What" not in each.problem
         assert "at least two classes" in each.problem
 
 
@@ -147,7 +164,7 @@ def test_a_plot_has_a_place_for_every_point(log: bool) -> None:
 
 
 def test_the_gain_of_chosen_labels_is_measured() -> None:
-    gain = measure_gain(dataset(), 8, n_bits=8, draws=2)
+    gain = measure_gain(dataset(), 8, n_bits=8, seeds=(0, 1))
     assert (gain.n_before, gain.n_new) == (8, 8)
     assert gain.difference.value == pytest.approx(gain.chosen.value - gain.random.value)
     assert 0.3 < gain.random.value <= 1
@@ -155,6 +172,8 @@ def test_the_gain_of_chosen_labels_is_measured() -> None:
         measure_gain(dataset(labels=np.full(400, -1)), 8)
     with pytest.raises(InvalidInput, match="at least 50 labelled items, got 40"):
         measure_gain(dataset(40), 8)
+    with pytest.raises(InvalidInput, match="at least two classes"):
+        measure_gain(dataset(labels=np.zeros(400, np.int64)), 8)
 
 
 def test_equal_descriptors_are_no_reason_to_fail() -> None:
@@ -163,6 +182,34 @@ def test_equal_descriptors_are_no_reason_to_fail() -> None:
     ids = np.array([f"i{i}" for i in range(320)])
     found = explain(Dataset("twins", X, np.repeat(plain.labels, 4), ids), ignore, laws=["angles"])
     assert [finding.problem for finding in found.findings] == [None]
+
+
+def test_the_width_is_reported_where_the_local_dimension_cannot_be() -> None:
+    """All descriptors have a twin: there is no nearest neighbour that differs."""
+    plain = dataset(60)
+    X = np.repeat(plain.descriptors, 2, axis=0)
+    ids = np.array([f"i{i}" for i in range(120)])
+    data = Dataset("twins", X, np.repeat(plain.labels, 2), ids)
+    (found,) = explain(data, ignore, laws=["width"]).findings
+    assert found.problem is None
+    assert "at least 10 descriptors that differ from all others, got 0" in found.answer
+    names = [figure.name for figure in found.figures]
+    assert "dimension (ω/2)²" in names
+    assert not [name for name in names if name.startswith("local")]
+
+
+def test_the_measurement_of_a_gain_tells_its_progress() -> None:
+    seen: list[tuple[int, int]] = []
+    measure_gain(dataset(), 8, n_bits=8, seeds=(0, 1), progress=lambda *now: seen.append(now[:2]))
+    assert seen == [(0, 4), (1, 4), (2, 4), (3, 4), (4, 4)]
+
+
+def test_bits_to_reconstruct_are_reported_where_classes_cannot_be_told_apart() -> None:
+    """Each item is a class of its own: no query has a relevant item."""
+    (found,) = explain(dataset(80, np.arange(80)), ignore, laws=["compression"]).findings
+    assert found.problem is None
+    assert len(found.plots[0].series) == 3
+    assert "The mAP is unknown: no query has another item of its class." in found.answer
 
 
 def test_items_without_a_label_do_not_lower_the_map_of_descriptors() -> None:

@@ -30,7 +30,7 @@ def test_every_call_with_a_body_describes_it(client: TestClient) -> None:
         for method, call in methods.items()
         if method in ("post", "put", "patch") and not path.endswith("/snapshots")
     ]
-    assert len(calls) == 19
+    assert len(calls) == 20
     for path, method, call in calls:
         assert call["requestBody"]["content"], (path, method)
         assert call["summary"]
@@ -116,6 +116,7 @@ ORDER = (
     "POST /v1/collections/{name}/reencode",
     "POST /v1/collections/{name}/duplicates",
     "POST /v1/benchmarks",
+    "POST /v1/explanations",
     "POST /v1/collections/{name}/items/delete",
 )
 

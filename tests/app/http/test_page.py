@@ -35,7 +35,14 @@ NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 NONE = "\N{EN DASH}"
-VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "duplicates", "benchmark")
+VIEWS = (
+    "neighbours",
+    "neighbours/demo/digit-0007",
+    "collection",
+    "duplicates",
+    "benchmark",
+    "explain",
+)
 
 
 def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
@@ -285,6 +292,33 @@ def test_the_page_offers_every_protocol_and_baseline() -> None:
     assert baselines
     names = re.findall(r'(\[RAW\]|"[\w-]+"): "', baselines[1])
     assert [name.strip('"').replace("[RAW]", "raw") for name in names] == list(BASELINES)
+
+
+@needs_browser
+def test_an_explanation_is_shown_with_the_plots_of_its_report(page: Page, serving: Process) -> None:
+    new = {"dataset": "digits", "laws": ["training", "labels"], "items": 50}
+    job = serving.call("POST", "/v1/explanations", new)["id"]
+    page.goto(f"{serving.url}/#/explain/{job}")
+    expect(page.locator("[data-law]")).to_have_count(2, timeout=60_000)
+    expect(page.locator("#run-title")).to_have_text("What theory says about digits")
+    result = json.loads(serving.get(f"/v1/explanations/{job}"))["result"]
+    for finding in result["findings"]:
+        shown = page.locator(f"[data-law={finding['law']['key']}]")
+        for text in (finding["answer"], finding["law"]["statement"], finding["law"]["limit"]):
+            expect(shown).to_contain_text(text)
+        expect(shown.locator("td")).to_have_text([one["text"] for one in finding["figures"]])
+        captions = [plot["caption"] for plot in finding["plots"]]
+        expect(shown.locator("figcaption")).to_have_text(captions)
+        for plot, caption in zip(shown.locator("svg").all(), captions, strict=True):
+            assert (plot.get_attribute("aria-label") or "").startswith(caption)
+            assert plot.evaluate("plot => plot.getBBox().width") > 100
+    for width in (1280, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+    expect(page.locator("[data-job]")).to_have_text("done")
+    page.route("**/v1/explanations", lambda route: route.fulfill(status=429, json={"detail": "no"}))
+    page.get_by_role("button", name="Start").click()
+    expect(page.locator("form .problem")).to_have_text("no")
 
 
 @needs_browser

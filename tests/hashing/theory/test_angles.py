@@ -42,6 +42,23 @@ def test_the_laws_are_those_of_the_integral(angle: float) -> None:
     assert expected == pytest.approx(straight / 2 - 6 * psi(angle), abs=1e-6)
 
 
+def test_psi_is_measured_within_its_standard_error() -> None:
+    """2 ⟨ρ(Au), ρ(Av)⟩ − cos α has the mean ψ(α), for every number of units."""
+    angles = np.linspace(0.1, 3.1, 8)
+    rng = np.random.default_rng(0)
+    u, V = np.array([1.0, 0]), np.array([np.cos(angles), np.sin(angles)])
+    deviations = []
+    for angle, v in zip(angles, V.T, strict=True):
+        A = rng.normal(0, 1, (200_000, 2))
+        terms = 2 * np.maximum(A @ u, 0) * np.maximum(A @ v, 0)
+        error = terms.std() / math.sqrt(len(A))
+        assert error < 0.006
+        deviations.append((terms.mean() - math.cos(angle) - psi(angle)) / error)
+    # Of eight deviations in standard errors, all are below 3, and they are about 1 in the mean.
+    assert np.abs(deviations).max() < 3
+    assert 0.5 < math.sqrt(np.mean(np.square(deviations))) < 1.5
+
+
 def test_the_sign_of_psi_is_minus() -> None:
     rng = np.random.default_rng(0)
     u, v = np.array([1.0, 0]), np.array([math.cos(2), math.sin(2)])

@@ -55,6 +55,12 @@ def test_two_opposite_points_are_not_bent_at_all() -> None:
     assert found.supremum.value == pytest.approx(0, abs=1e-7)
 
 
+def test_codes_that_bend_nothing_have_no_exponent() -> None:
+    line = np.outer(np.arange(20), [1.0, 2, 3])
+    with pytest.raises(InvalidInput, match="needs descriptors in more than two directions"):
+        fit(distortions(line, [8, 16, 32]), Estimate(1.6, 1.5, 1.7))
+
+
 def test_what_is_needed_is_said() -> None:
     with pytest.raises(InvalidInput, match="at least 3 descriptors, got 2"):
         distortions(np.eye(2), [64])

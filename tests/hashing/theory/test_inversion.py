@@ -94,3 +94,11 @@ def test_the_principal_subspace_is_that_of_the_data() -> None:
 def test_what_is_needed_is_said() -> None:
     with pytest.raises(InvalidInput, match="at least 1 descriptors, got 0"):
         errors(np.empty((0, 3)), 10, 1, lambda V: V)
+    with pytest.raises(InvalidInput, match="needs vectors other than zero"):
+        errors(np.diag([1.0, 0]), 10, 1, lambda V: V)
+    with pytest.raises(InvalidInput, match="at least 2 descriptors, got 1"):
+        principal_subspace(np.eye(1), 1)
+    with pytest.raises(InvalidInput, match="these are constant"):
+        principal_subspace(np.ones((5, 3)), 1)
+    with pytest.raises(InvalidInput, match="k must be from 1 to 3, got 4"):
+        principal_subspace(np.eye(3), 4)

@@ -33,7 +33,11 @@ def test_equal_twins_and_a_distant_origin_change_nothing() -> None:
 
 @pytest.mark.parametrize(
     ("n", "twins", "message"),
-    [(9, 1, "at least 10 descriptors, got 9"), (20, 2, "differ from all others, got 0")],
+    [
+        (9, 1, "at least 10 descriptors, got 9"),
+        (20, 2, "differ from all others, got 0"),
+        (20, 20, "differ from all others, got 0"),
+    ],
 )
 def test_what_is_needed_is_said(n: int, twins: int, message: str) -> None:
     X = np.random.default_rng(0).standard_normal((n // twins, 3))

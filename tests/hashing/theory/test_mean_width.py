@@ -36,6 +36,7 @@ def test_the_sphere_has_twice_the_mean_norm(n: int) -> None:
     exact = 2 * math.sqrt(2) * math.exp(math.lgamma((n + 1) / 2) - math.lgamma(n / 2))
     assert width.value == pytest.approx(exact, rel=0.02)
     assert width.low <= exact <= width.high
+    assert exact == pytest.approx(2 * math.sqrt(n), rel=1 / (3 * n))
     assert dimension(width).value == pytest.approx(n - 0.5, rel=0.04)
 
 

@@ -1,0 +1,1 @@
+"""Routes of what theory says about data."""

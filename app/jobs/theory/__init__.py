@@ -1,0 +1,1 @@
+"""Jobs that measure what theory says about data."""

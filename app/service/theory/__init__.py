@@ -1,0 +1,1 @@
+"""What theory says about the data of a service."""
