@@ -32,6 +32,7 @@ from app.http.routes import (
     home,
     items,
     jobs,
+    recommendations,
     snapshots,
 )
 from app.service.demo import make_demo
@@ -116,6 +117,7 @@ def _add_routes(app: FastAPI) -> None:
         collections,
         jobs,
         benchmarks,
+        recommendations,
         datasets,
         snapshots,
         home,

@@ -45,7 +45,14 @@ def test_index_knows_no_encoder() -> None:
 
 
 @pytest.mark.parametrize(
-    "module", ["app.jobs.process", "app.jobs.training", "app.jobs.benchmark", "app.jobs.duplicates"]
+    "module",
+    [
+        "app.jobs.process",
+        "app.jobs.training",
+        "app.jobs.benchmark",
+        "app.jobs.duplicates",
+        "app.jobs.recommendation",
+    ],
 )
 def test_the_process_of_a_job_loads_no_service(module: str) -> None:
     assert not imported_by(f"import {module}") & {"torch", "faiss", "fastapi", "structlog"}

@@ -37,6 +37,8 @@ _BODIES = (
     schemas.ToList,
     schemas.Query,
     schemas.NewBenchmark,
+    schemas.NewRecommendation,
+    schemas.ToMake,
     schemas.Problem,
 )
 

@@ -75,7 +75,7 @@ function form(datasets, collections, methods, request) {
 const sourceOption = (kind) => (name) => h("option", { value: JSON.stringify({ [kind]: name }) }, `${kind} ${name}`);
 const datasetOption = sourceOption("dataset");
 
-function sourceField(datasets, collections, request) {
+export function sourceField(datasets, collections, request) {
   const select = h("select", { id: "source" }, datasets.map(datasetOption), collections.map(sourceOption("collection")));
   const last = request && JSON.stringify(request.dataset ? { dataset: request.dataset } : { collection: request.collection });
   if ([...select.options].some((each) => each.value === last)) select.value = last;
@@ -83,7 +83,7 @@ function sourceField(datasets, collections, request) {
 }
 
 /** A field that uploads a dataset file and chooses it in `source`. */
-function uploadField(source) {
+export function uploadField(source) {
   const note = h("div", { class: "note" });
   const upload = async ({ target }) => {
     const [file] = target.files;
@@ -151,17 +151,18 @@ function result(job, methods) {
     protocol.name === NEIGHBOURS ? h("p", { class: "note" }, `Recall: the share of the ${protocol.k} true neighbours ` +
       `(${protocol.distance}) that are among the first ${protocol.k}; and that are if the first 100 or 1,000 are ranked again by their descriptors.`) : null,
     protocol.name === NEIGHBOURS ? table(results, "recall", RECALL_COLUMNS) : table(results, "map", COLUMNS),
-    h("p", {}, report(job.id), h("span", { class: "note" }, " with further measures, precision and recall, and pictures if the data has any.")),
+    h("p", {}, report("benchmarks", job.id), h("span", { class: "note" }, " with further measures, precision and recall, and pictures if the data has any.")),
   ].filter(Boolean);
 }
 
-function report(id) {
-  const url = path("benchmarks", id, "report");
+/** A link to the report of a job; with a key, a button that saves it. */
+export function report(kind, id) {
+  const url = path(kind, id, "report");
   if (!key.get()) return h("a", { href: url }, "Full report");
   // A link cannot send the key.
   const save = async () => {
     const file = URL.createObjectURL(await download(url));
-    h("a", { href: file, download: `benchmark-${id}.html` }).click();
+    h("a", { href: file, download: `${kind.replace(/s$/, "")}-${id}.html` }).click();
     URL.revokeObjectURL(file);
   };
   const button = h("button", { class: "plain", onclick: () => save().catch((error) => button.after(problem(error))) },

@@ -6,9 +6,12 @@ import * as collection from "./collection.js";
 import * as duplicates from "./duplicates.js";
 import { goTo, h, problem } from "./html.js";
 import * as neighbours from "./neighbours.js";
+import * as recommend from "./recommend.js";
 
 const $ = (id) => document.getElementById(id);
-const VIEWS = { neighbours, collection, duplicates, benchmark };
+const VIEWS = { neighbours, collection, duplicates, benchmark, recommend };
+// Views of jobs on any data; the others are of the collection that is chosen.
+const JOB_VIEWS = ["benchmark", "recommend"];
 let controller = null; // aborts the requests of the current view when another one is shown
 
 function address() {
@@ -59,13 +62,13 @@ function markCurrentLink() {
 async function fillView(view, collections, signal) {
   const { name, chosen, id } = address();
   const names = collections.map((each) => each.name);
-  const named = name === "benchmark" ? "" : chosen;
+  const named = JOB_VIEWS.includes(name) ? "" : chosen;
   const before = $("collections").value;
   const used = named || [before, "demo"].find((each) => names.includes(each)) || names[0];
   fillChooser(names, used, name);
   document.title = `${name[0].toUpperCase()}${name.slice(1)} · Bitcell`;
-  if (name === "benchmark") {
-    await benchmark.show(view, { collections, job: chosen, signal });
+  if (JOB_VIEWS.includes(name)) {
+    await VIEWS[name].show(view, { collections, job: chosen, signal });
   } else if (!names.length) {
     view.append(h("h1", {}, "No collection yet"), h("p", { class: "empty" }, "Create an encoder with ",
       h("code", {}, "POST /v1/encoders"), ", then a collection for its codes, or one for codes of your own, with ",
@@ -77,7 +80,7 @@ async function fillView(view, collections, signal) {
 
 function fillChooser(names, used, view) {
   const select = $("collections");
-  $("chooser").hidden = view === "benchmark" || !names.length;
+  $("chooser").hidden = JOB_VIEWS.includes(view) || !names.length;
   select.replaceChildren(...names.map((name) => h("option", { value: name, selected: name === used }, name)));
   select.value = used;
 }

@@ -50,6 +50,7 @@ from app.http.schemas.queries import (
     QueryOut,
     RerankBy,
 )
+from app.http.schemas.recommendations import NewRecommendation, ToMake
 from app.http.schemas.statistics import BitsOut, BucketsOut, PairOut, SizesOut, StatisticsOut
 
 __all__ = [
@@ -85,6 +86,7 @@ __all__ = [
     "NewEncoderInUrl",
     "NewItem",
     "NewItems",
+    "NewRecommendation",
     "PairOut",
     "Problem",
     "ProgressOut",
@@ -102,6 +104,7 @@ __all__ = [
     "ToDelete",
     "ToEncode",
     "ToList",
+    "ToMake",
     "Training",
     "UploadedDatasetOut",
     "Upserted",

@@ -116,7 +116,9 @@ class JobOut(BaseModel):
     """A job. Times are in seconds since 1970."""
 
     id: str
-    kind: str = Field(description="`training`, `benchmark`, `reencoding` or `duplicates`.")
+    kind: str = Field(
+        description="`training`, `benchmark`, `recommendation`, `reencoding` or `duplicates`."
+    )
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     request: dict[str, Any]
     progress: ProgressOut | None = Field(None, description="Present while it is queued or runs.")
