@@ -84,8 +84,12 @@ def recommend(
         ),
     ] = None,
     items: Annotated[
-        int, typer.Option(help="Items of the sample that is measured, at most.")
-    ] = 10_000,
+        int | None,
+        typer.Option(
+            help="Items of the sample that is measured, at most; by default 10,000 with labels, "
+            "and 100,000 without."
+        ),
+    ] = None,
     seed: SeedOption = 0,
     make: Annotated[
         str | None,

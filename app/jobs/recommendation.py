@@ -20,7 +20,7 @@ def request(
     methods: list[str] | None,
     max_bits: int,
     seconds: float | None,
-    items: int,
+    items: int | None,
     seed: int,
 ) -> dict[str, Any]:
     """Return the request of a recommendation as JSON; `source` names a dataset or a collection."""

@@ -13,9 +13,10 @@ from app.benchmark.tied_rankings import Reals, harmonic_numbers
 from app.datasets.dataset import Dataset
 from app.recommend.goal import Distance, Goal
 from hashing import InvalidInput
-from hashing.theory.samples import classes_of, sample
 from hashing.validation import check_finite, check_int
 
+ITEMS, ITEMS_TO_SEARCH = 10_000, 100_000
+"""Items of the sample by default, at most: with labels, and without."""
 LEAST_ITEMS = 100
 """Fewest items for a recommendation."""
 QUERIES = 1000
@@ -57,8 +58,9 @@ class Data:
     """A sample of a dataset in disjoint parts.
 
     With labels, methods learn from one part and rank another, so that all codes are of items that
-    they have not seen. Without labels, they learn from the database itself, as a collection's
-    encoder does, or from a part of it.
+    they have not seen. Without labels, the database is the whole sample, since recall falls with
+    its size: methods learn from those items of it that are no queries, and a query that finds
+    itself finds nothing by that.
 
     Attributes
     ----------
@@ -70,18 +72,26 @@ class Data:
         What is ranked.
     choosing, confirming : Queries
         The second set takes no part in the choice.
+    itself : int
+        1 if each query is an item of the database too, else 0.
     n_sampled : int
         Items of the sample, queries of the dataset's own not counted.
     """
 
-    def __init__(self, dataset: Dataset, goal: Goal, n_items: int, seed: int) -> None:
-        check_int("items", n_items, LEAST_ITEMS, 10**9)
+    def __init__(self, dataset: Dataset, goal: Goal, n_items: int | None, seed: int) -> None:
+        # Not at the top: a service that only queues jobs does not need scipy in memory.
+        from hashing.theory.samples import sample
+
         check_int("seed", seed, 0, 2**63 - 1)
         self.dataset, self.goal, self.seed = dataset, goal, seed
         self.uses_labels = goal.within is not None or (
             goal.bytes is not None and bool((dataset.labels >= 0).any())
         )
         given = None if self.uses_labels else dataset.given
+        if n_items is None:
+            n_items = ITEMS if self.uses_labels else ITEMS_TO_SEARCH
+        check_int("items", n_items, LEAST_ITEMS, 10**9)
+        self.itself = 0 if self.uses_labels or given is not None else 1
         self.distance: Distance = goal.distance or (
             "cosine"
             if dataset.given is not None and dataset.given.distance == "cosine"
@@ -102,7 +112,7 @@ class Data:
             of_queries = [given.queries[half] for half in halves]
             labels = [np.full(len(half), -1) for half in halves]
             parts = [order[:0], order[:0], order]
-        self._split(parts[2])
+        self._split(parts[2], order)
         self.harmonic = harmonic_numbers(len(self.database))
         self.choosing = self._queries(of_queries[0], labels[0])
         self._confirming = (of_queries[1], labels[1])
@@ -114,6 +124,8 @@ class Data:
 
     def _usable(self) -> Positions:
         """Return the positions that can be sampled; InvalidInput if the data cannot be used."""
+        from hashing.theory.samples import classes_of
+
         X, y = self.dataset.descriptors, self.dataset.labels
         check_finite(X)
         usable = np.arange(len(X))
@@ -133,18 +145,19 @@ class Data:
             )
         return usable
 
-    def _split(self, others: Positions) -> None:
-        """Split what is no query into what methods learn from and what is ranked."""
+    def _split(self, others: Positions, all_: Positions) -> None:
+        """Choose what methods learn from, among `others`, which are no queries; and what to rank."""
         X, y = self.dataset.descriptors, self.dataset.labels
         if self.uses_labels:
             training, database = np.array_split(others, 2)
         else:
-            training, database = others[:_TRAINING], others
+            training, database = others[:_TRAINING], all_
         self.X, self.y = X[training], y[training]
         self.database, self.labels = X[database], y[database]
-        if not self.uses_labels and self.goal.k > len(database):
+        most = len(database) - self.itself
+        if not self.uses_labels and self.goal.k > most:
             raise InvalidInput(
-                f"k must be at most {len(database)}, the items that are ranked; got {self.goal.k}"
+                f"k must be at most {most}, the items that a query searches; got {self.goal.k}"
             )
         if self.uses_labels and len(np.unique(self.y)) < 2:
             raise InvalidInput(f"{_WHAT} needs items of two classes in every part of the sample")
@@ -152,7 +165,7 @@ class Data:
     def _queries(self, X: NDArray[np.float32], y: NDArray[np.int64]) -> Queries:
         distances = DISTANCES[self.distance]
         if not self.uses_labels:
-            near = nearest(X, self.database, self.goal.k, distances)
+            near = nearest(X, self.database, self.goal.k + self.itself, distances)
             return Queries(X, np.zeros(len(X), np.int64), near, None)
         rankings = rank_by_label(distances(X, self.database), y, self.labels)
         raw = np.concatenate([one.average_precision(self.harmonic) for one in rankings])

@@ -97,10 +97,11 @@ class Measures:
         if self.data.uses_labels:
             found = [one.average_precision(self.data.harmonic) for one in rankings]
             return np.concatenate(found)
-        first = np.array([min(max(goal.k, goal.rerank), len(self.data.database))])
-        found = [one.relevant_in_first(first)[:, 0] for one in rankings]
+        itself = self.data.itself
+        first = np.array([min(max(goal.k, goal.rerank) + itself, len(self.data.database))])
+        found = np.concatenate([one.relevant_in_first(first)[:, 0] for one in rankings])
         # Several items may tie at the k-th true distance: any k of them are right.
-        return np.minimum(np.concatenate(found) / goal.k, 1)
+        return np.clip((found - itself) / goal.k, 0, 1)
 
     def gains(self, row: Row) -> Reals:
         """Return what the goal compares with its threshold, for each query that was measured."""

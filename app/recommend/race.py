@@ -78,9 +78,7 @@ class Race:
             rows += [row for row in group if self._measure(row, n)]
         if not rows:
             reasons = dict.fromkeys(self.measures.errors.values())
-            raise InvalidInput(
-                f"no candidate can be measured: {'; '.join(reasons) or 'there is no time'}"
-            )
+            raise InvalidInput(f"no candidate can be measured: {'; '.join(reasons)}")
         return rows
 
     def chosen(self) -> list[Row]:
@@ -211,7 +209,7 @@ class Race:
 
     def _is_late(self, row: Row) -> bool:
         """Return whether a candidate would end after the time, by what its method took before."""
-        if self._seconds is None:
+        if self._seconds is None or not self.measures.fitted:
             return False
         used = [
             fitted.seconds * max(1.0, (row.n_bits or 0) / (other.n_bits or 1))

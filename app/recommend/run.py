@@ -21,8 +21,6 @@ from hashing import HASHERS, Hasher
 from hashing.methods.rabitq import RaBitQ
 from hashing.progress import Progress
 
-ITEMS = 10_000
-"""Items of the sample, at most, by default."""
 SECONDS = 90.0
 """After so many seconds no further candidate is tried, unless nets take part."""
 
@@ -51,7 +49,7 @@ def recommend(
     methods: Sequence[str] | None = None,
     max_bits: int = LENGTHS[-1],
     seconds: float | None = None,
-    n_items: int = ITEMS,
+    n_items: int | None = None,
     seed: int = 0,
 ) -> Recommendation:
     """Find the smallest code that reaches a goal, or the best one of a size.
@@ -68,8 +66,8 @@ def recommend(
     seconds : float, optional
         After so long no further candidate is tried; by default `SECONDS`, or without end if a net
         takes part.
-    n_items : int
-        Items of the sample, at most.
+    n_items : int, optional
+        Items of the sample, at most: by default 10,000 with labels, and 100,000 without.
     seed : int
         Of the sample, its parts, and the methods.
 

@@ -12,7 +12,6 @@ from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.collections import collection_out
 from app.jobs.recommendation import KIND
-from app.recommend.render import render
 
 router = APIRouter(prefix="/v1/recommendations", tags=["recommendations"])
 
@@ -46,6 +45,9 @@ def show_recommendation(recommendation: str, service: ServiceDep) -> schemas.Job
 @router.get("/{recommendation}/report", response_class=HTMLResponse)
 def recommendation_report(recommendation: str, service: ServiceDep) -> HTMLResponse:
     """Return the report: an HTML page with the answer, the table and the curves."""
+    # Not at the top: it loads scipy, which a service does not need to start.
+    from app.recommend.render import render
+
     job = service.jobs.get(recommendation, KIND)
     if job["state"] != "done":
         raise Conflict(f"{KIND} {recommendation!r} has no report: it is {job['state']}, not done")

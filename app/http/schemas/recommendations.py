@@ -9,7 +9,6 @@ from pydantic import ConfigDict, Field, model_validator
 from app.http.schemas.fields import Body, Integer, Number, Seed, Text
 from app.recommend.goal import RERANK, Goal, K
 from app.recommend.pool import LENGTHS
-from app.recommend.run import ITEMS
 
 
 class NewRecommendation(Body):
@@ -68,8 +67,12 @@ class NewRecommendation(Body):
         description="After so long no further candidate is tried; by default 90, or without end if "
         "a net takes part.",
     )
-    items: Integer = Field(
-        ITEMS, ge=100, le=10**9, description="Items of the sample that is measured, at most."
+    items: Integer | None = Field(
+        None,
+        ge=100,
+        le=10**9,
+        description="Items of the sample that is measured, at most: by default 10,000 with labels, "
+        "and 100,000 without.",
     )
     seed: Seed = 0
 

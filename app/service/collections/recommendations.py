@@ -40,7 +40,7 @@ class Recommendations:
         methods: Sequence[str] | None = None,
         max_bits: int,
         seconds: float | None,
-        items: int,
+        items: int | None,
         seed: int,
     ) -> str:
         """Queue a recommendation for a named dataset or a collection; return the job's id."""

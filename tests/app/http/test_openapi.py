@@ -116,6 +116,8 @@ ORDER = (
     "POST /v1/collections/{name}/reencode",
     "POST /v1/collections/{name}/duplicates",
     "POST /v1/benchmarks",
+    "POST /v1/recommendations",
+    "POST /v1/recommendations/{recommendation}/make",
     "POST /v1/collections/{name}/items/delete",
 )
 
@@ -126,6 +128,8 @@ def test_the_service_accepts_every_example(client: TestClient, tmp_path: Path) -
         method, path = at.split()
         names = {"POST /v1/encoders/{name}/encode": "mine"}
         names["POST /v1/collections/{name}/restore"] = "things-again"
+        if "{recommendation}" in path:
+            path = path.replace("{recommendation}", done_recommendation(client))
         path = path.replace("{name}", names.get(at, "things")).replace("{item_id}", "cup")
         for title, body in BODIES.get(at, {"none": None}).items():
             # Items of a collection with an encoder have no codes of their own.

@@ -35,7 +35,14 @@ NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 NONE = "\N{EN DASH}"
-VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "duplicates", "benchmark")
+VIEWS = (
+    "neighbours",
+    "neighbours/demo/digit-0007",
+    "collection",
+    "duplicates",
+    "benchmark",
+    "recommend",
+)
 
 
 def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
