@@ -1,6 +1,7 @@
 """How often a recommendation reaches its goal on data that it has not seen, and how long it takes.
 
-`python -m bench.recommend [--cifar FILE] [--items N] [--draws N]` prints a row for each draw.
+`python -m bench.recommend [--cifar FILE] [--items N] [--rounds N] [--all-rounds N]` prints a
+row for each draw. In the first `--all-rounds` rounds it also tries every method at every length.
 Without the file, other draws take the place of those of CIFAR-10.
 """
 
@@ -32,6 +33,8 @@ from hashing import Hasher
 from hashing.methods.rabitq import RaBitQ
 
 ITEMS = 5000
+KINDS = 4
+"""Draws in a round."""
 # The part of each draw that a recommendation never sees, and queries of it that are ranked.
 _HELD_OUT = 0.3
 _QUERIES = 500
@@ -184,10 +187,11 @@ def main() -> None:
     parser.add_argument("--cifar", type=Path)
     parser.add_argument("--items", type=int, default=ITEMS)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--all-rounds", type=int, default=5)
     options = parser.parse_args()
     outcomes = []
-    for draw in draws(options.items, options.cifar, options.rounds):
-        one = run(draw, everything=True)
+    for i, draw in enumerate(draws(options.items, options.cifar, options.rounds)):
+        one = run(draw, everything=i < KINDS * options.all_rounds)
         outcomes.append(one)
         print(
             f"| {draw.name} | {draw.goal.in_words()} | {one.answer} | {100 * one.gain:+.1f} | "

@@ -146,7 +146,7 @@ class Data:
         return usable
 
     def _split(self, others: Positions, all_: Positions) -> None:
-        """Choose what methods learn from, among `others`, which are no queries; and what to rank."""
+        """Choose what methods learn from, among `others`, no queries; and the database."""
         X, y = self.dataset.descriptors, self.dataset.labels
         if self.uses_labels:
             training, database = np.array_split(others, 2)

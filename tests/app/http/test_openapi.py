@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.http.examples import ANSWERS, BODIES
 from app.main import create_app
+from tests.app.recommend.done import done_recommendation
 
 
 def test_every_reference_has_a_target(client: TestClient) -> None:

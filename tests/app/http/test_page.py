@@ -35,14 +35,8 @@ NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 NONE = "\N{EN DASH}"
-VIEWS = (
-    "neighbours",
-    "neighbours/demo/digit-0007",
-    "collection",
-    "duplicates",
-    "benchmark",
-    "recommend",
-)
+JOB_VIEWS = ("benchmark", "recommend")
+VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "duplicates", *JOB_VIEWS)
 
 
 def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
