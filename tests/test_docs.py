@@ -72,6 +72,7 @@ def test_every_field_of_a_query_and_its_answer_is_listed() -> None:
         "NewEncoder",
         "NewItem",
         "NewBenchmark",
+        "NewRecommendation",
         "FindDuplicates",
         "CertificateOut",
         "JobOut",

@@ -177,6 +177,9 @@ LISTS: dict[str, Callable[[Client, Any], Any]] = {
     "methods of start_benchmark": lambda client, methods: client.start_benchmark(methods),
     "bits of start_benchmark": lambda client, bits: client.start_benchmark(["lsh"], bits),
     "seeds of start_benchmark": lambda client, seeds: client.start_benchmark(["lsh"], seeds=seeds),
+    "methods of start_recommendation": lambda client, methods: client.start_recommendation(
+        methods=methods
+    ),
 }
 
 

@@ -96,7 +96,7 @@ function drawLine({ css, mark, points, bars, name, method }) {
   const [endX, endY] = points.at(-1);
   return s("g", { class: `line ${css}` },
     s("polyline", { points: points.map((point) => point.map((v) => v.toFixed(1)).join()).join(" ") }),
-    bars.map(([px, low, high]) => s("path", { class: "lead", d: `M${px.toFixed(1)} ${low.toFixed(1)}V${high.toFixed(1)}` })),
+    bars.map(([px, low, high]) => s("path", { class: "interval", d: `M${px.toFixed(1)} ${low.toFixed(1)}V${high.toFixed(1)}` })),
     points.map(([px, py]) => s("path", { class: "mark", d: `M${px.toFixed(1)} ${py.toFixed(1)}${mark}` })),
     s("path", { class: "lead", d: `M${Math.min(endX + 6, RIGHT)} ${endY}L${RIGHT + 8} ${name}` }),
     s("path", { class: "mark", d: `M${RIGHT + 15} ${name}${mark}` }),

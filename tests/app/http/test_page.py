@@ -333,6 +333,30 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
 
 
 @needs_browser
+def test_a_recommendation_is_shown_and_made(page: Page, serving: Process) -> None:
+    new = {"dataset": "digits", "recall": 0.3, "methods": ["lsh"], "max_bits": 16, "items": 300}
+    job = post(serving, "/v1/recommendations", json.dumps(new).encode())["id"]
+    page.goto(f"{serving.url}/#/recommend/{job}")
+    expect(page.locator(".headline")).to_contain_text("Use lsh with ", timeout=30_000)
+    result = json.loads(serving.get(f"/v1/recommendations/{job}"))["result"]
+    expect(page.locator(".headline")).to_have_text(result["answer"].replace("`", ""))
+    expect(page.locator(".answer")).to_contain_text(result["notes"][0])
+    expect(page.locator(".answer tbody tr")).to_have_count(len(result["candidates"]))
+    expect(page.locator("svg.chart .interval")).to_have_count(len(result["candidates"]))
+    expect(page.get_by_label("Goal")).to_have_value("recall")
+    expect(page.get_by_label("Points, share or bytes")).to_have_value("0.3")
+    page.get_by_label("Make its encoder").fill("demo")
+    page.get_by_role("button", name="Make").click()
+    expect(page.locator("form .problem")).to_contain_text("already a collection 'demo'")
+    page.get_by_label("Make its encoder").fill("recommended")
+    page.get_by_role("button", name="Make").click()
+    expect(page.locator(".answer form")).to_contain_text("query it with rerank 200 by descriptors")
+    made = json.loads(serving.get("/v1/collections/recommended"))
+    assert made["n_bits"] == result["recommended"]["n_bits"]
+    serving.call("DELETE", "/v1/collections/recommended")
+
+
+@needs_browser
 def test_near_duplicates_are_found_and_shown_as_groups(page: Page, serving: Process) -> None:
     page.goto(f"{serving.url}/#/duplicates/demo")
     expect(page.get_by_text("No search yet")).to_be_visible()
