@@ -32,6 +32,7 @@ from app.http.routes import (
     home,
     items,
     jobs,
+    recommendations,
     snapshots,
 )
 from app.http.routes.theory import explanations
@@ -117,6 +118,7 @@ def _add_routes(app: FastAPI) -> None:
         collections,
         jobs,
         benchmarks,
+        recommendations,
         explanations,
         datasets,
         snapshots,

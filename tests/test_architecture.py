@@ -21,6 +21,7 @@ LAYERS = [
     ["app.datasets"],
     ["app.benchmark"],
     ["app.explain"],
+    ["app.recommend"],
     ["app.jobs"],
     ["app.service"],
     ["app.http", "app.main"],

@@ -75,6 +75,7 @@ def test_every_field_of_a_query_and_its_answer_is_listed() -> None:
         "NewItem",
         "NewBenchmark",
         "NewExplanation",
+        "NewRecommendation",
         "FindDuplicates",
         "CertificateOut",
         "JobOut",

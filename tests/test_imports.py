@@ -42,9 +42,17 @@ def test_index_knows_no_encoder() -> None:
 
 
 def test_the_process_of_a_job_loads_no_service() -> None:
-    jobs = ("process", "training", "benchmark", "duplicates", "theory.explanation")
+    jobs = (
+        "process",
+        "training",
+        "benchmark",
+        "duplicates",
+        "recommendation",
+        "theory.explanation",
+    )
     tried = imported_by(
-        "import app.explain.render\n" + "".join(f"import app.jobs.{name}\n" for name in jobs)
+        "import app.explain.render, app.jobs.theory.explanation\n"
+        + "".join(f"import app.jobs.{name}\n" for name in jobs)
     )
     assert not tried & {"torch", "faiss", "fastapi", "structlog"}
 

@@ -71,7 +71,7 @@ def confidence_interval(
     means = np.array([mean(one) for one in values])
     rng = np.random.default_rng(0)
     resampled = np.mean(
-        [_resampled_means(*pair, rng, rounds) for pair in zip(values, classes, strict=True)], axis=0
+        [resampled_means(*pair, rng, rounds) for pair in zip(values, classes, strict=True)], axis=0
     )
     low, high = np.quantile(resampled, _TAILS).tolist()
     if (n := len(means)) > 1:
@@ -83,7 +83,7 @@ def confidence_interval(
     return low, high
 
 
-def _resampled_means(
+def resampled_means(
     values: Reals, classes: NDArray[np.int64], rng: np.random.Generator, rounds: int
 ) -> Reals:
     """Return the means of `rounds` samples of the queries, drawn class by class.

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli import benchmark, datasets, encoders, keys, options, serve, snapshots
+from app.cli import benchmark, datasets, encoders, keys, options, recommend, serve, snapshots
 from app.cli.collections.load import load
 from app.cli.collections.query import query
 from app.cli.collections.show import collections, methods
@@ -35,6 +35,7 @@ for command in (
     encoders.encode,
     encoders.export,
     benchmark.benchmark,
+    recommend.recommend,
     explain,
     label_next,
     methods,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -19,9 +20,11 @@ from app.service.data_dir import noted_url
 from app.service.keys import PREFIX, READ, WRITE, Keys
 from app.service.settings import Settings
 from hashing.atomic_file import atomic_write
+from hashing.progress import Progress
 
 # A snapshot of many millions of items takes minutes.
 _TIMEOUT = httpx2.Timeout(3600, connect=30)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 Answer = TypeVar("Answer", bound=BaseModel)
@@ -59,6 +62,20 @@ class RunningService:
     def job(self, job: str) -> JobOut:
         """Return a job."""
         return self._read(JobOut, self._request("GET", _path("jobs", job)))
+
+    def wait(self, job: str, progress: Progress) -> JobOut:
+        """Return a job when it is done; ValueError if it failed or was cancelled."""
+        pause = _FIRST_PAUSE
+        while True:
+            shown = self.job(job)
+            if shown.state == "done":
+                return shown
+            if shown.state in ("failed", "cancelled"):
+                raise ValueError(shown.error or f"job {job} was cancelled")
+            if shown.progress is not None:
+                progress(shown.progress.done, shown.progress.of, shown.progress.now)
+            time.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_PAUSE)
 
     def remove_job(self, job: str) -> None:
         """Cancel a job, or delete one that has ended."""

@@ -6,7 +6,7 @@ from typing import Any
 
 _FINGERPRINT = "1be031d77ff38a4cdbefde2a0459e90cd270fc87a2f60447d20411897f671575"
 _SNAPSHOT = "things-20261124T000255747577.snapshot"
-_JOB, _BENCHMARK = "295f20d59224", "a2d2ea20292b"
+_JOB, _BENCHMARK, _RECOMMENDATION = "295f20d59224", "a2d2ea20292b", "5d0c1a7b64f2"
 _ENCODER = {
     "name": "mine",
     "method": "lsh",
@@ -37,6 +37,30 @@ _RUNNING = {
     "created": 1795478575.75,
     "started": 1795478575.81,
     "ended": None,
+}
+_RECOMMENDED = {
+    "id": _RECOMMENDATION,
+    "kind": "recommendation",
+    "state": "done",
+    "request": {"dataset": "digits", "goal": {"within": 2, "k": 10, "rerank": 200}, "seed": 0}
+    | {"methods": None, "max_bits": 512, "seconds": None, "items": 10000},
+    "progress": None,
+    "result": {
+        "answer": "Use `sdh` with 8 bits: 91.4 % mAP, 27.1 points above raw, 1536 times smaller.",
+        "reached": True,
+        "confirmed": True,
+        "recommended": {
+            "method": "sdh",
+            "n_bits": 8,
+            "bytes_per_item": 1,
+            "collection": {"ranking": "hamming", "metric": None, "keep_descriptors": False},
+            "query": {},
+        },
+    },
+    "error": None,
+    "created": 1795478575.75,
+    "started": 1795478575.76,
+    "ended": 1795478583.82,
 }
 _REENCODED = {
     "id": _JOB,
@@ -153,6 +177,7 @@ PARAMETERS: dict[str, Any] = {
     "job": _JOB,
     "benchmark": _BENCHMARK,
     "explanation": _EXPLANATION,
+    "recommendation": _RECOMMENDATION,
     "snapshot": _SNAPSHOT,
     "dataset": "faces",
     "keep": 3,
@@ -270,6 +295,12 @@ BODIES: dict[str, dict[str, Any]] = {
         "some items": {"radius": 8, "filter": {"label": {"in": [1, 2]}}, "max_pairs": 1000},
     },
     "POST /v1/collections/{name}/restore": {"one snapshot": {"snapshot": _SNAPSHOT}},
+    "POST /v1/recommendations": {
+        "with labels": {"dataset": "digits", "within": 2},
+        "without labels": {"dataset": "digits", "recall": 0.95, "k": 10, "rerank": 200},
+        "of a size": {"dataset": "digits", "bytes": 8},
+    },
+    "POST /v1/recommendations/{recommendation}/make": {"a new name": {"name": "small"}},
     "POST /v1/benchmarks": {
         "of a dataset": {"dataset": "digits", "methods": ["raw", "lsh"], "bits": [16, 64]},
         "of a collection": {"collection": "things", "methods": ["itq"], "seeds": [0, 1, 2]},
@@ -355,6 +386,16 @@ ANSWERS: dict[str, Any] = {
     "GET /v1/jobs/{job} 200": _REENCODED,
     "GET /v1/jobs/{job}/groups 200": '{"items":["cup","spoon"],"pairs":[[0,1,6]]}\n',
     "GET /v1/jobs/{job}/events 200": {"data": '{"id":"295f20d59224","state":"done"}'},
+    "POST /v1/recommendations 202": {
+        "id": _RECOMMENDATION,
+        "url": f"/v1/recommendations/{_RECOMMENDATION}",
+    },
+    "GET /v1/recommendations 200": [_RECOMMENDED | {"result": None}],
+    "GET /v1/recommendations/{recommendation} 200": _RECOMMENDED,
+    "GET /v1/recommendations/{recommendation}/report 200": "<!doctype html>…",
+    "POST /v1/recommendations/{recommendation}/make 201": _COLLECTION
+    | {"name": "small", "encoder": "small", "items": 0, "keep_descriptors": False}
+    | {"descriptor_type": None},
     "POST /v1/benchmarks 202": {"id": _BENCHMARK, "url": f"/v1/benchmarks/{_BENCHMARK}"},
     "GET /v1/benchmarks 200": [_RUNNING],
     "GET /v1/benchmarks/{benchmark} 200": _RUNNING,

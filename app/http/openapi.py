@@ -38,6 +38,8 @@ _BODIES = (
     schemas.Query,
     schemas.NewBenchmark,
     schemas.NewExplanation,
+    schemas.NewRecommendation,
+    schemas.ToMake,
     schemas.Problem,
 )
 

@@ -9,7 +9,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
-from app.jobs import benchmark, duplicates, training
+from app.jobs import benchmark, duplicates, recommendation, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
 from app.jobs.theory import explanation
@@ -20,6 +20,7 @@ from app.service.checks import Answers, check_batch
 from app.service.collections import duplicates as finding
 from app.service.collections import kept_descriptors, reencoding
 from app.service.collections.collections import Collections
+from app.service.collections.recommendations import Recommendations
 from app.service.collections.searches import Searches
 from app.service.collections.snapshots import Snapshots
 from app.service.data_dir import open_private, remove_partial_files
@@ -48,7 +49,8 @@ class Service:
 
     Attributes
     ----------
-    encoders, collections, searches, snapshots, datasets, benchmarks, explanations, duplicates
+    encoders, collections, searches, snapshots, datasets, benchmarks, recommendations,
+    explanations, duplicates
         What the service does, by subject.
     answers, jobs, keys, metrics, database, settings
         What several of them use.
@@ -110,6 +112,7 @@ class Service:
             "reencoding": Kind(
                 partial(reencoding.work, store, encoder_store, self.metrics, settings), inside=True
             ),
+            recommendation.KIND: Kind(recommendation.work, prepare=export),
             duplicates.KIND: Kind(
                 duplicates.work,
                 prepare=partial(finding.export, store, settings),
@@ -134,6 +137,9 @@ class Service:
         self.searches = Searches(settings, store, encoder_store, self.metrics)
         self.snapshots = Snapshots(settings, store, encoder_store, self.encoders)
         self.benchmarks = Benchmarks(self.datasets, self.collections, self.jobs)
+        self.recommendations = Recommendations(
+            self.datasets, self.collections, self.encoders, self.jobs
+        )
         self.explanations = explanations.Explanations(
             self.datasets, self.collections, encoder_store, self.jobs
         )

@@ -254,8 +254,9 @@ class Progress(display.Result):
 class Job(display.Benchmark):
     """A job; times are seconds since 1970.
 
-    `kind` is `training`, `benchmark`, `explanation`, `reencoding` or `duplicates`. `progress` is
-    there while it waits or runs, `result` when it is done, `error` when it failed.
+    `kind` is `training`, `benchmark`, `recommendation`, `explanation`, `reencoding` or
+    `duplicates`. `progress` is there while it waits or runs, `result` when it is done, `error` when
+    it failed.
     """
 
     id: str

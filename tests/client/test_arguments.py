@@ -179,6 +179,9 @@ LISTS: dict[str, Callable[[Client, Any], Any]] = {
     "laws of start_explanation": lambda client, laws: client.start_explanation(laws=laws),
     "bits of start_benchmark": lambda client, bits: client.start_benchmark(["lsh"], bits),
     "seeds of start_benchmark": lambda client, seeds: client.start_benchmark(["lsh"], seeds=seeds),
+    "methods of start_recommendation": lambda client, methods: client.start_recommendation(
+        methods=methods
+    ),
 }
 
 

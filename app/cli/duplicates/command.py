@@ -2,21 +2,14 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from app.cli.options import KeyFileOption, KeyOption, UrlOption, check_output, json_filter
 
-if TYPE_CHECKING:
-    from app.cli.progress import Update
-    from app.cli.running_service import RunningService
-    from app.http.schemas import JobOut
-
 _MOST_SHOWN = 50
-_FIRST_PAUSE, _LONGEST_PAUSE = 0.05, 1.0
 
 
 def duplicates(
@@ -59,7 +52,7 @@ def duplicates(
         job = service.find_duplicates(collection, given).id
         try:
             with progress_bar(1) as progress:
-                ended = _wait(service, job, progress)
+                ended = service.wait(job, progress)
         except KeyboardInterrupt:  # Nobody waits for the job any more.
             service.remove_job(job)
             raise
@@ -67,18 +60,3 @@ def duplicates(
             service.save_groups(job, out)
     print_groups(ended.result or {}, show)
     typer.echo(f"{out}: all groups" if out else f"All groups: GET /v1/jobs/{job}/groups, or --out.")
-
-
-def _wait(service: RunningService, job: str, progress: Update) -> JobOut:
-    """Return the job when it is done; raise ValueError if it failed or was cancelled."""
-    pause = _FIRST_PAUSE
-    while True:
-        shown = service.job(job)
-        if shown.state == "done":
-            return shown
-        if shown.state in ("failed", "cancelled"):
-            raise ValueError(shown.error or f"job {job} was cancelled")
-        if shown.progress is not None:
-            progress(shown.progress.done, shown.progress.of, shown.progress.now)
-        time.sleep(pause)
-        pause = min(1.5 * pause, _LONGEST_PAUSE)

@@ -26,15 +26,16 @@ const BASELINE_MARKS = {
 };
 
 /** Draw the rows of a benchmark; those without a code length are horizontal lines.
- * The place of a method among `names`, all that the service has, decides its look. */
-export function curves(rows, names) {
+ * The place of a method among `names`, all that the service has, decides its look. A row with an
+ * `interval` has a bar. */
+export function curves(rows, names, [short, long] = ["mAP", "Mean average precision"]) {
   const lengths = [...new Set(rows.map((row) => row.n_bits).filter((n) => n !== null))].sort((a, b) => a - b);
   const x = xScale(lengths);
-  const { y, ticks } = yScale(Math.max(...rows.map((row) => 100 * row.map)));
+  const { y, ticks } = yScale(Math.max(...rows.map((row) => 100 * (row.interval?.[1] ?? row.map))));
   const lines = placeNames(methodLines(rows, names, x, y));
   return h("figure", {},
     s("svg", { class: "chart", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, role: "img",
-      "aria-label": "Mean average precision by code length; the table below has the figures." },
+      "aria-label": `${long} by code length; the table below has the figures.` },
       ticks.map((tick) => [
         s("path", { class: "grid", d: `M${LEFT} ${y(tick)}H${RIGHT}` }),
         s("text", { class: "up", x: LEFT - 7, y: y(tick) }, `${tick}`),
@@ -42,7 +43,7 @@ export function curves(rows, names) {
       lengths.map((n) => s("text", { class: "across", x: x(n), y: BOTTOM + 19 }, `${n}`)),
       s("text", { class: "across", x: (LEFT + RIGHT) / 2, y: HEIGHT - 6 }, "code length in bits"),
       lines.map(drawLine)),
-    h("figcaption", {}, "Mean average precision (mAP) in %, by code length."));
+    h("figcaption", {}, short === long ? `${long} in %, by code length.` : `${long} (${short}) in %, by code length.`));
 }
 
 /** Logarithmic, with a margin on both sides. */
@@ -68,7 +69,8 @@ function methodLines(rows, names, x, y) {
     const own = rows.filter((row) => row.method === method).sort((a, b) => a.n_bits - b.n_bits);
     const points = own[0].n_bits === null ? [LEFT, RIGHT].map((px) => [px, y(100 * own[0].map)])
       : own.map((row) => [x(row.n_bits), y(100 * row.map)]);
-    return { method, points, ...styleOf(method, names) };
+    const bars = own.map((row) => row.interval && [x(row.n_bits), ...row.interval.map((end) => y(100 * end))]).filter(Boolean);
+    return { method, points, bars, ...styleOf(method, names) };
   });
 }
 
@@ -90,10 +92,11 @@ function placeNames(lines) {
   return lines;
 }
 
-function drawLine({ css, mark, points, name, method }) {
+function drawLine({ css, mark, points, bars, name, method }) {
   const [endX, endY] = points.at(-1);
   return s("g", { class: `line ${css}` },
     s("polyline", { points: points.map((point) => point.map((v) => v.toFixed(1)).join()).join(" ") }),
+    bars.map(([px, low, high]) => s("path", { class: "interval", d: `M${px.toFixed(1)} ${low.toFixed(1)}V${high.toFixed(1)}` })),
     points.map(([px, py]) => s("path", { class: "mark", d: `M${px.toFixed(1)} ${py.toFixed(1)}${mark}` })),
     s("path", { class: "lead", d: `M${Math.min(endX + 6, RIGHT)} ${endY}L${RIGHT + 8} ${name}` }),
     s("path", { class: "mark", d: `M${RIGHT + 15} ${name}${mark}` }),

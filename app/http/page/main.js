@@ -7,11 +7,12 @@ import * as duplicates from "./duplicates.js";
 import * as explain from "./explain.js";
 import { goTo, h, problem } from "./html.js";
 import * as neighbours from "./neighbours.js";
+import * as recommend from "./recommend.js";
 
 const $ = (id) => document.getElementById(id);
-const VIEWS = { neighbours, collection, duplicates, benchmark, explain };
+const VIEWS = { neighbours, collection, duplicates, benchmark, recommend, explain };
 // Views of jobs on any data; the others are of the collection that is chosen.
-const JOB_VIEWS = ["benchmark", "explain"];
+const JOB_VIEWS = ["benchmark", "recommend", "explain"];
 let controller = null; // aborts the requests of the current view when another one is shown
 
 function address() {

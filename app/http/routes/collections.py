@@ -24,7 +24,7 @@ router = APIRouter(prefix="/v1/collections", tags=["collections"])
 def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionOut:
     """Create an empty collection, for the codes of an encoder or for given codes of `n_bits`."""
     new = body.parse(schemas.NewCollection)
-    return _out(
+    return collection_out(
         service.collections.create(
             new.name,
             new.encoder,
@@ -39,7 +39,7 @@ def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionO
 @router.get("")
 def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
     """List all collections, sorted by name."""
-    return [_out(collection) for collection in service.collections.list()]
+    return [collection_out(collection) for collection in service.collections.list()]
 
 
 @router.put(
@@ -62,13 +62,13 @@ def get_or_create_collection(
         metric=wanted.metric,
     )
     response.status_code = 201 if is_new else 200
-    return _out(collection)
+    return collection_out(collection)
 
 
 @router.get("/{name}")
 def show_collection(name: str, service: ServiceDep) -> schemas.CollectionOut:
     """Show one collection."""
-    return _out(service.collections.get(name))
+    return collection_out(service.collections.get(name))
 
 
 @router.get("/{name}/statistics", response_model=schemas.StatisticsOut)
@@ -153,14 +153,15 @@ def restore_collection(name: str, body: BodyDep, service: ServiceDep) -> schemas
     codes needs no encoder.
     """
     wanted = body.parse(schemas.Restore)
-    return _out(service.snapshots.restore(name, wanted.snapshot, wanted.encoder))
+    return collection_out(service.snapshots.restore(name, wanted.snapshot, wanted.encoder))
 
 
 def _statistics(service: Service, name: str) -> str:
     return schemas.StatisticsOut(**service.collections.statistics(name)).model_dump_json()
 
 
-def _out(collection: Collection) -> schemas.CollectionOut:
+def collection_out(collection: Collection) -> schemas.CollectionOut:
+    """Return a collection as answers have it."""
     return schemas.CollectionOut(
         name=collection.name,
         encoder=collection.encoder or None,

@@ -50,6 +50,7 @@ from app.http.schemas.queries import (
     QueryOut,
     RerankBy,
 )
+from app.http.schemas.recommendations import NewRecommendation, ToMake
 from app.http.schemas.statistics import BitsOut, BucketsOut, PairOut, SizesOut, StatisticsOut
 from app.http.schemas.theory import NewExplanation
 
@@ -87,6 +88,7 @@ __all__ = [
     "NewExplanation",
     "NewItem",
     "NewItems",
+    "NewRecommendation",
     "PairOut",
     "Problem",
     "ProgressOut",
@@ -104,6 +106,7 @@ __all__ = [
     "ToDelete",
     "ToEncode",
     "ToList",
+    "ToMake",
     "Training",
     "UploadedDatasetOut",
     "Upserted",

@@ -117,7 +117,8 @@ class JobOut(BaseModel):
 
     id: str
     kind: str = Field(
-        description="`training`, `benchmark`, `explanation`, `reencoding` or `duplicates`."
+        description="`training`, `benchmark`, `recommendation`, `explanation`, `reencoding` or "
+        "`duplicates`."
     )
     state: Literal["queued", "running", "done", "failed", "cancelled"]
     request: dict[str, Any]

@@ -13,7 +13,7 @@ from typing import Any
 from app.datasets.catalog import BUILT_IN, UPLOADED, UnknownDataset, known_datasets
 from app.datasets.dataset import BadDataset
 from app.errors import Conflict, Unready
-from app.jobs import dataset_check
+from app.jobs import dataset_check, recommendation
 from app.jobs.kind import Task
 from app.jobs.process import JobFailed, JobProcess
 from app.jobs.queue import Jobs
@@ -115,7 +115,7 @@ class Datasets:
             if name == BUILT_IN:
                 raise Conflict(f"{name!r} comes with the service and cannot be deleted")
             trainings = [one["training"] for one in self._jobs.open_requests("training")]
-            kinds = ("benchmark", explanation.KIND)
+            kinds = ("benchmark", recommendation.KIND, explanation.KIND)
             others = [one for kind in kinds for one in self._jobs.open_requests(kind)]
             users = (*trainings, *others)
             if name in [request.get("dataset") for request in users]:

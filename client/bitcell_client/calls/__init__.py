@@ -10,9 +10,18 @@ from bitcell_client.calls.health import HealthCalls
 from bitcell_client.calls.items import ItemCalls
 from bitcell_client.calls.jobs import JobCalls
 from bitcell_client.calls.queries import QueryCalls
+from bitcell_client.calls.recommendations import RecommendationCalls
 
 
-class Calls(CollectionCalls, ItemCalls, QueryCalls, EncoderCalls, JobCalls, HealthCalls):
+class Calls(
+    CollectionCalls,
+    ItemCalls,
+    QueryCalls,
+    EncoderCalls,
+    JobCalls,
+    RecommendationCalls,
+    HealthCalls,
+):
     """All calls."""
 
 

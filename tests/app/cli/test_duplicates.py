@@ -10,7 +10,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from app.cli.duplicates import command
 from app.cli.duplicates.output import print_groups
 from app.cli.running_service import RunningService, running_service
 from app.service.encoder_store import EncoderStore
@@ -93,7 +92,7 @@ def test_ctrl_c_cancels_the_job(
         response = service._request("GET", f"/v1/jobs/{jobs[0]}")
         return None if response.status_code == 404 else response.json()["state"]
 
-    monkeypatch.setattr(command, "_wait", interrupted)
+    monkeypatch.setattr(RunningService, "wait", interrupted)
     run(monkeypatch, service, "c --radius 1", status=130)
     with running_service(Settings(data_dir=service[0]), service[1]) as running:
         while (found := state(running)) in ("queued", "running"):

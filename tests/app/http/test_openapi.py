@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 
 from app.http.examples import ANSWERS, BODIES
 from app.main import create_app
+from tests.app.recommend.done import done_recommendation
 
 
 def test_every_reference_has_a_target(client: TestClient) -> None:
@@ -116,6 +117,8 @@ ORDER = (
     "POST /v1/collections/{name}/reencode",
     "POST /v1/collections/{name}/duplicates",
     "POST /v1/benchmarks",
+    "POST /v1/recommendations",
+    "POST /v1/recommendations/{recommendation}/make",
     "POST /v1/explanations",
     "POST /v1/collections/{name}/items/delete",
 )
@@ -127,6 +130,8 @@ def test_the_service_accepts_every_example(client: TestClient, tmp_path: Path) -
         method, path = at.split()
         names = {"POST /v1/encoders/{name}/encode": "mine"}
         names["POST /v1/collections/{name}/restore"] = "things-again"
+        if "{recommendation}" in path:
+            path = path.replace("{recommendation}", done_recommendation(client))
         path = path.replace("{name}", names.get(at, "things")).replace("{item_id}", "cup")
         for title, body in BODIES.get(at, {"none": None}).items():
             # Items of a collection with an encoder have no codes of their own.

@@ -35,14 +35,8 @@ NEEDS_CHROMIUM = "browser: install Chromium (apt install chromium)"
 CHROMIUM = next(filter(None, map(shutil.which, NAMES)), None)
 needs_browser = pytest.mark.skipif(CHROMIUM is None, reason=NEEDS_CHROMIUM)
 NONE = "\N{EN DASH}"
-VIEWS = (
-    "neighbours",
-    "neighbours/demo/digit-0007",
-    "collection",
-    "duplicates",
-    "benchmark",
-    "explain",
-)
+JOB_VIEWS = ("benchmark", "recommend", "explain")
+VIEWS = ("neighbours", "neighbours/demo/digit-0007", "collection", "duplicates", *JOB_VIEWS)
 
 
 def test_the_page_loads_only_its_own_files(client: TestClient) -> None:
@@ -363,6 +357,30 @@ def test_a_benchmark_can_be_started_and_followed(page: Page, serving: Process) -
     with page.expect_navigation():
         page.get_by_role("link", name="Full report").click()
     expect(page.locator("h1")).to_have_text("Binary codes on digits")
+
+
+@needs_browser
+def test_a_recommendation_is_shown_and_made(page: Page, serving: Process) -> None:
+    new = {"dataset": "digits", "recall": 0.3, "methods": ["lsh"], "max_bits": 16, "items": 300}
+    job = post(serving, "/v1/recommendations", json.dumps(new).encode())["id"]
+    page.goto(f"{serving.url}/#/recommend/{job}")
+    expect(page.locator(".headline")).to_contain_text("Use lsh with ", timeout=30_000)
+    result = json.loads(serving.get(f"/v1/recommendations/{job}"))["result"]
+    expect(page.locator(".headline")).to_have_text(result["answer"].replace("`", ""))
+    expect(page.locator(".answer")).to_contain_text(result["notes"][0])
+    expect(page.locator(".answer tbody tr")).to_have_count(len(result["candidates"]))
+    expect(page.locator("svg.chart .interval")).to_have_count(len(result["candidates"]))
+    expect(page.get_by_label("Goal")).to_have_value("recall")
+    expect(page.get_by_label("Points, share or bytes")).to_have_value("0.3")
+    page.get_by_label("Make its encoder").fill("demo")
+    page.get_by_role("button", name="Make").click()
+    expect(page.locator("form .problem")).to_contain_text("already a collection 'demo'")
+    page.get_by_label("Make its encoder").fill("recommended")
+    page.get_by_role("button", name="Make").click()
+    expect(page.locator(".answer form")).to_contain_text("query it with rerank 200 by descriptors")
+    made = json.loads(serving.get("/v1/collections/recommended"))
+    assert made["n_bits"] == result["recommended"]["n_bits"]
+    serving.call("DELETE", "/v1/collections/recommended")
 
 
 @needs_browser

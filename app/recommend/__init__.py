@@ -1,0 +1,1 @@
+"""Recommend a method and a code length for a dataset and a goal."""
