@@ -100,6 +100,8 @@ PARAMETERS: dict[str, Any] = {
     "params": '{"random_state": 7}',
     "k": 10,
     "radius": 8,
+    "false_match_rate": 0.001,
+    "calibrated": True,
     "max_score": 0.5,
     "payloads": True,
     "codes": False,
@@ -178,6 +180,7 @@ BODIES: dict[str, dict[str, Any]] = {
             "filter": {"label": {"in": [1, 2]}, "price": {"lt": 5}},
         },
         "reranked": {"descriptors": _QUERY_DESCRIPTORS, "k": 1, "rerank": 2},
+        "calibrated": {"descriptors": _QUERY_DESCRIPTORS, "k": 2, "calibrated": True},
     },
     "PATCH /v1/collections/{name}/items/{item_id}": {
         "one field of the payload": {"payload": {"price": 4}},
