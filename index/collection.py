@@ -54,6 +54,11 @@ class Collection:
         return len(self._state.rows)
 
     @property
+    def key(self) -> int:
+        """The key in the table of collections, which no other collection ever gets."""
+        return self._state.key
+
+    @property
     def name(self) -> str:
         """The name."""
         return self._state.name

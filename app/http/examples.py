@@ -270,6 +270,7 @@ ANSWERS: dict[str, Any] = {
             "largest": 1,
             "sizes": [{"least": 1, "most": 1, "codes": 2, "items": 2}],
         },
+        "drift": None,
     },
     "GET /v1/collections/{name}/items 200": {"items": [_CUP], "of": 2},
     "GET /v1/collections/{name}/items/{item_id} 200": _CUP,

@@ -53,6 +53,8 @@ from bitcell_client.statistics import (
     BitStatistics,
     BucketSizes,
     BucketStatistics,
+    Difference,
+    Drift,
     Statistics,
 )
 
@@ -73,6 +75,8 @@ __all__ = [
     "Counted",
     "Dataset",
     "Deleted",
+    "Difference",
+    "Drift",
     "DuplicateGroup",
     "DuplicateGroups",
     "Encoder",
