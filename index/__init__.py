@@ -19,6 +19,7 @@ from index.errors import (
     Unreadable,
 )
 from index.filters.filter import Filter
+from index.memory.moment import Moment
 from index.search.paths import searches_by_path
 from index.storage.catalog import DescriptorType, Metric
 from index.storage.database import Database
@@ -55,6 +56,7 @@ __all__ = [
     "InvalidItems",
     "Item",
     "Metric",
+    "Moment",
     "Neighbour",
     "NotFound",
     "Replaced",

@@ -13,6 +13,7 @@ from index import changes
 from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters.filter import Filter
+from index.memory.moment import Moment
 from index.memory.view import View
 from index.ranking import Given, ranked
 from index.search.estimate import Terms
@@ -53,6 +54,11 @@ class Collection:
         return len(self._state.rows)
 
     @property
+    def key(self) -> int:
+        """The key in the table of collections, which no other collection ever gets."""
+        return self._state.key
+
+    @property
     def name(self) -> str:
         """The name."""
         return self._state.name
@@ -86,6 +92,11 @@ class Collection:
     def dimension(self) -> int | None:
         """The dimension of the descriptors that are kept; None before the first."""
         return self._state.dimension
+
+    @property
+    def written(self) -> int:
+        """Number of items that were ever written; those that replace others count too."""
+        return self._state.record.next_serial
 
     @property
     def metric(self) -> Metric | None:
@@ -280,6 +291,16 @@ class Collection:
         view, rows = self._state.live()
         chosen = np.random.default_rng(seed).choice(len(rows), min(limit, len(rows)), replace=False)
         return CodeSample(view.codes(rows[chosen]), len(rows))
+
+    def moment(self) -> Moment:
+        """Return the items of this moment, to measure samples of them."""
+        state = self._state
+
+        def descriptors(view: View, rows: NDArray[np.int64]) -> NDArray[Any]:
+            state.check_keeps_descriptors()
+            return state.descriptors(view, rows)
+
+        return Moment(*state.live(), descriptors)
 
     def has_labels(self) -> bool:
         """Return whether any item has a label."""

@@ -12,6 +12,7 @@ from json.encoder import encode_basestring
 
 from pydantic_core import to_json
 
+from app.service.collections.calibrations import NO_MEANING, Meaning
 from index import Certificate, Found, Item, Neighbour
 
 _SURROGATE = b"\\ud"
@@ -36,10 +37,16 @@ def of_items(items: Sequence[Item], n: int) -> bytes:
     return b"".join([b'{"items":[', *listed, b'],"of":%d}' % n])
 
 
-def of_query(found: Sequence[Found], *, codes: bool) -> bytes:
-    """Return the neighbours and certificates of queries, with the queries' codes if asked for."""
-    answers = (b"[%b]" % b",".join(map(_neighbour, one.neighbours)) for one in found)
-    certificates = (_certificate(one.certificate) for one in found)
+def of_query(found: Sequence[Found], meaning: Meaning = NO_MEANING, *, codes: bool) -> bytes:
+    """Return the neighbours and certificates of queries, with the queries' codes if asked for.
+
+    `meaning` adds angles to neighbours, and what they and the radius rest on to certificates.
+    """
+    angles, of_all = _angles(meaning), _meaning(meaning)
+    answers = (
+        b"[%b]" % b",".join([_neighbour(near, angles) for near in one.neighbours]) for one in found
+    )
+    certificates = (_certificate(one.certificate, of_all) for one in found)
     parts = [b'{"results":[', *_with_commas(answers), b'],"certificates":[']
     parts += [*_with_commas(certificates), b"]"]
     if codes:
@@ -47,7 +54,34 @@ def of_query(found: Sequence[Found], *, codes: bool) -> bytes:
     return b"".join([*parts, b"}"])
 
 
-def _neighbour(near: Neighbour) -> bytes:
+def _angles(meaning: Meaning) -> list[str] | None:
+    """Return the fields of each distance."""
+    if meaning.angles is None:
+        return None
+    of = meaning.angles.calibration
+    ends = zip(of.value.tolist(), of.low.tolist(), of.high.tolist(), strict=True)
+    return [
+        f',"angle":{value:.6f},"angle_low":{low:.6f},"angle_high":{high:.6f}'
+        for value, low, high in ends
+    ]
+
+
+def _meaning(meaning: Meaning) -> str:
+    """Return what every certificate says."""
+    text = ""
+    if meaning.angles is not None:
+        law, of = meaning.angles
+        text = f',"calibration":{{"law":"{law}","level":{of.level},"pairs":{of.n_pairs}}}'
+    if meaning.matches is not None:
+        unrelated, found = meaning.matches
+        text += (
+            f',"false_matches":{{"radius":{found.radius},"rate":{found.rate!r},'
+            f'"bound":{found.bound!r},"pairs":{found.n_pairs},"unrelated":"{unrelated}"}}'
+        )
+    return text
+
+
+def _neighbour(near: Neighbour, angles: list[str] | None) -> bytes:
     text = f'{{"id":{encode_basestring(near.id)},"distance":{near.distance}'
     if near.label is not None:
         text += f',"label":{near.label}'
@@ -56,10 +90,12 @@ def _neighbour(near: Neighbour) -> bytes:
         rest = f',"code":"{near.code.hex()}"}}'
     if near.score is not None:
         rest = f',"score":{near.score!r}{rest}'
+    if angles is not None:
+        rest = f"{angles[near.distance]}{rest}"
     return b"".join([text.encode(), *_payload(near), rest.encode()])
 
 
-def _certificate(of: Certificate) -> bytes:
+def _certificate(of: Certificate, more: str) -> bytes:
     exact = "true" if of.exact else "false"
     text = f'{{"exact":{exact},"radius":{of.radius},"looked":{of.looked},"tie":{of.tie}'
     if of.within is not None:
@@ -71,7 +107,7 @@ def _certificate(of: Certificate) -> bytes:
         text += f',"error_bound":{of.error_bound!r}'
     if of.confidence is not None:
         text += f',"confidence":{of.confidence!r},"reranked":{of.reranked}'
-    return f"{text}}}".encode()
+    return f"{text}{more}}}".encode()
 
 
 def _payload(of: Item | Neighbour) -> tuple[bytes, ...]:

@@ -27,6 +27,7 @@ from prometheus_client.metrics_core import (
 )
 
 from app.jobs.queue import Jobs
+from app.service.drift.watch import Drift
 from app.service.encoder_store import EncoderStore
 from index import Database, Store, searches_by_path
 
@@ -158,12 +159,18 @@ class Holdings:
     """What a service holds: items, encoders, jobs and bytes on disk."""
 
     def __init__(
-        self, store: Store, encoders: EncoderStore, jobs: Jobs, database: Database
+        self,
+        store: Store,
+        encoders: EncoderStore,
+        jobs: Jobs,
+        database: Database,
+        drift: Drift,
     ) -> None:
         self._store = store
         self._encoders = encoders
         self._jobs = jobs
         self._database = database
+        self._drift = drift
 
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; `CollectorRegistry` calls this."""
@@ -171,6 +178,12 @@ class Holdings:
         for collection in self._store.list():
             items.add_metric([collection.name], len(collection))
         yield items
+        drift = GaugeMetricFamily(
+            "bitcell_drift_alarms", "Windows of new items that differ", labels=["collection"]
+        )
+        for name, count in self._drift.alarms().items():
+            drift.add_metric([name], count)
+        yield drift
         yield GaugeMetricFamily("bitcell_encoders", "Encoders stored", len(self._encoders.list()))
         jobs = GaugeMetricFamily("bitcell_jobs", "Jobs on record", labels=["kind", "state"])
         for kind, state, count in self._jobs.counts():

@@ -24,6 +24,7 @@ from app.service.collections.recommendations import Recommendations
 from app.service.collections.searches import Searches
 from app.service.collections.snapshots import Snapshots
 from app.service.data_dir import open_private, remove_partial_files
+from app.service.drift.watch import Drift
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
 from app.service.files.dataset_files import Datasets
@@ -61,7 +62,7 @@ class Service:
     image_pool : Pool
         One thread that decodes image files, because one file may take much memory.
     statistics_pool : Pool
-        One thread that computes statistics, so that many requests for them delay nothing else.
+        One thread that computes statistics and tests for drift, so that these delay nothing else.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -128,8 +129,11 @@ class Service:
         )
         self.jobs.on_end = self.metrics.count_job
         encoder_store.trained_by = self.jobs.trains
-        self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database))
-        self.collections = Collections(settings, store, encoder_store, self.jobs, self.metrics)
+        drift = Drift(self.database, store, self.statistics_pool)
+        self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database, drift))
+        self.collections = Collections(
+            settings, store, encoder_store, self.jobs, self.metrics, drift
+        )
         self.datasets = Datasets(settings, self.jobs)
         self.encoders = Encoders(
             settings, encoder_store, self.collections, self.jobs, self.datasets

@@ -23,9 +23,15 @@ from bitcell_client.errors import (
     Unreachable,
 )
 from bitcell_client.groups import DuplicateGroup, DuplicateGroups
+from bitcell_client.neighbours import (
+    Calibration,
+    Certificate,
+    FalseMatches,
+    Neighbour,
+    QueryResult,
+)
 from bitcell_client.results import (
     Accepted,
-    Certificate,
     Changed,
     Collection,
     Counted,
@@ -36,9 +42,7 @@ from bitcell_client.results import (
     ItemPage,
     Job,
     Method,
-    Neighbour,
     Progress,
-    QueryResult,
     Snapshot,
     SnapshotFile,
     UploadedDataset,
@@ -49,6 +53,8 @@ from bitcell_client.statistics import (
     BitStatistics,
     BucketSizes,
     BucketStatistics,
+    Difference,
+    Drift,
     Statistics,
 )
 
@@ -60,6 +66,7 @@ __all__ = [
     "BitcellError",
     "BucketSizes",
     "BucketStatistics",
+    "Calibration",
     "Certificate",
     "Changed",
     "Client",
@@ -68,9 +75,12 @@ __all__ = [
     "Counted",
     "Dataset",
     "Deleted",
+    "Difference",
+    "Drift",
     "DuplicateGroup",
     "DuplicateGroups",
     "Encoder",
+    "FalseMatches",
     "Forbidden",
     "InvalidRequest",
     "Item",

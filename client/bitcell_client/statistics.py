@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from bitcell_client import display
 
@@ -76,10 +77,74 @@ class BucketStatistics(display.Result):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Difference(display.Result):
+    """How new items differ from the reference in one respect.
+
+    Attributes
+    ----------
+    what : {"balance", "correlation", "nearest"}
+        The share of ones of bits, the correlation of pairs of bits, or the distances to the nearest
+        item of the reference.
+    p_value : float
+        How often chance makes as large a difference.
+    alarm : bool
+        Whether that is too rare to be chance.
+    bits : list of int
+        The bit, or the two bits, that differ most; empty for "nearest".
+    before, after : float
+        In the reference and in the new items: the share of ones of that bit, the correlation of
+        those two, or the mean distance to the nearest item.
+    """
+
+    what: Literal["balance", "correlation", "nearest"]
+    p_value: float
+    alarm: bool
+    bits: list[int]
+    before: float
+    after: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class Drift(display.Result):
+    """Whether the codes of new items differ from those of a reference.
+
+    Attributes
+    ----------
+    alarm : bool
+        Whether any of the last ten windows of new items differs.
+    alarms, windows : int
+        How many of them do, and how many of them there are.
+    tested : int
+        Number of windows since the reference was taken.
+    false_alarm_rate : float
+        Probability of an alarm in ten windows although nothing has changed, at most.
+    reference : int
+        Number of items in the reference.
+    waiting : int
+        Items written since the last window.
+    tests : list of Difference
+        The last window with an alarm, or without one the last window.
+    """
+
+    alarm: bool
+    alarms: int
+    windows: int
+    tested: int
+    false_alarm_rate: float
+    reference: int
+    waiting: int
+    tests: list[Difference]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class Statistics(display.Result):
-    """Statistics of a collection's codes; `bits` and `buckets` are None while it is empty."""
+    """Statistics of a collection's codes; `bits` and `buckets` are None while it is empty.
+
+    `drift` is None while there are too few items for a reference, or from an earlier service.
+    """
 
     items: int
     n_bits: int
     bits: BitStatistics | None
     buckets: BucketStatistics | None
+    drift: Drift | None = None

@@ -182,18 +182,30 @@ def radius_for_rate(
         codes.
     """
     d = _checked_distances(distances, n_bits)
+    return radius_for_counts(np.bincount(d, minlength=n_bits + 1), rate, confidence)
+
+
+def least_pairs(rate: float, confidence: float = 0.95) -> int:
+    """Return how many unrelated pairs it takes to bound a rate of false matches.
+
+    Raise InvalidInput for a rate or a confidence out of its range.
+    """
     if not 0 < rate < 1:
         raise InvalidInput(f"the rate of false matches must be above 0 and below 1, got {rate}")
     if not 0.5 <= confidence < 1:
         raise InvalidInput(f"the confidence must be from 0.5 to below 1, got {confidence}")
-    least = math.ceil(math.log(1 - confidence) / math.log1p(-rate))
-    if len(d) < least:
+    return math.ceil(math.log(1 - confidence) / math.log1p(-rate))
+
+
+def radius_for_counts(counts: NDArray[np.int64], rate: float, confidence: float = 0.95) -> Radius:
+    """Do what `radius_for_rate` does, from the number of pairs at each distance from 0 to m."""
+    least, n = least_pairs(rate, confidence), int(counts.sum())
+    if n < least:
         raise InvalidInput(
             f"a rate of false matches of {rate:g} needs at least {least:,} unrelated pairs, got "
-            f"{len(d):,}"
+            f"{n:,}"
         )
-    matches = np.bincount(d, minlength=n_bits + 1).cumsum().astype(np.float64)
-    n = float(len(d))
+    matches = counts.cumsum().astype(np.float64)
     # Where all pairs match, no bound below 1 holds.
     bounds = np.where(
         matches < n, betaincinv(matches + 1, np.maximum(n - matches, 1), confidence), 1
@@ -202,10 +214,10 @@ def radius_for_rate(
     if not len(good):
         raise InvalidInput(
             f"no radius has a rate of false matches of {rate:g}: {matches[0] / n:.2g} of the "
-            f"{len(d):,} unrelated pairs have equal codes; longer codes are needed"
+            f"{n:,} unrelated pairs have equal codes; longer codes are needed"
         )
     r = int(good[-1])
-    return Radius(r, float(matches[r] / n), float(bounds[r]), len(d))
+    return Radius(r, float(matches[r] / n), float(bounds[r]), n)
 
 
 def check_level(level: float) -> None:

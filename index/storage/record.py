@@ -58,7 +58,7 @@ class Record:
         self._descriptors = "descriptors" if descriptor_type == "float16" else "vectors"
         self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
         self._n_words = word_count(8 * self._size)
-        self._next_serial = 0
+        self.next_serial = 0
         # First serial and number of items of each part.
         self._parts: list[tuple[int, int]] = []
         # Serials of dead items, with the version of the rows in memory from which on no reader
@@ -73,7 +73,7 @@ class Record:
         """Return all live items as columns; raise Damaged if a checksum is wrong."""
         read = self.database.read
         counters = read("SELECT items, next_serial FROM collections WHERE key = ?", (self.key,))
-        ((items, self._next_serial),) = counters
+        ((items, self.next_serial),) = counters
         self._has_payloads = bool(
             read("SELECT 1 FROM payloads WHERE collection = ? LIMIT 1", (self.key,))
         )
@@ -109,8 +109,8 @@ class Record:
         replaced: NDArray[np.int64],
     ) -> NDArray[np.int64]:
         """Write items, mark those with the serials `replaced` as dead; return the new serials."""
-        serials = np.arange(self._next_serial, self._next_serial + len(batch))
-        self._next_serial += len(batch)
+        serials = np.arange(self.next_serial, self.next_serial + len(batch))
+        self.next_serial += len(batch)
         numbered, staged = replace(batch, serials=serials), []
         for start in range(0, len(batch), PART):
             part = numbered.between(start, start + PART)
@@ -199,7 +199,7 @@ class Record:
     def _count(self, connection: sqlite3.Connection, change: int) -> None:
         connection.execute(
             "UPDATE collections SET items = items + ?, next_serial = ? WHERE key = ?",
-            (change, self._next_serial, self.key),
+            (change, self.next_serial, self.key),
         )
 
     def publish(self, version: int) -> None:

@@ -117,6 +117,14 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         by_id = bitcell.query("c", ids=IDS[:1], k=3, radius=0, rerank=50, rerank_by="bits")
         assert IDS[0] in [neighbour.id for neighbour in by_id.results[0]]
         assert by_id.certificates[0].exact
+        meant = bitcell.query("c", X[:1], k=3, calibrated=True, false_match_rate=0.2)
+        (about,) = meant.certificates
+        assert about.calibration is not None
+        assert about.calibration.law == "pairs"
+        assert about.false_matches is not None
+        assert about.false_matches.bound <= 0.2
+        for neighbour in meant.results[0]:
+            assert neighbour.angle is not None
         assert bitcell.item("c", IDS[3]).label == 0
         assert len(bitcell.items("c", limit=7).items) == 7
         assert bitcell.statistics("c").items == len(X)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,7 +13,7 @@ from app.cli.options import KeyFileOption, KeyOption, UrlOption, json_filter
 
 if TYPE_CHECKING:
     from app.cli.running_service import RunningService
-    from app.http.schemas import QueryOut
+    from app.http.schemas import NeighbourOut, QueryOut
 
 
 def query(
@@ -31,6 +32,13 @@ def query(
     radius: Annotated[
         int | None, typer.Option(help="Largest Hamming distance of a neighbour.", min=0)
     ] = None,
+    false_match_rate: Annotated[
+        float | None,
+        typer.Option(help="Instead of --radius: one at which so few unrelated pairs match."),
+    ] = None,
+    calibrated: Annotated[
+        bool, typer.Option("--calibrated", help="Show the angle that each distance means.")
+    ] = False,
     filter_: Annotated[
         str | None, typer.Option("--filter", help="What items must match: '{\"label\": 3}'.")
     ] = None,
@@ -59,6 +67,10 @@ def query(
     body: dict[str, Any] = {name: value for name, value in options.items() if value}
     if radius is not None:
         body["radius"] = radius
+    if false_match_rate is not None:
+        body["false_match_rate"] = false_match_rate
+    if calibrated:
+        body["calibrated"] = True
     if filter_ is not None:
         body["filter"] = json_filter(filter_)
     with connected(url, key, key_file) as service:
@@ -95,7 +107,8 @@ def _print(answer: QueryOut, names: list[str] | None) -> None:
     from app.cli.collections.tables import print_table
 
     scored = any(near.score is not None for found in answer.results for near in found)
-    headings = ["id", "distance", *["score"] * scored, "label", "payload"]
+    calibrated = any(near.angle is not None for found in answer.results for near in found)
+    headings = ["id", "distance", *["angle"] * calibrated, *["score"] * scored, "label", "payload"]
     for i, (found, certificate) in enumerate(zip(answer.results, answer.certificates, strict=True)):
         if len(answer.results) > 1:
             typer.echo(f"{'' if i == 0 else chr(10)}{names[i] if names else f'query {i}'}:")
@@ -103,12 +116,38 @@ def _print(answer: QueryOut, names: list[str] | None) -> None:
             (
                 near.id,
                 f"{near.distance}",
+                *([_angle(near)] * calibrated),
                 *([f"{near.score:.6g}" if near.score is not None else ""] * scored),
                 "" if near.label is None else f"{near.label}",
                 "" if near.payload is None else json.dumps(near.payload, ensure_ascii=False),
             )
             for near in found
         ]
-        print_table(headings, rows, right="distance score label")
+        print_table(headings, rows, right="distance angle score label")
         if certificate.truncated:
             typer.echo(f"{certificate.within:,} items are within the radius; these are the nearest")
+    _print_meaning(answer)
+
+
+def _angle(near: NeighbourOut) -> str:
+    """Return the angle of a neighbour with its interval, in degrees."""
+    if near.angle is None or near.angle_low is None or near.angle_high is None:
+        return ""
+    angle, low, high = map(math.degrees, (near.angle, near.angle_low, near.angle_high))
+    return f"{angle:.0f}° ({low:.0f}° to {high:.0f}°)"
+
+
+def _print_meaning(answer: QueryOut) -> None:
+    """Print what the angles and the radius rest on: for each query the same."""
+    if not answer.certificates:
+        return
+    first = answer.certificates[0]
+    if (of := first.calibration) is not None:
+        source = f"{of.pairs:,} pairs" if of.pairs else "the law of random hyperplanes"
+        typer.echo(f"angles: {of.level:.0%} intervals, from {source}")
+    if (matches := first.false_matches) is not None:
+        kind = "pairs with different labels" if matches.unrelated == "labels" else "random pairs"
+        typer.echo(
+            f"radius {matches.radius}: at most {matches.bound:.2g} of unrelated pairs match, from "
+            f"{matches.pairs:,} {kind}"
+        )

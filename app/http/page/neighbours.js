@@ -9,6 +9,7 @@ const PAGE_SIZE = 24;
 const GIST_DIMENSION = 384;
 const IMAGE_TYPES = "image/png,image/jpeg,image/webp,image/gif,image/bmp";
 const lastOffsets = new Map(); // by collection: the page of items that was shown last
+let wantsAngles = false;
 
 export const link = (collection, id) =>
   `#/neighbours/${encodeURIComponent(collection)}/${encodeURIComponent(id)}`;
@@ -43,6 +44,7 @@ export async function show(view, { collection, id }) {
       ? queryForm("code", "Code in hex", (code) => showCode(answer, about, code.trim()))
       : imageField(encoder, (file) => showImage(answer, about, file)),
     queryForm("id", "Item id", (itemId) => { location.hash = link(about.name, itemId); }),
+    ...(knowsAngles(about, encoder) ? [angleField(() => id !== undefined && showItem(answer, about, id))] : []),
     await itemList(about, id),
   );
   if (id !== undefined) {
@@ -59,6 +61,16 @@ export async function show(view, { collection, id }) {
 function otherQuery(encoder) {
   if (encoder === null) return " or give a code";
   return encoder.dimension === GIST_DIMENSION ? " or drop an image" : "";
+}
+
+// Whether the service may know which angle a distance means.
+const knowsAngles = (about, encoder) =>
+  encoder !== null && about.ranking === "hamming" && (about.keep_descriptors || encoder.method === "lsh");
+
+function angleField(onChange) {
+  const box = h("input", { type: "checkbox", id: "angles", checked: wantsAngles,
+    onchange: () => { wantsAngles = box.checked; onChange(); } });
+  return h("p", {}, h("label", { for: "angles" }, box, " Show the angle that each distance means"));
 }
 
 async function showItem(answer, about, id) {
@@ -96,9 +108,12 @@ async function showAnswer(answer, about, name, { json, file }, read) {
   const url = path("collections", about.name, "query");
   const title = h("h2", { id: "answer-title", tabindex: "-1" }, "Nearest to ", h("em", {}, name));
   answer.setAttribute("aria-busy", "true");
+  // The box belongs to the search of this collection.
+  const angles = document.getElementById("angles") !== null && wantsAngles;
   let found, item, neighbours, preview;
   try {
-    found = await call(file ? `${url}?k=${K}&codes=true` : url, { method: "POST", json, file });
+    found = await call(file ? `${url}?k=${K}&codes=true${angles ? "&calibrated=true" : ""}` : url,
+      { method: "POST", json: json && { ...json, ...(angles ? { calibrated: true } : {}) }, file });
     ({ item, neighbours, preview } = await read(found));
   } catch (error) {
     if (search === newestSearch) answer.replaceChildren(title, problem(error));
@@ -128,9 +143,16 @@ function neighbourCard(about, neighbour, code) {
     h("a", { class: "card", href: link(about.name, neighbour.id) },
       picture(neighbour),
       h("p", {}, h("strong", {}, neighbour.id), labelOf(neighbour),
-        h("span", { class: "distance" }, h("b", {}, neighbour.distance + ""), ` of ${about.n_bits} bits differ`)),
+        h("span", { class: "distance" }, h("b", {}, neighbour.distance + ""), ` of ${about.n_bits} bits differ`),
+        neighbour.angle === undefined ? null : h("span", { class: "note" }, angleText(neighbour))),
       cells(neighbour.code, about.n_bits, code)),
   );
+}
+
+function angleText(neighbour) {
+  const [angle, low, high] = [neighbour.angle, neighbour.angle_low, neighbour.angle_high]
+    .map((radians) => `${Math.round((radians * 180) / Math.PI)}°`);
+  return `an angle of ${angle}, in 90\u00a0% of cases ${low} to ${high}`;
 }
 
 function imageField(encoder, onFile) {

@@ -18,11 +18,13 @@ from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
 from app.http.routes.gist import IMAGE_DIMENSION
 from app.service.checks import check_batch
+from app.service.collections.calibrations import NOTHING_ASKED, Asked
+from app.service.collections.searches import Answered
 from app.service.deadline import Deadline
 from app.service.service import Service
 from hashing import InvalidInput
 from hashing.validation import as_labels
-from index import Filter, Found, SearchOptions
+from index import Filter, SearchOptions
 
 router = APIRouter(prefix="/v1/collections/{name}", tags=["items"], route_class=Direct)
 
@@ -210,7 +212,8 @@ def _query(
     given: dict[str, Any]
     if body.is_image or body.is_npy:
         url = parse_url(schemas.QueryInUrl, parameters)
-        options = _options(service, url)
+        about = _asked(url)
+        options = _options(service, url, about)
         given = {"descriptors": descriptors}
         if descriptors is None:
             given, _ = _matrix(service, name, body, url.holds, {})
@@ -231,24 +234,36 @@ def _query(
                 "expected one of descriptors, ids of items, and codes; got "
                 f"{' and '.join(given) or 'none of them'}"
             )
-        options = _options(service, query, None if query.filter is None else Filter(query.filter))
-    search = partial(service.searches.search, name, options, **given)
+        about = _asked(query)
+        where = None if query.filter is None else Filter(query.filter)
+        options = _options(service, query, about, where)
+    search = partial(service.searches.search, name, options, about=about, **given)
     (n_queries,) = map(len, given.values())
     answer = partial(_answer, service, partial(search, deadline=deadline), options)
-    return answer if service.searches.is_slow(name, options, n_queries) else answer()
+    return answer if service.searches.is_slow(name, options, n_queries, about) else answer()
 
 
-def _answer(service: Service, search: Callable[..., list[Found]], options: SearchOptions) -> bytes:
+def _answer(service: Service, search: Callable[..., Answered], options: SearchOptions) -> bytes:
     with service.answers.counted(_ADVICE) as size:
-        return answers.of_query(search(size=size), codes=options.codes)
+        return answers.of_query(*search(size=size), codes=options.codes)
+
+
+def _asked(query: schemas.Query | schemas.QueryInUrl) -> Asked:
+    if not query.calibrated and query.false_match_rate is None:
+        return NOTHING_ASKED
+    return Asked(query.calibrated, query.false_match_rate)
 
 
 def _options(
-    service: Service, query: schemas.Query | schemas.QueryInUrl, where: Filter | None = None
+    service: Service,
+    query: schemas.Query | schemas.QueryInUrl,
+    about: Asked,
+    where: Filter | None = None,
 ) -> SearchOptions:
     return service.searches.options(
         query.k,
         query.radius,
+        about,
         max_score=query.max_score,
         offset=query.offset,
         where=where,

@@ -46,6 +46,17 @@ class Query(Body):
     radius: Integer | None = Field(
         None, ge=0, le=MAX_RADIUS, description="Largest Hamming distance of a neighbour."
     )
+    false_match_rate: Number | None = Field(
+        None,
+        ge=1e-6,
+        lt=1,
+        description="In place of `radius`: the largest radius at which at most this share of "
+        "unrelated pairs of items match. The certificate states it.",
+    )
+    calibrated: bool = Field(
+        False,
+        description="Whether to return the angle that each distance means, with an interval.",
+    )
     max_score: Number | None = Field(
         None,
         description="In a collection that ranks by estimates: the largest estimated distance of a "
@@ -101,6 +112,8 @@ class QueryInUrl(Body):
         "parameters itself.",
     )
     radius: UrlInteger | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
+    false_match_rate: float | None = Field(None, ge=1e-6, lt=1, description="See `k`.")
+    calibrated: bool = Field(False, description="See `k`.")
     max_score: float | None = Field(None, description="See `k`.")
     payloads: bool = Field(True, description="See `k`.")
     codes: bool = Field(False, description="The same as `return_codes`.")
@@ -122,6 +135,40 @@ class NeighbourOut(BaseModel):
         None, description="The distance it was reranked by, or the estimated one it is ranked by."
     )
     code: str | None = Field(None, description="Packed code in hex, if requested.")
+    angle: float | None = Field(
+        None,
+        description="With `calibrated`: the angle to the query that this distance means, in "
+        "radians, seen from the mean of the descriptors.",
+    )
+    angle_low: float | None = Field(None, description="The lower end of its interval.")
+    angle_high: float | None = Field(None, description="The upper end of its interval.")
+
+
+class CalibrationOut(BaseModel):
+    """What the angles of an answer rest on."""
+
+    law: Literal["binomial", "pairs"] = Field(
+        description="`pairs` if pairs of items were measured; `binomial` if the law of random "
+        "hyperplanes gives the angles."
+    )
+    level: float = Field(description="Share of pairs whose angle is within the interval.")
+    pairs: int = Field(description="Number of pairs that were measured; 0 for the law.")
+
+
+class FalseMatchesOut(BaseModel):
+    """The radius that a rate of false matches allows, and what it rests on."""
+
+    radius: int = Field(description="The radius of the query.")
+    rate: float = Field(description="Share of the unrelated pairs that match within the radius.")
+    bound: float = Field(
+        description="Upper bound on that share among all pairs, at 95 % confidence: at most what "
+        "was asked for."
+    )
+    pairs: int = Field(description="Number of unrelated pairs used.")
+    unrelated: Literal["labels", "random"] = Field(
+        description="`labels` if they are pairs of different labels; `random` if there are no "
+        "labels, so that any pair of items counts as unrelated."
+    )
 
 
 class CertificateOut(BaseModel):
@@ -162,6 +209,12 @@ class CertificateOut(BaseModel):
     )
     reranked: int | None = Field(
         None, description="With `confidence`: number of items compared by their descriptors."
+    )
+    calibration: CalibrationOut | None = Field(
+        None, description="With `calibrated`: what the angles rest on."
+    )
+    false_matches: FalseMatchesOut | None = Field(
+        None, description="With `false_match_rate`: the radius, and the pairs that it rests on."
     )
 
 

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from numpy.typing import ArrayLike
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import ArrayLike, NDArray
 
 from app.service.encoder_store import EncoderStore
 from bitcodes import Codes, from_hex
@@ -11,6 +14,26 @@ from index import Collection, check_codes
 
 GivenCodes = Codes | list[str]
 """Packed codes, (n, ceil(n_bits / 8)) uint8, or codes in hex."""
+
+
+@dataclass(frozen=True)
+class Queries:
+    """What to search for: descriptors, (q, d), ids of q items of the collection, or q codes."""
+
+    descriptors: NDArray[Any] | None = None
+    ids: list[str] | None = None
+    codes: GivenCodes | None = None
+
+    def __len__(self) -> int:
+        given = (self.descriptors, self.ids, self.codes)
+        return max((len(queries) for queries in given if queries is not None), default=0)
+
+    def __getitem__(self, part: slice) -> Queries:
+        if self.codes is not None:
+            return Queries(codes=self.codes[part])
+        if self.descriptors is not None:
+            return Queries(self.descriptors[part])
+        return Queries(ids=(self.ids or [])[part])
 
 
 def item_codes(

@@ -16,6 +16,7 @@ from app.service.collections.codes import GivenCodes, item_codes
 from app.service.collections.estimates import estimator, factors_of
 from app.service.collections.kept_descriptors import check_kept, kept_descriptors
 from app.service.collections.statistics import statistics
+from app.service.drift.watch import Drift
 from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.room import check_room
@@ -48,12 +49,14 @@ class Collections:
         encoders: EncoderStore,
         jobs: Jobs,
         metrics: Metrics,
+        drift: Drift,
     ) -> None:
         self._settings = settings
         self._store = store
         self._encoders = encoders
         self._jobs = jobs
         self._metrics = metrics
+        self._drift = drift
         # Held while a collection is checked and then given to a re-encoding.
         self._reencoding = Lock()
 
@@ -198,7 +201,9 @@ class Collections:
             collection.upsert(ids, made, labels, payloads, kept, factors=factors)
             return collection
 
-        return self._store.use(name, put)
+        written = self._store.use(name, put)
+        self._drift.note(written)
+        return written
 
     def patch(
         self, name: str, ids: builtins.list[str], patches: builtins.list[dict[str, Any]]
@@ -270,7 +275,11 @@ class Collections:
 
     def statistics(self, name: str) -> dict[str, Any]:
         """Return figures on the codes of a collection, as `schemas.StatisticsOut` has them."""
-        return self._store.use(name, statistics)
+
+        def measured(collection: Collection) -> dict[str, Any]:
+            return statistics(collection) | {"drift": self._drift.report(collection)}
+
+        return self._store.use(name, measured)
 
     def reencode(self, name: str, encoder: str) -> str:
         """Queue the re-encoding of a collection from its kept descriptors; return the job's id."""

@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import replace
 from functools import partial
 from threading import Event
-from typing import Any
+from typing import Any, NamedTuple
 
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
 from app.service.checks import Size, check_batch
-from app.service.collections.codes import GivenCodes, packed
+from app.service.collections.calibrations import (
+    NO_MEANING,
+    NOTHING_ASKED,
+    Asked,
+    Calibrations,
+    Meaning,
+)
+from app.service.collections.codes import GivenCodes, Queries, packed
 from app.service.collections.estimates import terms_of
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
@@ -33,24 +40,11 @@ _MANY_ESTIMATES = 1 << 20
 _MANY_NEIGHBOURS = 20_000
 
 
-@dataclass(frozen=True)
-class Queries:
-    """What to search for: descriptors, (q, d), ids of q items of the collection, or q codes."""
+class Answered(NamedTuple):
+    """The neighbours of queries, and what their distances mean, as far as that was asked for."""
 
-    descriptors: NDArray[Any] | None = None
-    ids: list[str] | None = None
-    codes: GivenCodes | None = None
-
-    def __len__(self) -> int:
-        given = (self.descriptors, self.ids, self.codes)
-        return max((len(queries) for queries in given if queries is not None), default=0)
-
-    def __getitem__(self, part: slice) -> Queries:
-        if self.codes is not None:
-            return Queries(codes=self.codes[part])
-        if self.descriptors is not None:
-            return Queries(self.descriptors[part])
-        return Queries(ids=(self.ids or [])[part])
+    found: list[Found]
+    meaning: Meaning
 
 
 class Searches:
@@ -63,6 +57,7 @@ class Searches:
         self._store = store
         self._encoders = encoders
         self._metrics = metrics
+        self._calibrations = Calibrations(encoders)
         self._stopping = Event()
 
     def stop(self) -> None:
@@ -73,7 +68,9 @@ class Searches:
         """Return when a query that has come now has to end."""
         return Deadline(self._settings.query_timeout, self._stopping)
 
-    def is_slow(self, name: str, options: SearchOptions, n_queries: int) -> bool:
+    def is_slow(
+        self, name: str, options: SearchOptions, n_queries: int, asked: Asked = NOTHING_ASKED
+    ) -> bool:
         """Return whether a search may take long, so that quick ones should not wait for it."""
         collection = self._store.get(name)
         n = len(collection)
@@ -83,17 +80,23 @@ class Searches:
             or n_queries * min(options.depth, n) > _MANY_NEIGHBOURS
             or options.confidence is not None  # It may compare many descriptors.
             or (options.where is not None and not collection.is_ready(options.where))
+            or (bool(asked) and not self._calibrations.is_ready(collection, asked))
         )
 
-    def options(self, k: int | None, radius: int | None, **more: Any) -> SearchOptions:
+    def options(
+        self, k: int | None, radius: int | None, asked: Asked = NOTHING_ASKED, **more: Any
+    ) -> SearchOptions:
         """Return search options in which k is set; `more` are further fields of SearchOptions.
 
-        Without k, a search returns 10 neighbours, or with a radius all within it, up to
-        BITCELL_MAX_K per query, and counts those beyond. Raise InvalidInput if the options reach
-        too far.
+        Without k, a search returns 10 neighbours, or with a radius, or a rate of false matches that
+        gives one, all within it, up to BITCELL_MAX_K per query, and counts those beyond. Raise
+        InvalidInput if the options reach too far.
         """
+        if asked.false_match_rate is not None and radius is not None:
+            raise InvalidInput("expected radius or false_match_rate, which chooses one; got both")
         max_k = self._settings.max_k
-        is_open = k is None and (radius is not None or more.get("max_score") is not None)
+        limits = (radius, more.get("max_score"), asked.false_match_rate)
+        is_open = k is None and any(limit is not None for limit in limits)
         if k is None:
             k = max_k if is_open else DEFAULT_K
         if k > max_k:
@@ -110,20 +113,22 @@ class Searches:
         name: str,
         options: SearchOptions,
         size: Size,
+        about: Asked = NOTHING_ASKED,
         *,
         descriptors: ArrayLike | None = None,
         ids: list[str] | None = None,
         codes: GivenCodes | None = None,
         deadline: Deadline | None = None,
-    ) -> list[Found]:
-        """Return the neighbours of descriptors, (q, d), of items named by their ids, or of codes.
+    ) -> Answered:
+        """Return the neighbours of queries, and what their distances mean.
 
         `size` counts their bytes. Without a deadline, the time begins now.
 
         Raises
         ------
         InvalidInput
-            The descriptors do not suit the encoder, or the codes the collection.
+            The descriptors do not suit the encoder, or the codes the collection; or what a distance
+            means is not known.
         NotFound
             There is no such collection, or no such item.
         TooLarge
@@ -138,33 +143,49 @@ class Searches:
         queries = Queries(matrix, ids, codes)
         check_batch(len(queries), self._settings)
 
-        def search(collection: Collection) -> list[Found]:
+        def search(collection: Collection) -> Answered:
             size.restart()  # A search that a re-encoding overtakes begins again.
             asked = queries
             if queries.codes is not None:
                 asked = Queries(codes=packed(queries.codes, collection.n_bits))
-            if (
-                options.radius is not None
-                or options.max_score is not None
-                or options.where is not None
-            ):
-                return self._counted(collection, asked, options, size, checkpoint)
-            if len(asked) * min(options.depth, len(collection)) > self._settings.max_results:
-                raise self._too_many(f"asks for {len(asked)} times {options.depth}")
-            return self._search(collection, asked, options, size, checkpoint)
+            if not about:
+                found = self._limited(collection, asked, options, size, checkpoint)
+                return Answered(found, NO_MEANING)
+            meaning = self._calibrations.meaning(collection, about, checkpoint)
+            within = options
+            if meaning.matches is not None:
+                within = replace(options, radius=meaning.matches.found.radius)
+            found = self._limited(collection, asked, within, size, checkpoint)
+            size(meaning.size(found))
+            return Answered(found, meaning)
 
-        found = self._store.use(name, search)
+        answered = self._store.use(name, search)
         # Skip pages after the first: their nearest items are not in the answer. Skip reranked
         # answers: they are in another order.
         if options.offset == 0 and options.rerank is None and options.confidence is None:
-            self._count(name, found)
-        return found
+            self._count(name, answered.found)
+        return answered
 
     def check_dimension(self, name: str, dimension: int) -> None:
         """Raise InvalidInput unless the encoder of a collection takes this dimension."""
         expected = self._encoders.hasher_of(self._store.get(name)).n_features_in_
         if expected != dimension:
             raise InvalidInput(f"expected descriptors of dimension {expected}, got {dimension}")
+
+    def _limited(
+        self,
+        collection: Collection,
+        queries: Queries,
+        options: SearchOptions,
+        size: Size,
+        checkpoint: Callable[[], None],
+    ) -> list[Found]:
+        """Search, and raise TooLarge for more neighbours than one request may return."""
+        if options.radius is None and options.max_score is None and options.where is None:
+            if len(queries) * min(options.depth, len(collection)) > self._settings.max_results:
+                raise self._too_many(f"asks for {len(queries)} times {options.depth}")
+            return self._search(collection, queries, options, size, checkpoint)
+        return self._counted(collection, queries, options, size, checkpoint)
 
     def _counted(
         self,

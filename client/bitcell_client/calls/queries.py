@@ -28,10 +28,8 @@ from bitcell_client.call import (
     call,
     without_none,
 )
-from bitcell_client.results import (
-    QueryResult,
-    RerankBy,
-)
+from bitcell_client.neighbours import QueryResult
+from bitcell_client.results import RerankBy
 
 _DEFAULT_K, _MAX_RESULTS = 10, 200_000
 
@@ -49,6 +47,8 @@ class QueryCalls:
         image: bytes | None = None,
         k: int | None = None,
         radius: int | None = None,
+        false_match_rate: float | None = None,
+        calibrated: bool = False,
         max_score: float | None = None,
         payloads: bool = True,
         codes: bool | Codes = False,
@@ -79,6 +79,11 @@ class QueryCalls:
             Neighbours per query: by default 10, or with `radius` as many as the service allows.
         radius : int, optional
             The greatest Hamming distance of a neighbour.
+        false_match_rate : float, optional
+            In place of `radius`: the greatest radius at which at most this share of unrelated pairs
+            of items match. The certificates state it in `false_matches`.
+        calibrated : bool
+            Whether neighbours come with the `angle` that their distance means, and its interval.
         max_score : float, optional
             The greatest estimated distance of a neighbour, in a collection that ranks by estimates.
         payloads : bool
@@ -110,10 +115,11 @@ class QueryCalls:
         -------
         QueryResult
             `results`: for each query, its neighbours, each with `id`, `distance` and, where there
-            are any, `label`, `payload`, `score` and `code`. `certificates`: for each query,
+            are any, `label`, `payload`, `score`, `code`, and `angle` with `angle_low` and
+            `angle_high`. `certificates`: for each query,
             `exact`, `radius`, `looked`, `tie` and, with a radius, `within` and `truncated`; with
-            estimates, `ranking` and `error_bound`, or `confidence` and `reranked`. `codes` of the
-            queries, if asked for.
+            estimates, `ranking` and `error_bound`, or `confidence` and `reranked`; `calibration`
+            and `false_matches`, if asked for. `codes` of the queries, if asked for.
             `to_pandas()` makes a table of it.
         """
         flag, given = (codes, None) if isinstance(codes, bool | np.bool_) else (False, codes)
@@ -129,6 +135,9 @@ class QueryCalls:
             {
                 "k": as_integer("k", k),
                 "radius": as_integer("radius", radius),
+                "false_match_rate": false_match_rate,
+                # Sent only if it is set, so that earlier services answer all other queries.
+                "calibrated": as_bool("calibrated", calibrated) or None,
                 "max_score": max_score,
                 "payloads": as_bool("payloads", payloads),
                 "return_codes": as_bool("return_codes", return_codes) or bool(flag),

@@ -87,6 +87,17 @@ def test_filters_and_radius_are_passed_on(run: Callable[[str], str]) -> None:
     assert all(near["label"] == 7 and near["distance"] <= 40 for near in found)
 
 
+def test_the_meaning_of_distances_is_shown(run: Callable[[str], str]) -> None:
+    line = "query demo --id digit-0007 --false-match-rate 0.01 --calibrated"
+    (about,) = json.loads(run(f"{line} --json"))["certificates"]
+    radius, pairs = about["false_matches"]["radius"], about["false_matches"]["pairs"]
+    shown = run(line)
+    assert f"radius {radius}: at most" in shown
+    assert f"from {pairs:,} pairs with different labels" in shown
+    assert "angles: 90% intervals, from" in shown
+    assert "° (" in shown
+
+
 def test_an_image_is_a_query(run: Callable[[str], str]) -> None:
     pixels = np.random.default_rng(0).integers(0, 256, (32, 32, 3), np.uint8)
     Image.fromarray(pixels).save("a.png")

@@ -157,6 +157,21 @@ def test_the_api_reference_shows_and_makes_calls(page: Page, serving: Process) -
 
 
 @needs_browser
+def test_angles_are_shown_if_they_are_asked_for(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/#/neighbours/demo/digit-0007")
+    expect(page.locator(".near li")).to_have_count(12)
+    assert page.locator(".near .note").count() == 0
+    page.get_by_label("Show the angle that each distance means").check()
+    expect(page.locator(".near .note")).to_have_count(12)
+    query = {"ids": ["digit-0007"], "k": 2, "calibrated": True}
+    answer = post(serving, "/v1/collections/demo/query", json.dumps(query).encode())
+    near = answer["results"][0][1]
+    ends = [round(np.degrees(near[end])) for end in ("angle", "angle_low", "angle_high")]
+    text = "an angle of {}°, in 90\xa0% of cases {}° to {}°".format(*ends)
+    expect(page.locator(".near .note").first).to_have_text(text)
+
+
+@needs_browser
 def test_every_view_fits_every_width(page: Page, serving: Process) -> None:
     page.goto(serving.url)
     for view in VIEWS:

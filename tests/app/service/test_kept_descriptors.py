@@ -157,7 +157,7 @@ def test_every_use_has_the_values_that_are_kept(
             assert np.array_equal(batch.descriptors, expected[[int(i) for i in batch.ids]])
         options = SearchOptions(3, rerank=50, rerank_by="descriptors")
         with service.answers.counted("") as size:
-            (answer,) = service.searches.search(name, options, size, descriptors=X[:1] + 0.5)
+            (answer,) = service.searches.search(name, options, size, descriptors=X[:1] + 0.5).found
         for near in answer.neighbours:
             distance = np.linalg.norm(expected[int(near.id)].astype(float) - (X[0] + 0.5))
             assert near.score == pytest.approx(distance, rel=1e-12)

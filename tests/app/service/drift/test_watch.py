@@ -1,0 +1,165 @@
+"""When new items are tested, what is remembered, and what the service shows of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+
+from app.http.schemas import StatisticsOut
+from app.main import create_app
+from app.pools import Pool
+from app.service.drift.watch import LEAST_REFERENCE, REMEMBERED, WINDOW, Drift
+from bitcodes import Codes, pack
+from index import Collection, Database, Store
+from tests.app.conftest import NPY, npy, settings_in
+from tests.app.service.test_operating_metrics import values
+
+N_BITS = 16
+HYPERPLANES = np.random.default_rng(9).normal(0, 1, (8, N_BITS))
+
+
+def codes(n: int, seed: int, shift: float = 0) -> Codes:
+    X = np.random.default_rng(seed).normal(shift, 1, (n, 8))
+    return pack(X @ HYPERPLANES)
+
+
+class Watching:
+    """A collection and its drift in a database that can be opened again."""
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.n = path, 0
+        self.open()
+
+    def open(self) -> None:
+        self.database, self.pool = Database(self.path), Pool(1, "drift")
+        self.store = Store(self.database)
+        self.drift = Drift(self.database, self.store, self.pool)
+
+    def close(self) -> None:
+        self.pool.close(10)
+        self.store.close()
+        self.database.close()
+
+    @property
+    def collection(self) -> Collection:
+        return self.store.get("c")
+
+    def insert(self, n: int, seed: int, shift: float = 0) -> Any:
+        self.collection.upsert(range(self.n, self.n + n), codes(n, seed, shift))
+        self.n += n
+        return self.drift.report(self.collection)
+
+
+@pytest.fixture
+def watching(tmp_path: Path) -> Iterator[Watching]:
+    watching = Watching(tmp_path / "c.db")
+    watching.store.create("c", N_BITS)
+    yield watching
+    watching.close()
+
+
+def test_new_items_are_tested_in_windows(watching: Watching) -> None:
+    assert watching.insert(LEAST_REFERENCE - 1, 0) is None
+    first = watching.insert(1, 1)
+    assert (first["reference"], first["windows"], first["tests"]) == (LEAST_REFERENCE, 0, [])
+    assert watching.insert(WINDOW - 1, 2)["waiting"] == WINDOW - 1
+    second = watching.insert(1, 3)
+    assert (second["windows"], second["waiting"], second["alarm"]) == (1, 0, False)
+    assert [one["what"] for one in second["tests"]] == ["balance", "correlation", "nearest"]
+    third = watching.insert(WINDOW, 4, shift=0.3)
+    assert (third["windows"], third["alarms"], third["alarm"]) == (2, 1, True)
+    balance = third["tests"][0]
+    assert balance["alarm"]
+    assert balance["p_value"] == 1 / 1000
+    (bit,) = balance["bits"]
+    shares = [
+        np.unpackbits(codes(n, seed, shift), axis=1)[:, bit].mean()
+        for n, seed, shift in ((LEAST_REFERENCE - 1, 0, 0), (WINDOW, 4, 0.3))
+    ]
+    assert (balance["before"], balance["after"]) == pytest.approx(shares, abs=0.01)
+    assert watching.drift.alarms() == {"c": 1}
+    # The alarm is shown until ten windows have followed.
+    for seed in range(REMEMBERED - 1):
+        last = watching.insert(WINDOW, 10 + seed)
+        assert last["alarm"]
+    assert last["tests"] == third["tests"]
+    assert not watching.insert(WINDOW, 30)["alarm"]
+    assert watching.drift.alarms() == {"c": 0}
+
+
+def test_a_restart_changes_nothing(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    before = watching.insert(WINDOW, 1, shift=0.3)
+    watching.close()
+    watching.open()
+    assert watching.drift.alarms() == {"c": 1}
+    assert watching.drift.report(watching.collection) == before
+    assert watching.insert(WINDOW, 2)["tested"] == 2
+
+
+def test_a_data_directory_without_references_gets_one(watching: Watching) -> None:
+    watching.collection.upsert(range(3000), codes(3000, 0))
+    with watching.database.transaction() as connection:
+        connection.execute("DROP TABLE drift")  # As in a directory of an earlier version.
+    watching.close()
+    watching.open()
+    report = watching.drift.report(watching.collection)
+    assert report is not None
+    assert (report["reference"], report["waiting"]) == (2048, 0)
+
+
+def test_a_reference_of_deleted_items_is_taken_again(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    watching.insert(3 * WINDOW, 1)
+    watching.collection.delete(range(900))
+    assert watching.insert(WINDOW, 2)["tested"] == 2
+    watching.collection.delete(range(900, 1001))
+    again = watching.insert(WINDOW, 3)
+    assert (again["tested"], again["reference"]) == (0, 2048)
+
+
+def test_items_that_are_written_again_and_again_are_few(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    for seed in range(30):
+        watching.collection.upsert(range(100), codes(100, seed))
+    report = watching.drift.report(watching.collection)
+    assert report is not None
+    assert (report["windows"], report["waiting"]) == (0, 3000)
+
+
+def test_a_dropped_collection_leaves_nothing(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    watching.store.drop("c")
+    watching.store.settle()
+    assert watching.database.read("SELECT * FROM drift") == []
+    assert watching.drift.alarms() == {}
+    assert watching.drift.report(watching.store.create("c", N_BITS)) is None
+
+
+def test_estimated_codes_are_watched_too(watching: Watching) -> None:
+    collection = watching.store.create("e", N_BITS, metric="dot", encoder="e", fingerprint="f")
+    factors = np.ones((LEAST_REFERENCE, 3), np.float32)
+    collection.upsert(range(LEAST_REFERENCE), codes(LEAST_REFERENCE, 0), factors=factors)
+    assert watching.drift.report(collection) is not None
+
+
+def test_statistics_and_metrics_show_drift(tmp_path: Path) -> None:
+    with TestClient(create_app(settings_in(tmp_path))) as client:
+        client.post("/v1/collections", json={"name": "c", "n_bits": N_BITS})
+        statistics = "/v1/collections/c/statistics"
+        assert client.get(statistics).json()["drift"] is None
+        assert ("bitcell_drift_alarms", "c") not in values(client)
+        for first, n, shift in ((0, LEAST_REFERENCE, 0.0), (LEAST_REFERENCE, WINDOW, 0.4)):
+            ids = np.arange(first, first + n)
+            body = npy(codes(n, first, shift), ids)
+            assert client.put("/v1/collections/c/items", content=body, headers=NPY).is_success
+        # The pool of statistics has one thread, which tests what was written before.
+        found = StatisticsOut.model_validate_json(client.get(statistics).content).drift
+        assert found is not None
+        assert found.alarm
+        assert values(client)["bitcell_drift_alarms", "c"] == 1
