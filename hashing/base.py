@@ -15,13 +15,13 @@ from bitcodes import Codes, code_size, pack
 from hashing.arrays import BLOCK, Matrix, NotFinite, finite, row_blocks
 from hashing.atomic_file import atomic_write
 from hashing.estimator import Estimator
+from hashing.labels import Labels, as_targets, check_one_each
 from hashing.shapes import Shape, check_shapes, count_values
 from hashing.storage import EncoderFile
 from hashing.validation import (
     LARGEST_FITTED,
     InvalidInput,
     as_descriptors,
-    as_labels,
     check_finite,
     check_int,
 )
@@ -74,8 +74,10 @@ class Hasher(Estimator, ABC):
         Parameters
         ----------
         X : (n, d) array_like of finite numbers
-        y : (n,) array_like of int, optional
-            Labels; -1 means unlabelled. Ignored by methods that do not need labels.
+        y : (n,) array_like of int, or (n, c) of 0 and 1, optional
+            Labels; -1 means unlabelled. Items may have several labels: y then says which of c > 1
+            classes each has, and a row of zeros means unlabelled. Methods that do not need labels
+            ignore them.
         privileged : (n, p) array_like, optional
             Features that are known of these rows, but not of queries; NaN in the whole row where
             they are unknown. Only the trained nets use them.
@@ -96,7 +98,7 @@ class Hasher(Estimator, ABC):
         self,
         X: ArrayLike,
         y: ArrayLike | None,
-        learn: Callable[[NDArray[Any], NDArray[np.int64] | None], None],
+        learn: Callable[[NDArray[Any], Labels | None], None],
     ) -> Self:
         """Check parameters, descriptors and labels, call `learn` with them, check the result."""
         self.check_parameters()
@@ -106,7 +108,9 @@ class Hasher(Estimator, ABC):
         check_finite(X, LARGEST_FITTED)
         labels = None
         if y is not None:
-            labels = as_labels(y, len(X))
+            labels = as_targets(y, len(X))
+            if self.needs_labels and not self.many_labels:
+                check_one_each(labels, f"{self.method}, unlike ksh and sdh,")
         elif self.needs_labels:
             raise InvalidInput(f"{self.method} learns from labels: fit(X, y) needs y")
         if hasattr(self, "n_features_in_"):
@@ -214,8 +218,11 @@ class Hasher(Estimator, ABC):
         """
 
     @abstractmethod
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        """Set every array in `learned_shapes`. X is checked: (n, d), finite, n >= 1."""
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
+        """Set every array in `learned_shapes`. X is checked: (n, d), finite, n >= 1.
+
+        y is a matrix only if the method has `many_labels`, or does not need labels.
+        """
 
     @abstractmethod
     def _project(self, X: Matrix) -> Matrix:

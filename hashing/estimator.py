@@ -18,6 +18,9 @@ class Estimator:
     needs_labels: ClassVar[bool] = False
     """Whether `fit` needs `y`."""
 
+    many_labels: ClassVar[bool] = False
+    """Whether `fit` learns from items with several labels."""
+
     later_parameters: ClassVar[frozenset[str]] = frozenset()
     """Parameters that encoder files of earlier versions lack."""
 

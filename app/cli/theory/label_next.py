@@ -50,9 +50,10 @@ def label_next(
     if measure and method in HASHERS and not HASHERS[method].needs_labels:
         raise ValueError(f"{method} does not learn from labels; choose for instance sdh or ksh")
     loaded = load_dataset(dataset, load_settings().data_dir)
+    labels = loaded.one_label_each("label-next")
     result: dict[str, Any] = {"dataset": loaded.name}
-    if (loaded.labels < 0).any() or not measure:
-        proposed = choose(loaded.descriptors, loaded.labels, count)
+    if (labels < 0).any() or not measure:
+        proposed = choose(loaded.descriptors, labels, count)
         result["items"] = [str(loaded.ids[i]) for i in proposed]
     gain = measure_gain(loaded, count, method=method, n_bits=bits) if measure else None
     if gain is not None:
