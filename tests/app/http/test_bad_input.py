@@ -65,6 +65,7 @@ def unchanged(small: TestClient) -> Iterator[None]:
         (422, "valid string or integer; got 5.0", {"items": [ITEM | {"id": 5.0}]}),
         (422, "id: Field required", {"items": [{"descriptor": [1, 2, 3, 4]}]}),
         (422, "valid integer; got 1.5", {"items": [ITEM | {"label": 1.5}]}),
+        (422, "put several labels of an item as a list into its payload; got a list of 2", {"items": [ITEM | {"label": [1, 2]}]}),
         (422, "label: Input should be greater than or equal to -1", {"items": [ITEM | {"label": -2}]}),
         (422, "label: Input should be less than", {"items": [ITEM | {"label": 2**63}]}),
         (422, "payload: Input should be an object", {"items": [ITEM | {"payload": [1]}]}),
