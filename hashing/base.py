@@ -14,14 +14,14 @@ from numpy.typing import ArrayLike, NDArray
 from bitcodes import Codes, code_size, pack
 from hashing.arrays import BLOCK, Matrix, NotFinite, finite, row_blocks
 from hashing.atomic_file import atomic_write
-from hashing.estimator import Estimator
+from hashing.estimator import Estimator, column_names
+from hashing.labels import Labels, as_targets, check_one_each
 from hashing.shapes import Shape, check_shapes, count_values
 from hashing.storage import EncoderFile
 from hashing.validation import (
     LARGEST_FITTED,
     InvalidInput,
     as_descriptors,
-    as_labels,
     check_finite,
     check_int,
 )
@@ -62,9 +62,7 @@ class Hasher(Estimator, ABC):
     data_free: ClassVar[bool] = False
     """Whether `fit` uses only the dimension and the moments of `X`."""
 
-    n_bits: int
     random_state: int
-    n_features_in_: int
 
     def fit(
         self, X: ArrayLike, y: ArrayLike | None = None, privileged: ArrayLike | None = None
@@ -74,8 +72,10 @@ class Hasher(Estimator, ABC):
         Parameters
         ----------
         X : (n, d) array_like of finite numbers
-        y : (n,) array_like of int, optional
-            Labels; -1 means unlabelled. Ignored by methods that do not need labels.
+        y : (n,) array_like of int, or (n, c) of 0 and 1, optional
+            Labels; -1 means unlabelled. Items may have several labels: y then says which of c > 1
+            classes each has, and a row of zeros means unlabelled. Methods that do not need labels
+            ignore them.
         privileged : (n, p) array_like, optional
             Features that are known of these rows, but not of queries; NaN in the whole row where
             they are unknown. Only the trained nets use them.
@@ -96,21 +96,25 @@ class Hasher(Estimator, ABC):
         self,
         X: ArrayLike,
         y: ArrayLike | None,
-        learn: Callable[[NDArray[Any], NDArray[np.int64] | None], None],
+        learn: Callable[[NDArray[Any], Labels | None], None],
     ) -> Self:
         """Check parameters, descriptors and labels, call `learn` with them, check the result."""
         self.check_parameters()
+        names = column_names(X)
         X = as_descriptors(X)
         if len(X) == 0:
             raise InvalidInput("fit needs at least one descriptor, got none")
         check_finite(X, LARGEST_FITTED)
         labels = None
         if y is not None:
-            labels = as_labels(y, len(X))
+            labels = as_targets(y, len(X))
+            if self.needs_labels and not self.many_labels:
+                check_one_each(labels, f"{self.method}, unlike ksh and sdh,")
         elif self.needs_labels:
             raise InvalidInput(f"{self.method} learns from labels: fit(X, y) needs y")
-        if hasattr(self, "n_features_in_"):
-            del self.n_features_in_  # If this fit fails, the hasher is unfitted.
+        # If this fit fails, the hasher is unfitted.
+        vars(self).pop("n_features_in_", None)
+        vars(self).pop("feature_names_in_", None)
         with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
             try:
                 learn(X, labels)
@@ -120,6 +124,8 @@ class Hasher(Estimator, ABC):
             if not np.isfinite(getattr(self, name)).all():
                 raise _overflow(name, X)
         self.n_features_in_ = X.shape[1]
+        if names is not None:
+            self.feature_names_in_ = names
         return self
 
     def project(self, X: ArrayLike) -> NDArray[np.float32]:
@@ -140,13 +146,16 @@ class Hasher(Estimator, ABC):
         self._project_into(codes, X, pack)
         return codes
 
-    def transform(self, X: ArrayLike) -> NDArray[np.int8]:
-        """Return the bits as -1 and 1, (n, d) to (n, n_bits) int8, for use in pipelines."""
-        return np.where(self.project(X) > 0, np.int8(1), np.int8(-1))
+    def transform(self, X: ArrayLike) -> Any:
+        """Return the bits as -1 and 1, (n, d) to (n, n_bits) int8, for use in pipelines.
+
+        They are an array, or a table if `set_output` has chosen one.
+        """
+        return self._in_container(np.where(self.project(X) > 0, np.int8(1), np.int8(-1)), X)
 
     def fit_transform(
         self, X: ArrayLike, y: ArrayLike | None = None, privileged: ArrayLike | None = None
-    ) -> NDArray[np.int8]:
+    ) -> Any:
         """Call `fit`, then `transform` the same descriptors."""
         return self.fit(X, y, privileged).transform(X)
 
@@ -214,8 +223,11 @@ class Hasher(Estimator, ABC):
         """
 
     @abstractmethod
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
-        """Set every array in `learned_shapes`. X is checked: (n, d), finite, n >= 1."""
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
+        """Set every array in `learned_shapes`. X is checked: (n, d), finite, n >= 1.
+
+        y is a matrix only if the method has `many_labels`, or does not need labels.
+        """
 
     @abstractmethod
     def _project(self, X: Matrix) -> Matrix:
@@ -256,6 +268,7 @@ class Hasher(Estimator, ABC):
 
     def _check_queries(self, X: ArrayLike) -> NDArray[Any]:
         self.check_is_fitted()
+        self._check_names(column_names(X))
         return as_descriptors(X, self.n_features_in_)
 
     def _project_into(

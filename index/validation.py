@@ -26,6 +26,7 @@ MAX_FACTOR = 1e30
 """Largest factor of an estimate. Sums of products of them stay within float32."""
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 _LABELS = "a label is an integer from 0 to 2**63 - 1, or -1 or None for none"
+_SEVERAL = "; put several labels of an item as a list into its payload"
 
 Payload = Mapping[str, Any]
 
@@ -152,7 +153,8 @@ def as_label_column(
         return np.full(n, -1, np.int64)
     if isinstance(labels, np.ndarray):
         if labels.shape != (n,):
-            raise InvalidItems(f"expected {n} labels, one an item, got shape {labels.shape}")
+            hint = _SEVERAL if labels.ndim > 1 else ""
+            raise InvalidItems(f"expected {n} labels, one an item, got shape {labels.shape}{hint}")
         if labels.dtype.kind in "iu" and not np.ma.is_masked(labels):
             wrong = (labels < -1) | (labels >= 2**63)
             if wrong.any():
@@ -167,7 +169,8 @@ def _as_label(label: Any, place: int) -> int:
     if label is None:
         return -1
     if not _is_integer(label) or not -1 <= label < 2**63:
-        raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}", place)
+        hint = _SEVERAL if isinstance(label, list | tuple | set | np.ndarray) else ""
+        raise InvalidItems(f"{_LABELS}; that of item {place} is {label!r:.50}{hint}", place)
     return int(label)
 
 

@@ -6,9 +6,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from app.benchmark.averages import mean
-from app.benchmark.rank import Labels, rank_codes, rank_euclidean
+from app.benchmark.rank import rank_codes, rank_euclidean
 from app.benchmark.tied_rankings import Reals, harmonic_numbers
 from bitcodes import Codes
+from hashing.labels import Labels
 
 
 def average_precision(

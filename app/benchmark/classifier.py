@@ -5,10 +5,10 @@ from __future__ import annotations
 from typing import Any, Self
 
 import numpy as np
-from numpy.typing import NDArray
 
 from bitcodes import Codes, pack
 from hashing.arrays import Float64Array, Matrix, row_blocks
+from hashing.labels import Labels, check_one_each
 from hashing.parts.anchors import rbf, squared_distances
 from hashing.parts.pairs import labelled
 
@@ -34,10 +34,11 @@ class OneHotClassifier:
     def __init__(self, random_state: int) -> None:
         self._random_state = random_state
 
-    def fit(self, X: Matrix, y: NDArray[np.int64]) -> Self:
-        """Learn from the labelled descriptors; InvalidInput with fewer than two classes."""
+    def fit(self, X: Matrix, y: Labels) -> Self:
+        """Learn from one label per item; InvalidInput with fewer than two classes."""
         from scipy.linalg import cho_factor, cho_solve
 
+        check_one_each(y, "classifier")
         rows = labelled(y)
         rng = np.random.default_rng(self._random_state)
         if len(rows) > MAX_SUPPORT:

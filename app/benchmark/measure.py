@@ -57,11 +57,11 @@ class Task:
         self.database = dataset.descriptors[split.database]
         same = split.training is split.database
         self.training = self.database if same else dataset.descriptors[split.training]
-        self.query_labels = dataset.labels[split.queries]
-        self.labels = dataset.labels[split.database]
+        self.query_labels = dataset.targets[split.queries]
+        self.labels = dataset.targets[split.database]
         self.neighbours = nearest(self.queries, self.database, NEIGHBOURS)
         self.harmonic = harmonic_numbers(len(self.database))
-        self.sheet_queries = sheet_queries(self.query_labels)
+        self.sheet_queries = sheet_queries(split.query_classes)
         privileged = dataset.privileged
         self.privileged = None if privileged is None else privileged[split.training]
         self._teachers: list[tuple[bool, Teacher]] = []
@@ -136,9 +136,9 @@ def curve_ranks(n: int) -> NDArray[np.int64]:
     return np.unique(np.geomspace(1, n, 60).astype(np.int64))
 
 
-def sheet_queries(query_labels: NDArray[np.int64]) -> Positions:
+def sheet_queries(query_classes: NDArray[np.int64]) -> Positions:
     """Return the positions, among the queries, of those on the sheet: the first of each class."""
-    return np.unique(query_labels, return_index=True)[1][:SHEET]
+    return np.unique(query_classes, return_index=True)[1][:SHEET]
 
 
 def _measure_codes(

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 
 from app.benchmark.tied_rankings import TiedRankings
 from bitcodes import Codes, asymmetric_distances, hamming, unpack
+from hashing.labels import Labels, share_a_label
 from hashing.validation import InvalidInput
 
-Labels = NDArray[np.integer[Any]]
 Positions = NDArray[np.intp]
 Blocks = Iterable[tuple[slice, NDArray[np.float64]]]
 """Blocks of queries, each with its distances to the database."""
@@ -39,10 +39,10 @@ def rank_codes(
     ----------
     query_codes : (q, size) uint8
         Packed codes.
-    query_labels : (q,) int
-        An item is relevant to the queries of its label; -1 is relevant to nothing.
+    query_labels : (q,) int64 or (q, c) bool
+        An item is relevant to the queries with which it shares a label.
     db_codes : (m, size) uint8
-    db_labels : (m,) int
+    db_labels : (m,) int64 or (m, c) bool
     neighbours : q arrays of int, optional
         For each query, the positions in the database of the items that are relevant in the second
         sense.
@@ -74,7 +74,7 @@ def rank_codes(
             for i, row in enumerate(keys, block.start):
                 neighbour_counts[i] = np.bincount(row[neighbours[i]], minlength=groups)
         keys *= 2
-        keys += _relevant(query_labels[block], db_labels)
+        keys += share_a_label(query_labels[block], db_labels)
         for i, row in enumerate(keys, block.start):
             counts[i] = np.bincount(row, minlength=2 * groups).reshape(groups, 2)
     items = counts.sum(axis=2)
@@ -137,9 +137,9 @@ def rank_euclidean(
 def rank_by_label(
     blocks: Blocks, query_labels: Labels, db_labels: Labels
 ) -> Iterator[TiedRankings]:
-    """Rank by distances, one query at a time; items of the query's label are relevant."""
+    """Rank by distances, one query at a time; items that share a label are relevant."""
     for block, distances in blocks:
-        relevant = _relevant(query_labels[block], db_labels)
+        relevant = share_a_label(query_labels[block], db_labels)
         for row, row_relevant in zip(distances, relevant, strict=True):
             yield _rank_one(row, row_relevant)
 
@@ -236,21 +236,14 @@ def _blocks(n: int, m: int) -> Iterator[slice]:
         yield slice(start, min(start + step, n))
 
 
-def _relevant(query_labels: Labels, db_labels: Labels) -> NDArray[np.bool_]:
-    """Whether query and item have the same label, and not -1: (q, m)."""
-    column = query_labels[:, None]
-    relevant: NDArray[np.bool_] = (column == db_labels) & (column >= 0)
-    return relevant
-
-
 def _check_shapes(
     queries: NDArray[Any], query_labels: Labels, db: NDArray[Any], db_labels: Labels
 ) -> None:
     for name, rows, labels in (("query", queries, query_labels), ("database", db, db_labels)):
-        if rows.ndim != 2 or labels.shape != (len(rows),):
+        if rows.ndim != 2 or len(labels) != len(rows):
             raise InvalidInput(
-                f"expected a {name} matrix and one label per row, got shapes {rows.shape} and "
-                f"{labels.shape}"
+                f"expected a {name} matrix and one label per row, or a row of labels, got shapes "
+                f"{rows.shape} and {labels.shape}"
             )
     if queries.shape[1] != db.shape[1]:
         raise InvalidInput(

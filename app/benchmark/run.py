@@ -5,14 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
-
 from app.benchmark.measure import Measured, Task, curve_ranks, measure, sheet_queries
 from app.benchmark.results import result_rows
 from app.benchmark.rows import Row, check_reference
 from app.benchmark.splits import Protocol, Split, describe, split
 from app.datasets.dataset import Dataset
 from hashing import InvalidInput
+from hashing.labels import class_sizes
 from hashing.progress import Progress, followed
 
 Figured = TypeVar("Figured")
@@ -57,7 +56,7 @@ def run(
         JSON:
 
         - `protocol`: as carried out.
-        - `dataset`: name and sizes.
+        - `dataset`: name and sizes; `several_labels`, true, if items may have several labels.
         - `results`: one per row, with `map`, the mean over seeds in 0 to 1, `map_spread`, their
           sample standard deviation, `map_interval`, the interval of `map`, `maps`, one per seed,
           `difference` to the `reference`, with its `mean` and `interval` (None for the reference
@@ -80,8 +79,8 @@ def run(
     # A seed that counts twice would make the intervals too narrow.
     seeds = list(dict.fromkeys(seeds))
     check_reference(reference, rows)
-    report = describe(protocol, dataset.labels, seeds, dataset.class_name)
-    splits = [split(dataset.labels, protocol, seed) for seed in seeds]
+    report = describe(protocol, dataset.targets, seeds, dataset.class_name)
+    splits = [split(dataset.targets, protocol, seed) for seed in seeds]
 
     def prepare(i: int) -> Callable[[Row], Measured]:
         task = Task(dataset, splits[i], seeds[i])
@@ -94,7 +93,7 @@ def run(
         "dataset": _dataset(dataset, splits[0]),
         "results": to_the_end(
             lambda: result_rows(
-                rows, measured, errors, [dataset.labels[each.queries] for each in splits], reference
+                rows, measured, errors, [each.query_classes for each in splits], reference
             )
         ),
         "curve_ranks": curve_ranks(len(splits[0].database)).tolist(),
@@ -216,16 +215,17 @@ def _dataset(dataset: Dataset, parts: Split) -> dict[str, Any]:
         "name": dataset.name,
         "items": len(dataset),
         "dimension": dataset.descriptors.shape[1],
-        "classes": len(np.unique(dataset.labels[dataset.labels >= 0])),
+        "classes": len(class_sizes(dataset.targets)),
         "queries": len(parts.queries),
         "database": len(parts.database),
         "training": len(parts.training),
+        **({} if dataset.label_sets is None else {"several_labels": True}),
     }
 
 
 def _sheet(dataset: Dataset, parts: Split, measured: dict[Row, list[Measured]]) -> dict[str, Any]:
     """Positions in the dataset of queries and their neighbours, whose images a report can show."""
-    on_sheet = sheet_queries(dataset.labels[parts.queries])
+    on_sheet = sheet_queries(parts.query_classes)
     return {
         "queries": parts.queries[on_sheet].tolist(),
         "rows": [

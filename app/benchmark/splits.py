@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.labels import Labels, check_one_each, class_sizes, has_class, unlabelled_like
 from hashing.validation import InvalidInput, check_int
 
 RETRIEVAL = "retrieval-59k"
@@ -70,22 +71,25 @@ class Split:
     training : (n,) intp
         Positions of the items that `fit` sees: the database, but under `unseen-only` the items of
         the seen classes. No query is among them.
-    y : (n,) int64
-        The labels that `fit` sees, of the items in `training`; -1 for the others.
+    y : (n,) int64 or (n, c) bool
+        The labels that `fit` sees, of the items in `training`; none for the others.
     unseen : list of int
         Classes without a label in `y`.
+    query_classes : (q,) int64
+        The class for which each query was drawn.
     """
 
     queries: NDArray[np.intp]
     database: NDArray[np.intp]
     training: NDArray[np.intp]
-    y: NDArray[np.int64]
+    y: Labels
     unseen: list[int]
+    query_classes: NDArray[np.int64]
 
 
 def describe(
     protocol: Protocol,
-    labels: NDArray[np.int64],
+    labels: Labels,
     seeds: list[int],
     name: Callable[[int], str] = str,
 ) -> dict[str, Any]:
@@ -147,7 +151,7 @@ def _first(classes: list[str]) -> str:
     return ", ".join(classes[:_NAMED]) + (f" and {more:,} more" if more > 0 else "")
 
 
-def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
+def split(labels: Labels, protocol: Protocol, seed: int) -> Split:
     """Split a dataset class by class.
 
     At least half of each class stays unlabelled in the database. If a class is too small for that,
@@ -156,10 +160,14 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
     item, and are scaled on their own. Classes of fewer than MIN_ITEMS items have no queries and no
     labels.
 
+    If items have several labels, the classes are served from the rarest to the largest, and items
+    that were drawn for one count for all their classes. A class then has at least its numbers of
+    queries and labels, and frequent ones have more.
+
     Parameters
     ----------
-    labels : (n,) int64
-        -1 for an item without a label: it is relevant to nothing. It is in the database, but under
+    labels : (n,) int64 or (n, c) bool
+        An item without a label is relevant to nothing. It is in the database, but under
         `unseen-only` only in `training`.
     protocol : Protocol
     seed : int
@@ -169,38 +177,49 @@ def split(labels: NDArray[np.int64], protocol: Protocol, seed: int) -> Split:
     ------
     InvalidInput
         There are fewer than two classes of MIN_ITEMS items, under `unseen-classes` three and
-        under `unseen-only` four.
+        under `unseen-only` four; or items have several labels, and classes are to be unseen.
     """
     check_int("seed", seed, 0, 2**63 - 1)
-    numbers = _numbers(protocol, _sizes(protocol, labels))
+    if protocol.name != RETRIEVAL:
+        check_one_each(labels, protocol.name)
+    sizes = _sizes(protocol, labels)
+    numbers = _numbers(protocol, sizes)
     rng = np.random.default_rng(seed)
     classes = np.array([label for label, (n_queries, _) in numbers.items() if n_queries])
-    is_query = np.zeros(len(labels), bool)
-    y = np.full(len(labels), -1, np.int64)
-    for label in classes:
-        members = rng.permutation(np.flatnonzero(labels == label))
+    in_turn: list[int] = classes.tolist()
+    if labels.ndim == 2:
+        in_turn.sort(key=lambda label: sizes[label])
+    drawn_for, is_taught = np.full(len(labels), -1), np.zeros(len(labels), bool)
+    for label in in_turn:
+        members = rng.permutation(np.flatnonzero(has_class(labels, label)))
         n_queries, n_labels = numbers[label]
-        is_query[members[:n_queries]] = True
-        y[members[n_queries : n_queries + n_labels]] = label
-    queries, others = np.flatnonzero(is_query), np.flatnonzero(~is_query)
+        # With one label per item, nothing has been drawn for this class before.
+        n_queries = max(0, n_queries - int(np.count_nonzero(drawn_for[members] >= 0)))
+        n_labels = max(0, n_labels - int(np.count_nonzero(is_taught[members])))
+        free = members[(drawn_for[members] < 0) & ~is_taught[members]]
+        drawn_for[free[:n_queries]] = label
+        is_taught[free[n_queries : n_queries + n_labels]] = True
+    y = unlabelled_like(labels)
+    y[is_taught] = labels[is_taught]
+    queries, others = np.flatnonzero(drawn_for >= 0), np.flatnonzero(drawn_for < 0)
     if protocol.name == RETRIEVAL:
-        return Split(queries, others, others, y[others], [])
+        return Split(queries, others, others, y[others], [], drawn_for[queries])
     least = _LEAST_UNSEEN[protocol.name]
     count = min(max(least, round(UNSEEN_SHARE * len(classes))), len(classes) - _LEAST_SEEN)
     unseen = sorted(rng.choice(classes, count, replace=False).tolist())
     y[np.isin(y, unseen)] = -1
     queries = queries[np.isin(labels[queries], unseen)]
+    query_classes = drawn_for[queries]
     if protocol.name == UNSEEN:
-        return Split(queries, others, others, y[others], unseen)
+        return Split(queries, others, others, y[others], unseen, query_classes)
     is_unseen = np.isin(labels[others], unseen)
     training = others[~is_unseen]
-    return Split(queries, others[is_unseen], training, y[training], unseen)
+    return Split(queries, others[is_unseen], training, y[training], unseen, query_classes)
 
 
-def _sizes(protocol: Protocol, labels: NDArray[np.int64]) -> dict[int, int]:
+def _sizes(protocol: Protocol, labels: Labels) -> dict[int, int]:
     """Return the number of items of each class; InvalidInput if too few classes can be used."""
-    classes, counts = np.unique(labels[labels >= 0], return_counts=True)
-    sizes: dict[int, int] = dict(zip(classes.tolist(), counts.tolist(), strict=True))
+    sizes = class_sizes(labels)
     needed = _LEAST_SEEN + _LEAST_UNSEEN[protocol.name]
     usable = sum(size >= MIN_ITEMS for size in sizes.values())
     if usable < needed:

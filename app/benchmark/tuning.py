@@ -14,6 +14,7 @@ from app.benchmark.rows import Row
 from app.benchmark.tied_rankings import Reals, TiedRankings, harmonic_numbers
 from bitcodes import Codes
 from hashing import InvalidInput, make_hasher
+from hashing.labels import Labels, class_sizes, has_class
 
 Params = dict[str, Any]
 
@@ -35,9 +36,7 @@ HELD_OUT = 4
 """The labels are split into this many parts, and one is held out of training for comparisons."""
 
 
-def tune(
-    row: Row, X: NDArray[Any], y: NDArray[np.int64], seed: int, given: Mapping[str, Any]
-) -> Params:
+def tune(row: Row, X: NDArray[Any], y: Labels, seed: int, given: Mapping[str, Any]) -> Params:
     """Return the parameters of a method's grid that rank held-out labelled items best.
 
     A quarter of the labelled items of each class is held out. Each candidate is fitted to all
@@ -48,8 +47,8 @@ def tune(
     row : Row
     X : (n, d)
         What `fit` sees.
-    y : (n,) int64
-        The labels that it sees; -1 for none.
+    y : (n,) int64 or (n, c) bool
+        The labels that it sees.
     seed : int
         Of the held-out items and of the fits.
     given : mapping
@@ -83,7 +82,7 @@ def tune(
     return best[1]
 
 
-def hold_out(y: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
+def hold_out(y: Labels, seed: int) -> NDArray[np.bool_]:
     """Return which items are held out: a quarter of each class, at least two.
 
     Raises
@@ -93,20 +92,21 @@ def hold_out(y: NDArray[np.int64], seed: int) -> NDArray[np.bool_]:
     """
     rng = np.random.default_rng(seed)
     held_out = np.zeros(len(y), bool)
-    for label in np.unique(y[y >= 0]):
-        members = np.flatnonzero(y == label)
-        if len(members) >= HELD_OUT:
-            n = max(2, len(members) // HELD_OUT)
+    for label, size in class_sizes(y).items():
+        members = np.flatnonzero(has_class(y, label) & ~held_out)
+        # Of several labels per item, those held out for another class count.
+        n = max(2, size // HELD_OUT) - (size - len(members))
+        if size >= HELD_OUT and n > 0:
             held_out[rng.choice(members, n, replace=False)] = True
     if not held_out.any():
         raise InvalidInput(f"tuning needs a class with at least {HELD_OUT} labels")
     return held_out
 
 
-def precision_among_others(codes: Codes, labels: NDArray[np.int64]) -> Reals:
+def precision_among_others(codes: Codes, labels: Labels) -> Reals:
     """Return the average precision of each item as a query among all others."""
     rankings, _ = rank_codes(codes, labels, codes, labels)
-    # Each item is relevant to itself, at distance 0.
+    # Each item is relevant to itself, at distance 0, because all have labels.
     itself = np.zeros_like(rankings.items)
     itself[:, 0] = 1
     others = TiedRankings(rankings.items - itself, rankings.relevant - itself)

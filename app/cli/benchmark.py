@@ -102,6 +102,7 @@ def benchmark(
     from app.cli.benchmark_output import print_result
     from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
+    from hashing.labels import is_labelled
 
     names, lengths = split(methods), integers("--bits", bits)
     table = rows(names, lengths, neighbours=protocol in (None, NEIGHBOURS))
@@ -125,7 +126,7 @@ def benchmark(
     loaded = load_dataset(dataset, load_settings().data_dir, images=report is not None)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
-    unlabelled = loaded.given is not None or not (loaded.labels >= 0).any()
+    unlabelled = loaded.given is not None or not is_labelled(loaded.targets).any()
     of_descriptors = protocol == NEIGHBOURS or (protocol is None and unlabelled)
     table = rows(names, lengths, neighbours=bool(of_descriptors))
     with progress_bar(len(table) * len(all_seeds)) as update:

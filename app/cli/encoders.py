@@ -57,7 +57,7 @@ def train(
     hasher = make_hasher(method, **loaded.parameters(method) | chosen)
     with progress_bar(1) as progress, followed(progress):
         progress(0, 1, f"{method} learns from {len(loaded):,} descriptors")
-        hasher.fit(loaded.descriptors, loaded.labels, loaded.privileged)
+        hasher.fit(loaded.descriptors, loaded.targets, loaded.privileged)
     hasher.save(out)
     typer.echo(f"{out}: {hasher.fingerprint}")
 

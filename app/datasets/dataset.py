@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from hashing import HASHERS
 from hashing.estimator import parameters
 from hashing.gist import Gist
+from hashing.labels import Labels
 from hashing.validation import as_descriptors, check_finite
 
 
@@ -45,10 +46,12 @@ class Dataset:
     name : str
     descriptors : (n, d) float32
     labels : (n,) int64
-        -1 for an item without a label.
+        -1 for an item without a label, and for every item if there are `label_sets`.
     ids : (n,) str
     class_names : (c,) str, or None
         The name of class i.
+    label_sets : (n, c) bool, or None
+        Which labels each item has, if items may have several.
     given : Given, or None
         The queries that come with the dataset.
     images : (n, h, w, 3) uint8, or None
@@ -66,6 +69,7 @@ class Dataset:
     labels: NDArray[np.int64]
     ids: NDArray[np.str_]
     class_names: NDArray[np.str_] | None = None
+    label_sets: NDArray[np.bool_] | None = None
     given: Given | None = None
     images: NDArray[np.uint8] | None = None
     mirror: NDArray[np.intp] | None = None
@@ -74,6 +78,26 @@ class Dataset:
 
     def __len__(self) -> int:
         return len(self.descriptors)
+
+    @property
+    def targets(self) -> Labels:
+        """What `fit` learns from: the `label_sets` if there are any, and otherwise the `labels`."""
+        return self.labels if self.label_sets is None else self.label_sets
+
+    def one_label_each(self, purpose: str) -> NDArray[np.int64]:
+        """Return `labels`; raise BadDataset if items have several."""
+        if self.label_sets is not None:
+            raise BadDataset(
+                f"items of {self.name} have several labels each; {purpose} needs one each"
+            )
+        return self.labels
+
+    def names_of(self, item: int) -> str:
+        """Return the names of the classes of an item."""
+        if self.label_sets is None:
+            return self.class_name(int(self.labels[item]))
+        names = [self.class_name(label) for label in np.flatnonzero(self.label_sets[item]).tolist()]
+        return ", ".join(names) or self.class_name(-1)
 
     def class_name(self, label: int) -> str:
         """Return the name of a class, or `class N` if it has none."""

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from app.datasets.dataset import BadDataset, Dataset
 from app.datasets.vectors import check_npy
+from hashing.labels import as_label_sets
 from hashing.validation import (
     InvalidInput,
     as_descriptors,
@@ -41,7 +42,8 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     ----------
     path : Path
         A file with the array `descriptors`, and optionally the other attributes of `Dataset`.
-        Labels that are strings are names of classes.
+        Labels that are strings are names of classes; a matrix of 0 and 1 says which classes each
+        item has.
     name : str
         The name of the dataset.
     images : bool
@@ -98,7 +100,7 @@ def from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
     descriptors = as_descriptors(arrays["descriptors"])
     check_finite(descriptors)
     n, d = descriptors.shape
-    labels, class_names = _labels(arrays.get("labels"), arrays.get("class_names"), n)
+    labels, class_names, label_sets = _labels(arrays.get("labels"), arrays.get("class_names"), n)
     privileged = arrays.get("privileged")
     if privileged is not None:
         privileged = as_privileged(privileged, n)
@@ -108,6 +110,7 @@ def from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
         labels=labels,
         ids=_ids(arrays.get("ids"), n),
         class_names=class_names,
+        label_sets=label_sets,
         images=_images(arrays.get("images"), n),
         mirror=_mirror("mirror", arrays.get("mirror"), d, "dimensions"),
         privileged=privileged,
@@ -117,8 +120,8 @@ def from_arrays(name: str, arrays: dict[str, NDArray[Any]]) -> Dataset:
 
 def _labels(
     labels: NDArray[Any] | None, names: NDArray[Any] | None, n: int
-) -> tuple[NDArray[np.int64], NDArray[np.str_] | None]:
-    """Return integer labels and the names of the classes.
+) -> tuple[NDArray[np.int64], NDArray[np.str_] | None, NDArray[np.bool_] | None]:
+    """Return integer labels, the names of the classes, and the labels if items have several.
 
     Strings are names, the empty one for no label. Without `names` they are numbered in sorted
     order.
@@ -126,11 +129,19 @@ def _labels(
     if labels is None:
         labels = np.full(n, -1)
     elif labels.dtype.kind == "U":
-        return _numbered(labels, names, n)
+        return *_numbered(labels, names, n), None
+    elif labels.ndim == 2:
+        sets = as_label_sets(labels, n)
+        if names is not None and names.shape != (sets.shape[1],):
+            raise InvalidInput(
+                f"class_names must name each of the {sets.shape[1]} columns of the labels, got "
+                f"shape {names.shape}"
+            )
+        return np.full(n, -1), None if names is None else names.astype(np.str_), sets
     elif labels.dtype.kind not in "iu":
         raise InvalidInput(f"labels must be integers or strings, got dtype {labels.dtype}")
     checked = as_labels(labels, n)
-    return checked, None if names is None else _class_names(names, checked)
+    return checked, None if names is None else _class_names(names, checked), None
 
 
 def _numbered(

@@ -18,10 +18,14 @@ NAMES = ("descriptors", "descriptor", "embeddings", "embedding", "vectors", "vec
 """The column of descriptors has one of these names, if several columns have lists of numbers."""
 _OTHERS = {"labels": ("labels", "label"), "ids": ("ids", "id")}
 _BATCH_ROWS = 4096
+# Items times different labels, if items have several.
+_MOST_LABELS = 1 << 30
 
 
 def read_parquet(path: Path, name: str) -> Dataset:
     """Read the column of descriptors, and if there are such columns, labels and ids.
+
+    A column of lists has the labels of items that may have several.
 
     The file is read in batches, and nothing is reserved for the number of rows that it states.
 
@@ -41,7 +45,7 @@ def read_parquet(path: Path, name: str) -> Dataset:
         with parquet.ParquetFile(path) as file:
             columns = _columns(pa, file.schema_arrow)
             batches = file.iter_batches(_BATCH_ROWS, columns=list(columns.values()))
-            arrays = _read(batches, columns)
+            arrays = _read(pa, batches, columns)
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
         raise BadDataset(f"{path} cannot be read as parquet: {error!s:.200}") from None
     return from_arrays(name, arrays)
@@ -57,7 +61,11 @@ def _columns(pa: Any, schema: Any) -> dict[str, str]:
             is_list and (kinds.is_floating(kind.value_type) or kinds.is_integer(kind.value_type))
         )
 
-    lists = [field.name for field in schema if has_numbers(field.type)]
+    lists = [
+        field.name
+        for field in schema
+        if has_numbers(field.type) and field.name not in _OTHERS["labels"]
+    ]
     named = [each for each in NAMES if each in lists] if len(lists) > 1 else lists
     if len(named) != 1:
         raise InvalidInput(
@@ -71,8 +79,9 @@ def _columns(pa: Any, schema: Any) -> dict[str, str]:
     return {"descriptors": named[0]} | {key: each for key, each in others.items() if each}
 
 
-def _read(batches: Any, columns: dict[str, str]) -> dict[str, NDArray[Any]]:
+def _read(pa: Any, batches: Any, columns: dict[str, str]) -> dict[str, NDArray[Any]]:
     parts: dict[str, deque[NDArray[Any]]] = {array: deque() for array in columns}
+    sets = []
     n, d = 0, None
     for batch in batches:
         for array, column in columns.items():
@@ -83,6 +92,8 @@ def _read(batches: Any, columns: dict[str, str]) -> dict[str, NDArray[Any]]:
                 matrix = _matrix(values, column, n, d)
                 d = matrix.shape[1]
                 parts[array].append(matrix)
+            elif array == "labels" and pa.types.is_nested(values.type):
+                sets.append(values)
             else:
                 plain = values.to_numpy(zero_copy_only=False)
                 parts[array].append(plain.astype(np.str_) if plain.dtype == object else plain)
@@ -91,8 +102,26 @@ def _read(batches: Any, columns: dict[str, str]) -> dict[str, NDArray[Any]]:
         raise InvalidInput("the file has no rows")
     return {
         "descriptors": _joined(parts.pop("descriptors"), n, d),
-        **{array: np.concatenate(several) for array, several in parts.items()},
+        **(_label_sets(pa.chunked_array(sets), n) if sets else {}),
+        **{array: np.concatenate(several) for array, several in parts.items() if several},
     }
+
+
+def _label_sets(lists: Any, n: int) -> dict[str, NDArray[Any]]:
+    """Return which of the labels in lists each item has, and the names of the labels."""
+    from pyarrow import compute
+
+    labels = compute.list_flatten(lists)
+    if labels.null_count:
+        raise InvalidInput("the labels have nulls in their lists")
+    names, places = np.unique(labels.to_numpy().astype(np.str_), return_inverse=True)
+    if len(names) * n > _MOST_LABELS:
+        raise InvalidInput(
+            f"{n:,} items with {len(names):,} different labels are too many: keep the most frequent"
+        )
+    sets = np.zeros((n, len(names)), bool)
+    sets[compute.list_parent_indices(lists).to_numpy(), places] = True
+    return {"labels": sets, "class_names": names}
 
 
 def _matrix(lists: Any, column: str, start: int, d: int | None) -> NDArray[np.float32]:

@@ -77,12 +77,13 @@ def measure_gain(
         Takes the encoders trained, their number, and what is done next.
     """
     check_int("n_new", n_new, 1, 10**9)
-    labelled = np.flatnonzero(dataset.labels >= 0)
-    classes_of(dataset.labels, len(dataset.labels), LAW)
+    labels = dataset.one_label_each(LAW)
+    labelled = np.flatnonzero(labels >= 0)
+    classes_of(labels, len(labels), LAW)
     if len(labelled) < LEAST:
         raise InvalidInput(f"{LAW} needs at least {LEAST} labelled items, got {len(labelled)}")
     labelled = labelled[sample(len(labelled), ITEMS, 0)]
-    X, y = dataset.descriptors[labelled], dataset.labels[labelled]
+    X, y = dataset.descriptors[labelled], labels[labelled]
     n_new = min(n_new, len(labelled) // 4)
     before = n_new if n_before is None else min(n_before, len(labelled) // 4)
     total = 2 * len(seeds)

@@ -161,7 +161,9 @@ def _row(row: int | None) -> dict[str, Any]:
 
 def _expected(error: Any) -> str:
     if error["type"] != "extra_forbidden":
-        return str(error["msg"])
+        several = error["loc"][-1:] == ("label",) and isinstance(error.get("input"), list)
+        hint = ": put several labels of an item as a list into its payload" * several
+        return f"{error['msg']}{hint}"
     fields = error.get("fields", [])
     hint = suggestion(str(error["loc"][-1]), fields, ELSEWHERE)
     return f"no field of this name{hint}" + (f"; there are {', '.join(fields)}" if fields else "")

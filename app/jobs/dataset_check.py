@@ -8,6 +8,7 @@ import numpy as np
 
 from app.datasets.files import read_dataset
 from app.jobs.kind import Outcome, Progress, Task
+from hashing.labels import class_sizes, is_labelled
 
 
 def work(task: Task, progress: Progress) -> Outcome:
@@ -17,13 +18,12 @@ def work(task: Task, progress: Progress) -> Outcome:
     """
     path = Path(task.request["file"])
     dataset = read_dataset(path, path.stem, images=True)
-    known = dataset.labels[dataset.labels >= 0]
     return Outcome(
         {
             "items": len(dataset),
             "dimension": dataset.descriptors.shape[1],
-            "labelled": len(known),
-            "classes": len(np.unique(known)),
+            "labelled": int(np.count_nonzero(is_labelled(dataset.targets))),
+            "classes": len(class_sizes(dataset.targets)),
             "queries": 0 if dataset.given is None else len(dataset.given.queries),
         }
     )

@@ -13,6 +13,7 @@ from app.datasets.catalog import load_dataset
 from app.jobs.collection_arrays import read_arrays
 from app.jobs.kind import Outcome, Progress, Task
 from hashing import Hasher, InvalidInput, make_hasher
+from hashing.labels import Labels
 from hashing.progress import followed
 from hashing.validation import LARGEST_FITTED, as_descriptors, as_labels, check_finite
 
@@ -57,7 +58,7 @@ def work(task: Task, progress: Progress) -> Outcome:
 
 def _read_data(
     task: Task, method: str
-) -> tuple[NDArray[Any], NDArray[np.int64] | None, NDArray[Any] | None, dict[str, Any]]:
+) -> tuple[NDArray[Any], Labels | None, NDArray[Any] | None, dict[str, Any]]:
     """Return descriptors, labels, privileged features, and the parameters that the data decides."""
     training = task.request["training"]
     if "dataset" in training:
@@ -69,7 +70,7 @@ def _read_data(
         dataset = read_arrays(training["collection"], task.folder)
     else:
         return *_unpack(task.material or b""), None, {}
-    return dataset.descriptors, dataset.labels, dataset.privileged, dataset.parameters(method)
+    return dataset.descriptors, dataset.targets, dataset.privileged, dataset.parameters(method)
 
 
 def _unpack(material: bytes) -> tuple[NDArray[Any], NDArray[np.int64] | None]:

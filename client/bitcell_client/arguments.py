@@ -16,6 +16,7 @@ Codes = NDArray[np.uint8] | Sequence[str]
 AnyJob = str | Accepted | Job
 """A job: its id, what the call that started it returned, or the job as it was."""
 _LABELS = "labels must be integers from 0 to 2**63 - 1, or -1 or None for none"
+_SEVERAL = "; put several labels as a list into the payload or, for training, into a dataset"
 
 
 def job_id(job: AnyJob) -> str:
@@ -79,7 +80,8 @@ def as_labels(labels: ArrayLike) -> NDArray[np.int64]:
     check_complete("labels", labels)
     column = np.asarray(labels) if not isinstance(labels, list | tuple) else labels
     if isinstance(column, np.ndarray) and column.ndim != 1:
-        raise ValueError(f"labels must have shape (n,), got {column.shape}")
+        hint = _SEVERAL if column.ndim > 1 else ""
+        raise ValueError(f"labels must have shape (n,), got {column.shape}{hint}")
     if isinstance(column, np.ndarray) and column.dtype.kind in "iu":
         wrong = (column < -1) | (column >= 2**63)
         if wrong.any():
@@ -96,7 +98,8 @@ def _as_label(label: Any, row: int) -> int:
     if label is None:
         return -1
     if not is_integer(label) or not -1 <= label < 2**63:
-        raise ValueError(f"{_LABELS}; that of row {row} is {label!r:.50}")
+        hint = _SEVERAL if isinstance(label, list | tuple | set | np.ndarray) else ""
+        raise ValueError(f"{_LABELS}; that of row {row} is {label!r:.50}{hint}")
     return int(label)
 
 

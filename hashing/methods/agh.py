@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array, Matrix, row_blocks
 from hashing.base import Hasher
+from hashing.labels import Labels
 from hashing.parts.anchors import check_width, kmeans, squared_distances
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.spectral import coarse, eigenvectors
@@ -135,7 +136,7 @@ class AGH(Hasher):
                 f"with {n_eigenvectors} eigenvectors, got n_bits {self.n_bits}"
             )
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         with one_blas_thread():
             self._learn(X)
 

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array
+from hashing.labels import Labels
 from hashing.parts.linear import LinearHasher
 from hashing.parts.pairs import MAX_PAIRS, Pairs, sample_pairs
 from hashing.parts.thresholds import Cuts
@@ -72,6 +73,7 @@ class DiffHash(LinearHasher):
 
     method: ClassVar[str] = "diffhash"
     needs_labels: ClassVar[bool] = True
+    many_labels: ClassVar[bool] = True
 
     def __init__(
         self,
@@ -98,9 +100,9 @@ class DiffHash(LinearHasher):
         if not isinstance(self.variant, str) or self.variant not in VARIANTS:
             raise InvalidInput(f"variant must be {' or '.join(VARIANTS)}, got {self.variant!r:.80}")
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         rng = np.random.default_rng(self.random_state)
-        pairs = np.concatenate(sample_pairs(cast(NDArray[np.int64], y), self.n_pairs, rng))
+        pairs = np.concatenate(sample_pairs(cast(Labels, y), self.n_pairs, rng))
         rows, places = np.unique(pairs, return_inverse=True)
         pairs = places.reshape(pairs.shape)
         centre = X[rows].mean(axis=0, dtype=np.float64)

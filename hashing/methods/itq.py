@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array, row_blocks
+from hashing.labels import Labels
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.linear import LinearHasher
 from hashing.parts.moments import fold
@@ -96,11 +97,11 @@ class ITQ(LinearHasher):
                 f"regularization must be above 0 and at most 1, got {self.regularization}"
             )
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         with one_blas_thread():
             self._learn(X, y)
 
-    def _learn(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _learn(self, X: NDArray[Any], y: Labels | None) -> None:
         mean, covariance = scatter(X)
         if not covariance.any():
             raise InvalidInput("itq needs descriptors that differ, but all of them are the same")
@@ -112,7 +113,7 @@ class ITQ(LinearHasher):
         folded = fold(coarse_for(covariance, A).T, mean, np.ones(len(mean)))
         self._set_linear(*folded, mean)
 
-    def _canonical(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> Float64Array:
+    def _canonical(self, X: NDArray[Any], y: Labels | None) -> Float64Array:
         if y is None:
             raise InvalidInput("supervised itq learns from labels: fit(X, y) needs y")
         rows = labelled(y)
@@ -133,27 +134,39 @@ def pca(covariance: Float64Array, k: int) -> Float64Array:
     return np.asarray(W[:, values > RANK_TOLERANCE * values[-1]])
 
 
-def cca(X: NDArray[Any], y: NDArray[np.int64], k: int, regularization: float) -> Float64Array:
-    """Return the k leading canonical directions λw (d, k) of descriptors (n, d) and classes (n,).
+def cca(X: NDArray[Any], y: Labels, k: int, regularization: float) -> Float64Array:
+    """Return the k leading canonical directions λw (d, k) of descriptors (n, d) and their labels.
 
-    There are fewer than k if the classes, less one, or the dimensions are fewer.
+    There are fewer than k if the classes, less one, or the dimensions are fewer; of items with
+    several labels, if the rank of their covariance is less.
     """
     from scipy.linalg import eigh
 
     mean, Cxx = scatter(X)
     d = len(mean)
-    order = np.argsort(y, kind="stable")
-    _, first, counts = np.unique(y[order], return_index=True, return_counts=True)
-    sums = np.add.reduceat(X[order] - mean, first, axis=0)
-    # Cxy Cyy⁺ Cyx is the covariance of the class means.
-    between = (sums.T / counts) @ sums / len(X)
+    between, rank = _explained(X - mean, y)
     if between.trace() <= RANK_TOLERANCE * Cxx.trace():
         raise InvalidInput("supervised itq needs classes whose means differ, but all are the same")
     ridge = regularization * Cxx.trace() / d * np.eye(d)
-    k = min(k, d, len(counts) - 1)
+    k = min(k, d, rank)
     values, W = eigh(between, Cxx + ridge, subset_by_index=[d - k, d - 1])
     kept = values > RANK_TOLERANCE * values[-1]
     return np.asarray(W[:, kept] * np.sqrt(values[kept]))
+
+
+def _explained(X: NDArray[Any], y: Labels) -> tuple[Float64Array, int]:
+    """Return Cxy Cyy⁺ Cyx of centred descriptors and their labels, and the rank of Cyy."""
+    if y.ndim == 2:
+        Y = y - y.mean(axis=0)
+        Cxy, Cyy = X.T @ Y / len(X), Y.T @ Y / len(X)
+        inverse = np.linalg.pinv(Cyy, RANK_TOLERANCE, hermitian=True)
+        rank = np.linalg.matrix_rank(Cyy, RANK_TOLERANCE * np.linalg.norm(Cyy, 2), hermitian=True)
+        return np.asarray(Cxy @ inverse @ Cxy.T), int(rank)
+    order = np.argsort(y, kind="stable")
+    _, first, counts = np.unique(y[order], return_index=True, return_counts=True)
+    sums = np.add.reduceat(X[order], first, axis=0)
+    # It is the covariance of the class means.
+    return (sums.T / counts) @ sums / len(X), len(counts) - 1
 
 
 def minimise_loss(V: Float64Array, R: Float64Array, rounds: int) -> Float64Array:

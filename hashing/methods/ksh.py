@@ -8,8 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array
+from hashing.labels import Labels, share_a_label
 from hashing.parts.blas import one_blas_thread
-from hashing.parts.kernel_features import KernelHasher, class_sums
+from hashing.parts.kernel_features import Classes, KernelHasher, class_sums
 from hashing.validation import check_int
 
 # Directions of the features with less than this share of the largest one's energy are left out:
@@ -25,11 +26,11 @@ class KSH(KernelHasher):
     """Supervised hashing with kernels: code inner products fitted to pairwise labels.
 
     Bits are h_k(x) = sign(a_kᵀ (k(x) - μ)) on RBF features of anchors. With H the (l, r) codes, ±1,
-    of the labelled rows and S the (l, l) pairwise labels, 1 within a class and -1 between two,
-    the bits minimise ‖H Hᵀ / r - S‖², greedily one after another: with R = r S - Σ h hᵀ over the
-    bits so far, a bit maximises hᵀ R h. It starts from the maximum without the sign, the first
-    eigenvector of Kᵀ R K a = λ Kᵀ K a. Accelerated gradient steps then refine it with the smooth
-    sign 2 / (1 + exp(-x)) - 1. The better of the two by hᵀ R h is kept.
+    of the labelled rows and S the (l, l) pairwise labels, 1 for two rows that share a label and -1
+    for others, the bits minimise ‖H Hᵀ / r - S‖², greedily one after another: with R = r S - Σ h hᵀ
+    over the bits so far, a bit maximises hᵀ R h. It starts from the maximum without the sign, the
+    first eigenvector of Kᵀ R K a = λ Kᵀ K a. Accelerated gradient steps then refine it with the
+    smooth sign 2 / (1 + exp(-x)) - 1. The better of the two by hᵀ R h is kept.
 
     Parameters
     ----------
@@ -41,7 +42,8 @@ class KSH(KernelHasher):
         are fewer.
     max_labelled : int
         Number of labelled rows l to learn from, drawn at random if there are more. Time grows
-        with l · m · n_bits · `max_steps`.
+        with l · m · n_bits · `max_steps`. Where rows have several labels, g different sets of
+        labels take 8 · g² bytes.
     max_steps : int
         Largest number of gradient steps per bit; with 0 the spectral start is kept.
     random_state : int
@@ -91,7 +93,7 @@ class KSH(KernelHasher):
         super().check_parameters()
         check_int("max_steps", self.max_steps, 0, 100_000)
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         rng = np.random.default_rng(self.random_state)
         with one_blas_thread():
             self._fit_anchors(X, rng)
@@ -109,22 +111,27 @@ class Residual:
 
     Parameters
     ----------
-    classes : (l,) intp
-        Counted from 0.
+    classes : (l,) intp, counted from 0, or (l, c) bool
     n_bits : int
         r.
     """
 
-    def __init__(self, classes: NDArray[np.intp], n_bits: int) -> None:
-        self._classes = classes
+    def __init__(self, classes: Classes, n_bits: int) -> None:
+        # The rows with one set of labels have equal rows in S.
+        self._alike: Float64Array | None = None
+        if classes.ndim == 2:
+            sets, classes = np.unique(classes, axis=0, return_inverse=True)
+            self._alike = share_a_label(sets, sets).astype(np.float64)
+        self._classes = np.asarray(classes, np.intp)
         self._bits = np.empty((n_bits, len(classes)))
         self._n_subtracted = 0
 
     def times(self, v: Float64Array) -> Float64Array:
         """Return R v."""
         bits = self._bits[: self._n_subtracted]
-        same = np.bincount(self._classes, v)[self._classes]
-        product: Float64Array = len(self._bits) * (2 * same - v.sum()) - (bits @ v) @ bits
+        sums: Float64Array = np.bincount(self._classes, v).astype(np.float64, copy=False)
+        similar = self._over_similar(sums)[self._classes]
+        product: Float64Array = len(self._bits) * (2 * similar - v.sum()) - (bits @ v) @ bits
         return product
 
     def within(self, F: Float64Array) -> Float64Array:
@@ -132,9 +139,13 @@ class Residual:
         bits = self._bits[: self._n_subtracted] @ F
         sums = class_sums(F, self._classes)
         total = sums.sum(axis=0)
-        pairwise = 2 * sums.T @ sums - np.outer(total, total)
+        pairwise = 2 * sums.T @ self._over_similar(sums) - np.outer(total, total)
         form: Float64Array = len(self._bits) * pairwise - bits.T @ bits
         return form
+
+    def _over_similar(self, sums: Float64Array) -> Float64Array:
+        """Return the sums over all rows that are similar to a class, from those of each class."""
+        return sums if self._alike is None else np.asarray(self._alike @ sums)
 
     def explained(self, bit: Float64Array) -> float:
         """Return bitᵀ R bit, which a bit should maximise."""
@@ -146,9 +157,7 @@ class Residual:
         self._n_subtracted += 1
 
 
-def learn_weights(
-    K: Float64Array, classes: NDArray[np.intp], n_bits: int, max_steps: int
-) -> Float64Array:
+def learn_weights(K: Float64Array, classes: Classes, n_bits: int, max_steps: int) -> Float64Array:
     """Return the hyperplanes, (m, n_bits), from centred features K, (l, m)."""
     residual = Residual(classes, n_bits)
     whitening = whiten(K)

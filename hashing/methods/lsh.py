@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.labels import Labels
 from hashing.parts.linear import LinearHasher
 from hashing.parts.moments import fold, moments
 from hashing.validation import check_bool
@@ -54,7 +55,7 @@ class LSH(LinearHasher):
         check_bool("center", self.center)
         check_bool("scale", self.scale)
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         A = np.random.default_rng(self.random_state).standard_normal((self.n_bits, X.shape[1]))
         shift, divisor = moments(X, center=self.center, scale=self.scale)
         self._set_linear(*fold(A, shift, divisor), shift)

@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.labels import Labels
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.linear import LinearHasher
 from hashing.parts.moments import fold
@@ -46,7 +47,7 @@ class PCAH(LinearHasher):
         self.n_bits = n_bits
         self.random_state = random_state
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         with one_blas_thread():
             mean, W = principal_directions(X, self.n_bits)
         if W.shape[1] < self.n_bits:

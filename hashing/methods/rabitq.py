@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size
 from hashing.arrays import Float64Array, Matrix, row_blocks
+from hashing.labels import Labels
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.estimate import (
     EPSILON,
@@ -214,7 +215,7 @@ class RaBitQ(LinearHasher):
         """
         return bounds(self.query_terms(Q, metric), factors, epsilon)
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         d = X.shape[1]
         mean = np.zeros(d)
         if self.center:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array, Matrix, row_blocks
 from hashing.base import Hasher
+from hashing.labels import Labels
 from hashing.parts.activations import activation
 from hashing.parts.linear import MAX_HIDDEN, LinearHasher, TwoLayerHasher
 from hashing.parts.moments import fold, moments, typical_length
@@ -97,7 +98,7 @@ class RandomNet1(_RandomNet, LinearHasher):
         self.scale = scale
         self.random_state = random_state
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         A = self._gaussian(np.random.default_rng(self.random_state), self.n_bits, X.shape[1])
         shift, divisor = moments(X, center=self.center, scale=self.scale)
         self._set_linear(*fold(A, shift, divisor), shift)
@@ -174,7 +175,7 @@ class RandomNet2(_RandomNet, TwoLayerHasher):
         super().check_parameters()
         check_int("hidden", self.hidden, 1, MAX_HIDDEN)
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         rng = np.random.default_rng(self.random_state)
         A1 = self._gaussian(rng, self.hidden, X.shape[1])
         A2 = self._gaussian(rng, self.n_bits, self.hidden)

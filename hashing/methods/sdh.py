@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array
+from hashing.labels import Labels
 from hashing.parts.blas import one_blas_thread
-from hashing.parts.kernel_features import KernelHasher, class_sums
+from hashing.parts.kernel_features import Classes, KernelHasher, class_sums
 from hashing.validation import InvalidInput, check_int, check_number
 
 # As in the released code, a round goes over all bits at most this often.
@@ -20,8 +21,8 @@ _SWEEPS = 10
 class SDH(KernelHasher):
     """Supervised discrete hashing: codes from which a linear map tells the class.
 
-    With B the (l, r) codes, ±1, of the labelled rows, Y their classes, one-hot, and K their
-    centred RBF features, it minimises
+    With B the (l, r) codes, ±1, of the labelled rows, Y their classes, 0 or 1, and K their centred
+    RBF features, it minimises
 
         ‖Y - B W‖² + λ ‖W‖² + ν (‖B - K P - 1 bᵀ‖² + ρ ‖P‖²)
 
@@ -120,7 +121,7 @@ class SDH(KernelHasher):
             if not low <= value <= 1e6:
                 raise InvalidInput(f"{name} must be from {low:g} to 1e6, got {value}")
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         rng = np.random.default_rng(self.random_state)
         with one_blas_thread():
             self._fit_anchors(X, rng)
@@ -133,7 +134,7 @@ class SDH(KernelHasher):
             self._set_hyperplanes(P, mean, b)
 
     def _minimise(
-        self, B: Float64Array, K: Float64Array, classes: NDArray[np.intp]
+        self, B: Float64Array, K: Float64Array, classes: Classes
     ) -> tuple[Float64Array, Float64Array]:
         """Return P, (m, r), and b, (r,), found in rounds from random codes B."""
         predict = ridge_regression(K, self.ridge)
@@ -141,7 +142,7 @@ class SDH(KernelHasher):
         for done in range(self.rounds):
             W = ridge_regression(B, self.lam)(class_sums(B, classes).T)
             start = B if done else np.zeros_like(B)
-            better = improve_bits(start, W, W.T[classes] + self.nu * (K @ P + b))
+            better = improve_bits(start, W, _of_rows(W.T, classes) + self.nu * (K @ P + b))
             better = np.where(better == 0, B, better)
             if np.array_equal(better, B):
                 break
@@ -149,6 +150,11 @@ class SDH(KernelHasher):
             # K is centred, so the best P and the best b do not depend on each other.
             P, b = predict(K.T @ B), B.mean(axis=0)
         return P, b
+
+
+def _of_rows(V: Float64Array, classes: Classes) -> Float64Array:
+    """Return the sum of the rows of V of the classes of each row, (c, r) to (l, r)."""
+    return np.asarray(V[classes] if classes.ndim == 1 else classes.astype(np.float64) @ V)
 
 
 def ridge_regression(A: Float64Array, penalty: float) -> Callable[[Float64Array], Float64Array]:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array, Matrix, finite, row_blocks
 from hashing.base import Hasher
+from hashing.labels import Labels
 from hashing.parts.blas import one_blas_thread
 from hashing.parts.principal import principal_directions
 from hashing.shapes import Shape
@@ -75,7 +76,7 @@ class SH(Hasher):
                 f"{modes.min():g} to {modes.max():g}"
             )
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         with one_blas_thread():
             mean, W = principal_directions(X, self.n_bits)
             low, high = _ranges(X, mean, W)

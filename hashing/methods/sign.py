@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hashing.arrays import Matrix, finite
 from hashing.base import Hasher
+from hashing.labels import Labels
 from hashing.shapes import Shape
 from hashing.validation import InvalidInput, check_bool
 
@@ -60,7 +61,7 @@ class Sign(Hasher):
         super()._check_learned(n_features)
         self._check_dimension(n_features)
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         self._check_dimension(X.shape[1])
         self.thresholds_ = (
             X[:, : self.n_bits].mean(axis=0, dtype=np.float64).astype(np.float32)

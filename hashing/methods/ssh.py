@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from hashing.arrays import Matrix, NotFinite
 from hashing.base import Hasher
+from hashing.labels import Labels
 from hashing.parts.pairs import MAX_PAIRS, Pairs, sample_pairs
 from hashing.parts.thresholds import Cuts
 from hashing.shapes import Shape
@@ -63,6 +64,7 @@ class SSH(Hasher):
 
     method: ClassVar[str] = "ssh"
     needs_labels: ClassVar[bool] = True
+    many_labels: ClassVar[bool] = True
 
     features_: NDArray[np.float32]
     thresholds_: NDArray[np.float32]
@@ -89,9 +91,9 @@ class SSH(Hasher):
                 f"range from {features.min():g} to {features.max():g}"
             )
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         rng = np.random.default_rng(self.random_state)
-        pairs = np.concatenate(sample_pairs(cast(NDArray[np.int64], y), self.n_pairs, rng))
+        pairs = np.concatenate(sample_pairs(cast(Labels, y), self.n_pairs, rng))
         rows, places = np.unique(pairs, return_inverse=True)
         similar = np.repeat([1.0, -1.0], self.n_pairs)
         values = X[rows].astype(np.float32)

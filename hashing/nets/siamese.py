@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Any, ClassVar, cast
 
-import numpy as np
 from numpy.typing import NDArray
 
 from hashing.arrays import Float64Array, Matrix
 from hashing.base import Hasher
+from hashing.labels import Labels, class_sizes
 from hashing.nets.torch_check import check_torch
 from hashing.nets.views import for_raw_rows, standardised
 from hashing.parts.activations import ACTIVATIONS
@@ -23,6 +23,7 @@ class _Siamese(Hasher):
     """The parameters and the training that both nets share."""
 
     needs_labels: ClassVar[bool] = True
+    many_labels: ClassVar[bool] = True
     needs_torch: ClassVar[bool] = True
 
     margin: float
@@ -43,7 +44,7 @@ class _Siamese(Hasher):
                 raise InvalidInput(f"{name} must be {low} 0 and at most {high:g}, got {value}")
 
     def _train(
-        self, X: NDArray[Any], y: NDArray[np.int64] | None, hidden: int | None
+        self, X: NDArray[Any], y: Labels | None, hidden: int | None
     ) -> tuple[list[Layer], Float64Array]:
         """Train the layers.
 
@@ -59,10 +60,9 @@ class _Siamese(Hasher):
         shift : (d,) float64
             What the standardisation subtracts.
         """
-        labels = cast("NDArray[np.int64]", y)  # `needs_labels`: `fit` has refused None.
+        labels = cast(Labels, y)  # `needs_labels`: `fit` has refused None.
         rows = labelled(labels)
-        _, classes, sizes = np.unique(labels[rows], return_inverse=True, return_counts=True)
-        if sizes.max() < 2:
+        if max(class_sizes(labels).values()) < 2:
             raise InvalidInput(
                 "similar pairs need two labelled items of one class; each class has one"
             )
@@ -72,7 +72,7 @@ class _Siamese(Hasher):
         values, shift, divisor = standardised(X[rows])
         layers = siamese_training.train(
             values,
-            classes.astype(np.int64),
+            labels[rows],
             self.n_bits,
             hidden,
             margin=float(self.margin),
@@ -88,8 +88,8 @@ class Siamese2(_Siamese, TwoLayerHasher):
     """Two layers: bits are sign(A₂ tanh(A₁ s + b₁) + b₂), trained on pairs.
 
     s is the standardised descriptor. With ξ = tanh(A₂ tanh(A₁ s + b₁) + b₂), which stands for the
-    bits in training, the loss is the mean of ½ ‖ξ - ξ'‖² over similar pairs (of one class) plus
-    `dissimilar` times the mean of ½ max(0, M - ‖ξ - ξ'‖)² over dissimilar pairs. Each gradient
+    bits in training, the loss is the mean of ½ ‖ξ - ξ'‖² over similar pairs, which share a label,
+    plus `dissimilar` times the mean of ½ max(0, M - ‖ξ - ξ'‖)² over dissimilar pairs. Each gradient
     step takes all pairs of a batch of labelled descriptors (`hashing.nets.siamese_training`).
     Descriptors without a label have no part in it.
 
@@ -149,7 +149,7 @@ class Siamese2(_Siamese, TwoLayerHasher):
         super().check_parameters()
         check_int("hidden", self.hidden, 1, MAX_HIDDEN)
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         layers, _ = self._train(X, y, self.hidden)
         (self.hidden_weights_, self.hidden_bias_), (self.weights_, self.bias_) = layers
 
@@ -191,6 +191,6 @@ class Siamese1(_Siamese, LinearHasher):
         self.steps = steps
         self.random_state = random_state
 
-    def _fit(self, X: NDArray[Any], y: NDArray[np.int64] | None) -> None:
+    def _fit(self, X: NDArray[Any], y: Labels | None) -> None:
         ((weights, bias),), shift = self._train(X, y, None)
         self._set_linear(weights, bias, shift)

@@ -9,6 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from hashing.labels import Labels
 from hashing.nets.torch_helpers import Adam, deterministic, tensor
 from hashing.parts.linear import Layer
 from hashing.progress import report, stage
@@ -29,14 +30,17 @@ def loss(xi: torch.Tensor, classes: torch.Tensor, margin: float, dissimilar: flo
     Parameters
     ----------
     xi : (b, m)
-    classes : (b,)
-        Two rows are similar if they have the same class.
+    classes : (b,) or (b, c)
+        Two rows are similar if they have the same class, or one in common of c.
     margin : float
     dissimilar : float
     """
     squares = (xi * xi).sum(1)
     squared = (squares[:, None] + squares - 2 * xi @ xi.T).clamp_min(SMALLEST_SQUARE)
-    same = classes[:, None] == classes
+    if classes.ndim == 1:
+        same = classes[:, None] == classes
+    else:
+        same = classes.float() @ classes.float().T > 0
     apart = (margin - squared.sqrt()).clamp_min(0).square()
     similar = same.clone().fill_diagonal_(False)
     return _mean(squared, similar) / 2 + dissimilar * _mean(apart, ~same) / 2
@@ -55,7 +59,7 @@ def forward(x: torch.Tensor, layers: Sequence[tuple[torch.Tensor, torch.Tensor]]
 
 def train(
     X: NDArray[np.float32],
-    classes: NDArray[np.int64],
+    classes: Labels,
     n_bits: int,
     hidden: int | None,
     *,
@@ -74,7 +78,7 @@ def train(
     ----------
     X : (n, d)
         Standardised descriptors, all labelled.
-    classes : (n,)
+    classes : (n,), or (n, c) of 0 and 1
     n_bits : int
     hidden : int, optional
         Units of the hidden layer; None for a net of one layer.

@@ -6,12 +6,13 @@ import hashlib
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import row_blocks
+from hashing.labels import as_targets, check_one_each
 from hashing.nets.torch_check import check_torch
 from hashing.nets.views import View, as_mirror, default_noise, default_power, scaled, standardised
 from hashing.parts.linear import MAX_HIDDEN, Layer
@@ -21,7 +22,6 @@ from hashing.validation import (
     LARGEST_FITTED,
     InvalidInput,
     as_descriptors,
-    as_labels,
     as_privileged,
     check_finite,
     check_int,
@@ -138,7 +138,9 @@ class Teacher:
         X = as_descriptors(X)
         check_finite(X, LARGEST_FITTED)
         check_mirror("mirror", self.mirror, X.shape[1], "dimensions")
-        return self._fit(X, as_labels(y, len(X)), privileged)
+        labels = as_targets(y, len(X))
+        check_one_each(labels, "the teacher of a net")
+        return self._fit(X, cast("NDArray[np.int64]", labels), privileged)
 
     def check_parameters(self) -> None:
         """Raise InvalidInput for a parameter out of its range."""

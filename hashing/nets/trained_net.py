@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Matrix
 from hashing.base import Hasher
+from hashing.labels import Labels
 from hashing.nets.teacher import ACTIVITY, MAX_STEPS, Teacher, check_mirror, digest
 from hashing.nets.torch_check import check_torch
 from hashing.nets.views import (
@@ -154,11 +155,12 @@ class TrainedNet(Hasher):
     def _fit(
         self,
         X: NDArray[Any],
-        y: NDArray[np.int64] | None,
+        y: Labels | None,
         privileged: ArrayLike | None = None,
         teacher: Teacher | None = None,
     ) -> None:
-        y = cast("NDArray[np.int64]", y)  # `needs_labels`: `fit` has refused None.
+        # `needs_labels` without `many_labels`: `fit` has refused anything else.
+        y = cast("NDArray[np.int64]", y)
         labelled(y)
         check_mirror("mirror", self.mirror, X.shape[1], "dimensions")
         check_torch(self.method)

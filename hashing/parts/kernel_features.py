@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from hashing.arrays import Float64Array, Matrix, row_blocks
 from hashing.base import Hasher
+from hashing.labels import Labels
 from hashing.parts.anchors import check_width, rbf, sample, squared_distances
 from hashing.parts.pairs import labelled
 from hashing.shapes import Shape, UpTo
@@ -16,6 +17,9 @@ from hashing.validation import InvalidInput, check_int
 
 MAX_ANCHORS = 10_000
 MAX_LABELLED = 1_000_000
+
+Classes = NDArray[np.intp | np.bool_]
+"""The class of each row, counted from 0, (l,) intp; or which classes each row has, (l, c) bool."""
 
 
 class KernelHasher(Hasher):
@@ -35,6 +39,7 @@ class KernelHasher(Hasher):
     """
 
     needs_labels: ClassVar[bool] = True
+    many_labels: ClassVar[bool] = True
 
     n_anchors: int
     max_labelled: int
@@ -68,14 +73,16 @@ class KernelHasher(Hasher):
         self.width_ = np.array([width], np.float32)
 
     def _draw_labelled(
-        self, y: NDArray[np.int64] | None, rng: np.random.Generator
-    ) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
-        """Return labelled rows, at most `max_labelled`, and the class of each, counted from 0."""
-        y = np.empty(0, np.int64) if y is None else y
+        self, y: Labels | None, rng: np.random.Generator
+    ) -> tuple[NDArray[np.intp], Classes]:
+        """Return labelled rows, at most `max_labelled`, and their classes."""
+        y = cast(Labels, y)  # `needs_labels`: `fit` has refused None.
         rows = labelled(y)
         if len(rows) > self.max_labelled:
             rows = np.sort(rng.choice(rows, self.max_labelled, replace=False))
             labelled(y[rows])  # Two classes must be left.
+        if y.ndim == 2:
+            return rows, np.asarray(y[rows], bool)
         return rows, np.unique(y[rows], return_inverse=True)[1]
 
     def _kernel(self, X: NDArray[Any]) -> Float64Array:
@@ -115,8 +122,10 @@ class KernelHasher(Hasher):
         return z.astype(np.float32) if X.dtype == np.float32 else z
 
 
-def class_sums(F: Float64Array, classes: NDArray[np.intp]) -> Float64Array:
+def class_sums(F: Float64Array, classes: Classes) -> Float64Array:
     """Return the sums of the rows of F over each class, (l, m) to (c, m)."""
+    if classes.ndim == 2:
+        return np.asarray(classes.T.astype(np.float64) @ F)
     sums = np.zeros((classes.max() + 1, F.shape[1]))
     np.add.at(sums, classes, F)
     return sums

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 from numpy.typing import NDArray
 
+from hashing.labels import Labels, class_sizes, is_labelled
 from hashing.validation import InvalidInput
 
 Pairs = NDArray[np.intp]
@@ -12,26 +15,25 @@ Pairs = NDArray[np.intp]
 
 # The memory that fits on pairs take grows with the number of pairs times that of dimensions.
 MAX_PAIRS = 100_000
+# Pairs are drawn until enough are of their kind, but at most this many times as many.
+_MAX_DRAWN = 1000
 
 
-def labelled(y: NDArray[np.int64]) -> NDArray[np.intp]:
+def labelled(y: Labels) -> NDArray[np.intp]:
     """Return the positions of labelled rows; InvalidInput unless they have two classes or more."""
-    rows = np.flatnonzero(y >= 0)
-    n_classes = len(np.unique(y[rows]))
+    n_classes = len(class_sizes(y))
     if n_classes < 2:
         raise InvalidInput(f"labels of at least two classes are needed, got {n_classes}")
-    return rows
+    return np.flatnonzero(is_labelled(y))
 
 
-def sample_pairs(
-    y: NDArray[np.int64], n_pairs: int, rng: np.random.Generator
-) -> tuple[Pairs, Pairs]:
+def sample_pairs(y: Labels, n_pairs: int, rng: np.random.Generator) -> tuple[Pairs, Pairs]:
     """Draw pairs of rows, with replacement, uniformly among all pairs of their kind.
 
     Parameters
     ----------
-    y : (n,) int64
-        Labels; rows with -1 are in no pair.
+    y : (n,) int64 or (n, c) bool
+        Labels; rows without one are in no pair.
     n_pairs : int
         Pairs of each kind.
     rng : numpy.random.Generator
@@ -39,14 +41,17 @@ def sample_pairs(
     Returns
     -------
     similar, dissimilar : (n_pairs, 2) intp
-        Rows of two different items, of one class and of two classes.
+        Rows of two different items, that share a label and that share none.
 
     Raises
     ------
     InvalidInput
-        Fewer than two classes, or no class with two items.
+        Fewer than two classes, no class with two items, or hardly any pair that shares no label.
     """
     rows = labelled(y)
+    if y.ndim == 2:
+        similar, dissimilar = _pairs_of_sets(np.asarray(y[rows], bool), n_pairs, rng)
+        return rows[similar], rows[dissimilar]
     rows = rows[np.argsort(y[rows], kind="stable")]
     _, first, sizes = np.unique(y[rows], return_index=True, return_counts=True)
     n = len(rows)
@@ -68,3 +73,50 @@ def sample_pairs(
     j += np.where(j >= first[chosen], sizes[chosen], 0)
     dissimilar = np.stack([first[chosen] + i, j], axis=1)
     return rows[similar], rows[dissimilar]
+
+
+def _pairs_of_sets(
+    Y: NDArray[np.bool_], n_pairs: int, rng: np.random.Generator
+) -> tuple[Pairs, Pairs]:
+    """Draw pairs of items with several labels, of which each has one."""
+    n, sizes = len(Y), np.count_nonzero(Y, axis=0)
+    n_similar = sizes * (sizes - 1)
+    if not n_similar.any():
+        raise InvalidInput("similar pairs need two labelled items of one class; each class has one")
+    # Row after row of the members of class 0, then of class 1, and so on.
+    members = np.nonzero(Y.T)[1]
+    first = np.cumsum(sizes) - sizes
+
+    def similar() -> Pairs:
+        chosen = rng.choice(len(sizes), n_pairs, p=n_similar / n_similar.sum())
+        places = first[chosen, None] + _two_of(sizes[chosen], rng)
+        pairs = members[places]
+        # A pair is drawn by each class that it shares: keeping one in so many makes all alike.
+        shared = np.count_nonzero(Y[pairs[:, 0]] & Y[pairs[:, 1]], axis=1)
+        return np.asarray(pairs[rng.random(n_pairs) * shared < 1])
+
+    def dissimilar() -> Pairs:
+        pairs = _two_of(np.full(n_pairs, n), rng)
+        return np.asarray(pairs[~(Y[pairs[:, 0]] & Y[pairs[:, 1]]).any(axis=1)])
+
+    return _enough(similar, n_pairs, "share a label"), _enough(dissimilar, n_pairs, "share none")
+
+
+def _two_of(sizes: NDArray[np.intp], rng: np.random.Generator) -> Pairs:
+    """Return two different numbers from 0 to below each size."""
+    i = rng.integers(0, sizes)
+    j = rng.integers(0, sizes - 1)
+    return np.stack([i, j + (j >= i)], axis=1)
+
+
+def _enough(draw: Callable[[], Pairs], n_pairs: int, kind: str) -> Pairs:
+    """Draw until there are `n_pairs`."""
+    parts: list[Pairs] = []
+    for _ in range(_MAX_DRAWN):
+        parts.append(draw())
+        if sum(map(len, parts)) >= n_pairs:
+            return np.concatenate(parts)[:n_pairs]
+    raise InvalidInput(
+        f"of {_MAX_DRAWN * n_pairs:,} pairs of labelled items that were drawn, only "
+        f"{sum(map(len, parts)):,} {kind}; {n_pairs:,} are needed"
+    )

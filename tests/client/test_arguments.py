@@ -104,6 +104,12 @@ def test_what_is_no_integer_is_no_label(
     assert sent == []
 
 
+@pytest.mark.parametrize("labels", [np.eye(2, dtype=int), [[1, 2], [1]], [(1, 2), 1]])
+def test_several_labels_belong_into_the_payload(client: Client, labels: Any) -> None:
+    with pytest.raises(ValueError, match="put several labels as a list into the payload"):
+        client.load("c", ["a", "b"], np.ones((2, 4)), labels)
+
+
 @pytest.mark.parametrize(
     "labels",
     [

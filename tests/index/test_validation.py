@@ -163,6 +163,12 @@ def test_labels_are_one_an_item(labels: Any, store: Store) -> None:
         store.create("c", 8).upsert(["a"], ONE, labels)
 
 
+@pytest.mark.parametrize("labels", [np.zeros((1, 2), int), [[1, 2]], [np.array([1, 2])]])
+def test_several_labels_belong_into_the_payload(labels: Any, store: Store) -> None:
+    with pytest.raises(InvalidItems, match="put several labels of an item as a list into"):
+        store.create("c", 8).upsert(["a"], ONE, labels)
+
+
 @pytest.mark.parametrize("letter", ["x", "é", "я", "語", "😀", "\n", '"'])
 def test_payloads_are_measured_as_utf_8(letter: str, store: Store) -> None:
     """The limit counts the bytes of compact JSON that is not escaped to ASCII."""

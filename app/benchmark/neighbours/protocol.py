@@ -60,7 +60,7 @@ class Task:
         self.rerank = rerank_of(protocol)
         self.distance = distance_of(dataset, protocol)
         self.dataset = dataset
-        self.database, self.y = dataset.descriptors, dataset.labels
+        self.database, self.y = dataset.descriptors, dataset.targets
         given = dataset.given
         if given is None:
             n, n_queries = len(dataset), n_queries_of(dataset, protocol)

@@ -8,6 +8,7 @@ from typing import Any
 
 from app.datasets.dataset import Dataset
 from app.datasets.thumbnails import thumbnail
+from hashing.labels import share_a_label
 
 SIDE = 64
 """Pixels of a picture in the page, at most, in each direction."""
@@ -91,21 +92,22 @@ def shown_length(rows: list[dict[str, Any]]) -> int | None:
 def _card(dataset: Dataset, i: int, query: int, rows: list[dict[str, Any]]) -> Card:
     return Card(
         query=query,
-        class_name=dataset.class_name(int(dataset.labels[query])),
+        class_name=dataset.names_of(query),
         title=str(dataset.ids[query]),
         strips=[_strip(dataset, query, row["method"], row["neighbours"][i]) for row in rows],
     )
 
 
 def _strip(dataset: Dataset, query: int, method: str, positions: list[int]) -> Strip:
-    names = [dataset.class_name(int(dataset.labels[i])) for i in positions]
+    names = [dataset.names_of(i) for i in positions]
+    shared = share_a_label(dataset.targets[[query]], dataset.targets[positions])[0]
     neighbours = [
         Neighbour(
             position=i,
             title=f"{name}, {dataset.ids[i]}",
-            right=bool(dataset.labels[i] == dataset.labels[query]),
+            right=bool(right),
         )
-        for i, name in zip(positions, names, strict=True)
+        for i, name, right in zip(positions, names, shared, strict=True)
     ]
     n_right = sum(neighbour.right for neighbour in neighbours)
     label = f"{method}: {n_right} of {len(positions)} right: {', '.join(names)}"

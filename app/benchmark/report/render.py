@@ -104,7 +104,9 @@ def _protocol(result: dict[str, Any], dataset: Dataset) -> str:
     """Describe in words the queries, the database and the labels."""
     protocol, sizes = result["protocol"], result["dataset"]
     seeds = protocol["seeds"]
-    per_class = f"{protocol['labels_per_class']} of each"
+    # Items that are drawn for one of their classes count for all of them.
+    least = "at least " * sizes.get("several_labels", False)
+    per_class = f"{least}{protocol['labels_per_class']} of each"
     database = f"{sizes['database']:,} items"
     if protocol["name"] == UNSEEN_ONLY:
         database += (
@@ -119,7 +121,7 @@ def _protocol(result: dict[str, Any], dataset: Dataset) -> str:
         f"{sizes['items']:,} items in {sizes['classes']} classes, as descriptors of dimension "
         f"{sizes['dimension']}. Under the protocol {protocol['name']}, from "
         f"{'seed' if len(seeds) == 1 else 'each of the seeds'} {_series(seeds)}, "
-        f"{protocol['queries_per_class']} items of each {unseen}class are queries "
+        f"{least}{protocol['queries_per_class']} items of each {unseen}class are queries "
         f"({sizes['queries']:,} in all) and {database}; no query is seen in fit."
     )
 

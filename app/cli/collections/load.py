@@ -61,6 +61,12 @@ def _read(source: str, data_dir: Path) -> tuple[NDArray[Any], ...]:
 
     if not source.endswith(".npy"):
         dataset = load_dataset(source, data_dir)
+        if dataset.label_sets is not None:
+            raise ValueError(
+                f"{source}: its items have several labels each, but an item of a collection has "
+                "one: put the labels as a list into the payload, with the Python client, and "
+                "search with the filter `contains`; or load the descriptors from an .npy file"
+            )
         return dataset.descriptors, dataset.ids, dataset.labels
     try:
         matrix = np.load(source, mmap_mode="r", allow_pickle=False)

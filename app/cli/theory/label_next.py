@@ -47,10 +47,11 @@ def label_next(
     if measure:
         _check_method(method, bits)
     loaded = load_dataset(dataset, load_settings().data_dir)
+    labels = loaded.one_label_each("label-next")
     result: dict[str, Any] = {"dataset": loaded.name}
     # The proposals come first: the measurement takes longer, and asks for more labels.
-    if (loaded.labels < 0).any() or not measure:
-        proposed = choose(loaded.descriptors, loaded.labels, count)
+    if (labels < 0).any() or not measure:
+        proposed = choose(loaded.descriptors, labels, count)
         result["items"] = [str(loaded.ids[i]) for i in proposed]
         _write(result, json_file)
         for item in result["items"]:

@@ -23,8 +23,25 @@ def _as_digits(value: Any) -> Any:
     return value
 
 
+def _as_flag(value: Any) -> Any:
+    # Pydantic would also read "1", "yes", "on", "t" and "TRUE".
+    if isinstance(value, str) and value not in ("true", "false"):
+        raise PydanticCustomError("bool", "Input should be true or false")
+    return value
+
+
+def _as_decimal(value: Any) -> Any:
+    # Pydantic would read "1_0" as 10, and " 1", ".5" and "nan". This is the grammar of JSON.
+    number = r"-?(0|[1-9][0-9]*)(\.[0-9]+)?([eE][+-]?[0-9]+)?"
+    if isinstance(value, str) and not re.fullmatch(number, value):
+        raise PydanticCustomError("float", "Input should be a valid number")
+    return value
+
+
+# In a URL every value is text.
 UrlInteger = Annotated[int, BeforeValidator(_as_digits)]
-"""An integer in a URL, where every value is text."""
+UrlBoolean = Annotated[bool, BeforeValidator(_as_flag)]
+UrlNumber = Annotated[float, BeforeValidator(_as_decimal), Field(allow_inf_nan=False)]
 
 
 def _as_id(value: Any) -> str:

@@ -14,7 +14,9 @@ from app.http.schemas.fields import (
     Id,
     Integer,
     Number,
+    UrlBoolean,
     UrlInteger,
+    UrlNumber,
 )
 
 Holds = Literal["descriptors", "codes"]
@@ -112,16 +114,16 @@ class QueryInUrl(Body):
         "parameters itself.",
     )
     radius: UrlInteger | None = Field(None, ge=0, le=MAX_RADIUS, description="See `k`.")
-    false_match_rate: float | None = Field(None, ge=1e-6, lt=1, description="See `k`.")
-    calibrated: bool = Field(False, description="See `k`.")
-    max_score: float | None = Field(None, description="See `k`.")
-    payloads: bool = Field(True, description="See `k`.")
-    codes: bool = Field(False, description="The same as `return_codes`.")
-    return_codes: bool = Field(False, description="See `k`.")
+    false_match_rate: UrlNumber | None = Field(None, ge=1e-6, lt=1, description="See `k`.")
+    calibrated: UrlBoolean = Field(False, description="See `k`.")
+    max_score: UrlNumber | None = Field(None, description="See `k`.")
+    payloads: UrlBoolean = Field(True, description="See `k`.")
+    codes: UrlBoolean = Field(False, description="The same as `return_codes`.")
+    return_codes: UrlBoolean = Field(False, description="See `k`.")
     offset: UrlInteger = Field(0, ge=0, description="See `k`.")
     rerank: UrlInteger | None = Field(None, ge=1, description="See `k`.")
     rerank_by: RerankBy | None = Field(None, description="See `k`.")
-    confidence: float | None = Field(None, ge=0.5, lt=1, description="See `k`.")
+    confidence: UrlNumber | None = Field(None, ge=0.5, lt=1, description="See `k`.")
 
 
 class NeighbourOut(BaseModel):

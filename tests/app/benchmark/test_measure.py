@@ -100,7 +100,9 @@ def test_queries_without_a_relevant_item_are_left_out_of_every_mean(task: Task) 
     database, y = parts.database[~gone], parts.y[~gone]
     kept = parts.queries[task.dataset.labels[parts.queries] != 2]
     with_them, without = (
-        Task(task.dataset, Split(queries, database, database, y, []), 0)
+        Task(
+            task.dataset, Split(queries, database, database, y, [], task.dataset.labels[queries]), 0
+        )
         for queries in (parts.queries, kept)
     )
     rows = (LSH_8, Row("raw", None), Row("raw-cosine", None), Row("classifier", None))

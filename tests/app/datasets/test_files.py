@@ -175,6 +175,21 @@ def test_parquet(kind: str, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("lists", "names"),
+    [
+        ([["sky", "sea"], [], ["sea"]] * 2000, ["sea", "sky"]),
+        ([[3, 7], [], [3]] * 2000, ["3", "7"]),
+    ],
+)
+def test_parquet_with_several_labels(lists: list[Any], names: list[str], tmp_path: Path) -> None:
+    write_parquet(tmp_path / "x", {"emb": np.eye(len(lists), 6).tolist(), "labels": lists})
+    dataset = read_dataset(tmp_path / "x", "x")
+    assert dataset.class_names is not None
+    assert dataset.class_names.tolist() == names
+    assert dataset.targets.tolist() == [[str(n) in map(str, one) for n in names] for one in lists]
+
+
+@pytest.mark.parametrize(
     ("columns", "message"),
     [
         ({"x": [1.0]}, "expected one column of lists of numbers.*x: double"),
@@ -187,6 +202,8 @@ def test_parquet(kind: str, tmp_path: Path) -> None:
         ({"x": [[1.0], [1e300]]}, "row 1, column 0 is inf"),
         ({"x": [[1.0]], "label": [0.5]}, "labels must be integers or strings"),
         ({"x": [[1.0], [2.0]], "id": ["a", "a"]}, "ids must be unique"),
+        ({"x": [[1.0]], "labels": [[1, None]]}, "nulls in their lists"),
+        ({"x": [[1.0]], "labels": [[{"a": 1}]]}, "labels"),
     ],
 )
 def test_bad_parquet_is_refused(columns: dict[str, Any], message: str, tmp_path: Path) -> None:

@@ -49,6 +49,19 @@ def test_labels_can_be_names_of_classes(
     assert found == words
 
 
+def test_items_can_have_several_labels(tmp_path: Path) -> None:
+    sets = np.array([[1, 1, 0], [0, 1, 0], [0, 0, 0], [1, 0, 1], [0, 0, 1]])
+    names = ["sky", "sea", "dog"]
+    arrays = GOOD | {"labels": sets, "class_names": names}
+    np.savez(tmp_path / "n.npz", **arrays)
+    dataset = read_npz(tmp_path / "n.npz", "n")
+    assert dataset.targets.tolist() == sets.astype(bool).tolist()
+    assert dataset.labels.tolist() == [-1] * 5
+    assert [dataset.names_of(i) for i in (0, 2, 3)] == ["sky, sea", "no label", "sky, dog"]
+    with pytest.raises(BadDataset, match="items of n have several labels each; this needs one"):
+        dataset.one_label_each("this")
+
+
 def test_labels_that_are_all_empty_are_none(tmp_path: Path) -> None:
     np.savez(tmp_path / "n.npz", descriptors=GOOD["descriptors"], labels=[""] * 5)
     assert read_npz(tmp_path / "n.npz", "n").labels.tolist() == [-1] * 5
@@ -65,6 +78,9 @@ def test_labels_that_are_all_empty_are_none(tmp_path: Path) -> None:
         ({"labels": np.array([b"a"] * 5)}, "labels must be integers or strings, got dtype .S1"),
         ({"labels": list("abcd")}, "expected 5 labels"),
         ({"labels": [["a"]] * 5}, "expected 5 labels"),
+        ({"labels": [[0, 1], [1, 2], [0, 0], [1, 1], [0, 1]]}, "row 1 has 2"),
+        ({"labels": np.zeros((4, 2), int)}, r"expected 5 labels.* got shape \(4, 2\)"),
+        ({"labels": np.zeros((5, 2), int), "class_names": ["x"]}, "each of the 2 columns"),
         ({"labels": list("xyxyz"), "class_names": ["x", "y"]}, "class_names lack the label 'z'"),
         ({"labels": list("xyxyz"), "class_names": ["x", "x"]}, "class_names must differ"),
         (

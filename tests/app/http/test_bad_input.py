@@ -65,6 +65,7 @@ def unchanged(small: TestClient) -> Iterator[None]:
         (422, "valid string or integer; got 5.0", {"items": [ITEM | {"id": 5.0}]}),
         (422, "id: Field required", {"items": [{"descriptor": [1, 2, 3, 4]}]}),
         (422, "valid integer; got 1.5", {"items": [ITEM | {"label": 1.5}]}),
+        (422, "put several labels of an item as a list into its payload; got a list of 2", {"items": [ITEM | {"label": [1, 2]}]}),
         (422, "label: Input should be greater than or equal to -1", {"items": [ITEM | {"label": -2}]}),
         (422, "label: Input should be less than", {"items": [ITEM | {"label": 2**63}]}),
         (422, "payload: Input should be an object", {"items": [ITEM | {"payload": [1]}]}),
@@ -397,6 +398,41 @@ def test_parameters_of_the_url_count_or_are_refused(
     assert_problem(small.request(method, url), 422, message)
     assert small.get("/v1/collections/c/items").json() == items
     assert small.get("/v1/snapshots").json() == []
+
+
+@pytest.mark.parametrize(
+    ("parameter", "message"),
+    [
+        *(
+            (f"{name}={value}", f"query.{name}: Input should be true or false; got '{value}'")
+            for name in ("payloads", "return_codes", "codes")
+            for value in ("1", "0", "yes", "on", "t", "True", "FALSE", "")
+        ),
+        *(
+            (
+                f"max_score={value}",
+                f"query.max_score: Input should be a valid number; got '{value}'",
+            )
+            for value in ("1_0", "nan", "inf", "-Infinity", ".5", "1.", "0x1")
+        ),
+        ("max_score=%201", "query.max_score: Input should be a valid number; got ' 1'"),
+        ("max_score=1e999", "query.max_score: Input should be a finite number"),
+        ("confidence=0_1", "query.confidence: Input should be a valid number; got '0_1'"),
+    ],
+)
+def test_parameters_of_a_query_in_the_url_are_not_cast(
+    small: TestClient, parameter: str, message: str
+) -> None:
+    answer = small.post(f"/v1/collections/c/query?{parameter}", content=npy(X), headers=NPY)
+    assert_problem(answer, 422, message)
+
+
+def test_true_and_false_in_the_url_count(small: TestClient) -> None:
+    for value in ("true", "false"):
+        url = f"/v1/collections/c/query?return_codes={value}&payloads={value}&k=1"
+        answer = small.post(url, content=npy(X), headers=NPY)
+        assert answer.status_code == 200, answer.text
+        assert ("code" in answer.json()["results"][0][0]) == (value == "true")
 
 
 def test_every_parameter_that_is_described_is_known(small: TestClient) -> None:
