@@ -87,6 +87,8 @@ class Data:
         self.uses_labels = goal.within is not None or (
             goal.bytes is not None and bool((dataset.labels >= 0).any())
         )
+        if self.uses_labels:
+            dataset.one_label_each(_WHAT)
         given = None if self.uses_labels else dataset.given
         if n_items is None:
             n_items = ITEMS if self.uses_labels else ITEMS_TO_SEARCH

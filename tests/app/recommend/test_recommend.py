@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import ArrayLike, NDArray
 
 from app.benchmark.averages import mean
-from app.datasets.dataset import Dataset, Given, unlabelled
+from app.datasets.dataset import BadDataset, Dataset, Given, unlabelled
 from app.recommend.data import Data
 from app.recommend.goal import Goal
 from app.recommend.measure import bounds
@@ -287,6 +287,13 @@ def test_bad_data_is_answered_with_what_is_needed(
 ) -> None:
     with pytest.raises(InvalidInput, match=re.escape(message)):
         recommend(dataset, goal)
+
+
+def test_goals_of_map_need_one_label_for_each_item() -> None:
+    sets = np.eye(4, dtype=bool)[SEEN.labels]
+    several = replace(SEEN, labels=np.full(len(SEEN), -1), label_sets=sets)
+    with pytest.raises(BadDataset, match="several labels each; a recommendation needs one each"):
+        recommend(several, Goal(within=2))
 
 
 @pytest.mark.parametrize(
