@@ -8,13 +8,14 @@ from typing import Annotated
 
 import typer
 
-from app.cli import benchmark, datasets, encoders, keys, options, recommend, serve, snapshots
+from app.cli import benchmark, datasets, encoders, keys, options, serve, snapshots
 from app.cli.collections.load import load
 from app.cli.collections.query import query
 from app.cli.collections.show import collections, methods
 from app.cli.duplicates.command import duplicates
 from app.cli.theory.explain import explain
 from app.cli.theory.label_next import label_next
+from app.cli.theory.recommend import recommend
 
 _HELP = "Turn descriptors into short binary codes and find exact neighbours by Hamming distance."
 cli = typer.Typer(
@@ -35,7 +36,7 @@ for command in (
     encoders.encode,
     encoders.export,
     benchmark.benchmark,
-    recommend.recommend,
+    recommend,
     explain,
     label_next,
     methods,

@@ -177,7 +177,11 @@ class Race:
             self._measure(rows[0], self._total)
 
     def _undecided(self) -> list[Row]:
-        """Return candidates that may reach the goal: those that left early, then new lengths."""
+        """Return candidates that may reach the goal: those that left early, then new lengths.
+
+        The length after one in doubt is among them even where longer codes of the method miss the
+        goal, since quality does not always grow with the length.
+        """
         ordered = self.ordered()
         threshold = self.measures.data.goal.threshold
         left = [
@@ -187,9 +191,18 @@ class Race:
             and threshold is not None
             and self.standing(row).mean >= threshold
         ]
+        after = [
+            Row(row.method, min(n for n in self.pool.lengths if n > (row.n_bits or 0)))
+            for row in ordered
+            if not self.fails(row)
+            and not self.reaches(row)
+            and (row.n_bits or 0) < self.pool.lengths[-1]
+        ]
         methods = dict.fromkeys(row.method for row in ordered)
         between = [self._between(method, surely=True) for method in methods]
-        return left + [row for row in between if row is not None]
+        new = [*after, *(row for row in between if row is not None)]
+        known = {*self.measures.values, *self.measures.errors}
+        return left + [row for row in dict.fromkeys(new) if row not in known]
 
     def _measure(self, row: Row, n: int) -> bool:
         if row not in self.measures.fitted and self._is_late(row):

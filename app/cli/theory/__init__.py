@@ -1,1 +1,1 @@
-"""`bitcell explain` and `bitcell label-next`: what theory says about a dataset."""
+"""`bitcell explain`, `recommend` and `label-next`: answers about the user's own data."""

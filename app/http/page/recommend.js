@@ -6,11 +6,11 @@ import { curves } from "./curves.js";
 import { count, h, problem, say } from "./html.js";
 import { recent, watch } from "./jobs.js";
 
-// The field of the request, its label, and the value at first.
+// The field of the request, its name, what its value is, and the value at first.
 const GOALS = {
-  within: ["Smallest code, at most so many points of mAP below the descriptors (needs labels)", 2],
-  recall: ["Smallest code that finds this share of the true neighbours", 0.95],
-  bytes: ["Best code of at most so many bytes", 8],
+  within: ["mAP near the descriptors'", "Points of mAP below the descriptors, at most (needs labels)", 2],
+  recall: ["Recall of true neighbours", "Share of the true neighbours to find", 0.95],
+  bytes: ["Best code of a size", "Bytes per item, at most", 8],
 };
 
 export async function show(view, { collections, job, signal }) {
@@ -49,14 +49,15 @@ function form(datasets, collections, request) {
   const goal = h("select", { id: "goal", onchange: () => change() },
     Object.entries(GOALS).map(([name, [text]]) => h("option", { value: name, selected: name === first }, text)));
   const number = (id, value, more) => h("input", { id, type: "number", value, required: true, ...more });
-  const value = number("value", request?.goal[first] ?? GOALS[first][1], { step: "any", min: 0 });
+  const value = number("value", request?.goal[first] ?? GOALS[first][2], { step: "any", min: 0 });
+  const label = h("label", { for: "value" }, GOALS[first][1]);
   const k = number("k", request?.goal.k ?? 10, { min: 1 });
   const rerank = number("rerank", request?.goal.rerank ?? 200, { min: 0 });
   const recall = h("div", { class: "stack" }, h("label", { for: "k" }, "Neighbours to find (without labels)"), k,
     h("label", { for: "rerank" }, "Items that are ranked again by their descriptors, 0 for none"), rerank);
   recall.hidden = first === "within";
   const change = () => {
-    value.value = GOALS[goal.value][1];
+    [, label.textContent, value.value] = GOALS[goal.value];
     recall.hidden = goal.value === "within";
   };
   const error = h("div");
@@ -76,7 +77,7 @@ function form(datasets, collections, request) {
     h("h2", { id: "start-title" }, "New recommendation"),
     h("label", { for: "source" }, "Data"), source, uploadField(source),
     h("label", { for: "goal" }, "Goal"), goal,
-    h("label", { for: "value" }, "Points, share or bytes"), value, recall, error, h("button", {}, "Start"));
+    label, value, recall, error, h("button", {}, "Start"));
 }
 
 function listed(jobs, current) {

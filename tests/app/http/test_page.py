@@ -386,7 +386,7 @@ def test_a_recommendation_is_shown_and_made(page: Page, serving: Process) -> Non
     expect(page.locator(".answer tbody tr")).to_have_count(len(result["candidates"]))
     expect(page.locator("svg.chart .interval")).to_have_count(len(result["candidates"]))
     expect(page.get_by_label("Goal")).to_have_value("recall")
-    expect(page.get_by_label("Points, share or bytes")).to_have_value("0.3")
+    expect(page.get_by_label("Share of the true neighbours")).to_have_value("0.3")
     page.get_by_label("Make its encoder").fill("demo")
     page.get_by_role("button", name="Make").click()
     expect(page.locator("form .problem")).to_contain_text("already a collection 'demo'")
