@@ -110,9 +110,13 @@ def test_a_full_disk_does_not_hide_the_result(
     def full() -> None:
         raise Full("the disk is full")
 
+    new = range(LEAST_REFERENCE, LEAST_REFERENCE + WINDOW)
+    watching.collection.upsert(new, codes(WINDOW, 1, shift=0.3))
     with monkeypatch.context() as patched:
         patched.setattr(watching.database, "transaction", full)
-        assert watching.insert(WINDOW, 1, shift=0.3)["alarm"]
+        shown = watching.drift.report(watching.collection)
+    assert shown is not None
+    assert shown["alarm"]
     # What is not on disk is tested again by the next process.
     watching.close()
     watching.open()
