@@ -2,7 +2,9 @@
 
     python -m bench.drift cifar10-gist384.npz cifar10-jpeg.tar.gz
 
-The first file has the arrays `descriptors` and `labels`, the second one the images.
+The first file has the arrays `descriptors`, `labels` and `ids`, the second one the images.
+References are drawn from one half of the training images, windows from the other half or from the
+test images, so that no item is in both.
 """
 
 from __future__ import annotations
@@ -69,7 +71,8 @@ def gist_of_images(path: str, prefilter: float) -> NDArray[np.float32]:
     """Return the descriptors of the first images of each class, of another setting than usual."""
     images = []
     with tarfile.open(path) as archive:
-        names = sorted(member.name for member in archive if member.name.endswith(".jpg"))
+        members = [member.name for member in archive if member.name.endswith(".jpg")]
+        names = sorted(name for name in members if name.startswith("test/"))
         for name in names[:: max(1, len(names) // _IMAGES)]:
             file = archive.extractfile(name)
             if file is not None:
@@ -80,37 +83,46 @@ def gist_of_images(path: str, prefilter: float) -> NDArray[np.float32]:
 def main(descriptors: str, images: str | None = None) -> None:
     """Print the shares of trials with an alarm."""
     with np.load(descriptors) as arrays:
-        X, y = arrays["descriptors"].astype(np.float32), arrays["labels"]
+        rows = np.char.startswith(arrays["ids"].astype(str), "train/")
+        X, y = arrays["descriptors"][rows].astype(np.float32), arrays["labels"][rows]
     hasher = make_hasher("lsh", n_bits=N_BITS).fit(X[:_TRAINING])
-    X, y = X[_TRAINING:], y[_TRAINING:]
-    words = encoded(hasher, X)
+    words = encoded(hasher, X[_TRAINING : len(X) // 2])
+    X, y = X[len(X) // 2 :], y[len(X) // 2 :]
+    new = encoded(hasher, X)
     print(f"nothing changed: {false_alarms(words, N_BITS):.0%} of {TRIALS} trials", flush=True)
 
     def mixed(share: float) -> Draw:
         of_class, others = np.flatnonzero(y == 0), np.flatnonzero(y != 0)
         n = int(share * WINDOW)
-        return lambda rng: words[
-            np.concatenate([rng.choice(of_class, n), rng.choice(others, WINDOW - n)])
+        return lambda rng: new[
+            np.concatenate(
+                [
+                    rng.choice(of_class, n, replace=False),
+                    rng.choice(others, WINDOW - n, replace=False),
+                ]
+            )
         ]
 
     def noisy(share: float) -> Draw:
         deviation = share * X.std(axis=0)
 
         def draw(rng: np.random.Generator) -> Words:
-            some = X[rng.choice(len(X), WINDOW)]
+            some = X[rng.choice(len(X), WINDOW, replace=False)]
             noise = deviation * rng.standard_normal(some.shape)
             return encoded(hasher, (some + noise).astype(np.float32))
 
         return draw
 
-    cases = {f"one class is {share:.0%} of the items": mixed(share) for share in (0.2, 0.3, 0.5)}
+    cases = {f"one class is {share:.0%} of the items": mixed(share) for share in (0.15, 0.2, 0.3)}
     cases |= {f"noise of {share:g} deviations": noisy(share) for share in (0.2, 0.5, 1.0)}
+
+    def photographed(file: str, prefilter: float) -> Draw:
+        of_images = encoded(hasher, gist_of_images(file, prefilter))
+        return lambda rng: of_images[rng.choice(len(of_images), WINDOW, replace=False)]
+
     if images is not None:
         for prefilter in (4.0, 5.0, 8.0):
-            of_images = encoded(hasher, gist_of_images(images, prefilter))
-            cases[f"GIST with prefilter {prefilter:g}"] = lambda rng, of_images=of_images: (
-                of_images[rng.choice(len(of_images), WINDOW)]
-            )
+            cases[f"GIST with prefilter {prefilter:g}"] = photographed(images, prefilter)
     for name, draw in cases.items():
         print(f"{name}: {alarms(words, draw, N_BITS):.0%} of {CHANGED_TRIALS} trials", flush=True)
 

@@ -118,11 +118,11 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert IDS[0] in [neighbour.id for neighbour in by_id.results[0]]
         assert by_id.certificates[0].exact
         meant = bitcell.query("c", X[:1], k=3, calibrated=True, false_match_rate=0.2)
-        (about,) = meant.certificates
-        assert about.calibration is not None
-        assert about.calibration.law == "pairs"
-        assert about.false_matches is not None
-        assert about.false_matches.bound <= 0.2
+        (certificate,) = meant.certificates
+        assert certificate.calibration is not None
+        assert certificate.calibration.law == "pairs"
+        assert certificate.false_matches is not None
+        assert certificate.false_matches.bound <= 0.2
         for neighbour in meant.results[0]:
             assert neighbour.angle is not None
         assert bitcell.item("c", IDS[3]).label == 0

@@ -147,8 +147,6 @@ class Drift:
             self._store.use(name, self._test)
         except (NotFound, Closed):
             pass  # It has been dropped, or the service stops.
-        except Full as error:
-            log.warning("the result of a test for drift could not be kept", error=str(error))
         except Exception:
             log.exception("new items could not be tested for drift", collection=name)
 
@@ -156,26 +154,30 @@ class Drift:
         with self._testing:
             if not self._is_due(collection):
                 return
-            # Before the items are read: what is written meanwhile waits for the next test.
-            until = collection.written
-            moment = collection.moment()
+            written = collection.written
             before = self._watched.get(collection.key)
-            after = _tested(before, moment, until, collection.n_bits)
+            after = _tested(before, collection.moment(), collection.n_bits)
             if after is None:
-                self._too_few[collection.key] = until
+                self._too_few[collection.key] = written
                 return
+            self._watched[collection.key] = after
+            self._keep(collection.key, after)
+            if after.windows and after.windows[-1] in after.alarms():
+                log.warning("the codes of new items differ", collection=collection.name)
+
+    def _keep(self, key: int, watched: Watched) -> None:
+        try:
             with self._database.transaction() as connection:
                 # Not for a collection that has been dropped and deleted meanwhile.
                 connection.execute(
                     "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
-                    (json.dumps(asdict(after)), collection.key),
+                    (json.dumps(asdict(watched)), key),
                 )
-            self._watched[collection.key] = after
-            if after.windows and after.windows[-1] in after.alarms():
-                log.warning("the codes of new items differ", collection=collection.name)
+        except Full as error:  # After a restart, the same items are tested again.
+            log.warning("the result of a test for drift could not be kept", error=str(error))
 
 
-def _tested(before: Watched | None, moment: Moment, until: int, n_bits: int) -> Watched | None:
+def _tested(before: Watched | None, moment: Moment, n_bits: int) -> Watched | None:
     """Return what is known after the new items of a moment have been tested.
 
     None if most of them have been deleted already, so that there is nothing to test yet.
@@ -189,7 +191,7 @@ def _tested(before: Watched | None, moment: Moment, until: int, n_bits: int) -> 
             return None
         rng = np.random.default_rng(_SEED)
         chosen = rng.permutation(len(moment))[:_REFERENCE]
-        return Watched(moment.serials[chosen].tolist(), until)
+        return Watched(moment.serials[chosen].tolist(), _end(moment))
     new = np.flatnonzero(moment.serials >= before.until)
     if len(new) < WINDOW:
         return None
@@ -199,14 +201,20 @@ def _tested(before: Watched | None, moment: Moment, until: int, n_bits: int) -> 
     base, held, words = map(moment.words, (reference[:half], reference[half:], new))
     window = differences(base, held, words, n_bits, LEAST_P, seed=before.tested)
     windows = [*before.windows, window][-REMEMBERED:]
-    return replace(before, until=until, windows=windows, tested=before.tested + 1)
+    return replace(before, until=_end(moment), windows=windows, tested=before.tested + 1)
+
+
+def _end(moment: Moment) -> int:
+    """Return the first serial number that no item of a moment has."""
+    return int(moment.serials[-1]) + 1
 
 
 def _places(moment: Moment, serials: NDArray[np.int64]) -> NDArray[np.int64]:
     """Return the places of the items with these serial numbers that are still there."""
     places = np.searchsorted(moment.serials, serials)
     places = np.minimum(places, len(moment) - 1) if len(moment) else places[:0]
-    return places[moment.serials[places] == serials[: len(places)]]
+    found: NDArray[np.int64] = places[moment.serials[places] == serials[: len(places)]]
+    return found
 
 
 def _from_json(text: str) -> Watched:

@@ -339,7 +339,10 @@ def test_parsing_stops_at_the_first_of_many_errors(small: TestClient) -> None:
 
 QUERY = "/v1/collections/c/query"
 ITEMS = "/v1/collections/c/items"
-FIELDS = "there are descriptors, ids, k, radius, max_score, payloads, codes, return_codes, offset, filter"
+FIELDS = (
+    "there are descriptors, ids, k, radius, false_match_rate, calibrated, max_score, payloads, codes, "
+    "return_codes, offset, filter"
+)
 
 
 @pytest.mark.parametrize(

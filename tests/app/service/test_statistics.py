@@ -142,7 +142,7 @@ def test_an_empty_and_a_missing_collection(client: TestClient) -> None:
     client.post("/v1/encoders", json=new)
     client.post("/v1/collections", json={"name": "c", "encoder": "e"})
     empty = client.get("/v1/collections/c/statistics").json()
-    assert empty == {"items": 0, "n_bits": 1, "bits": None, "buckets": None}
+    assert empty == {"items": 0, "n_bits": 1, "bits": None, "buckets": None, "drift": None}
     client.put("/v1/collections/c/items", json={"items": [{"id": "a", "descriptor": [1, 2, 3, 4]}]})
     one = client.get("/v1/collections/c/statistics").json()
     assert one["buckets"]["sizes"] == [{"least": 1, "most": 1, "codes": 1, "items": 1}]

@@ -68,8 +68,8 @@ def constant(n: int, n_bits: int) -> NDArray[np.uint64]:
 
 @pytest.mark.parametrize("n_bits", [1, 24, 700])
 def test_constant_codes_do_not_differ(n_bits: int) -> None:
-    same = [constant(n, n_bits) for n in (50, 50, 40)]
-    assert [one.p_value for one in differences(*same, n_bits, 0.01, 0)] == [1.0] * (
+    base, held, new = (constant(n, n_bits) for n in (50, 50, 40))
+    assert [one.p_value for one in differences(base, held, new, n_bits, 0.01, 0)] == [1.0] * (
         2 if n_bits == 1 else 3
     )
 
@@ -78,7 +78,8 @@ def test_bits_of_long_codes_are_named_by_their_place() -> None:
     rng = np.random.default_rng(2)
     base, held, new = (rng.normal(0, 1, (80, 700)) for _ in range(3))
     new[:, 100:] = 1
-    balance, *_ = differences(*(to_words(pack(z)) for z in (base, held, new)), 700, 0.01, 0)
+    words = [to_words(pack(z)) for z in (base, held, new)]
+    balance, *_ = differences(words[0], words[1], words[2], 700, 0.01, 0)
     (bit,) = balance.bits
     assert bit >= 100
     assert balance.after == 1

@@ -15,7 +15,7 @@ from app.main import create_app
 from app.pools import Pool
 from app.service.drift.watch import LEAST_REFERENCE, REMEMBERED, WINDOW, Drift
 from bitcodes import Codes, pack
-from index import Collection, Database, Store
+from index import Collection, Database, Full, Store
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.service.test_operating_metrics import values
 
@@ -100,6 +100,29 @@ def test_a_restart_changes_nothing(watching: Watching) -> None:
     assert watching.drift.alarms() == {"c": 1}
     assert watching.drift.report(watching.collection) == before
     assert watching.insert(WINDOW, 2)["tested"] == 2
+
+
+def test_a_full_disk_does_not_hide_the_result(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+
+    def full() -> None:
+        raise Full("the disk is full")
+
+    new = range(LEAST_REFERENCE, LEAST_REFERENCE + WINDOW)
+    watching.collection.upsert(new, codes(WINDOW, 1, shift=0.3))
+    with monkeypatch.context() as patched:
+        patched.setattr(watching.database, "transaction", full)
+        shown = watching.drift.report(watching.collection)
+    assert shown is not None
+    assert shown["alarm"]
+    # What is not on disk is tested again by the next process.
+    watching.close()
+    watching.open()
+    report = watching.drift.report(watching.collection)
+    assert report is not None
+    assert (report["tested"], report["alarm"]) == (1, True)
 
 
 def test_a_data_directory_without_references_gets_one(watching: Watching) -> None:
