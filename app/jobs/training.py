@@ -37,6 +37,11 @@ def pack(descriptors: ArrayLike, labels: ArrayLike | None) -> bytes:
     file = io.BytesIO()
     np.save(file, X, allow_pickle=False)
     if labels is not None:
+        if getattr(labels, "ndim", 1) > 1:
+            raise InvalidInput(
+                "expected one label per descriptor; to train on items with several labels, upload "
+                "them as a dataset"
+            )
         np.save(file, as_labels(labels, len(X)), allow_pickle=False)
     return file.getvalue()
 

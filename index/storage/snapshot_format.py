@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
@@ -21,7 +20,8 @@ from bitcodes import code_size
 from index.errors import BadSnapshot, InvalidItems
 from index.memory.factors import row_size
 from index.storage.catalog import DESCRIPTOR_TYPES, METRICS, DescriptorType, Metric
-from index.validation import MAX_ID, MAX_PAYLOAD, as_text, check_bits, check_name
+from index.storage.snapshot_text import ids_and_payloads
+from index.validation import check_bits, check_name
 
 MAGIC = b"Bitcell snapshot 2\n"
 MAGIC_3 = b"Bitcell snapshot 3\n"
@@ -43,12 +43,6 @@ _MAX_BLOCK_1 = 512 << 20
 # Bytes that are read at a time where a block is not needed.
 _PIECE = 1 << 20
 _MAX_DESCRIPTION = 1 << 16
-# JSON escapes a character beyond the first 65,536 in 12 bytes.
-_MAX_ID_TEXT = 12 * MAX_ID + 4
-# Characters that are parsed at a time, several times the most that a payload has.
-_PART = 1 << 20
-_SPACE = re.compile(r"\s*")
-_DECODER = json.JSONDecoder()
 # What parsing JSON and using its values raises where they are not what was written.
 _UNREADABLE = (ValueError, TypeError, LookupError, RecursionError, struct.error)
 
@@ -214,7 +208,7 @@ def read_items(data: bytes, about: Description, path: Path) -> tuple[Any, ...]:
     """
     try:
         texts, codes, labels, descriptors = _columns(data)
-        ids, payloads = _ids_and_payloads(texts.decode())
+        ids, payloads = ids_and_payloads(texts.decode(), MAX_ITEMS)
         kept = None
         if descriptors:
             # Without a type they are refused later, whatever they are.
@@ -251,76 +245,6 @@ def _columns(data: bytes) -> Sequence[bytes]:
     if at != len(data):
         raise ValueError(f"its columns have {at} bytes, and the block has {len(data)}")
     return columns
-
-
-def _ids_and_payloads(text: str) -> tuple[list[Any], list[str | None]]:
-    """Parse a column of ids and payloads; return the payloads as compact JSON.
-
-    The payloads are parsed one at a time, because JSON can take 25 times its size once parsed.
-    """
-    parser = _Parser(text)
-    parser.skip("[")
-    ids = parser.value(MAX_ITEMS * _MAX_ID_TEXT)
-    if not isinstance(ids, list) or len(ids) > MAX_ITEMS:
-        raise TypeError(f"expected a list of at most {MAX_ITEMS} ids")
-    parser.skip(",")
-    parser.skip("[")
-    texts: list[str | None] = []
-    for place in range(len(ids)):
-        if place:
-            parser.skip(",")
-        payload = parser.value(MAX_PAYLOAD)
-        # Earlier versions took lone surrogates, which may come back.
-        texts.append(
-            None if payload is None else as_text(payload, f"item {place}", allow_surrogates=True)
-        )
-    parser.skip("]")
-    parser.skip("]")
-    parser.end()
-    return ids, texts
-
-
-class _Parser:
-    """Parses JSON from the front, one value at a time, each of a limited size."""
-
-    def __init__(self, text: str) -> None:
-        self._text = text
-        # What is parsed now: the part of the text that begins at `_start`.
-        self._part, self._start, self._at = text[:_PART], 0, 0
-
-    def value(self, limit: int) -> Any:
-        """Return the next value; ValueError if it has more characters than `limit`, roughly."""
-        is_last = self._start + len(self._part) == len(self._text)
-        if len(self._part) - self._at < limit and not is_last:
-            self._cut(max(limit, _PART))
-        try:
-            value, self._at = _DECODER.raw_decode(self._part, self._at)
-        except ValueError as error:
-            raise ValueError(f"{error}, among {len(self._part)} characters") from None
-        if limit > _PART:
-            self._cut(_PART)
-        return value
-
-    def skip(self, mark: str) -> None:
-        """Skip a mark and the space after it; raise ValueError if something else comes."""
-        if self._at == len(self._part):
-            self._cut(_PART)
-        if not self._part.startswith(mark, self._at):
-            got = self._part[self._at : self._at + 20]
-            raise ValueError(f"expected {mark!r}, got {got!r}")
-        self._at += 1
-        if space := _SPACE.match(self._part, self._at):
-            self._at = space.end()
-
-    def end(self) -> None:
-        """Raise ValueError if more follows."""
-        if rest := self._text[self._start + self._at :]:
-            raise ValueError(f"expected the end, got {rest[:20]!r}")
-
-    def _cut(self, size: int) -> None:
-        """Begin the part to be parsed where the parser is."""
-        self._start += self._at
-        self._part, self._at = self._text[self._start : self._start + size], 0
 
 
 def _reason(error: Exception) -> str:

@@ -13,7 +13,7 @@ from pydantic import TypeAdapter
 
 from app.cli.running_service import RunningService
 from app.http import npy
-from app.http.schemas import CollectionOut, DescriptorsOut, QueryOut, Upserted
+from app.http.schemas import CollectionOut, DescriptorsOut, EncoderOut, QueryOut, Upserted
 
 _COLLECTIONS = TypeAdapter(list[CollectionOut])
 
@@ -26,6 +26,11 @@ def list_collections(service: RunningService) -> list[CollectionOut]:
 def show_collection(service: RunningService, name: str) -> CollectionOut:
     """Return one collection; ValueError if there is none of this name."""
     return CollectionOut.model_validate_json(service.send("GET", "collections", name).content)
+
+
+def show_encoder(service: RunningService, name: str) -> EncoderOut:
+    """Return one encoder; ValueError if there is none of this name."""
+    return EncoderOut.model_validate_json(service.send("GET", "encoders", name).content)
 
 
 def create_collection(service: RunningService, new: dict[str, Any]) -> None:

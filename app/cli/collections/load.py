@@ -40,12 +40,20 @@ def load(
 
     If it stops early, run it again: what is there is replaced by the same.
     """
-    from app.cli.collections.calls import create_collection, show_collection
+    from app.cli.collections.calls import create_collection, show_collection, show_encoder
     from app.cli.running_service import connected
 
     arrays = _read(source, load_settings().data_dir)
     with connected(url, key, key_file) as service:
         given = {"encoder": encoder, "n_bits": bits}
+        if encoder is not None:
+            # Before the collection is created, which would otherwise be left empty.
+            expected, dimension = show_encoder(service, encoder).dimension, arrays[0].shape[1]
+            if dimension != expected:
+                raise ValueError(
+                    f"{source} has descriptors of dimension {dimension}, and encoder {encoder!r} "
+                    f"takes those of dimension {expected}"
+                )
         if new := {name: value for name, value in given.items() if value is not None}:
             create_collection(service, {"name": collection} | new)
         show_collection(service, collection)  # Before the progress bar appears.
@@ -91,8 +99,9 @@ def _send(service: Any, collection: str, arrays: tuple[NDArray[Any], ...]) -> in
             try:
                 held = upsert(service, collection, *(array[start:end] for array in arrays))
             except ValueError as error:
+                stored = "all before them are stored, and none from them on"
                 raise ValueError(
-                    f"items {start:,} to {end - 1:,} of the source: {error}; all before them are "
-                    "stored, and none from them on"
+                    f"items {start:,} to {end - 1:,} of the source: {error}; "
+                    f"{stored if start else 'nothing is stored'}"
                 ) from None
     return held

@@ -80,6 +80,24 @@ def test_a_dataset_is_loaded_with_its_labels(run: Callable[[str], str]) -> None:
     ]
 
 
+def test_a_load_that_is_refused_from_the_start_leaves_no_collection(
+    run: Callable[[str], str],
+    service: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.save("short.npy", np.ones((3, 64)))
+    data_dir = service.data_dir  # type: ignore[attr-defined]
+    before = run("collections")
+    assert bitcell(monkeypatch, f"--data-dir {data_dir} load new short.npy --encoder demo") == 2
+    error = capsys.readouterr().err
+    assert "short.npy has descriptors of dimension 64, and encoder 'demo' takes" in error
+    assert run("collections") == before
+    assert bitcell(monkeypatch, f"--data-dir {data_dir} load demo short.npy") == 2
+    assert "items 0 to 2 of the source" in (error := capsys.readouterr().err)
+    assert error.rstrip().endswith("; nothing is stored")
+
+
 def test_filters_and_radius_are_passed_on(run: Callable[[str], str]) -> None:
     line = 'query demo --id digit-0007 --radius 40 --filter {"label":7} --json'
     (found,) = json.loads(run(line))["results"]

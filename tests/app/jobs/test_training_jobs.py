@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.jobs import dataset_check
 from app.jobs.kind import Task
 from app.jobs.training import pack, work
 from app.main import create_app
@@ -132,6 +133,24 @@ def test_methods_that_use_no_labels_learn_from_a_dataset_without(tmp_path: Path,
     assert train("itq") == {"name": "t", "fingerprint": expected}
     with pytest.raises(InvalidInput, match="labels of at least two classes are needed, got 0"):
         train("ksh")
+
+
+def test_items_with_several_labels_are_trained_on_as_a_dataset(tmp_path: Path, X: Any) -> None:
+    sets = np.random.default_rng(0).random((100, 4)) < 0.4
+    path = tmp_path / "datasets" / "sets.npz"
+    path.parent.mkdir()
+    np.savez(path, descriptors=X[:100], labels=sets)
+    found = dataset_check.work(
+        Task(tmp_path, tmp_path, {"file": str(path)}, None), lambda *_: None
+    ).result
+    assert (found["labelled"], found["classes"]) == (np.count_nonzero(sets.any(axis=1)), 4)
+    request = {"name": "e", "method": "sdh", "n_bits": 8, "params": {}}
+    request["training"] = {"dataset": "sets"}
+    trained = work(Task(tmp_path, tmp_path, request, None), lambda *_: None)
+    expected = make_hasher("sdh", n_bits=8).fit(X[:100], sets)
+    assert trained.result["fingerprint"] == expected.fingerprint
+    with pytest.raises(InvalidInput, match="upload them as a dataset"):
+        pack(X[:100], sets)
 
 
 def test_a_training_is_done_if_its_encoder_was_stored_before_a_crash(
