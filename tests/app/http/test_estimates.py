@@ -71,7 +71,7 @@ def expected(
         QUERIES, hasher.encode(X[rows]), hasher.factors(X[rows], metric), metric
     )
     if metric == "euclidean":
-        found = np.sqrt(np.maximum(found, 0))
+        found = np.sign(found) * np.sqrt(np.abs(found))
     order = np.argsort(found, axis=1, kind="stable")[:, :k]
     return [
         [(str(IDS[rows[place]]), float(found[query, place])) for place in places]
