@@ -85,7 +85,7 @@ def search(
             confidence=confidence.probability,
             reranked=len(rows),
         )
-        hamming = hamming_distances(view, queries[place], rows[:n])
+        hamming = hamming_distances(queries[place], view.words(rows[:n]), view.segment.n_bits)
         answers.append(Answer(rows[:n], hamming, certificate))
         scores.append(exact[:n])
     return answers, scores

@@ -7,7 +7,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words, distances_to, to_words
+from bitcodes import Words, code_size, distances_to, to_codes, to_words
 from index.callbacks import Checkpoint
 from index.errors import InvalidItems
 from index.memory.estimated import THREADS, Scan
@@ -21,8 +21,10 @@ EPSILON = 1.9
 """Of the error bound in certificates, which about 94 % of the estimates keep."""
 LARGEST = 1e15
 """Largest coordinate of a query: its squared length, which a scan needs, then stays in float32."""
-# Queries per scan, after which a search looks whether it has to give up.
-BLOCK = 8 * THREADS
+# Estimates and, at least, queries of a scan, after which a search looks whether it has to give up:
+# about half a second. Many small scans would cost more, as threads wait at the end of each.
+SCAN_ESTIMATES = 1 << 25
+SCAN_QUERIES = 8 * THREADS
 
 
 class Terms(Protocol):
@@ -102,7 +104,8 @@ def search(
     count_within : bool
         Whether to count the rows within `max_score` where there are more than k.
     """
-    check_terms(terms, len(queries), view.segment.n_bits)
+    n_bits = view.segment.n_bits
+    check_terms(terms, len(queries), n_bits)
     parts = parts_of(view, mask)
     looked = sum(part.n_allowed for part in parts)
     answers, distances = [], []
@@ -119,10 +122,11 @@ def search(
         if n_found < len(rows):
             tie = int(np.count_nonzero(scores == scores[n_found - 1])) if n_found else 0
         rows, estimates = rows[:n_found], estimates[:n_found]
-        bound = _error_bound(view, rows, terms, query, estimates, metric)
+        words = view.words(rows)
+        bound = _error_bound(words, n_bits, terms, query, estimates, metric)
         certificate = Certificate(
             exact=True,
-            radius=view.segment.n_bits,
+            radius=n_bits,
             looked=looked,
             tie=tie,
             within=within,
@@ -130,14 +134,15 @@ def search(
             ranking="estimate",
             error_bound=bound,
         )
-        answers.append(Answer(rows, hamming_distances(view, queries[query], rows), certificate))
+        answers.append(Answer(rows, hamming_distances(queries[query], words, n_bits), certificate))
         distances.append(estimates)
     return answers, distances
 
 
-def hamming_distances(view: View, query: Words, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def hamming_distances(query: Words, words: Words, n_bits: int) -> NDArray[np.int64]:
     """Return the Hamming distances of a query, (words,), to the codes of rows."""
-    return distances_to(query, to_words(view.codes(rows))).astype(np.int64)
+    codes = to_codes(words, code_size(n_bits))
+    return distances_to(query, to_words(codes)).astype(np.int64)
 
 
 def check_terms(terms: Terms, n: int, n_bits: int) -> None:
@@ -172,8 +177,10 @@ def nearest(
 ) -> list[Nearest]:
     """Return the nearest rows of each query by score."""
     found = []
-    for first in range(0, len(terms.vectors), BLOCK):
-        vectors = terms.vectors[first : first + BLOCK]
+    n_rows = sum(len(part.scan) for part in parts)
+    step = max(SCAN_QUERIES, SCAN_ESTIMATES // max(n_rows, 1))
+    for first in range(0, len(terms.vectors), step):
+        vectors = terms.vectors[first : first + step]
         per_part = []
         for part in parts:
             checkpoint()
@@ -234,17 +241,17 @@ def _count(parts: list[Part], terms: Terms, query: int, max_score: float, metric
 
 
 def _error_bound(
-    view: View,
-    rows: NDArray[np.int64],
+    words: Words,
+    n_bits: int,
     terms: Terms,
     query: int,
     estimates: NDArray[np.float64],
     metric: Metric,
 ) -> float:
     """Return how far the distances of found rows may be from their estimates, at most."""
-    if not len(rows):
+    if not len(words):
         return 0.0
-    errors = factors_of(view.words(rows), view.segment.n_bits)[:, 2]
+    errors = factors_of(words, n_bits)[:, 2]
     bounds = EPSILON * terms.lengths[query] * errors
     if metric == "euclidean":
         # The bound is about squares.

@@ -13,6 +13,7 @@ from numpy.typing import ArrayLike, NDArray
 from app.errors import TooLarge
 from app.service.checks import Size, check_batch
 from app.service.collections.codes import GivenCodes, packed
+from app.service.collections.depths import Depths, certified
 from app.service.collections.estimates import terms_of
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
@@ -63,6 +64,7 @@ class Searches:
         self._store = store
         self._encoders = encoders
         self._metrics = metrics
+        self._depths = Depths()
         self._stopping = Event()
 
     def stop(self) -> None:
@@ -217,6 +219,11 @@ class Searches:
         checkpoint()
         if collection.metric is not None:
             return self._estimated(collection, queries, options, size, checkpoint)
+        if options.confidence is not None:
+            deep = self._depths.reranking(collection, options, checkpoint)
+            found = self._search(collection, queries, deep, size, checkpoint)
+            about = (options.confidence, deep.depth, len(collection))
+            return [certified(one, *about) for one in found]
         codes = self._codes(collection, queries)
         search = partial(collection.search, codes, options, checkpoint=checkpoint, count=size)
         if options.rerank is None:

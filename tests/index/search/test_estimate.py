@@ -384,10 +384,11 @@ def test_what_does_not_fit_is_refused(store: Store) -> None:
             ranked.search(codes, SearchOptions(1), terms=huge)
 
 
-def test_a_search_gives_up_when_told_to(store: Store) -> None:
+def test_a_search_gives_up_when_told_to(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "SCAN_ESTIMATES", 1)
     model = Model(store.create("c", 20, metric="dot"), HASHERS["dot", 20])
     model.upsert(["a", "b"], X[:2])
-    many = np.repeat(QUERIES[:1], 3 * estimate.BLOCK + 1, axis=0)
+    many = np.repeat(QUERIES[:1], 3 * estimate.SCAN_QUERIES + 1, axis=0)
     calls: list[int] = []
 
     def give_up() -> None:
