@@ -25,6 +25,8 @@ class ServiceProcess:
         The data directory; the log is the file `log` in it.
     demo : bool
         Whether the service makes its demo collection.
+    settings : dict of str to str, optional
+        Further variables of the environment.
 
     Attributes
     ----------
@@ -33,17 +35,19 @@ class ServiceProcess:
         From the start of the process until the service answered, within 10 ms.
     """
 
-    def __init__(self, folder: Path, *, demo: bool = False) -> None:
-        settings = {
+    def __init__(
+        self, folder: Path, *, demo: bool = False, settings: dict[str, str] | None = None
+    ) -> None:
+        variables = {
             "BITCELL_DATA_DIR": str(folder),
             "BITCELL_DEMO": str(demo),
             "BITCELL_DRAIN_SECONDS": "0",
-        }
+        } | (settings or {})
         start = time.perf_counter()
         with (folder / "log").open("wb") as log_file:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "app.cli", "serve", "--port", "0"],
-                env=os.environ | settings,
+                env=os.environ | variables,
                 stderr=log_file,
             )
         while b"Bitcell is at" not in (log := (folder / "log").read_bytes()):
@@ -51,11 +55,20 @@ class ServiceProcess:
                 raise RuntimeError(log.decode())
             time.sleep(0.01)
         self.ready_seconds = time.perf_counter() - start
-        port = int(log.partition(b"Bitcell is at http://127.0.0.1:")[2].partition(b'"')[0])
-        self.url = f"http://127.0.0.1:{port}"
+        self._port = int(log.partition(b"Bitcell is at http://127.0.0.1:")[2].partition(b'"')[0])
+        self.url = f"http://127.0.0.1:{self._port}"
+        self._connection = self._connect()
+
+    def _connect(self) -> socket.socket:
         # A bare socket: the cost of a client library is not the service's.
-        self._connection = socket.create_connection(("127.0.0.1", port))
-        self._connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        connection = socket.create_connection(("127.0.0.1", self._port))
+        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return connection
+
+    def reconnect(self) -> None:
+        """Open another connection: the service closes one that is idle for some seconds."""
+        self._connection.close()
+        self._connection = self._connect()
 
     def request(
         self, method: str, path: str, body: bytes = b"", media_type: str = "application/x-npy"

@@ -16,6 +16,7 @@ from index.filters.filter import Filter
 from index.memory.moment import Moment
 from index.memory.view import View
 from index.ranking import Given, ranked
+from index.search.depth import neighbour_ranks
 from index.search.estimate import Terms
 from index.search.results import as_found, describe
 from index.state import State
@@ -301,6 +302,15 @@ class Collection:
             return state.descriptors(view, rows)
 
         return Moment(*state.live(), descriptors)
+
+    def neighbour_ranks(
+        self, n_queries: int, k: int, checkpoint: Checkpoint = lambda: None
+    ) -> NDArray[np.int64]:
+        """Return at which depth of a search by Hamming distance items have their true neighbours.
+
+        See `index.search.depth.neighbour_ranks`. Raise InvalidItems if no descriptors are kept.
+        """
+        return neighbour_ranks(self._state, n_queries, k, checkpoint)
 
     def has_labels(self) -> bool:
         """Return whether any item has a label."""

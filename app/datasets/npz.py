@@ -21,6 +21,16 @@ from hashing.validation import (
     check_finite,
 )
 
+_KEYS = (
+    "descriptors",
+    "labels",
+    "ids",
+    "class_names",
+    "images",
+    "mirror",
+    "privileged",
+    "privileged_mirror",
+)
 MOST_INFLATED = 1032
 """How many times larger deflate can make what it reads."""
 # What zipfile and numpy raise on damaged files, and on encrypted ones.
@@ -43,7 +53,7 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     path : Path
         A file with the array `descriptors`, and optionally the other attributes of `Dataset`.
         Labels that are strings are names of classes; a matrix of 0 and 1 says which classes each
-        item has.
+        item has. Arrays of other names are not read.
     name : str
         The name of the dataset.
     images : bool
@@ -60,17 +70,15 @@ def read_npz(path: Path, name: str, *, images: bool = False) -> Dataset:
     try:
         with path.open("rb") as file, np.load(file, allow_pickle=False) as npz:
             members = npz.zip.namelist()
-            arrays = {
-                key: _array(npz, key, path)
-                for key in npz.files
-                if f"{key}.npy" in members and (images or key != "images")
-            }
+            keys = [key for key in npz.files if f"{key}.npy" in members]
+            if "descriptors" not in keys:
+                raise BadDataset(f"{path} has no array 'descriptors'; it has {sorted(keys)}")
+            used = [key for key in _KEYS if key in keys and (images or key != "images")]
+            arrays = {key: _array(npz, key, path) for key in used}
     except BadDataset:
         raise
     except _DAMAGED:
         raise not_npz from None
-    if "descriptors" not in arrays:
-        raise BadDataset(f"{path} has no array 'descriptors'; it has {sorted(arrays)}")
     try:
         return from_arrays(name, arrays)
     except InvalidInput as error:

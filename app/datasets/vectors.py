@@ -36,7 +36,11 @@ BAD_HEADER = (
 
 # Records of a dimension and as many values. In this order: fvecs and ivecs differ in values only.
 _LAYOUTS = ("<f4", "u1")
-_SMALLEST_NORMAL = 1 << 23
+# Float32 descriptors hardly have larger exponents of two, to either side; the share of such words
+# that makes a file one of integers; and in about how many records they are looked for.
+_EXTREME = 64
+_SHARE_OF_INTEGERS = 1 / 8
+_SAMPLE = 4096
 
 
 def check_npy(file: IO[bytes], size: int) -> None:
@@ -92,15 +96,28 @@ def records_of(path: Path) -> NDArray[Any] | None:
 def from_records(records: NDArray[Any], path: Path, name: str) -> Dataset:
     """Return the values of records as a dataset.
 
-    The values of fvecs and ivecs are told apart by the name of the file. If it has another name,
-    they are integers if all of them are below 2²³: as float32 such words would be next to nothing.
+    The values of fvecs and ivecs are told apart by the name of the file, or if it has another name,
+    by the values.
     """
     values = records["values"]
-    if values.dtype == np.float32:
-        integers = values.view("<i4")
-        if path.suffix == ".ivecs" or (
-            path.suffix != ".fvecs"
-            and -_SMALLEST_NORMAL < integers.min() <= integers.max() < _SMALLEST_NORMAL
-        ):
-            values = integers
+    if values.dtype == np.float32 and (
+        path.suffix == ".ivecs" or (path.suffix != ".fvecs" and _are_integers(values))
+    ):
+        values = values.view("<i4")
     return unlabelled(name, values)
+
+
+def _are_integers(values: NDArray[np.float32]) -> bool:
+    """Return whether many values that are not zero are, as float32, beyond all descriptors.
+
+    Integers below 2²⁹ are next to nothing as float32, negative ones above -2²⁹ are huge or not
+    numbers, and of integers from the whole range half are either.
+    """
+    some = np.ascontiguousarray(values[:: max(1, len(values) // _SAMPLE)])
+    bits = some.view("<u4") & np.uint32((1 << 31) - 1)
+    exponents = (bits[bits > 0] >> 23).astype(np.int64) - 127
+    return (
+        bool((np.abs(exponents) > _EXTREME).mean() > _SHARE_OF_INTEGERS)
+        if len(exponents)
+        else False
+    )

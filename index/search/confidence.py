@@ -21,6 +21,7 @@ from index.search.estimate import (
     nearest,
     parts_of,
 )
+from index.search.order import by_value_and_id
 from index.storage.catalog import Metric
 from index.types import Answer, Certificate
 
@@ -71,10 +72,8 @@ def search(
     answers, scores = [], []
     for place, first in enumerate(nearest(view, parts, terms, max(2 * k, _FIRST), checkpoint)):
         query = _Query(view, parts, terms, place, metric, confidence.epsilon)
-        rows, exact = query.compare(k, *first, distances, checkpoint)
-        # Rows of the segment are in the order of their ids; ties with the tail go by name.
-        names = np.array(view.names(rows), object)
-        order = np.lexsort((np.argsort(np.argsort(names)), exact))
+        rows, exact = query.compare(k, first.rows, first.scores, distances, checkpoint)
+        order = by_value_and_id(view, exact, rows)
         rows, exact = rows[order], exact[order]
         n = min(k, len(rows))
         certificate = Certificate(
@@ -86,7 +85,7 @@ def search(
             confidence=confidence.probability,
             reranked=len(rows),
         )
-        hamming = hamming_distances(view, queries[place], rows[:n])
+        hamming = hamming_distances(queries[place], view.words(rows[:n]), view.segment.n_bits)
         answers.append(Answer(rows[:n], hamming, certificate))
         scores.append(exact[:n])
     return answers, scores

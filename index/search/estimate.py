@@ -7,12 +7,13 @@ from typing import NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words, distances_to, to_words
+from bitcodes import Words, code_size, distances_to, to_codes, to_words
 from index.callbacks import Checkpoint
 from index.errors import InvalidItems
 from index.memory.estimated import THREADS, Scan
 from index.memory.factors import factors_of
 from index.memory.view import Mask, View
+from index.search.order import by_value_and_id
 from index.storage.catalog import Metric
 from index.types import Answer, Certificate
 
@@ -20,8 +21,10 @@ EPSILON = 1.9
 """Of the error bound in certificates, which about 94 % of the estimates keep."""
 LARGEST = 1e15
 """Largest coordinate of a query: its squared length, which a scan needs, then stays in float32."""
-# Queries per scan, after which a search looks whether it has to give up.
-BLOCK = 8 * THREADS
+# Estimates and, at least, queries of a scan, after which a search looks whether it has to give up:
+# about half a second. Many small scans would cost more, as threads wait at the end of each.
+SCAN_ESTIMATES = 1 << 25
+SCAN_QUERIES = 8 * THREADS
 
 
 class Terms(Protocol):
@@ -101,26 +104,29 @@ def search(
     count_within : bool
         Whether to count the rows within `max_score` where there are more than k.
     """
-    check_terms(terms, len(queries), view.segment.n_bits)
+    n_bits = view.segment.n_bits
+    check_terms(terms, len(queries), n_bits)
     parts = parts_of(view, mask)
     looked = sum(part.n_allowed for part in parts)
     answers, distances = [], []
-    for query, (rows, scores) in enumerate(nearest(view, parts, terms, k, checkpoint)):
+    for query, (rows, scores, tie) in enumerate(nearest(view, parts, terms, k, checkpoint)):
         estimates = _distances(terms, query, scores, metric)
-        n_found, within = min(k, len(rows)), None
+        n_found, within = len(rows), None
         if max_score is not None:
-            n_found = min(k, int(np.searchsorted(estimates, max_score, side="right")))
+            n_found = int(np.searchsorted(estimates, max_score, side="right"))
             if n_found < k:
                 within = n_found
             elif count_within:
                 checkpoint()
                 within = _count(parts, terms, query, max_score, metric)
-        tie = int(np.count_nonzero(scores == scores[n_found - 1])) if n_found else 0
+        if n_found < len(rows):
+            tie = int(np.count_nonzero(scores == scores[n_found - 1])) if n_found else 0
         rows, estimates = rows[:n_found], estimates[:n_found]
-        bound = _error_bound(view, rows, terms, query, estimates, metric)
+        words = view.words(rows)
+        bound = _error_bound(words, n_bits, terms, query, estimates, metric)
         certificate = Certificate(
             exact=True,
-            radius=view.segment.n_bits,
+            radius=n_bits,
             looked=looked,
             tie=tie,
             within=within,
@@ -128,14 +134,15 @@ def search(
             ranking="estimate",
             error_bound=bound,
         )
-        answers.append(Answer(rows, hamming_distances(view, queries[query], rows), certificate))
+        answers.append(Answer(rows, hamming_distances(queries[query], words, n_bits), certificate))
         distances.append(estimates)
     return answers, distances
 
 
-def hamming_distances(view: View, query: Words, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def hamming_distances(query: Words, words: Words, n_bits: int) -> NDArray[np.int64]:
     """Return the Hamming distances of a query, (words,), to the codes of rows."""
-    return distances_to(query, to_words(view.codes(rows))).astype(np.int64)
+    codes = to_codes(words, code_size(n_bits))
+    return distances_to(query, to_words(codes)).astype(np.int64)
 
 
 def check_terms(terms: Terms, n: int, n_bits: int) -> None:
@@ -154,16 +161,26 @@ def check_terms(terms: Terms, n: int, n_bits: int) -> None:
         )
 
 
+class Nearest(NamedTuple):
+    """The k rows of the highest scores, by descending score, then by id.
+
+    `tie` counts the rows with the score of the last one.
+    """
+
+    rows: NDArray[np.int64]
+    scores: NDArray[np.float32]
+    tie: int
+
+
 def nearest(
     view: View, parts: list[Part], terms: Terms, k: int, checkpoint: Checkpoint
-) -> list[tuple[NDArray[np.int64], NDArray[np.float32]]]:
-    """Return rows and scores of each query by descending score, then by id.
-
-    They are k, and those that tie with the k-th.
-    """
+) -> list[Nearest]:
+    """Return the nearest rows of each query by score."""
     found = []
-    for first in range(0, len(terms.vectors), BLOCK):
-        vectors = terms.vectors[first : first + BLOCK]
+    n_rows = sum(len(part.scan) for part in parts)
+    step = max(SCAN_QUERIES, SCAN_ESTIMATES // max(n_rows, 1))
+    for first in range(0, len(terms.vectors), step):
+        vectors = terms.vectors[first : first + step]
         per_part = []
         for part in parts:
             checkpoint()
@@ -173,36 +190,38 @@ def nearest(
                 [row + part.first for (row, _), part in zip(each, parts, strict=True)]
             )
             scores = np.concatenate([score for _, score in each])
-            found.append(_in_order(view, rows, scores, k))
+            found.append(_first(view, rows, scores, k))
     return found
 
 
-def _in_order(
-    view: View, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int
-) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
-    # Rows of the segment are in the order of their ids; those of the tail are not.
-    order = np.lexsort((rows, -scores))
-    rows, scores = rows[order], scores[order]
-    if len(rows) > k:
-        n = int(np.searchsorted(-scores, -scores[k - 1], side="right"))
-        rows, scores = rows[:n], scores[:n]
-    is_tied = np.zeros(len(rows), bool)
-    is_tied[1:] = scores[1:] == scores[:-1]
-    if len(view.tail) and is_tied.any() and rows.max() >= len(view.segment):
-        names = np.array(view.names(rows), object)
-        order = np.array(
-            sorted(range(len(rows)), key=lambda place: (-scores[place], names[place])), np.int64
-        )
-        rows, scores = rows[order], scores[order]
-    return rows, scores
+def _first(view: View, rows: NDArray[np.int64], scores: NDArray[np.float32], k: int) -> Nearest:
+    """Return the k nearest of some rows, among which are all that tie with the last of them."""
+    k = min(k, len(rows))
+    if not k:
+        return Nearest(rows, scores, 0)
+    last = np.partition(scores, len(scores) - k)[-k]
+    is_last, is_kept = scores == last, scores >= last
+    # Of the rows of the segment, which are in the order of their ids, the first k are enough.
+    ties = np.flatnonzero(is_last & (rows < len(view.segment)))
+    if len(ties) > k:
+        is_kept[ties[np.argsort(rows[ties])[k:]]] = False
+    tie, rows, scores = int(np.count_nonzero(is_last)), rows[is_kept], scores[is_kept]
+    order = by_value_and_id(view, -scores, rows)[:k]
+    return Nearest(rows[order], scores[order], tie)
 
 
 def _distances(
     terms: Terms, query: int, scores: NDArray[np.float32], metric: Metric
 ) -> NDArray[np.float64]:
-    """Return the estimated distances of scores; the Euclidean one, not its square."""
+    """Return the estimated distances of scores; the Euclidean one, not its square.
+
+    The root of a square below zero is taken of its absolute value and is below zero too, so that
+    distances are in the order of the scores, and equal only where these are.
+    """
     estimates: NDArray[np.float64] = terms.constants[query] - scores.astype(np.float64)
-    return np.sqrt(np.maximum(estimates, 0)) if metric == "euclidean" else estimates
+    if metric != "euclidean":
+        return estimates
+    return np.copysign(np.sqrt(np.abs(estimates)), estimates)
 
 
 def least_score(terms: Terms, query: int, distance: float, metric: Metric) -> float:
@@ -222,20 +241,21 @@ def _count(parts: list[Part], terms: Terms, query: int, max_score: float, metric
 
 
 def _error_bound(
-    view: View,
-    rows: NDArray[np.int64],
+    words: Words,
+    n_bits: int,
     terms: Terms,
     query: int,
     estimates: NDArray[np.float64],
     metric: Metric,
 ) -> float:
     """Return how far the distances of found rows may be from their estimates, at most."""
-    if not len(rows):
+    if not len(words):
         return 0.0
-    errors = factors_of(view.words(rows), view.segment.n_bits)[:, 2]
+    errors = factors_of(words, n_bits)[:, 2]
     bounds = EPSILON * terms.lengths[query] * errors
     if metric == "euclidean":
         # The bound is about squares.
-        below = estimates - np.sqrt(np.maximum(estimates**2 - bounds, 0))
-        bounds = np.maximum(below, np.sqrt(estimates**2 + bounds) - estimates)
+        squares = estimates * np.abs(estimates)
+        below = estimates - np.sqrt(np.maximum(squares - bounds, 0))
+        bounds = np.maximum(below, np.sqrt(np.maximum(squares + bounds, 0)) - estimates)
     return float(bounds.max())

@@ -17,6 +17,7 @@ from index.memory.view import Mask, View
 from index.search import flat_scan, paths
 from index.search.flat_scan import Hits
 from index.search.lookup import Lookup, select
+from index.search.order import by_value_and_id
 from index.types import Answer, Certificate
 
 # Not the pool of the scans: tasks of this pool wait for those.
@@ -279,7 +280,5 @@ class _Search:
         """Return the k nearest of both, with ties in the order of their ids."""
         rows = np.concatenate([rows, tail_rows])
         distances = np.concatenate([distances, tail_distances])
-        names = self.view.names(rows)
-        nearest = sorted(zip(distances.tolist(), names, range(len(rows)), strict=True))[: self.k]
-        order = np.array([place for _, _, place in nearest], np.int64)
+        order = by_value_and_id(self.view, distances, rows)[: self.k]
         return rows[order], distances[order]

@@ -32,6 +32,17 @@ def load(
     bits: Annotated[
         int | None, typer.Option(help="Create it first, for given codes of this length.", min=1)
     ] = None,
+    ranking: Annotated[
+        str | None, typer.Option(help="Create it first, to rank by `hamming` or `estimate`.")
+    ] = None,
+    metric: Annotated[
+        str | None,
+        typer.Option(help="With --ranking estimate: `euclidean`, `cosine` or `dot`."),
+    ] = None,
+    keep_descriptors: Annotated[
+        bool,
+        typer.Option("--keep-descriptors", help="Create it first, to keep descriptors too."),
+    ] = False,
     url: UrlOption = None,
     key: KeyOption = None,
     key_file: KeyFileOption = None,
@@ -45,7 +56,6 @@ def load(
 
     arrays = _read(source, load_settings().data_dir)
     with connected(url, key, key_file) as service:
-        given = {"encoder": encoder, "n_bits": bits}
         if encoder is not None:
             # Before the collection is created, which would otherwise be left empty.
             expected, dimension = show_encoder(service, encoder).dimension, arrays[0].shape[1]
@@ -54,6 +64,13 @@ def load(
                     f"{source} has descriptors of dimension {dimension}, and encoder {encoder!r} "
                     f"takes those of dimension {expected}"
                 )
+        given = {
+            "encoder": encoder,
+            "n_bits": bits,
+            "ranking": ranking,
+            "metric": metric,
+            "keep_descriptors": keep_descriptors or None,
+        }
         if new := {name: value for name, value in given.items() if value is not None}:
             create_collection(service, {"name": collection} | new)
         show_collection(service, collection)  # Before the progress bar appears.

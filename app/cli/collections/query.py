@@ -39,11 +39,22 @@ def query(
     calibrated: Annotated[
         bool, typer.Option("--calibrated", help="Show the angle that each distance means.")
     ] = False,
+    max_score: Annotated[
+        float | None,
+        typer.Option(help="Largest estimated distance, in a collection that ranks by estimates."),
+    ] = None,
+    confidence: Annotated[
+        float | None,
+        typer.Option(help="Find each true neighbour with this probability, such as 0.99."),
+    ] = None,
     filter_: Annotated[
         str | None, typer.Option("--filter", help="What items must match: '{\"label\": 3}'.")
     ] = None,
     rerank: Annotated[
         int | None, typer.Option(help="Reorder this many by their kept descriptors.", min=1)
+    ] = None,
+    rerank_by: Annotated[
+        str | None, typer.Option(help="What to reorder by: descriptors, cosine or bits.")
     ] = None,
     as_json: Annotated[
         bool, typer.Option("--json", help="Print the answer of the service as it is.")
@@ -65,12 +76,15 @@ def query(
         raise ValueError(f"give one of {', '.join(ways)}; got {' and '.join(given) or 'none'}")
     options = {"ids": ids, "codes": codes, "k": k, "radius": radius, "rerank": rerank}
     body: dict[str, Any] = {name: value for name, value in options.items() if value}
-    if radius is not None:
-        body["radius"] = radius
-    if false_match_rate is not None:
-        body["false_match_rate"] = false_match_rate
-    if calibrated:
-        body["calibrated"] = True
+    others = {
+        "radius": radius,
+        "false_match_rate": false_match_rate,
+        "calibrated": calibrated or None,
+        "max_score": max_score,
+        "confidence": confidence,
+        "rerank_by": rerank_by,
+    }
+    body |= {name: value for name, value in others.items() if value is not None}
     if filter_ is not None:
         body["filter"] = json_filter(filter_)
     with connected(url, key, key_file) as service:
@@ -125,7 +139,15 @@ def _print(answer: QueryOut, names: list[str] | None) -> None:
         ]
         print_table(headings, rows, right="distance angle score label")
         if certificate.truncated:
-            typer.echo(f"{certificate.within:,} items are within the radius; these are the nearest")
+            limit = "radius" if certificate.ranking is None else "largest score"
+            typer.echo(
+                f"{certificate.within:,} items are within the {limit}; these are the nearest"
+            )
+        if certificate.confidence is not None:
+            typer.echo(
+                f"each true neighbour is found with probability {certificate.confidence:g}; "
+                f"{certificate.reranked:,} items were compared"
+            )
     _print_meaning(answer)
 
 

@@ -15,8 +15,13 @@ def collections(
 
     with connected(url, key, key_file) as service:
         found = list_collections(service)
-    rows = [(one.name, f"{one.items:,}", f"{one.n_bits}", one.encoder or "") for one in found]
-    print_table(("name", "items", "bits", "encoder"), rows, right="items bits")
+    rows = [
+        (one.name, f"{one.items:,}", f"{one.n_bits}", one.encoder or "", one.metric or "")
+        for one in found
+    ]
+    estimated = ["estimates"] * any(one.metric for one in found)
+    headings = ("name", "items", "bits", "encoder", *estimated)
+    print_table(headings, [row[: len(headings)] for row in rows], right="items bits")
 
 
 def methods() -> None:

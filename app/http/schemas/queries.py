@@ -92,8 +92,9 @@ class Query(Body):
         None,
         ge=0.5,
         lt=1,
-        description="In a collection that ranks by estimates and keeps descriptors: compare as "
-        "many descriptors as it takes to find each true neighbour with this probability.",
+        description="In a collection that keeps descriptors: compare as many of them as it takes "
+        "to find each true neighbour with this probability. Where items are ranked by the Hamming "
+        "distance, how many is measured on the items.",
     )
 
 

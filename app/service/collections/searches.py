@@ -20,6 +20,7 @@ from app.service.collections.calibrations import (
     Meaning,
 )
 from app.service.collections.codes import GivenCodes, Queries, packed
+from app.service.collections.depths import Depths, certified
 from app.service.collections.estimates import terms_of
 from app.service.deadline import Deadline
 from app.service.encoder_store import EncoderStore
@@ -58,6 +59,7 @@ class Searches:
         self._encoders = encoders
         self._metrics = metrics
         self._calibrations = Calibrations(encoders)
+        self._depths = Depths()
         self._stopping = Event()
 
     def stop(self) -> None:
@@ -238,6 +240,11 @@ class Searches:
         checkpoint()
         if collection.metric is not None:
             return self._estimated(collection, queries, options, size, checkpoint)
+        if options.confidence is not None:
+            deep = self._depths.reranking(collection, options, checkpoint)
+            found = self._search(collection, queries, deep, size, checkpoint)
+            about = (options.confidence, deep.depth, len(collection))
+            return [certified(one, *about) for one in found]
         codes = self._codes(collection, queries)
         search = partial(collection.search, codes, options, checkpoint=checkpoint, count=size)
         if options.rerank is None:

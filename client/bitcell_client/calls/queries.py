@@ -105,9 +105,9 @@ class QueryCalls:
             kept; or one minus the cosine with them; or the asymmetric distance of the query's
             projection to the codes.
         confidence : float, optional
-            In a collection that ranks by estimates and keeps descriptors: compare as many items by
-            their descriptors as it takes to find each true neighbour with this probability, from
-            0.5 up to, not including, 1.
+            In a collection that keeps descriptors: compare as many items by them as it takes to
+            find each true neighbour with this probability, from 0.5 up to, not including, 1.
+            Where items are ranked by the Hamming distance, how many is measured on the items.
         batch : int
             The most queries of one request; fewer if they have many neighbours.
 

@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import numpy as np
 import pytest
 from PIL import Image
@@ -14,6 +15,7 @@ from PIL import Image
 from app.cli.collections import load
 from app.service.data_dir import URL_FILE
 from app.service.keys import Keys
+from hashing.methods.rabitq import RaBitQ
 from tests.app.cli.test_main import bitcell
 from tests.app.service_process import Process
 
@@ -114,6 +116,35 @@ def test_the_meaning_of_distances_is_shown(run: Callable[[str], str]) -> None:
     assert f"from {pairs:,} pairs with different labels" in shown
     assert "angles: 90% intervals, from" in shown
     assert "° (" in shown
+
+
+def test_estimated_distances(service: Process, run: Callable[[str], str]) -> None:
+    X = np.random.default_rng(2).normal(size=(300, 16)).astype(np.float32)
+    hasher = RaBitQ(64).fit(X)
+    keys = Keys(service.data_dir)  # type: ignore[attr-defined]
+    made, secret = keys.create("estimates", "write")
+    headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/octet-stream"}
+    url = f"{service.url}/v1/encoders/rabitq"
+    httpx2.put(url, content=hasher.to_bytes(), headers=headers, timeout=60).raise_for_status()
+    keys.revoke(made.id)
+    keys.close()
+    np.save("x.npy", X)
+    created = "--encoder rabitq --ranking estimate --metric euclidean --keep-descriptors"
+    run(f"load estimated x.npy {created}")
+    assert "euclidean" in run("collections")
+    true = np.linalg.norm(X - X[3], axis=1)
+    shown = run("query estimated --id 3 -k 5 --confidence 0.999")
+    assert "with probability 0.999" in shown
+    nearest = [line.split()[0] for line in shown.splitlines() if line[0].isdigit()]
+    assert nearest == [str(i) for i in np.argsort(true)[:5]]
+    line = "query estimated --id 3 --json --max-score 4"
+    found = json.loads(run(line))["results"][0]
+    assert 0 < len(found) < 300
+    assert all(near["score"] <= 4 for near in found)
+    (found,) = json.loads(run("query estimated --id 3 --rerank 20 --rerank-by cosine --json"))[
+        "results"
+    ]
+    assert found[0]["score"] == pytest.approx(0, abs=1e-6)
 
 
 def test_an_image_is_a_query(run: Callable[[str], str]) -> None:

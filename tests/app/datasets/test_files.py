@@ -69,6 +69,24 @@ def test_the_name_tells_large_integers_from_floats(tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "x.fvecs", vecs(tiny, "<f4")), tiny)
 
 
+@pytest.mark.parametrize("largest", [1, 1000, 1 << 23, 1 << 24, 1 << 28, (1 << 31) - 1])
+@pytest.mark.parametrize("smallest", [0, -1])
+def test_integers_are_known_without_a_name(smallest: int, largest: int, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(smallest * largest, largest + 1, (500, 4))
+    np.testing.assert_array_equal(
+        read(tmp_path / "x", vecs(values, "<i4")), values.astype(np.float32)
+    )
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1, 1e12])
+def test_floats_are_known_without_a_name(scale: float, tmp_path: Path) -> None:
+    values = (scale * np.random.default_rng(0).normal(size=(500, 4))).astype(np.float32)
+    values[::2, :2] = 0
+    values[::5, 3] = 1e-40
+    np.testing.assert_array_equal(read(tmp_path / "x", vecs(values, "<f4")), values)
+    np.testing.assert_array_equal(read(tmp_path / "x", vecs(0 * values, "<f4")), 0 * values)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.uint8])
 def test_npy(dtype: Any, tmp_path: Path) -> None:
     values = np.asfortranarray(np.abs(X).astype(dtype))
@@ -252,6 +270,16 @@ def test_an_npz_whose_header_claims_more_than_it_holds_is_refused(tmp_path: Path
         with zipfile.ZipFile(tmp_path / "x", "w", compression) as file:
             file.writestr("descriptors.npy", npy_header((1 << 30, 128)) + bytes(1000))
         assert refused_within(1 << 22, tmp_path / "x")
+
+
+def test_arrays_of_an_npz_that_are_not_used_are_not_read(tmp_path: Path) -> None:
+    np.savez_compressed(tmp_path / "x", descriptors=X, other=np.zeros(1 << 24, np.uint8))
+    tracemalloc.start()
+    assert len(read_dataset(tmp_path / "x.npz", "x")) == len(X)
+    assert tracemalloc.get_traced_memory()[1] < 1 << 22
+    tracemalloc.stop()
+    np.savez_compressed(tmp_path / "y", other=np.zeros(1 << 24, np.uint8))
+    assert refused_within(1 << 22, tmp_path / "y.npz")
 
 
 def test_hdf5_that_claims_more_than_it_holds_is_refused(tmp_path: Path) -> None:

@@ -71,7 +71,7 @@ def expected(
         QUERIES, hasher.encode(X[rows]), hasher.factors(X[rows], metric), metric
     )
     if metric == "euclidean":
-        found = np.sqrt(np.maximum(found, 0))
+        found = np.sign(found) * np.sqrt(np.abs(found))
     order = np.argsort(found, axis=1, kind="stable")[:, :k]
     return [
         [(str(IDS[rows[place]]), float(found[query, place])) for place in places]
@@ -204,7 +204,7 @@ def test_queries_that_cannot_be_are_refused(client: TestClient) -> None:
         ("n", query | {"radius": 3}, "give max_score"),
         ("h", query | {"max_score": 3}, "radius takes the place of max_score"),
         ("n", query | {"confidence": 0.9}, "keeps no descriptors"),
-        ("h", query | {"confidence": 0.9}, "ranks by the Hamming distance"),
+        ("h", query | {"confidence": 0.9}, "keeps no descriptors"),
         ("n", query | {"confidence": 1}, "confidence: Input should be less than 1"),
         ("n", query | {"confidence": 0.9, "rerank": 20}, "replaces rerank"),
         ("n", query | {"max_score": "3"}, "max_score: Input should be a valid number"),
@@ -214,6 +214,43 @@ def test_queries_that_cannot_be_are_refused(client: TestClient) -> None:
     assert_problem(nan, 422, "max_score")
     bad = client.post("/v1/collections/n/query", json={"descriptors": [[1e39] * D]})
     assert_problem(bad, 422, "row 0, column 0")
+
+
+def test_a_confidence_is_measured_where_codes_rank(client: TestClient) -> None:
+    new = {"name": "measured", "encoder": "lsh", "keep_descriptors": True}
+    assert client.post("/v1/collections", json=new).status_code == 201
+    url = "/v1/collections/measured"
+    query = {"descriptors": X[:2].tolist(), "k": 5, "confidence": 0.9}
+    assert client.post(f"{url}/query", json=query).json()["results"] == [[], []]
+    rng = np.random.default_rng(1)
+    items, queries = (rng.normal(size=(n, D)).astype(np.float32) for n in (1500, 300))
+    for part in (slice(0, 100), slice(100, 1500)):
+        ids = np.arange(1500)[part]
+        assert client.put(f"{url}/items", content=npy(items[part], ids), headers=NPY).is_success
+        n = len(items[: part.stop])
+        true = np.argsort(np.linalg.norm(queries[:, None] - items[:n], axis=2), axis=1)[:, :5]
+        for confidence in (0.9, 0.99):
+            answer = client.post(
+                f"{url}/query?k=5&confidence={confidence}", content=npy(queries), headers=NPY
+            )
+            shares = [
+                len({int(near["id"]) for near in found} & set(near_ids.tolist())) / 5
+                for found, near_ids in zip(answer.json()["results"], true, strict=True)
+            ]
+            error = np.std(shares) / np.sqrt(300)
+            assert np.mean(shares) >= confidence - 3 * error
+            about = answer.json()["certificates"][0]
+            assert about["confidence"] == confidence
+            assert 5 < about["reranked"] <= n
+            assert about["exact"] == (about["reranked"] == n)
+            if n == 1500 and confidence == 0.9:
+                assert about["reranked"] < n / 2
+    for more, message in (
+        ({"confidence": 0.9999}, "allow at most 0.998; got 0.9999"),
+        ({"filter": {"label": 1}}, "without filter and radius"),
+        ({"radius": 5}, "without filter and radius"),
+    ):
+        assert_problem(client.post(f"{url}/query", json=query | more), 422, message)
 
 
 @pytest.mark.parametrize("encoder", ["plain", "unit"])

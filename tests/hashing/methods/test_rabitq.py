@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from bitcodes import unpack
 from hashing import InvalidInput, load_hasher
+from hashing.methods import rabitq
 from hashing.methods.rabitq import RaBitQ, rotation
 from hashing.parts.estimate import METRICS, Metric, epsilon_for, share_within
 
@@ -38,8 +39,19 @@ def exact(Q: NDArray[Any], X: NDArray[Any], metric: str) -> NDArray[np.float64]:
     return np.asarray(((Q[:, None] - X) ** 2).sum(axis=2))
 
 
+@pytest.fixture
+def structured(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Make all rotations structured."""
+    monkeypatch.setattr(rabitq, "_LARGEST_UNIFORM", 0)
+
+
 @pytest.mark.parametrize("n_bits", [24, 40, 64, 100])
-def test_rows_are_orthonormal_within_each_rotation(n_bits: int) -> None:
+@pytest.mark.parametrize("kind", ["uniform", "structured"])
+def test_rows_are_orthonormal_within_each_rotation(
+    kind: str, n_bits: int, request: pytest.FixtureRequest
+) -> None:
+    if kind == "structured":
+        request.getfixturevalue(kind)
     A = RaBitQ(n_bits).fit(np.zeros((1, 40))).weights_.T
     for first in range(0, n_bits, 40):
         block = A[first : first + 40].astype(np.float64)
@@ -55,6 +67,48 @@ def test_rotations_are_uniform() -> None:
     np.testing.assert_allclose(A.mean(axis=0), 0, atol=0.05)
     np.testing.assert_allclose((A**2).mean(axis=0), 1 / 3, atol=0.03)
     np.testing.assert_allclose((A**4).mean(axis=0), 1 / 5, atol=0.03)
+
+
+def test_no_large_rotation_is_factorized(monkeypatch: pytest.MonkeyPatch) -> None:
+    # One of 4,096 dimensions takes a minute, which a request has to wait for.
+    sizes, qr = [], np.linalg.qr
+
+    def counted(G: NDArray[Any]) -> Any:
+        sizes.append(G.shape)
+        return qr(G)
+
+    monkeypatch.setattr(np.linalg, "qr", counted)
+    RaBitQ(64).fit(np.zeros((1, 1024)))
+    RaBitQ(1024).fit(np.zeros((1, 2048)))
+    assert sizes == [(1024, 64)]
+
+
+@pytest.mark.usefixtures("structured")
+@pytest.mark.parametrize("data", ["gaussian", "sparse", "cosines"])
+def test_estimates_of_a_structured_rotation_are_as_good(data: str) -> None:
+    rng = np.random.default_rng(0)
+    d, n = 384, 120
+    X = {
+        "gaussian": rng.normal(size=(n, d)),
+        "sparse": np.eye(d)[rng.integers(0, d, n)] + np.eye(d)[rng.integers(0, d, n)],
+        "cosines": np.cos(np.pi * (np.arange(d) + 0.5) * rng.integers(0, 40, n)[:, None] / d),
+    }[data].astype(np.float32)
+    Q, items = X[:20], X[20:]
+    multiples = []
+    for seed in range(6):
+        hasher = RaBitQ(384, center=False, random_state=seed).fit(X)
+        factors = hasher.factors(items)
+        difference = hasher.estimate(Q, hasher.encode(items), factors) - exact(
+            Q, items, "euclidean"
+        )
+        bound = hasher.error_bound(Q, factors, epsilon=1)
+        apart = bound > 1e-3 * bound.max()
+        multiples.append(np.where(apart, difference / np.where(apart, bound, 1), np.nan))
+    every = np.array(multiples)
+    per_query = np.nanmean(every, axis=2).ravel()
+    assert abs(per_query.mean()) < 3 * per_query.std(ddof=1) / math.sqrt(len(per_query))
+    assert np.nanmean(np.abs(every) <= 1.9) > share_within(1.9, d) - 0.01
+    assert np.nanmean(every <= epsilon_for(0.99, d)) > 0.99 - 0.004
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from bitcodes import unpack
 from hashing.methods.rabitq import RaBitQ
-from hashing.parts.estimate import epsilon_for
+from hashing.parts.estimate import epsilon_for, estimates
 from index import (
     BadSnapshot,
     Collection,
@@ -25,6 +25,7 @@ from index import (
     Store,
     snapshot,
 )
+from index.memory.view import View
 from index.search import estimate
 
 D = 24
@@ -96,8 +97,7 @@ class Model:
             assert len(set(places)) == len(places) == min(12, len(ids))
             found = expected[places]
             if metric == "euclidean":
-                scores = scores**2
-                found, expected = np.maximum(found, 0), np.maximum(expected, 0)
+                scores = scores * np.abs(scores)
             np.testing.assert_allclose(scores, found, atol=1e-6 * size)
             np.testing.assert_allclose(scores, np.sort(expected)[: len(scores)], atol=1e-6 * size)
             codes = self.hasher.encode(rows[places]) ^ self.hasher.encode(
@@ -109,8 +109,9 @@ class Model:
             assert (about.ranking, about.exact, about.looked) == ("estimate", True, len(ids))
             bounds = 1.9 * terms.lengths[query] * error[places]
             if metric == "euclidean":
-                low = np.sqrt(found) - np.sqrt(np.maximum(found - bounds, 0))
-                bounds = np.maximum(low, np.sqrt(found + bounds) - np.sqrt(found))
+                roots = np.sign(found) * np.sqrt(np.abs(found))
+                low = roots - np.sqrt(np.maximum(found - bounds, 0))
+                bounds = np.maximum(low, np.sqrt(np.maximum(found + bounds, 0)) - roots)
             assert about.error_bound == pytest.approx(bounds.max(), rel=1e-3)
 
 
@@ -240,6 +241,58 @@ def test_equal_items_come_in_the_order_of_their_ids(store: Store) -> None:
     assert [near.id for page in pages for near in page] == sorted(ids)
 
 
+@pytest.mark.parametrize("metric", ["euclidean", None])
+def test_few_ids_are_read_to_order_many_equal_items(
+    store: Store, monkeypatch: pytest.MonkeyPatch, metric: Metric | None
+) -> None:
+    hasher = HASHERS["euclidean", 64]
+    collection = store.create("c", 64, metric=metric)
+
+    def upsert(ids: list[str]) -> None:
+        rows = np.repeat(X[:1], len(ids), axis=0)
+        factors = hasher.factors(rows) if metric else None
+        collection.upsert(ids, hasher.encode(rows), factors=factors)
+
+    upsert([f"i{i:04}" for i in range(5000)])
+    state = collection._state
+    state.rows.build_segment(state.database.exclusive())
+    upsert([f"i0002-{i}" for i in range(100)])
+    read = []
+    names = View.names
+
+    def counted(view: View, rows: NDArray[np.int64]) -> list[str]:
+        read.append(len(rows))
+        return names(view, rows)
+
+    monkeypatch.setattr(View, "names", counted)
+    (found,) = collection.search(
+        hasher.encode(X[:1]), SearchOptions(5), terms=hasher.query_terms(X[:1]) if metric else None
+    )
+    expected = ["i0000", "i0001", "i0002", "i0002-0", "i0002-1"]
+    assert [near.id for near in found.neighbours] == expected
+    assert found.certificate.tie == 5100
+    assert sum(read) <= 100 + 2 * 5
+
+
+def test_estimated_squares_below_zero_keep_their_order(store: Store) -> None:
+    model = Model(store.create("c", 64, metric="euclidean"), HASHERS["euclidean", 64])
+    rows = (X[0] + RNG.normal(0, 0.01, (300, D))).astype(np.float32)
+    model.upsert([f"i{i:03}" for i in range(300)], rows)
+    (found,) = model.search(SearchOptions(300), X[:1])
+    scores = np.array(model.scores(found))
+    terms, factors = model.hasher.query_terms(X[:1]), model.hasher.factors(rows)
+    squares = estimates(terms, model.hasher.encode(rows), factors)[0]
+    places = [int(near.id[1:]) for near in found.neighbours]
+    assert (scores < 0).sum() > 50
+    np.testing.assert_allclose(scores * np.abs(scores), squares[places], atol=1e-4)
+    assert (np.diff(scores) >= 0).all()
+    for k in (1, 20, 299):
+        (cut,) = model.search(SearchOptions(k), X[:1])
+        assert cut.certificate.tie == (scores == scores[k - 1]).sum()
+        (within,) = model.search(SearchOptions(300, max_score=scores[k - 1]), X[:1])
+        assert len(within.neighbours) == np.searchsorted(scores, scores[k - 1], side="right")
+
+
 def test_max_score_cuts_and_counts(model: Model) -> None:
     model.upsert([f"i{i:03}" for i in range(300)], X[:300])
     every = [model.scores(found) for found in model.search(SearchOptions(300))]
@@ -331,10 +384,11 @@ def test_what_does_not_fit_is_refused(store: Store) -> None:
             ranked.search(codes, SearchOptions(1), terms=huge)
 
 
-def test_a_search_gives_up_when_told_to(store: Store) -> None:
+def test_a_search_gives_up_when_told_to(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(estimate, "SCAN_ESTIMATES", 1)
     model = Model(store.create("c", 20, metric="dot"), HASHERS["dot", 20])
     model.upsert(["a", "b"], X[:2])
-    many = np.repeat(QUERIES[:1], 3 * estimate.BLOCK + 1, axis=0)
+    many = np.repeat(QUERIES[:1], 3 * estimate.SCAN_QUERIES + 1, axis=0)
     calls: list[int] = []
 
     def give_up() -> None:

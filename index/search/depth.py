@@ -1,0 +1,103 @@
+"""How deep in the order of Hamming distances the true neighbours of items are."""
+
+from __future__ import annotations
+
+import numpy as np
+from numpy.typing import NDArray
+
+from bitcodes import distances_to, to_words
+from index.callbacks import Checkpoint
+from index.memory.view import View
+from index.state import State
+
+# Items whose descriptors, and whose codes, are compared at once, which bounds the memory.
+_DESCRIPTORS = 2048
+_CODES = 1 << 16
+_SEED = 0
+
+
+def neighbour_ranks(
+    state: State, n_queries: int, k: int, checkpoint: Checkpoint
+) -> NDArray[np.int64]:
+    """Return at which depth a search by Hamming distance has surely found each true neighbour.
+
+    The queries are items chosen at random, which do not find themselves. Their true neighbours are
+    the nearest by the Euclidean distance of the descriptors that the collection keeps. The same
+    items give the same depths.
+
+    Parameters
+    ----------
+    state : State
+    n_queries, k : int
+        At most, as there may be fewer items.
+    checkpoint : callable
+        Called between the steps. It may raise to give up.
+
+    Returns
+    -------
+    (q, k) int64
+        How many items are as near as the neighbour, which is included, or nearer.
+    """
+    state.check_keeps_descriptors()
+    with state.reading():
+        view, rows = state.live()
+        n = len(rows)
+        if n < 2:
+            return np.empty((n, 0), np.int64)
+        chosen = np.random.default_rng(_SEED).choice(n, min(n_queries, n), replace=False)
+        near = _true_neighbours(state, view, rows, chosen, min(k, n - 1), checkpoint)
+        return _depths(view, rows, chosen, near, checkpoint)
+
+
+def _true_neighbours(
+    state: State,
+    view: View,
+    rows: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    k: int,
+    checkpoint: Checkpoint,
+) -> NDArray[np.int64]:
+    """Return the places in `rows` of the k true neighbours of each chosen place, by distance."""
+    queries = state.descriptors(view, rows[chosen]).astype(np.float64)
+    best = np.empty((len(chosen), 0))
+    places = np.empty((len(chosen), 0), np.int64)
+    for first in range(0, len(rows), _DESCRIPTORS):
+        checkpoint()
+        part = np.arange(first, min(first + _DESCRIPTORS, len(rows)))
+        X = state.descriptors(view, rows[part]).astype(np.float64)
+        # Up to the squared length of the query, which changes no order.
+        distances = (X * X).sum(axis=1) - 2 * (queries @ X.T)
+        distances[part == chosen[:, None]] = np.inf
+        best = np.concatenate([best, distances], axis=1)
+        places = np.concatenate([places, np.broadcast_to(part, distances.shape)], axis=1)
+        if best.shape[1] > k:
+            nearest = np.argpartition(best, k - 1, axis=1)[:, :k]
+            best = np.take_along_axis(best, nearest, 1)
+            places = np.take_along_axis(places, nearest, 1)
+    return np.take_along_axis(places, np.argsort(best, axis=1, kind="stable"), 1)
+
+
+def _depths(
+    view: View,
+    rows: NDArray[np.int64],
+    chosen: NDArray[np.int64],
+    near: NDArray[np.int64],
+    checkpoint: Checkpoint,
+) -> NDArray[np.int64]:
+    queries = to_words(view.codes(rows[chosen]))
+    width = view.segment.n_bits + 1
+    counts = np.zeros((len(chosen), width), np.int64)
+    for first in range(0, len(rows), _CODES):
+        checkpoint()
+        words = to_words(view.codes(rows[first : first + _CODES]))
+        for query, count in zip(queries, counts, strict=True):
+            count += np.bincount(distances_to(query, words), minlength=width)
+    distances = np.array(
+        [
+            distances_to(query, to_words(view.codes(rows[each])))
+            for query, each in zip(queries, near, strict=True)
+        ],
+        np.int64,
+    ).reshape(near.shape)
+    # The query is at the distance 0 of itself.
+    return np.take_along_axis(counts.cumsum(axis=1), distances, 1) - 1
