@@ -74,7 +74,7 @@ def choose(race: Race) -> Choice:
     if threshold is None:
         return Choice(_confirm(measures, ordered[0], queries, 1), True, True, [])
     wanted = [row for row in ordered if race.standing(row).mean >= threshold][:TRIES]
-    found = []
+    found: list[Confirmation] = []
     for tried, row in enumerate(wanted, 1):
         one = _confirm(measures, row, queries, tried)
         if one.gain.low >= threshold:

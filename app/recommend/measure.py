@@ -95,13 +95,12 @@ class Measures:
         """Return the value of each query in a part: its average precision, or its recall."""
         goal, rankings = self.data.goal, self._rankings(self.fitted[row], queries, part)
         if self.data.uses_labels:
-            found = [one.average_precision(self.data.harmonic) for one in rankings]
-            return np.concatenate(found)
+            return np.concatenate([one.average_precision(self.data.harmonic) for one in rankings])
         itself = self.data.itself
         first = np.array([min(max(goal.k, goal.rerank) + itself, len(self.data.database))])
         found = np.concatenate([one.relevant_in_first(first)[:, 0] for one in rankings])
         # Several items may tie at the k-th true distance: any k of them are right.
-        return np.clip((found - itself) / goal.k, 0, 1)
+        return np.asarray(np.clip((found - itself) / goal.k, 0, 1))
 
     def gains(self, row: Row) -> Reals:
         """Return what the goal compares with its threshold, for each query that was measured."""

@@ -48,7 +48,7 @@ def figures(found: Confirmation, data: Data) -> str:
 
 def raw_bytes(data: Data) -> int:
     """Return the bytes of a descriptor as float32."""
-    return 4 * data.database.shape[1]
+    return int(data.database[0].nbytes)
 
 
 def confirmed(choice: Choice, data: Data) -> str:
