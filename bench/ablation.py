@@ -14,8 +14,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 from unittest.mock import patch
 
-import numpy as np
-
 from app.benchmark.averages import mean
 from app.benchmark.rank import rank_codes
 from app.benchmark.splits import Protocol, Split, split
@@ -76,7 +74,6 @@ def measure(
         dataset.labels[part.queries],
         net.encode(database),
         dataset.labels[part.database],
-        np.zeros((len(queries), 1), np.intp),
     )
     return mean(rankings.average_precision(harmonic_numbers(len(database))))
 

@@ -89,7 +89,7 @@ def test_a_load_that_is_refused_from_the_start_leaves_no_collection(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     np.save("short.npy", np.ones((3, 64)))
-    data_dir = service.data_dir  # type: ignore[attr-defined]
+    data_dir = service.data_dir
     before = run("collections")
     assert bitcell(monkeypatch, f"--data-dir {data_dir} load new short.npy --encoder demo") == 2
     error = capsys.readouterr().err
@@ -121,7 +121,7 @@ def test_the_meaning_of_distances_is_shown(run: Callable[[str], str]) -> None:
 def test_estimated_distances(service: Process, run: Callable[[str], str]) -> None:
     X = np.random.default_rng(2).normal(size=(300, 16)).astype(np.float32)
     hasher = RaBitQ(64).fit(X)
-    keys = Keys(service.data_dir)  # type: ignore[attr-defined]
+    keys = Keys(service.data_dir)
     made, secret = keys.create("estimates", "write")
     headers = {"Authorization": f"Bearer {secret}", "Content-Type": "application/octet-stream"}
     url = f"{service.url}/v1/encoders/rabitq"

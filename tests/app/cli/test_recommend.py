@@ -18,7 +18,7 @@ from tests.app.service_process import Process
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Process]:
     data_dir = tmp_path_factory.mktemp("recommend") / "data"
     process = Process(data_dir, BITCELL_DEMO="false")
-    process.data_dir = data_dir  # type: ignore[attr-defined]
+    process.data_dir = data_dir
     yield process
     process.stop()
 
@@ -83,7 +83,7 @@ def test_wrong_options_are_one_line(
 def test_make_creates_the_encoder_and_the_collection(
     service: Process, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setenv("BITCELL_DATA_DIR", str(service.data_dir))  # type: ignore[attr-defined]
+    monkeypatch.setenv("BITCELL_DATA_DIR", str(service.data_dir))
     assert bitcell(monkeypatch, f"{LINE} --within 20 --make small") == 0
     assert "bitcell load small" in capsys.readouterr().out
     made = json.loads(service.get("/v1/collections/small"))
