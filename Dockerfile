@@ -4,9 +4,10 @@ RUN python3 -m venv /opt/bitcell
 COPY requirements.txt /tmp/
 RUN /opt/bitcell/bin/pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt \
  && find /opt/bitcell -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} + \
- # What neither Bitcell nor the rest of scipy loads: Bitcell takes linalg, sparse and special.
+ # What neither Bitcell nor the rest of scipy loads: Bitcell takes fft, linalg, sparse and
+ # special.
  && cd /opt/bitcell/lib/python3.11/site-packages/scipy \
- && rm -rf cluster datasets differentiate fft fftpack integrate interpolate io misc ndimage odr \
+ && rm -rf cluster datasets differentiate fftpack integrate interpolate io misc ndimage odr \
     optimize signal spatial stats
 COPY pyproject.toml README.md LICENSE /src/
 COPY app /src/app
