@@ -163,5 +163,5 @@ def test_the_plot_shows_the_figures_of_the_table() -> None:
     source = ROOT / "docs" / "images" / "make_plot.py"
     script = runpy.run_path(str(source))
     series = script["read_table"]((ROOT / "README.md").read_text())
-    assert len(series) == 17
+    assert len(series) == 18
     assert script["draw"](series) == source.with_name("map-by-bits.svg").read_text()

@@ -19,12 +19,12 @@ README = Path(__file__).resolve().parents[2] / "README.md"
 PLOT = Path(__file__).with_name("map-by-bits.svg")
 BITS = (12, 24, 48)
 
-WIDTH, HEIGHT = 760, 540
+WIDTH, HEIGHT = 760, 650
 LEFT, RIGHT, TOP, BOTTOM = 56, 560, 24, 480
 LOWEST, HIGHEST, TICK = 10, 55, 5
 LABEL_GAP = 18
-LEGEND = 40.6
-"""Height of the legend, in %: between the lines of the two-layer nets and the next ones."""
+LEGEND = 560
+"""Top of the legend, below the axis."""
 
 # What a method learns from, as in the table: the name of its colour and what the legend says.
 GROUPS = {
@@ -152,15 +152,12 @@ def _axes() -> str:
 
 
 def _legend() -> str:
-    # Two columns, in the space between the best method and the next one.
-    parts = [
-        f'<text class="small" x="{LEFT + 24}" y="{_y(LEGEND):.1f}">The method learns from</text>'
-    ]
+    parts = [f'<text class="small" x="{LEFT + 24}" y="{LEGEND}">The method learns from</text>']
     for place, (colour, meaning) in enumerate(GROUPS.values()):
         column, row = divmod(place, 4)
-        x, y = LEFT + 24 + 260 * column, _y(LEGEND) + 18 * (row + 1)
-        parts.append(f'<path class="line {colour}" d="M{x} {y - 4:.1f}h28"/>')
-        parts.append(f'<text class="small" x="{x + 36}" y="{y:.1f}">{meaning}</text>')
+        x, y = LEFT + 24 + 260 * column, LEGEND + 18 * (row + 1)
+        parts.append(f'<path class="line {colour}" d="M{x} {y - 4}h28"/>')
+        parts.append(f'<text class="small" x="{x + 36}" y="{y}">{meaning}</text>')
     return "\n".join(parts)
 
 
