@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from index import snapshot
+from index.callbacks import holding
 from index.collection import Collection
 from index.errors import (
     AlreadyExists,
@@ -66,6 +67,7 @@ __all__ = [
     "Unreadable",
     "check_codes",
     "check_name",
+    "holding",
     "searches_by_path",
     "snapshot",
 ]

@@ -96,8 +96,11 @@ class Collection:
 
     @property
     def written(self) -> int:
-        """Number of items that were ever written; those that replace others count too."""
-        return self._state.record.next_serial
+        """Number of items that were ever written; those that replace others count too.
+
+        It counts what readers see. A write that goes on does not count yet.
+        """
+        return self._state.record.written
 
     @property
     def metric(self) -> Metric | None:

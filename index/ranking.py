@@ -62,10 +62,12 @@ def _nearest(
     metric = state.metric
     if metric is None:
         if options.max_score is not None or options.confidence is not None:
-            raise InvalidItems(
-                f"collection {state.name!r} ranks by the Hamming distance: confidence needs "
-                "estimated distances, and radius takes the place of max_score"
+            why = (
+                "radius takes the place of max_score"
+                if options.max_score is not None
+                else "confidence needs estimated distances"
             )
+            raise InvalidItems(f"collection {state.name!r} ranks by the Hamming distance: {why}")
         radius = options.radius
         return search(view, words, k, radius, mask, checkpoint, count_within=count_all), None
     if options.radius is not None:

@@ -87,7 +87,7 @@ def calibration(data: Data) -> Finding:
     law = binomial_angles(N_BITS)
     plots, figures = [], []
     distances, angles, new = _pairs(data, data.random.hasher)
-    measured = Calibration.fit(distances, angles, N_BITS, seed=data.seed)
+    measured = Calibration.fit(distances, angles, N_BITS, seed=data.seed, upper=math.pi)
     distances_of_random = distances
     plots.append(_plot(data.random.name, measured, distances, law))
     figures.append(Figure("90 % binomial intervals cover, of new pairs", _coverage(law, *new)))
@@ -95,7 +95,9 @@ def calibration(data: Data) -> Finding:
     trained = _trained(data)
     if trained is not None:
         distances, angles, new = _pairs(data, trained.hasher)
-        own = Calibration.fit(distances, angles, trained.hasher.n_bits, seed=data.seed)
+        own = Calibration.fit(
+            distances, angles, trained.hasher.n_bits, seed=data.seed, upper=math.pi
+        )
         plots.append(_plot(trained.name, own, distances, None))
         figures.append(
             Figure(f"90 % conformal intervals of {trained.name} cover", _coverage(own, *new))

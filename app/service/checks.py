@@ -8,6 +8,8 @@ from threading import Lock
 
 from app.errors import TooLarge, Unready
 from app.service.settings import Settings
+from hashing import InvalidInput
+from index import Collection, SearchOptions
 
 
 def check_batch(size: int, settings: Settings) -> None:
@@ -16,6 +18,22 @@ def check_batch(size: int, settings: Settings) -> None:
         raise TooLarge(
             f"a request has at most {settings.max_batch} descriptors or items "
             f"(BITCELL_MAX_BATCH); this one has {size}"
+        )
+
+
+def check_suits(collection: Collection, options: SearchOptions) -> None:
+    """Raise InvalidInput if a collection that ranks by the Hamming distance has no such search."""
+    if collection.metric is not None:
+        return
+    if options.max_score is not None:
+        raise InvalidInput(
+            f"collection {collection.name!r} ranks by the Hamming distance: radius takes the place "
+            "of max_score"
+        )
+    if options.confidence is not None and (options.where, options.radius) != (None, None):
+        raise InvalidInput(
+            f"collection {collection.name!r} ranks by the Hamming distance: confidence is "
+            "measured on all of its items, so it goes without filter and radius"
         )
 
 

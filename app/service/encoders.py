@@ -13,6 +13,7 @@ from app.errors import Conflict, TooLarge
 from app.jobs import training
 from app.jobs.kind import Outcome
 from app.jobs.queue import Jobs
+from app.jobs.theory import explanation
 from app.service.checks import Size, check_batch
 from app.service.collections.collections import Collections
 from app.service.collections.kept_descriptors import kept_descriptors
@@ -139,6 +140,12 @@ class Encoders:
             if name in [request["encoder"] for request in reencodings]:
                 raise Conflict(
                     f"encoder {name!r} is re-encoding a collection: wait until it is done"
+                )
+            explanations = self._jobs.open_requests(explanation.KIND)
+            if name in [request["encoder"] for request in explanations]:
+                raise Conflict(
+                    f"encoder {name!r} is used by an explanation that waits or runs: cancel it, or "
+                    "wait until it is done"
                 )
             users = [one.name for one in self._collections.list() if one.encoder == name]
             if users:

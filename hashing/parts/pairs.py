@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -15,8 +16,11 @@ Pairs = NDArray[np.intp]
 
 # The memory that fits on pairs take grows with the number of pairs times that of dimensions.
 MAX_PAIRS = 100_000
-# Pairs are drawn until enough are of their kind, but at most this many times as many.
-_MAX_DRAWN = 1000
+# Pairs are drawn until enough are of their kind. Once _LEAST_DRAWN were, it has to be this share.
+_LEAST_SHARE = 1 / 1000
+_LEAST_DRAWN = 200_000
+# Labels of pairs that are compared at a time: pairs times classes.
+_LABELS = 1 << 26
 
 
 def labelled(y: Labels) -> NDArray[np.intp]:
@@ -80,6 +84,7 @@ def _pairs_of_sets(
 ) -> tuple[Pairs, Pairs]:
     """Draw pairs of items with several labels, of which each has one."""
     n, sizes = len(Y), np.count_nonzero(Y, axis=0)
+    n_drawn = max(1, min(n_pairs, _LABELS // Y.shape[1]))
     n_similar = sizes * (sizes - 1)
     if not n_similar.any():
         raise InvalidInput("similar pairs need two labelled items of one class; each class has one")
@@ -88,18 +93,21 @@ def _pairs_of_sets(
     first = np.cumsum(sizes) - sizes
 
     def similar() -> Pairs:
-        chosen = rng.choice(len(sizes), n_pairs, p=n_similar / n_similar.sum())
+        chosen = rng.choice(len(sizes), n_drawn, p=n_similar / n_similar.sum())
         places = first[chosen, None] + _two_of(sizes[chosen], rng)
         pairs = members[places]
         # A pair is drawn by each class that it shares: keeping one in so many makes all alike.
         shared = np.count_nonzero(Y[pairs[:, 0]] & Y[pairs[:, 1]], axis=1)
-        return np.asarray(pairs[rng.random(n_pairs) * shared < 1])
+        return np.asarray(pairs[rng.random(n_drawn) * shared < 1])
 
     def dissimilar() -> Pairs:
-        pairs = _two_of(np.full(n_pairs, n), rng)
+        pairs = _two_of(np.full(n_drawn, n), rng)
         return np.asarray(pairs[~(Y[pairs[:, 0]] & Y[pairs[:, 1]]).any(axis=1)])
 
-    return _enough(similar, n_pairs, "share a label"), _enough(dissimilar, n_pairs, "share none")
+    return (
+        _enough(similar, n_drawn, n_pairs, "share a label"),
+        _enough(dissimilar, n_drawn, n_pairs, "share none"),
+    )
 
 
 def _two_of(sizes: NDArray[np.intp], rng: np.random.Generator) -> Pairs:
@@ -109,14 +117,17 @@ def _two_of(sizes: NDArray[np.intp], rng: np.random.Generator) -> Pairs:
     return np.stack([i, j + (j >= i)], axis=1)
 
 
-def _enough(draw: Callable[[], Pairs], n_pairs: int, kind: str) -> Pairs:
-    """Draw until there are `n_pairs`."""
+def _enough(draw: Callable[[], Pairs], n_drawn: int, n_pairs: int, kind: str) -> Pairs:
+    """Draw until there are `n_pairs`; `draw` keeps those of the right kind of `n_drawn`."""
     parts: list[Pairs] = []
-    for _ in range(_MAX_DRAWN):
+    drawn = found = 0
+    least = min(_LEAST_DRAWN, math.ceil(n_pairs / _LEAST_SHARE))
+    while found < n_pairs:
+        if drawn >= least and found < _LEAST_SHARE * drawn:
+            raise InvalidInput(
+                f"of {drawn:,} pairs of labelled items that were drawn, only {found:,} {kind}; "
+                f"{n_pairs:,} are needed, and at least {_LEAST_SHARE:.1%} of those drawn"
+            )
         parts.append(draw())
-        if sum(map(len, parts)) >= n_pairs:
-            return np.concatenate(parts)[:n_pairs]
-    raise InvalidInput(
-        f"of {_MAX_DRAWN * n_pairs:,} pairs of labelled items that were drawn, only "
-        f"{sum(map(len, parts)):,} {kind}; {n_pairs:,} are needed"
-    )
+        drawn, found = drawn + n_drawn, found + len(parts[-1])
+    return np.concatenate(parts)[:n_pairs]

@@ -12,7 +12,9 @@ distance. Isotonic regression estimates it from half of the pairs. The other hal
 are from it (split-conformal intervals): of a new pair from the same source, the interval contains
 the angle with the stated probability, whatever the encoder and the data (`Calibration`). This holds
 at each distance, not just over all pairs, because distances with enough pairs have an interval of
-their own.
+their own. At a distance that no pair has, nothing was measured: there, the values are taken to rise
+with the distance, from 0 at 0, and the interval reaches from the lower end at the next smaller
+distance that occurs to the upper end at the next larger one (`Calibration.fit`).
 
 *False matches*: the largest radius at which at most a share p of unrelated pairs match
 (`radius_for_rate`), by an upper bound on the share. Shares grow with the radius, so radii are
@@ -86,6 +88,7 @@ class Calibration:
         *,
         level: float = LEVEL,
         seed: int = 0,
+        upper: float = math.inf,
     ) -> Calibration:
         """Calibrate by isotonic regression with split-conformal intervals.
 
@@ -96,16 +99,23 @@ class Calibration:
         values : (n,) array_like of float
             Their angles, or Euclidean distances: at least 0.
         n_bits : int
-            The code length m. Distances beyond those of the pairs get the values and intervals of
-            the nearest ones that occur.
+            The code length m. At distances that no pair has, the value is linear between those
+            that occur, from 0 at 0 on; above the largest, it is the value of that one. The interval
+            there reaches from the lower end at the next smaller distance that occurs, or 0, to the
+            upper end at the next larger one, or `upper`.
         level : float
             Above 0.5 and below 1.
         seed : int
             Of the split into halves.
+        upper : float
+            The largest value there is: π for angles.
         """
         d, values = _checked_distances(distances, n_bits), np.asarray(values, np.float64)
         if values.shape != d.shape or not np.isfinite(values).all() or (values < 0).any():
             raise InvalidInput(f"{LAW} needs one finite value of at least 0 for each distance")
+        # Angles in float32 may exceed π by a rounding error.
+        if values.size and values.max() > upper * (1 + 1e-6):
+            raise InvalidInput(f"{LAW} needs values of at most {upper}, got {values.max()}")
         check_level(level)
         if len(d) < LEAST_PAIRS:
             raise InvalidInput(f"{LAW} needs at least {LEAST_PAIRS} pairs, got {len(d)}")
@@ -113,7 +123,9 @@ class Calibration:
         fitted, rest = order[: len(d) // 2], order[len(d) // 2 :]
         value = _isotonic(d[fitted], values[fitted], n_bits)
         below, above = _residual_bounds(d[rest], values[rest] - value[d[rest]], n_bits, level)
-        return cls(value, np.maximum(value + below, 0), value + above, level, len(d))
+        low, high = np.maximum(value + below, 0), np.minimum(value + above, upper)
+        seen = np.unique(d)
+        return cls(value, *_with_gaps(low[seen], high[seen], seen, n_bits, upper), level, len(d))
 
 
 def binomial_angles(n_bits: int, *, level: float = LEVEL, exact: bool = True) -> Calibration:
@@ -240,11 +252,16 @@ def _checked_distances(distances: ArrayLike, n_bits: int) -> NDArray[np.int64]:
 
 
 def _isotonic(d: NDArray[np.int64], values: Float64Array, n_bits: int) -> Float64Array:
-    """Return the rising means of values at each distance; linear between those that occur."""
+    """Return the rising means of values at each distance.
+
+    They are linear between the distances that occur, from 0 at distance 0 on.
+    """
     counts = np.bincount(d, minlength=n_bits + 1)
     seen = np.flatnonzero(counts)
     means = np.bincount(d, values, minlength=n_bits + 1)[seen] / counts[seen]
     rising = never_falling(means, counts[seen].astype(np.float64))
+    if seen[0] > 0:
+        seen, rising = np.append(0, seen), np.append(0.0, rising)
     return np.asarray(np.interp(np.arange(n_bits + 1), seen, rising))
 
 
@@ -281,6 +298,19 @@ def _residual_bounds(
         k = math.floor((len(own) + 1) * tail)
         below[group == each], above[group == each] = own[max(k, 1) - 1], own[-max(k, 1)]
     return below, above
+
+
+def _with_gaps(
+    low: Float64Array, high: Float64Array, seen: NDArray[np.int64], n_bits: int, upper: float
+) -> tuple[Float64Array, Float64Array]:
+    """Return bounds at each distance from those at the distances that occur.
+
+    Other distances get `low` of the next smaller of them, or 0, and `high` of the next larger, or
+    `upper`.
+    """
+    every = np.arange(n_bits + 1)
+    lows = np.append(0.0, low)[np.searchsorted(seen, every, side="right")]
+    return lows, np.append(high, upper)[np.searchsorted(seen, every)]
 
 
 def _groups(counts: NDArray[np.int64], least: int) -> NDArray[np.int64]:

@@ -3,16 +3,10 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Iterator
-from contextlib import contextmanager
 from threading import Lock
 
-from index.callbacks import Checkpoint
 from index.filters.column import Column
 from index.filters.fields import Field
-
-# Seconds between the calls of `checkpoint` while a thread waits for a lock.
-_WAIT_SECONDS = 0.05
 
 
 class ColumnCache:
@@ -75,15 +69,3 @@ class ColumnCache:
 
     def _drop(self, name: tuple[int, Field]) -> None:
         self.nbytes -= self._columns.pop(name).nbytes
-
-
-@contextmanager
-def holding(lock: Lock, checkpoint: Checkpoint) -> Iterator[None]:
-    """Hold a lock during the block. While waiting for it, call `checkpoint` again and again."""
-    while not lock.acquire(timeout=_WAIT_SECONDS):
-        checkpoint()
-    try:
-        checkpoint()
-        yield
-    finally:
-        lock.release()

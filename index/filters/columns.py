@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.callbacks import Checkpoint
+from index.callbacks import Checkpoint, holding
 from index.filters.blocks import Block, Growing, GrowingBlock, GrowingLists
-from index.filters.cache import ColumnCache, holding
+from index.filters.cache import ColumnCache
 from index.filters.column import Column
 from index.filters.fields import Field
 from index.filters.values import Other

@@ -59,6 +59,9 @@ class Record:
         self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
         self._n_words = word_count(8 * self._size)
         self.next_serial = 0
+        # Items that were ever written, as far as readers see them: not those of a write that goes
+        # on or failed, which have serials too.
+        self.written = 0
         # First serial and number of items of each part.
         self._parts: list[tuple[int, int]] = []
         # Serials of dead items, with the version of the rows in memory from which on no reader
@@ -74,6 +77,7 @@ class Record:
         read = self.database.read
         counters = read("SELECT items, next_serial FROM collections WHERE key = ?", (self.key,))
         ((items, self.next_serial),) = counters
+        self.written = self.next_serial
         self._has_payloads = bool(
             read("SELECT 1 FROM payloads WHERE collection = ? LIMIT 1", (self.key,))
         )
@@ -205,6 +209,7 @@ class Record:
     def publish(self, version: int) -> None:
         """Take over what is staged: it is on disk, and readers see it from this version on."""
         self._parts += self._staged_parts
+        self.written += sum(n for _, n in self._staged_parts)
         self._dead += [(version, serials) for serials in self._staged_dead]
         self._writes += 1
         self.undo()

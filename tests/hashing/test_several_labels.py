@@ -15,6 +15,7 @@ from hashing.labels import as_targets, class_sizes, is_labelled, share_a_label
 from hashing.methods.itq import cca
 from hashing.methods.ksh import Residual
 from hashing.methods.sdh import improve_bits, ridge_regression
+from hashing.parts import pairs
 from hashing.parts.kernel_features import class_sums
 from hashing.parts.pairs import sample_pairs
 from tests.methods import each_method, needs_torch, quick
@@ -102,6 +103,28 @@ def test_labels_without_both_kinds_of_pairs_are_refused(
 ) -> None:
     with pytest.raises(InvalidInput, match=message):
         sample_pairs(labels, 5, np.random.default_rng(0))
+
+
+def test_labels_that_hardly_any_pair_differs_in_are_refused_soon() -> None:
+    labels = np.random.default_rng(0).random((300, 20)) < 0.1
+    labels[:, 0] = True
+    with pytest.raises(InvalidInput, match=r"of 200,000 pairs of .* only 0 share none; 2,000 are"):
+        sample_pairs(labels, 2000, np.random.default_rng(0))
+    # With two other items, 1.3 % of all pairs share no label, and they are found.
+    labels[7:9] = np.eye(20, dtype=bool)[19]
+    labels[9:, 19] = False
+    _, dissimilar = sample_pairs(labels, 2000, np.random.default_rng(0))
+    assert len(dissimilar) == 2000
+    assert not share_a_label(labels[dissimilar[:, 0]], labels[dissimilar[:, 1]]).diagonal().any()
+
+
+def test_many_classes_are_compared_in_small_rounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pairs, "_LABELS", 50 * Y.shape[1])
+    similar, dissimilar = sample_pairs(Y, 1000, np.random.default_rng(0))
+    assert len(similar) == len(dissimilar) == 1000
+    shared = share_a_label(Y, Y)
+    assert shared[tuple(similar.T)].all()
+    assert not shared[tuple(dissimilar.T)].any()
 
 
 def test_the_residual_of_ksh_behaves_like_the_matrix() -> None:

@@ -16,7 +16,7 @@ router = APIRouter(prefix="/v1/datasets", tags=["benchmarks"])
 
 @router.get("")
 def list_datasets(service: ServiceDep) -> list[str]:
-    """List the datasets that benchmarks and trainings can name."""
+    """List the datasets that trainings, benchmarks, recommendations and explanations can name."""
     return service.datasets.list()
 
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from hashing import InvalidInput
-from index import Collection, Found, SearchOptions
+from index import Collection, Found, SearchOptions, holding
 
 HELD_OUT = 500
 """Most items that serve as queries of a measurement."""
@@ -29,8 +29,16 @@ _CHANGED = 0.1
 @dataclass
 class _Measured:
     lock: Lock = field(default_factory=Lock)
-    n_items: int = 0
-    ranks: NDArray[np.int64] | None = None
+    # With the number of items at the time.
+    measured: tuple[int, NDArray[np.int64]] | None = None
+
+    def fresh(self, n_items: int, k: int) -> NDArray[np.int64] | None:
+        """Return the ranks of k neighbours, or more; None if they have to be measured."""
+        if self.measured is None:
+            return None
+        n, ranks = self.measured
+        is_fresh = abs(n_items - n) <= _CHANGED * n and ranks.shape[1] >= min(k, n_items - 1)
+        return ranks if is_fresh else None
 
 
 class Depths:
@@ -46,14 +54,10 @@ class Depths:
     ) -> SearchOptions:
         """Return options that rerank in place of options with a confidence.
 
-        Raise InvalidInput if the collection cannot be measured, or if nobody knows the depth.
+        Raise InvalidInput if the collection cannot be measured, or if nobody knows the depth. What
+        the measurement does not hold for is refused before (`check_suits`).
         """
         confidence = options.confidence or 0.0
-        if options.where is not None or options.radius is not None:
-            raise InvalidInput(
-                f"collection {collection.name!r} ranks by the Hamming distance: confidence is "
-                "measured on all of its items, so it goes without filter and radius"
-            )
         k, n = options.page.stop, len(collection)
         ranks = self._ranks(collection, k, checkpoint)[:, :k]
         depth = depth_for(ranks, confidence)
@@ -78,12 +82,13 @@ class Depths:
     ) -> NDArray[np.int64]:
         with self._lock:
             of = self._measured.setdefault(collection, _Measured())
-        with of.lock:
-            n, ranks = len(collection), of.ranks
-            is_fresh = abs(n - of.n_items) <= _CHANGED * of.n_items
-            if ranks is None or not is_fresh or ranks.shape[1] < min(k, n - 1):
+        if (ranks := of.fresh(len(collection), k)) is not None:
+            return ranks
+        with holding(of.lock, checkpoint):
+            n = len(collection)
+            if (ranks := of.fresh(n, k)) is None:
                 ranks = collection.neighbour_ranks(HELD_OUT, max(k, _LEAST_K), checkpoint)
-                of.n_items, of.ranks = n, ranks
+                of.measured = n, ranks
             return ranks
 
 

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
-from app.service.checks import Size, check_batch
+from app.service.checks import Size, check_batch, check_suits
 from app.service.collections.calibrations import (
     NO_MEANING,
     NOTHING_ASKED,
@@ -96,6 +96,16 @@ class Searches:
         """
         if asked.false_match_rate is not None and radius is not None:
             raise InvalidInput("expected radius or false_match_rate, which chooses one; got both")
+        if asked.false_match_rate is not None and more.get("max_score") is not None:
+            raise InvalidInput(
+                "expected max_score, a limit on estimated distances, or false_match_rate, which "
+                "chooses one on Hamming distances; got both"
+            )
+        if asked.false_match_rate is not None and more.get("confidence") is not None:
+            raise InvalidInput(
+                "expected confidence or false_match_rate, which chooses a radius; got both: items "
+                "beyond the radius can be among the true neighbours"
+            )
         max_k = self._settings.max_k
         limits = (radius, more.get("max_score"), asked.false_match_rate)
         is_open = k is None and any(limit is not None for limit in limits)
@@ -147,6 +157,7 @@ class Searches:
 
         def search(collection: Collection) -> Answered:
             size.restart()  # A search that a re-encoding overtakes begins again.
+            check_suits(collection, options)  # Before anything is measured.
             asked = queries
             if queries.codes is not None:
                 asked = Queries(codes=packed(queries.codes, collection.n_bits))

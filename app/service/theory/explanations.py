@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -52,13 +53,12 @@ class Explanations:
         """
         chosen = [*LAWS] if laws is None else laws
         check_laws(chosen)
-        if encoder is not None:
-            self._encoders.get(encoder)
-        if collection is not None:
-            kept_descriptors(self._collections.get(collection))
-            return self._add({"collection": collection}, chosen, encoder, items, seed)
-        with self._datasets.using(dataset or ""):
-            return self._add({"dataset": dataset or ""}, chosen, encoder, items, seed)
+        with nullcontext() if encoder is None else self._encoders.pinned(encoder):
+            if collection is not None:
+                kept_descriptors(self._collections.get(collection))
+                return self._add({"collection": collection}, chosen, encoder, items, seed)
+            with self._datasets.using(dataset or ""):
+                return self._add({"dataset": dataset or ""}, chosen, encoder, items, seed)
 
     def _add(
         self, source: dict[str, str], laws: list[str], encoder: str | None, items: int, seed: int

@@ -12,6 +12,7 @@ from fastapi.testclient import TestClient
 from scipy.stats import beta
 
 from app.main import create_app
+from app.service.collections import calibrations
 from bitcodes import hamming, pack
 from hashing import make_hasher
 from tests.app.conftest import NPY, npy, settings_in
@@ -44,13 +45,18 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
             ("estimated", "rabitq", {"ranking": "estimate"}),
             ("equal", "itq", {"keep_descriptors": True}),
             ("empty", "itq", {"keep_descriptors": True}),
+            ("unasked", "lsh", {"keep_descriptors": True}),
+            ("few", "itq", {"keep_descriptors": True}),
+            ("few-law", "lsh", {"keep_descriptors": True}),
             ("one-class", "lsh", {}),
         ):
             collection = {"name": name, "encoder": encoder, **more}
             assert client.post("/v1/collections", json=collection).status_code == 201
-        for name in ("law", "measured", "learned", "estimated"):
+        for name in ("law", "measured", "learned", "estimated", "unasked"):
             put(client, name, X, IDS, Y)
         put(client, "unlabelled", X, IDS)
+        put(client, "few", X[:199], IDS[:199])
+        put(client, "few-law", X[:199], IDS[:199])
         put(client, "equal", np.ones((200, D)), IDS[:200])
         put(client, "one-class", X[:100], IDS[:100], np.zeros(100, int))
         given = {"name": "codes", "n_bits": N_BITS}
@@ -102,6 +108,20 @@ def test_measured_angles_cover_those_of_new_queries(client: TestClient, name: st
             inside.append(near["angle_low"] <= math.acos(cosine) <= near["angle_high"])
     # Of the nearest third of all items, as opposed to random ones.
     assert 0.86 <= np.mean(inside) <= 0.94
+
+
+def test_an_item_finds_itself_at_an_angle_of_zero(client: TestClient) -> None:
+    """Pairs of different items have larger distances, so that none measures what 0 means."""
+    wide = {"name": "wide", "method": "lsh", "n_bits": 256, "dimension": D}
+    assert client.post("/v1/encoders", json=wide).status_code == 201
+    collection = {"name": "wide", "encoder": "wide", "keep_descriptors": True}
+    assert client.post("/v1/collections", json=collection).status_code == 201
+    put(client, "wide", RNG.normal(0, 1, (300, D)), IDS[:300])
+    (found,) = ask(client, "wide", calibrated=True, k=300).json()["results"]
+    assert (found[0]["id"], found[0]["distance"]) == ("i0007", 0)
+    assert found[1]["distance"] > 1
+    assert (found[0]["angle"], found[0]["angle_low"]) == (0, 0)
+    assert max(near["angle_high"] for near in found) <= math.pi
 
 
 def test_the_radius_of_a_rate_is_that_of_the_pairs(client: TestClient) -> None:
@@ -166,6 +186,18 @@ def test_an_answer_without_these_options_has_none_of_their_fields(client: TestCl
         ("law", {"false_match_rate": 0.001}, "at least 2,995 pairs with different labels"),
         ("codes", {"false_match_rate": 0.001}, "at least 2,995 pairs of items, in which no item"),
         ("law", {"false_match_rate": 0.1, "radius": 3}, "expected radius or false_match_rate"),
+        (
+            "measured",
+            {"false_match_rate": 0.1, "confidence": 0.9},
+            "expected confidence or false_match_rate, which chooses a radius; got both",
+        ),
+        (
+            "law",
+            {"false_match_rate": 0.1, "max_score": 3},
+            "expected max_score, a limit on estimated distances, or false_match_rate",
+        ),
+        ("law", {"calibrated": True, "max_score": 3}, "radius takes the place of max_score"),
+        ("few", {"calibrated": True}, "at least 200 items, because angles are seen from their"),
         ("law", {"false_match_rate": 0}, "false_match_rate"),
         ("law", {"false_match_rate": 1e-300}, "false_match_rate"),
         ("law", {"false_match_rate": 1}, "false_match_rate"),
@@ -184,10 +216,40 @@ def test_what_cannot_be_answered_is_refused(
     assert_problem(answer, 422, message)
 
 
+def test_few_items_of_hyperplanes_get_the_law(client: TestClient) -> None:
+    def law() -> str:
+        (certificate,) = ask(client, "few-law", calibrated=True).json()["certificates"]
+        return str(certificate["calibration"]["law"])
+
+    assert law() == "binomial"
+    put(client, "few-law", X[199:230], IDS[199:230])
+    assert law() == "pairs"
+
+
+def test_nothing_is_measured_for_a_query_that_is_refused(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def measured(*args: Any) -> None:
+        pytest.fail("measured")
+
+    monkeypatch.setattr(calibrations, "pairs_by_distance", measured)
+    monkeypatch.setattr(calibrations, "distance_counts", measured)
+    for more, message in (
+        ({"confidence": 0.9, "filter": {"label": 1}}, "goes without filter and radius"),
+        ({"confidence": 0.9, "radius": 3}, "goes without filter and radius"),
+        ({"confidence": 0.9, "false_match_rate": 0.3}, "expected confidence or false_match_rate"),
+        ({"max_score": 3}, "radius takes the place of max_score"),
+    ):
+        assert_problem(ask(client, "unasked", calibrated=True, **more), 422, message)
+
+
 def test_an_empty_collection_is_refused(client: TestClient) -> None:
     query = {"descriptors": [[1.0] * D]}
     for options, message in (
-        ({"calibrated": True}, "collection 'empty' has 0 in 0 items"),
+        (
+            {"calibrated": True},
+            "200 items, because angles are seen from their mean; collection 'empty' has 0",
+        ),
         ({"false_match_rate": 0.1}, "needs at least 29 pairs of items"),
     ):
         answer = client.post("/v1/collections/empty/query", json=query | options)

@@ -85,22 +85,27 @@ def test_an_explanation_over_http_equals_one_of_the_library(
 
 
 def test_a_collection_is_explained_with_an_encoder_of_the_service(client: TestClient) -> None:
-    new = {"name": "e", "method": "lsh", "n_bits": 12, "dimension": 16}
-    assert client.post("/v1/encoders", json=new).status_code == 201
+    for name in ("e", "f"):
+        new = {"name": name, "method": "lsh", "n_bits": 12, "dimension": 16}
+        assert client.post("/v1/encoders", json=new).status_code == 201
     new = {"name": "c", "encoder": "e", "keep_descriptors": True}
     assert client.post("/v1/collections", json=new).status_code == 201
     ids = np.array([f"i{i:03}" for i in range(120)])
     assert client.put(
         "/v1/collections/c/items", content=npy(X, ids, LABELS), headers=NPY
     ).is_success
-    new = {"collection": "c", "laws": ["calibration"], "encoder": "e", "items": 100}
-    job = ended(client, client.post("/v1/explanations", json=new).json()["id"])
+    about: dict[str, Any] = {"collection": "c", "laws": ["calibration"], "encoder": "f"}
+    accepted = client.post("/v1/explanations", json=about | {"items": 100})
+    in_use = client.delete("/v1/encoders/f")
+    assert_problem(in_use, 409, "encoder 'f' is used by an explanation that waits or runs")
+    job = ended(client, accepted.json()["id"])
     assert job["state"] == "done", job
-    encoder = Encoder("e", from_bytes(client.get("/v1/encoders/e/file").content))
+    encoder = Encoder("f", from_bytes(client.get("/v1/encoders/f/file").content))
     data = Dataset("c", X, LABELS, ids)
     expected = explain(data, ignore, laws=["calibration"], encoder=encoder, n_items=100)
     assert said(job["result"]) == said(expected.as_json())
-    assert job["result"]["trained"] == "e"
+    assert job["result"]["trained"] == "f"
+    assert client.delete("/v1/encoders/f").status_code == 204
     assert job["result"]["dataset"] == {"name": "c", "items": 120, "sampled": 100, "dimension": 16}
 
 

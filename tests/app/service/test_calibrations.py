@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
+from typing import Any
 
 import numpy as np
 import pytest
 
 from app.service.collections import calibrations
-from app.service.collections.calibrations import Asked, Calibrations
+from app.service.collections.calibrations import Angles, Asked, Calibrations
 from app.service.collections.pairs import pairs_by_distance
 from app.service.encoder_store import EncoderStore
 from bitcodes import distances_to, pack
+from hashing.theory.calibration import binomial_angles
 from index import Collection, Database, Store
 
 RNG = np.random.default_rng(0)
@@ -40,6 +44,10 @@ def collection(store: Store) -> Collection:
 @pytest.fixture
 def measuring(store: Store) -> Calibrations:
     return Calibrations(EncoderStore(store._database))
+
+
+def time_out() -> None:
+    raise TimeoutError
 
 
 def test_it_is_measured_again_when_a_tenth_has_changed(
@@ -70,6 +78,94 @@ def test_a_new_collection_of_the_same_name_is_measured_anew(
     assert not measuring.is_ready(store.create("c", 24), RATE)
 
 
+def test_a_measurement_during_a_write_is_one_without_its_items(
+    collection: Collection, measuring: Calibrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rows, stage = collection._state.rows, collection._state.rows.stage
+    pairs: list[int] = []
+
+    def measured_before(*args: Any) -> None:
+        pairs.append(measuring.matches(collection, 0.1, lambda: None).found.n_pairs)
+        stage(*args)
+
+    monkeypatch.setattr(rows, "stage", measured_before)
+    collection.upsert(range(1000, 2000), CODES)
+    assert pairs == [500]
+    assert not measuring.is_ready(collection, RATE)
+    assert measuring.matches(collection, 0.1, lambda: None).found.n_pairs == 1000
+
+
+def test_a_write_that_fails_does_not_count(
+    collection: Collection, measuring: Calibrations, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*args: Any) -> None:
+        raise MemoryError
+
+    measuring.matches(collection, 0.1, lambda: None)
+    with monkeypatch.context() as patch:
+        patch.setattr(collection._state.rows, "stage", fail)
+        with pytest.raises(MemoryError):
+            collection.upsert(range(1000, 2000), CODES)
+    collection.upsert([1000], CODES[:1])
+    assert measuring.is_ready(collection, RATE)
+    assert collection.written == 1001
+
+
+def test_written_items_are_counted_over_a_restart(store: Store, tmp_path: Path) -> None:
+    collection = store.create("w", 24)
+    collection.upsert(range(600), CODES[:600])
+    collection.upsert(range(100), CODES[:100])
+    collection.delete(range(300))
+    store.close()
+    store._database.close()
+    again = Database(tmp_path / "c.db")
+    reopened = Store(again)
+    assert reopened.get("w").written == 700
+    reopened.close()
+    again.close()
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_queries_wait_only_for_a_measurement_that_they_need(
+    collection: Collection,
+    measuring: Calibrations,
+    monkeypatch: pytest.MonkeyPatch,
+    kept: bool,
+) -> None:
+    """While angles are measured, rates are not, and a fresh measurement is there for all."""
+    begun, go_on = Event(), Event()
+
+    def held(*args: Any) -> Angles:
+        begun.set()
+        assert go_on.wait(30)
+        return Angles("binomial", binomial_angles(24))
+
+    monkeypatch.setattr(measuring, "_measured_angles", held)
+    if kept:
+        measuring.matches(collection, 0.1, lambda: None)
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(measuring.angles, collection, lambda: None)
+        assert begun.wait(30)
+        rate = pool.submit(measuring.matches, collection, 0.1, lambda: None)
+        try:
+            assert rate.result(timeout=10).found.n_pairs == 500
+            if kept:
+                # Whoever waits for angles can give up.
+                with pytest.raises(TimeoutError):
+                    measuring.angles(collection, time_out)
+        finally:
+            go_on.set()
+        assert first.result(timeout=30).law == "binomial"
+
+
+def test_a_fresh_measurement_is_there_while_a_new_one_is_made(
+    collection: Collection, measuring: Calibrations
+) -> None:
+    measuring.matches(collection, 0.1, lambda: None)
+    with measuring._of(collection).counts.lock:
+        assert measuring.matches(collection, 0.1, time_out).found.n_pairs == 500
+
+
 def test_the_order_of_insertion_decides_the_sample(store: Store, collection: Collection) -> None:
     collection.delete(range(0, 400, 3))
     before = pairs_by_distance(collection.moment(), 24, 7, lambda: None)
@@ -98,11 +194,8 @@ def test_pairs_are_different_and_have_their_distance(collection: Collection) -> 
 def test_a_query_that_takes_too_long_ends_the_measurement(
     collection: Collection, measuring: Calibrations
 ) -> None:
-    def stop() -> None:
-        raise TimeoutError
-
     with pytest.raises(TimeoutError):
-        measuring.matches(collection, 0.1, stop)
+        measuring.matches(collection, 0.1, time_out)
     assert not measuring.is_ready(collection, RATE)
 
 

@@ -160,9 +160,31 @@ def test_wrong_pairs_are_refused(
 def test_pairs_of_one_distance_have_one_interval() -> None:
     values = np.random.default_rng(0).uniform(1, 2, 1000)
     found = Calibration.fit(np.full(1000, 3), values, 16)
-    assert np.ptp(found.value) == 0
-    assert found.low[0] == pytest.approx(1.05, abs=0.03)
-    assert found.high[0] == pytest.approx(1.95, abs=0.03)
+    assert found.low[3] == pytest.approx(1.05, abs=0.03)
+    assert found.high[3] == pytest.approx(1.95, abs=0.03)
+
+
+def test_intervals_between_the_distances_that_occur() -> None:
+    """Equal codes with equal items, and pairs at 6 to 8: nothing is known in between."""
+    rng = np.random.default_rng(0)
+    distances = rng.integers(6, 9, 3000)
+    values = distances / 4 + rng.normal(0, 0.1, 3000)
+    far = Calibration.fit(distances, values, 16, upper=math.pi)
+    np.testing.assert_allclose(far.value[:7], far.value[6] * np.arange(7) / 6)
+    assert (far.low[:6] == 0).all()
+    assert (far.high[:6] == far.high[6]).all()
+    assert (far.value[9:] == far.value[8]).all()
+    assert (far.low[9:] == far.low[8]).all()
+    assert (far.high[9:] == math.pi).all()
+    assert np.isinf(Calibration.fit(distances, values, 16).high[9:]).all()
+    # Half of the pairs at 0: distances from 1 to 5 lie between both.
+    distances[::2], values[::2] = 0, 0
+    both = Calibration.fit(distances, values, 16, upper=math.pi)
+    assert (both.low[1:6] == both.low[0]).all()
+    assert (both.high[1:6] == both.high[6]).all()
+    assert both.high[0] < 0.2 < both.high[6]
+    with pytest.raises(InvalidInput, match="values of at most 1, got"):
+        Calibration.fit(distances, values, 16, upper=1)
 
 
 def test_isotonic_values_are_those_of_scipy() -> None:
