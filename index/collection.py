@@ -96,8 +96,16 @@ class Collection:
 
     @property
     def written(self) -> int:
-        """Number of items that were ever written; those that replace others count too."""
-        return self._state.record.next_serial
+        """Number of items that were ever written; those that replace others count too.
+
+        Searches that begin afterwards see all of them.
+        """
+        return self._state.record.published_serial
+
+    @property
+    def version(self) -> int:
+        """Another number after each write that searches see."""
+        return self._state.rows.version
 
     @property
     def metric(self) -> Metric | None:

@@ -59,6 +59,8 @@ class Record:
         self._kept = np.dtype(descriptor_type or "float32").newbyteorder("<")
         self._n_words = word_count(8 * self._size)
         self.next_serial = 0
+        # The same for what readers see.
+        self.published_serial = 0
         # First serial and number of items of each part.
         self._parts: list[tuple[int, int]] = []
         # Serials of dead items, with the version of the rows in memory from which on no reader
@@ -74,6 +76,7 @@ class Record:
         read = self.database.read
         counters = read("SELECT items, next_serial FROM collections WHERE key = ?", (self.key,))
         ((items, self.next_serial),) = counters
+        self.published_serial = self.next_serial
         self._has_payloads = bool(
             read("SELECT 1 FROM payloads WHERE collection = ? LIMIT 1", (self.key,))
         )
@@ -207,6 +210,7 @@ class Record:
         self._parts += self._staged_parts
         self._dead += [(version, serials) for serials in self._staged_dead]
         self._writes += 1
+        self.published_serial = self.next_serial
         self.undo()
 
     @property
