@@ -103,6 +103,11 @@ class Collection:
         return self._state.record.written
 
     @property
+    def version(self) -> int:
+        """Another number after each write that searches see."""
+        return self._state.rows.version
+
+    @property
     def metric(self) -> Metric | None:
         """The distance that items are ranked by the estimates of; None for the Hamming distance."""
         return self._state.metric

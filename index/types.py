@@ -181,7 +181,8 @@ class Certificate:
         holds for about 94 % of them.
     confidence : float or None
         With which probability each true neighbour is among those found, if that was asked for.
-        `exact` then says whether it is certain, and `tie` is about true distances.
+        `exact` then says whether it is certain. `tie` is about true distances where estimates rank,
+        and about the Hamming distance of the last item that was reranked elsewhere.
     reranked : int or None
         Number of items whose descriptors were compared for that.
     """

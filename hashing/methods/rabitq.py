@@ -32,9 +32,10 @@ _LARGEST_UNIFORM = 1 << 30
 class RaBitQ(LinearHasher):
     """Bits are sign(A (x - μ)), where A consists of random rotations.
 
-    With the three numbers per item that `factors` returns, a code gives an unbiased estimate of the
-    distance between its item and a query that is not quantized to bits: `estimate`. Its error is
-    bounded, and falls as 1 / √m with the number of bits m; `error_bound` returns the bound.
+    With the three numbers per item that `factors` returns, a code gives an estimate of the distance
+    between its item and a query that is not quantized to bits: `estimate`. It is unbiased, or
+    nearly so with large rotations (see the deviations). Its error is bounded, and falls as 1 / √m
+    with the number of bits m; `error_bound` returns the bound.
 
     Parameters
     ----------
@@ -66,9 +67,9 @@ class RaBitQ(LinearHasher):
       μ)>, which is the paper's for m = d. It is unbiased because a rotation of the space changes
       the distribution of A in no way.
     - The error follows from the length of Aᵀb, which is √m up to m = d, and computed beyond.
-    - Rotations of more than about a thousand dimensions are products of random signs and cosine
-      transforms. A uniformly distributed one would take seconds or minutes, as the time grows with
-      the cube of the dimension.
+    - For m rows of a rotation, where d m² > 2³⁰, the rotation is a product of random signs and
+      cosine transforms, because a uniformly distributed one takes time in proportion to d m².
+      Estimates are then nearly unbiased.
     - A query is rounded to 256 levels, without the paper's random rounding to 16. This adds an
       error of about a hundredth of that of the bits.
     """
@@ -189,7 +190,7 @@ class RaBitQ(LinearHasher):
     ) -> Float64Array:
         """Return estimated distances of queries to items, (q, n) float64.
 
-        They are unbiased: squared Euclidean distances, one minus the cosines, or minus the dot
+        They are those of squared Euclidean distances, of one minus the cosines, or of minus the dot
         products. An estimate may lie outside of the range of what it estimates.
 
         Parameters
@@ -270,8 +271,7 @@ class RaBitQ(LinearHasher):
 def rotation(d: int, m: int, rng: np.random.Generator) -> Float64Array:
     """Return m <= d rows of a random rotation of d dimensions, (m, d).
 
-    The rotation is uniformly distributed where that takes about a second at most, and structured
-    elsewhere.
+    The rotation is uniformly distributed up to d m² = 2³⁰, and structured beyond.
     """
     if d * m * m > _LARGEST_UNIFORM:
         return structured_rotation(d, m, rng)

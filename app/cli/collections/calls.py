@@ -38,6 +38,11 @@ def create_collection(service: RunningService, new: dict[str, Any]) -> None:
     service.send("POST", "collections", json=new)
 
 
+def drop_collection(service: RunningService, name: str) -> None:
+    """Delete a collection with its items."""
+    service.send("DELETE", "collections", name)
+
+
 def upsert(service: RunningService, name: str, *arrays: NDArray[Any]) -> int:
     """Insert or replace items, and return how many there are now."""
     body = io.BytesIO()

@@ -49,9 +49,15 @@ def load(
 ) -> None:
     """Insert or replace items in a collection of the running service.
 
-    If it stops early, run it again: what is there is replaced by the same.
+    If it stops early, run it again, without the options that create the collection: what is there
+    is replaced by the same. A collection that it created is dropped if its first items are refused.
     """
-    from app.cli.collections.calls import create_collection, show_collection, show_encoder
+    from app.cli.collections.calls import (
+        create_collection,
+        drop_collection,
+        show_collection,
+        show_encoder,
+    )
     from app.cli.running_service import connected
 
     arrays = _read(source, load_settings().data_dir)
@@ -74,7 +80,13 @@ def load(
         if new := {name: value for name, value in given.items() if value is not None}:
             create_collection(service, {"name": collection} | new)
         show_collection(service, collection)  # Before the progress bar appears.
-        held = _send(service, collection, arrays)
+        try:
+            held = _send(service, collection, arrays)
+        except ValueError as error:
+            if not new or show_collection(service, collection).items:
+                raise
+            drop_collection(service, collection)
+            raise ValueError(f"{error}, and no collection is created") from None
     typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
 
 

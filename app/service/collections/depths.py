@@ -10,6 +10,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from threading import Lock
+from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -21,24 +22,52 @@ from index import Collection, Found, SearchOptions, holding
 HELD_OUT = 500
 """Most items that serve as queries of a measurement."""
 MAX_DEPTH = 100_000
-# A measurement is for at least this k, and until the number of items has changed by this share.
-_LEAST_K = 10
+MAX_REACH = 1000
+"""Largest `offset + k`."""
+# A measurement is used until this share of the items has been written or deleted.
 _CHANGED = 0.1
+# The work of comparing two items, in multiplications, is their dimension and about this number.
+# Large collections have fewer queries, so that a measurement is no more work than this, which
+# takes a few seconds.
+_PER_PAIR = 128
+_MOST_WORK = 1 << 36
+# A measurement is for at least this k. A larger one is rounded up to a power of two, so that
+# queries with ever larger k repeat the measurement a few times only.
+_LEAST_K = 16
+
+
+class _Measured(NamedTuple):
+    """How deep the true neighbours are, and how many items were written and held before.
+
+    Column j of `ranks` has the depths of the j-th neighbours, ascending.
+    """
+
+    written: int
+    n_items: int
+    ranks: NDArray[np.int32]
+
+    def suffices(self, collection: Collection, k: int, least: int) -> bool:
+        """Return whether it holds still, for this k and for at least so many queries."""
+        n, new = len(collection), collection.written - self.written
+        gone = self.n_items + new - n
+        n_queries, width = self.ranks.shape
+        is_fresh = max(new, gone) <= _CHANGED * self.n_items
+        return is_fresh and n_queries >= least and width >= min(k, n - 1)
 
 
 @dataclass
-class _Measured:
-    lock: Lock = field(default_factory=Lock)
-    # With the number of items at the time.
-    measured: tuple[int, NDArray[np.int64]] | None = None
+class _Last:
+    """The last measurement of a collection, and a lock for the next one."""
 
-    def fresh(self, n_items: int, k: int) -> NDArray[np.int64] | None:
-        """Return the ranks of k neighbours, or more; None if they have to be measured."""
-        if self.measured is None:
+    lock: Lock = field(default_factory=Lock)
+    measured: _Measured | None = None
+
+    def ranks(self, collection: Collection, k: int, least: int) -> NDArray[np.int32] | None:
+        """Return the measured depths; None if they have to be measured."""
+        measured = self.measured
+        if measured is None or not measured.suffices(collection, k, least):
             return None
-        n, ranks = self.measured
-        is_fresh = abs(n_items - n) <= _CHANGED * n and ranks.shape[1] >= min(k, n_items - 1)
-        return ranks if is_fresh else None
+        return measured.ranks
 
 
 class Depths:
@@ -47,7 +76,7 @@ class Depths:
     def __init__(self) -> None:
         self._lock = Lock()
         # A collection that is dropped or re-encoded is another object afterwards.
-        self._measured: WeakKeyDictionary[Collection, _Measured] = WeakKeyDictionary()
+        self._measured: WeakKeyDictionary[Collection, _Last] = WeakKeyDictionary()
 
     def reranking(
         self, collection: Collection, options: SearchOptions, checkpoint: Callable[[], None]
@@ -59,17 +88,23 @@ class Depths:
         """
         confidence = options.confidence or 0.0
         k, n = options.page.stop, len(collection)
-        ranks = self._ranks(collection, k, checkpoint)[:, :k]
-        depth = depth_for(ranks, confidence)
-        if depth is None and n <= HELD_OUT:
-            depth = n  # So few are all compared.
-        if depth is None:
-            most = len(ranks) / (len(ranks) + 1)
+        if k > MAX_REACH:
             raise InvalidInput(
-                f"confidence is measured on {len(ranks)} items of collection "
-                f"{collection.name!r}, which allow at most {math.floor(1000 * most) / 1000}; got "
-                f"{confidence}"
+                f"collection {collection.name!r} ranks by the Hamming distance: with confidence, "
+                f"offset + k are at most {MAX_REACH:,}, got {k:,}"
             )
+        least = least_queries(confidence)
+        if least is None and n > HELD_OUT:
+            most = HELD_OUT / (HELD_OUT + 1)
+            raise InvalidInput(
+                f"confidence is measured on {HELD_OUT} items of collection {collection.name!r}, "
+                f"which allow at most {math.floor(1000 * most) / 1000}; got {confidence}"
+            )
+        depth = n  # Few items are all compared.
+        if least is not None and least <= n:
+            ranks = self._ranks(collection, k, least, checkpoint)[:, :k]
+            measured = depth_for(ranks, confidence)
+            depth = n if measured is None else measured
         if depth > MAX_DEPTH:
             raise InvalidInput(
                 f"a confidence of {confidence} needs {depth:,} items to be compared, more than "
@@ -78,43 +113,60 @@ class Depths:
         return replace(options, confidence=None, rerank=max(depth, k), rerank_by="descriptors")
 
     def _ranks(
-        self, collection: Collection, k: int, checkpoint: Callable[[], None]
-    ) -> NDArray[np.int64]:
+        self, collection: Collection, k: int, least: int, checkpoint: Callable[[], None]
+    ) -> NDArray[np.int32]:
         with self._lock:
-            of = self._measured.setdefault(collection, _Measured())
-        if (ranks := of.fresh(len(collection), k)) is not None:
+            of = self._measured.setdefault(collection, _Last())
+        if (ranks := of.ranks(collection, k, least)) is not None:
             return ranks
         with holding(of.lock, checkpoint):
-            n = len(collection)
-            if (ranks := of.fresh(n, k)) is None:
-                ranks = collection.neighbour_ranks(HELD_OUT, max(k, _LEAST_K), checkpoint)
-                of.measured = n, ranks
+            if (ranks := of.ranks(collection, k, least)) is None:
+                written, n = collection.written, len(collection)
+                width = max(_LEAST_K, 1 << (k - 1).bit_length())
+                n_queries = max(least, _affordable(n, collection.dimension or 0))
+                found = collection.neighbour_ranks(n_queries, width, checkpoint)
+                ranks = np.sort(found, axis=0).astype(np.int32)
+                of.measured = _Measured(written, n, ranks)
             return ranks
 
 
-def depth_for(ranks: NDArray[np.int64], confidence: float) -> int | None:
-    """Return the depth at which a true neighbour of a new query is found with a confidence.
+def _affordable(n: int, dimension: int) -> int:
+    """Return how many queries a measurement on n items may have."""
+    return min(HELD_OUT, _MOST_WORK // max(1, n * (dimension + _PER_PAIR)))
 
-    It is that of split-conformal prediction (Vovk, Gammerman, Shafer 2005) for groups: the new
-    query counts as one more, whose neighbours are all missed. None if that is too much.
+
+def _place(confidence: float, n_queries: int) -> int:
+    """Return which of the ascending depths of queries, from 1 on, has the confidence."""
+    return math.ceil(confidence * (n_queries + 1) - 1e-9)
+
+
+def least_queries(confidence: float) -> int | None:
+    """Return how many queries a measurement for a confidence needs; None beyond `HELD_OUT`."""
+    about = int(confidence / (1 - confidence))
+    some = range(max(1, about - 1), HELD_OUT + 1)
+    return next((q for q in some if _place(confidence, q) <= q), None)
+
+
+def depth_for(ranks: NDArray[np.integer], confidence: float) -> int | None:
+    """Return the depth at which each true neighbour of a new query is found with a confidence.
+
+    It is that of split-conformal prediction (Vovk, Gammerman, Shafer 2005), which holds for any
+    number of queries. Every column gets its own depth, and the largest is returned: far neighbours
+    are found less often than near ones. None if there are too few queries, or no columns.
 
     Parameters
     ----------
     ranks : (q, k)
-        The depths of the true neighbours of q queries from the same source.
+        The depths of the true neighbours of q queries from the same source. Columns are for the
+        nearest, the second nearest, …, and ascend.
     confidence : float
     """
     q, k = ranks.shape
-    needed = math.ceil(confidence * (q + 1) * k - 1e-9)
-    return int(np.sort(ranks, axis=None)[needed - 1]) if 0 < needed <= ranks.size else None
+    place = _place(confidence, q)
+    return int(ranks[place - 1].max()) if k and 0 < place <= q else None
 
 
-def certified(found: Found, confidence: float, depth: int, n_items: int) -> Found:
-    """Return what was found by reranking to a depth, with a certificate of the confidence."""
-    certificate = replace(
-        found.certificate,
-        exact=depth >= n_items,
-        confidence=confidence,
-        reranked=min(depth, n_items),
-    )
+def certified(found: Found, confidence: float | None, reranked: int, *, is_all: bool) -> Found:
+    """Return what was found by reranking, with a certificate of the confidence."""
+    certificate = replace(found.certificate, exact=is_all, confidence=confidence, reranked=reranked)
     return replace(found, certificate=certificate)

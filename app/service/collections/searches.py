@@ -252,10 +252,7 @@ class Searches:
         if collection.metric is not None:
             return self._estimated(collection, queries, options, size, checkpoint)
         if options.confidence is not None:
-            deep = self._depths.reranking(collection, options, checkpoint)
-            found = self._search(collection, queries, deep, size, checkpoint)
-            about = (options.confidence, deep.depth, len(collection))
-            return [certified(one, *about) for one in found]
+            return self._measured(collection, queries, options, size, checkpoint)
         codes = self._codes(collection, queries)
         search = partial(collection.search, codes, options, checkpoint=checkpoint, count=size)
         if options.rerank is None:
@@ -289,6 +286,32 @@ class Searches:
             checkpoint=checkpoint,
             count=size,
         )
+
+    def _measured(
+        self,
+        collection: Collection,
+        queries: Queries,
+        options: SearchOptions,
+        size: Size,
+        checkpoint: Callable[[], None],
+    ) -> list[Found]:
+        """Search by Hamming distance, and rerank to the measured depth of a confidence."""
+        # Before the measurement, which takes long: they may be refused.
+        descriptors = self._query_descriptors(collection, queries)
+        codes = self._codes(collection, queries)
+        deep = self._depths.reranking(collection, options, checkpoint)
+        version, n = collection.version, len(collection)
+        depth = min(deep.depth, n)
+        # All candidates of a search are in memory at once.
+        step = max(1, self._settings.max_results // max(1, depth))
+        found: list[Found] = []
+        for start in range(0, len(queries), step):
+            part = slice(start, start + step)
+            found += collection.search(
+                codes[part], deep, descriptors=descriptors[part], checkpoint=checkpoint, count=size
+            )
+        is_all = depth == n and collection.version == version
+        return [certified(one, options.confidence, depth, is_all=is_all) for one in found]
 
     def _codes(self, collection: Collection, queries: Queries) -> Codes:
         if queries.codes is not None:

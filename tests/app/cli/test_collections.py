@@ -100,6 +100,50 @@ def test_a_load_that_is_refused_from_the_start_leaves_no_collection(
     assert error.rstrip().endswith("; nothing is stored")
 
 
+@pytest.mark.parametrize("fault", ["size", "nan", "ids"])
+def test_a_load_whose_first_items_are_refused_leaves_no_collection(
+    fault: str,
+    run: Callable[[str], str],
+    service: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    X = np.ones((4, 384))
+    X[3] = np.nan
+    np.save("size.npy", CODES)  # Of 64 bits.
+    np.save("nan.npy", X)
+    np.savez(
+        "ids.npz", descriptors=np.ones((4, 384)), labels=np.zeros(4, int), ids=[*"abc", "d" * 300]
+    )
+    line = {
+        "size": "load new size.npy --bits 100",
+        "nan": "load new nan.npy --encoder demo",
+        "ids": "load new ids.npz --encoder demo",
+    }[fault]
+    before = run("collections")
+    assert bitcell(monkeypatch, f"--data-dir {service.data_dir} {line}") == 2
+    error = capsys.readouterr().err
+    assert error.rstrip().endswith("; nothing is stored, and no collection is created")
+    assert run("collections") == before
+
+
+def test_a_load_that_is_refused_later_keeps_what_is_stored(
+    run: Callable[[str], str],
+    service: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(load, "_ITEMS", 2)
+    X = np.ones((4, 384))
+    X[3] = np.nan
+    np.save("late.npy", X)
+    line = "load late late.npy --encoder demo"
+    assert bitcell(monkeypatch, f"--data-dir {service.data_dir} {line}") == 2
+    assert "all before them are stored" in capsys.readouterr().err
+    (row,) = (line.split() for line in run("collections").splitlines() if line[:4] == "late")
+    assert row[1] == "2"
+
+
 def test_filters_and_radius_are_passed_on(run: Callable[[str], str]) -> None:
     line = 'query demo --id digit-0007 --radius 40 --filter {"label":7} --json'
     (found,) = json.loads(run(line))["results"]

@@ -120,11 +120,15 @@ def refused(
 ) -> Callable[..., str]:
     """Start a service that cannot start, in this process; return what it prints."""
 
+    def run(*_: Any) -> None:
+        raise AssertionError("the service was not refused")
+
     def start(**settings: Any) -> str:
         for name, value in ({"PORT": 0} | settings).items():
             monkeypatch.setenv(f"BITCELL_{name}", str(value))
         monkeypatch.setattr("sys.argv", ["bitcell", "serve"])
         monkeypatch.setattr("app.http.log_setup.configure", lambda settings: None)
+        monkeypatch.setattr("uvicorn.Server.run", run)
         with pytest.raises(SystemExit) as stopped:
             main()
         assert stopped.value.code == 2
