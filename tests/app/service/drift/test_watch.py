@@ -166,9 +166,19 @@ def test_a_dropped_collection_leaves_nothing(watching: Watching) -> None:
 
 def test_estimated_codes_are_watched_too(watching: Watching) -> None:
     collection = watching.store.create("e", N_BITS, metric="dot", encoder="e", fingerprint="f")
-    factors = np.ones((LEAST_REFERENCE, 3), np.float32)
-    collection.upsert(range(LEAST_REFERENCE), codes(LEAST_REFERENCE, 0), factors=factors)
-    assert watching.drift.report(collection) is not None
+    plain = watching.store.create("plain", N_BITS)
+    for first, n in ((0, LEAST_REFERENCE), (LEAST_REFERENCE, WINDOW)):
+        ids, made = range(first, first + n), codes(n, first)
+        factors = np.abs(np.random.default_rng(first).normal(0, 1, (n, 3))).astype(np.float32)
+        collection.upsert(ids, made, factors=factors)
+        plain.upsert(ids, made)
+        report = watching.drift.report(collection)
+        # Factors are not codes: the distances are those of the same codes without factors.
+        assert report is not None
+        assert report == watching.drift.report(plain)
+    nearest = report["tests"][2]
+    assert 0 < nearest["before"] <= N_BITS
+    assert 0 < nearest["after"] <= N_BITS
 
 
 def test_statistics_and_metrics_show_drift(tmp_path: Path) -> None:
@@ -181,7 +191,8 @@ def test_statistics_and_metrics_show_drift(tmp_path: Path) -> None:
             ids = np.arange(first, first + n)
             body = npy(codes(n, first, shift), ids)
             assert client.put("/v1/collections/c/items", content=body, headers=NPY).is_success
-        # The pool of statistics has one thread, which tests what was written before.
+            # Takes the reference before more is written, and tests what was written since.
+            assert client.get(statistics).json()["drift"] is not None
         found = StatisticsOut.model_validate_json(client.get(statistics).content).drift
         assert found is not None
         assert found.alarm
