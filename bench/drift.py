@@ -20,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.service.drift.two_samples import differences
-from app.service.drift.watch import LEAST_P, REMEMBERED, WINDOW
+from app.service.drift.watch import REMEMBERED, WINDOW
+from app.service.drift.watched import LEAST_P
 from bitcodes import Words, to_words
 from hashing import Hasher, make_hasher
 from hashing.gist import Gist
