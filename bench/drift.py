@@ -1,16 +1,17 @@
 """False alarms of the tests for drift in 100 trials, and alarms where something has changed.
 
-    python -m bench.drift cifar10-gist384.npz cifar10-jpeg.tar.gz
+    python -m bench.drift cifar10-gist384.npz cifar10-jpeg.tar.gz --trials 5
 
-The first file has the arrays `descriptors`, `labels` and `ids`, the second one the images.
+The first file has the arrays `descriptors`, `labels` and `ids`, the second one, which may be left
+out, the images. `--trials` is the number of trials of each change, by default 20.
 References are drawn from one half of the training images, windows from the other half or from the
 test images, so that no item is in both.
 """
 
 from __future__ import annotations
 
+import argparse
 import io
-import sys
 import tarfile
 from collections.abc import Callable
 
@@ -19,7 +20,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.service.drift.two_samples import differences
-from app.service.drift.watch import LEAST_P, REMEMBERED, WINDOW
+from app.service.drift.watch import REMEMBERED, WINDOW
+from app.service.drift.watched import LEAST_P
 from bitcodes import Words, to_words
 from hashing import Hasher, make_hasher
 from hashing.gist import Gist
@@ -52,7 +54,7 @@ def false_alarms(words: Words, n_bits: int, trials: int = TRIALS) -> float:
     return found / trials
 
 
-def alarms(words: Words, draw: Draw, n_bits: int, trials: int = CHANGED_TRIALS) -> float:
+def alarms(words: Words, draw: Draw, n_bits: int, trials: int) -> float:
     """Return in which share of trials one window that `draw` returns raises an alarm."""
     found = 0
     for trial in range(trials):
@@ -80,7 +82,7 @@ def gist_of_images(path: str, prefilter: float) -> NDArray[np.float32]:
     return Gist(prefilter=prefilter).transform(np.stack(images))
 
 
-def main(descriptors: str, images: str | None = None) -> None:
+def main(descriptors: str, images: str | None, trials: int) -> None:
     """Print the shares of trials with an alarm."""
     with np.load(descriptors) as arrays:
         rows = np.char.startswith(arrays["ids"].astype(str), "train/")
@@ -124,8 +126,13 @@ def main(descriptors: str, images: str | None = None) -> None:
         for prefilter in (4.0, 5.0, 8.0):
             cases[f"GIST with prefilter {prefilter:g}"] = photographed(images, prefilter)
     for name, draw in cases.items():
-        print(f"{name}: {alarms(words, draw, N_BITS):.0%} of {CHANGED_TRIALS} trials", flush=True)
+        print(f"{name}: {alarms(words, draw, N_BITS, trials):.0%} of {trials} trials", flush=True)
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    parser = argparse.ArgumentParser()
+    parser.add_argument("descriptors")
+    parser.add_argument("images", nargs="?")
+    parser.add_argument("--trials", type=int, default=CHANGED_TRIALS, help="of each change")
+    given = parser.parse_args()
+    main(given.descriptors, given.images, given.trials)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import code_size, to_codes
-from index.callbacks import Checkpoint, Count
+from index.callbacks import Checkpoint, Count, Rewritten
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 from index.memory.batch import NO_LABEL, Batch
@@ -58,14 +58,15 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
 
 
 def patch(
-    state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count = lambda n: None
+    state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count, rewritten: Rewritten
 ) -> None:
     """Change labels and payloads as `Collection.patch` does."""
     if ids:
-        state.write(partial(_patch, state, *_checked(ids, patches), count, lambda batch: None), ids)
+        checked = _checked(ids, patches)
+        state.write(partial(_patch, state, *checked, count, rewritten, lambda batch: None), ids)
 
 
-def patch_one(state: State, item_id: str, change: Patch) -> Item:
+def patch_one(state: State, item_id: str, change: Patch, rewritten: Rewritten) -> Item:
     """Change the label or the payload of one item, and return it as it is then."""
     checked = _checked([item_id], [change])
 
@@ -76,7 +77,7 @@ def patch_one(state: State, item_id: str, change: Patch) -> Item:
             text = state.record.payload_bytes([serial], connection=connection).get(serial)
             return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
 
-        return _patch(state, *checked, lambda n: None, item, connection)
+        return _patch(state, *checked, lambda n: None, rewritten, item, connection)
 
     return state.write(work, [item_id])
 
@@ -105,6 +106,7 @@ def _patch(
     patches: Sequence[Patch],
     new_labels: NDArray[np.int64],
     count: Count,
+    rewritten: Rewritten,
     result: Callable[[Batch], T],
     connection: sqlite3.Connection,
 ) -> T:
@@ -133,6 +135,7 @@ def _patch(
         if state.descriptor_type is not None:
             count(record.descriptor_bytes(connection) * len(ids))
             record.copy_descriptors(connection, serials, new)
+        rewritten(connection, serials, new)
         returned = result(replace(batch, serials=new))
         # Nothing may fail from here on: what is staged is published with the next commit.
         state.rows.stage(ids, words, labels, new, rows)

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size
 from index import changes
-from index.callbacks import Checkpoint, Count
+from index.callbacks import Checkpoint, Count, Rewritten
 from index.errors import InvalidItems
 from index.filters.filter import Filter
 from index.memory.moment import Moment
@@ -206,6 +206,7 @@ class Collection:
         ids: Iterable[str | int],
         patches: Sequence[Mapping[str, Any]],
         count: Count = lambda n: None,
+        rewritten: Rewritten = lambda connection, old, new: None,
     ) -> None:
         """Change labels or payloads of items: of all of them or, on an error, of none.
 
@@ -221,6 +222,8 @@ class Collection:
         count : callable
             Called with the bytes of payloads and descriptors that are read to be written again. It
             may raise to give up.
+        rewritten : callable
+            See `index.callbacks.Rewritten`.
 
         Raises
         ------
@@ -230,11 +233,16 @@ class Collection:
         Full
             The disk has no room.
         """
-        changes.patch(self._state, as_ids(ids), patches, count)
+        changes.patch(self._state, as_ids(ids), patches, count, rewritten)
 
-    def patch_one(self, item_id: str | int, patch: Mapping[str, Any]) -> Item:
+    def patch_one(
+        self,
+        item_id: str | int,
+        patch: Mapping[str, Any],
+        rewritten: Rewritten = lambda connection, old, new: None,
+    ) -> Item:
         """Change one item as `patch` does, and return it as it is then."""
-        return changes.patch_one(self._state, as_ids([item_id])[0], patch)
+        return changes.patch_one(self._state, as_ids([item_id])[0], patch, rewritten)
 
     def get(self, item_id: str | int) -> Item:
         """Return one item; raise NotFound if there is none with this id."""

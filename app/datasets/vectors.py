@@ -36,10 +36,12 @@ BAD_HEADER = (
 
 # Records of a dimension and as many values. In this order: fvecs and ivecs differ in values only.
 _LAYOUTS = ("<f4", "u1")
-# Float32 descriptors hardly have larger exponents of two, to either side; the share of such words
-# that makes a file one of integers; and in about how many records they are looked for.
+# Float32 descriptors hardly have larger exponents of two, to either side. A file is one of integers
+# if a larger share of its words than these has them: upwards, or to either side. Probabilities may
+# often be tiny. About so many records are looked at.
 _EXTREME = 64
-_SHARE_OF_INTEGERS = 1 / 8
+_SHARE_OF_HUGE = 1 / 8
+_SHARE_OF_EXTREME = 0.9
 _SAMPLE = 4096
 
 
@@ -111,13 +113,13 @@ def _are_integers(values: NDArray[np.float32]) -> bool:
     """Return whether many values that are not zero are, as float32, beyond all descriptors.
 
     Integers below 2²⁹ are next to nothing as float32, negative ones above -2²⁹ are huge or not
-    numbers, and of integers from the whole range half are either.
+    numbers, and of integers from the whole range a quarter are huge or not numbers.
     """
     some = np.ascontiguousarray(values[:: max(1, len(values) // _SAMPLE)])
     bits = some.view("<u4") & np.uint32((1 << 31) - 1)
     exponents = (bits[bits > 0] >> 23).astype(np.int64) - 127
-    return (
-        bool((np.abs(exponents) > _EXTREME).mean() > _SHARE_OF_INTEGERS)
-        if len(exponents)
-        else False
-    )
+    if not len(exponents):
+        return False
+    huge = (exponents > _EXTREME).mean()
+    extreme = (np.abs(exponents) > _EXTREME).mean()
+    return bool(huge > _SHARE_OF_HUGE or extreme > _SHARE_OF_EXTREME)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import Any, Literal
 
@@ -161,6 +162,7 @@ class Collections:
         """Delete a collection, its items and its metrics."""
         self._store.drop(name)
         self._metrics.remove_collection(name)
+        self._drift.forget()
 
     def takes_codes(self, name: str) -> bool:
         """Return whether items of a collection come with codes, because it has no encoder."""
@@ -216,15 +218,25 @@ class Collections:
         check_room(self._settings)
 
         def patch(collection: Collection) -> Collection:
-            collection.patch(ids, patches, Rewriting(self._settings))
+            record = partial(self._drift.record, collection.key)
+            collection.patch(ids, patches, Rewriting(self._settings), record)
             return collection
 
-        return self._store.use(name, patch)
+        patched = self._store.use(name, patch)
+        self._drift.note(patched)
+        return patched
 
     def patch_item(self, name: str, item_id: str, patch: dict[str, Any]) -> Item:
         """Change the label or the payload of an item; return it as it is then."""
         check_room(self._settings)
-        return self._store.use(name, lambda collection: collection.patch_one(item_id, patch))
+
+        def patched(collection: Collection) -> tuple[Item, Collection]:
+            record = partial(self._drift.record, collection.key)
+            return collection.patch_one(item_id, patch, record), collection
+
+        item, collection = self._store.use(name, patched)
+        self._drift.note(collection)
+        return item
 
     def item(self, name: str, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words, hamming, to_codes, unpack
+from bitcodes import Codes, Words, hamming, to_codes, unpack
 
 What = Literal["balance", "correlation", "nearest"]
 Float32 = NDArray[np.float32]
@@ -59,6 +59,7 @@ def differences(
     base, held : (n, words) uint64
         The reference, split at random: distances are measured to `base`, from `held` and `new`.
     new : (m, words) uint64
+        What follows the bits of a code, as the factors of estimates do, is not compared.
     n_bits : int
     least_p : float
         P-values above this may be rough: no more permutations are drawn once it is clear that the
@@ -80,7 +81,8 @@ def differences(
     found = [_balance(old_bits, new_bits, places, p_value)]
     if len(places) > 1:
         found.append(_correlation(old_bits, new_bits, places, p_value, rng))
-    return [*found, _nearest(base, held, new, p_value)]
+    codes, held_codes, new_codes = (to_codes(words, size) for words in (base, held, new))
+    return [*found, _nearest(codes, held_codes, new_codes, p_value)]
 
 
 Test = Callable[[Float32, Float32], float]
@@ -112,18 +114,17 @@ def _correlation(
     return Difference("correlation", p_value, pair, float(before[most]), float(after[most]))
 
 
-def _nearest(base: Words, held: Words, new: Words, test: Test) -> Difference:
-    old, of_new = (_nearest_distances(words, base) for words in (held, new))
+def _nearest(base: Codes, held: Codes, new: Codes, test: Test) -> Difference:
+    old, of_new = (_nearest_distances(codes, base) for codes in (held, new))
     # Which items are within each distance: the statistic is that of Anderson and Darling.
     steps = np.unique(np.concatenate([old, of_new]))[:-1]
     p_value = test(*((d[:, None] <= steps).astype(np.float32) for d in (old, of_new)))
     return Difference("nearest", p_value, [], float(old.mean()), float(of_new.mean()))
 
 
-def _nearest_distances(words: Words, base: Words) -> NDArray[np.int64]:
-    base_codes, codes = (to_codes(some, 8 * some.shape[1]) for some in (base, words))
+def _nearest_distances(codes: Codes, base: Codes) -> NDArray[np.int64]:
     found = [
-        hamming(codes[start : start + _ROWS], base_codes).min(axis=1)
+        hamming(codes[start : start + _ROWS], base).min(axis=1)
         for start in range(0, len(codes), _ROWS)
     ]
     return np.concatenate(found).astype(np.int64)

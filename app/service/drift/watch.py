@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import json
-from dataclasses import asdict, dataclass, field, replace
+import sqlite3
+from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import structlog
-from numpy.typing import NDArray
 
 from app.pools import Pool
-from app.service.drift.two_samples import Difference, differences
+from app.service.drift.two_samples import differences
+from app.service.drift.watched import LEAST_P, Patch, Serials, Watched
 from index import Closed, Collection, Database, Full, Moment, NotFound, Store
 
-LEAST_P = 0.001
-"""A test raises an alarm if its p-value is at most this."""
 REMEMBERED = 10
 """Windows whose alarms are shown."""
 FALSE_ALARM_RATE = round(3 * REMEMBERED * LEAST_P, 6)
@@ -34,38 +32,21 @@ _SHARE = 0.01
 _REFERENCE = 2048
 _SEED = 0
 
-_SCHEMA = """CREATE TABLE IF NOT EXISTS drift (
+_SCHEMA = (
+    """CREATE TABLE IF NOT EXISTS drift (
     collection INTEGER PRIMARY KEY REFERENCES collections (key) ON DELETE CASCADE,
     watched TEXT NOT NULL
-) STRICT"""
+) STRICT""",
+    # Patches that are not yet in `watched`: new serial numbers from `first` on, and the old ones.
+    """CREATE TABLE IF NOT EXISTS drift_patches (
+    collection INTEGER REFERENCES collections (key) ON DELETE CASCADE,
+    first INTEGER,
+    old BLOB NOT NULL,
+    PRIMARY KEY (collection, first)
+) STRICT""",
+)
 
 log = structlog.stdlib.get_logger("bitcell")
-
-
-@dataclass(frozen=True)
-class Watched:
-    """What is known about the drift of a collection.
-
-    Attributes
-    ----------
-    reference : list of int
-        Serial numbers of the items that new ones are compared with, in random order.
-    until : int
-        New items are those with serial numbers from this on.
-    windows : list of lists of `Difference`
-        The last `REMEMBERED` windows, the oldest first.
-    tested : int
-        Number of windows since the reference was taken.
-    """
-
-    reference: list[int]
-    until: int
-    windows: list[list[Difference]] = field(default_factory=list)
-    tested: int = 0
-
-    def alarms(self) -> list[list[Difference]]:
-        """Return the remembered windows that raised an alarm."""
-        return [window for window in self.windows if any(one.p_value <= LEAST_P for one in window)]
 
 
 class Drift:
@@ -87,9 +68,13 @@ class Drift:
         # By collection: how many items were written when there were too few left to test.
         self._too_few: dict[int, int] = {}
         with database.transaction() as connection:
-            connection.execute(_SCHEMA)
+            for statement in _SCHEMA:
+                connection.execute(statement)
         rows = database.read("SELECT collection, watched FROM drift")
-        self._watched = {key: _from_json(text) for key, text in rows}
+        listed = {collection.key for collection in store.list()}
+        self._watched = {key: Watched.from_json(text) for key, text in rows if key in listed}
+        # Collections whose patches are recorded. Changed only while nothing is written.
+        self._recorded = set(self._watched)
 
     def note(self, collection: Collection) -> None:
         """Note that items have been written; test them in the pool if they are enough."""
@@ -102,13 +87,39 @@ class Drift:
         except RuntimeError:  # The pool is closed: the service stops, and the next one tests them.
             self._queued.discard(key)
 
+    def record(self, key: int, connection: sqlite3.Connection, old: Serials, new: Serials) -> None:
+        """Record a patch of the collection with this key, as an `index.Rewritten`."""
+        if key in self._recorded:
+            connection.execute(
+                "INSERT INTO drift_patches VALUES (?, ?, ?)",
+                (key, int(new[0]), old.astype("<i8").tobytes()),
+            )
+
+    def _patches(self, key: int, since: int) -> list[Patch]:
+        rows = self._database.read(
+            "SELECT first, old FROM drift_patches WHERE collection = ? AND first >= ? "
+            "ORDER BY first",
+            (key, since),
+        )
+        return [Patch(first, np.frombuffer(old, "<i8").astype(np.int64)) for first, old in rows]
+
     def alarms(self) -> dict[str, int]:
         """Return how many of the last windows raised an alarm, by collection."""
+        self.forget()
         found = {}
         for collection in self._store.list():
             if (watched := self._watched.get(collection.key)) is not None:
                 found[collection.name] = len(watched.alarms())
         return found
+
+    def forget(self) -> None:
+        """Free the memory of collections that have been dropped or re-encoded."""
+        # In this order: a collection is listed before anything is remembered of it.
+        remembered = {*self._watched, *self._too_few, *self._recorded}
+        for key in remembered.difference(collection.key for collection in self._store.list()):
+            self._watched.pop(key, None)
+            self._too_few.pop(key, None)
+            self._recorded.discard(key)
 
     def report(self, collection: Collection) -> dict[str, Any] | None:
         """Test new items if they are enough; return what `schemas.DriftOut` describes.
@@ -119,6 +130,10 @@ class Drift:
         watched = self._watched.get(collection.key)
         if watched is None:
             return None
+        # A patch writes items, none of which is new or one more than before.
+        patched = watched.patched + sum(
+            len(patch.old) for patch in self._patches(collection.key, watched.followed)
+        )
         alarms = watched.alarms()
         shown = (alarms or watched.windows)[-1:]
         return {
@@ -128,7 +143,7 @@ class Drift:
             "tested": watched.tested,
             "false_alarm_rate": FALSE_ALARM_RATE,
             "reference": len(watched.reference),
-            "waiting": max(0, collection.written - watched.until),
+            "waiting": max(0, collection.written - watched.until - patched),
             "tests": [
                 {**one._asdict(), "alarm": one.p_value <= LEAST_P} for one in (shown or [[]])[0]
             ],
@@ -138,7 +153,7 @@ class Drift:
         watched, n = self._watched.get(collection.key), len(collection)
         if watched is None:
             return n >= LEAST_REFERENCE
-        since = max(watched.until, self._too_few.get(collection.key, 0))
+        since = max(watched.until + watched.patched, self._too_few.get(collection.key, 0))
         return collection.written - since >= max(WINDOW, _SHARE * n)
 
     def _test_later(self, name: str, key: int) -> None:
@@ -154,15 +169,22 @@ class Drift:
         with self._testing:
             if not self._is_due(collection):
                 return
-            written = collection.written
-            before = self._watched.get(collection.key)
-            after = _tested(before, collection.moment(), collection.n_bits)
-            if after is None:
-                self._too_few[collection.key] = written
-                return
-            self._watched[collection.key] = after
-            self._keep(collection.key, after)
-            if after.windows and after.windows[-1] in after.alarms():
+            key, written = collection.key, collection.written
+            if key not in self._recorded:
+                with self._database.exclusive():
+                    self._recorded.add(key)
+            before, moment = self._watched.get(key), collection.moment()
+            # Read after the moment, so that all patches are among them that it shows.
+            patches = self._patches(key, 0 if before is None else before.followed)
+            after = _tested(before, moment, patches, collection.n_bits)
+            if after is not None and after is not before:
+                self._watched[key] = after
+                self._keep(key, after)
+                self.forget()
+            if self._is_due(collection):
+                self._too_few[key] = written
+            tested = 0 if before is None else before.tested
+            if after is not None and after.tested > tested and after.windows[-1] in after.alarms():
                 log.warning("the codes of new items differ", collection=collection.name)
 
     def _keep(self, key: int, watched: Watched) -> None:
@@ -171,53 +193,61 @@ class Drift:
                 # Not for a collection that has been dropped and deleted meanwhile.
                 connection.execute(
                     "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
-                    (json.dumps(asdict(watched)), key),
+                    (watched.json(), key),
+                )
+                connection.execute(
+                    "DELETE FROM drift_patches WHERE collection = ? AND first < ?",
+                    (key, watched.followed),
                 )
         except Full as error:  # After a restart, the same items are tested again.
             log.warning("the result of a test for drift could not be kept", error=str(error))
 
 
-def _tested(before: Watched | None, moment: Moment, n_bits: int) -> Watched | None:
+def _tested(
+    before: Watched | None, moment: Moment, patches: list[Patch], n_bits: int
+) -> Watched | None:
     """Return what is known after the new items of a moment have been tested.
 
-    None if most of them have been deleted already, so that there is nothing to test yet.
+    If they are too few, only patches are followed. None if there is no reference yet.
     """
+    end = _end(moment)
+    # Later ones change items that this moment shows as they were before.
+    patches = [patch for patch in patches if patch.first < end]
     reference = np.empty(0, np.int64)
     if before is not None:
+        before = before.after(patches, followed=max(end, before.followed))
         reference = _places(moment, np.array(before.reference, np.int64))
     if before is None or len(reference) < LEAST_REFERENCE // 2:
-        # There was none, or most of its items have been deleted or written again.
+        # There was none, or most of its items have been deleted or replaced.
         if len(moment) < LEAST_REFERENCE:
-            return None
+            return before
         rng = np.random.default_rng(_SEED)
-        chosen = rng.permutation(len(moment))[:_REFERENCE]
-        return Watched(moment.serials[chosen].tolist(), _end(moment))
-    new = np.flatnonzero(moment.serials >= before.until)
+        chosen = moment.serials[rng.permutation(len(moment))[:_REFERENCE]].tolist()
+        fresh = Watched(chosen, end, followed=end)
+        if before is None:
+            return fresh
+        return replace(fresh, windows=before.windows, tested=before.tested)
+    new = np.flatnonzero(before.are_new(moment.serials))
     if len(new) < WINDOW:
-        return None
+        return before
     rng = np.random.default_rng([_SEED, before.tested])
     new = rng.permutation(new)[:WINDOW]
     half = len(reference) // 2
     base, held, words = map(moment.words, (reference[:half], reference[half:], new))
     window = differences(base, held, words, n_bits, LEAST_P, seed=before.tested)
     windows = [*before.windows, window][-REMEMBERED:]
-    return replace(before, until=_end(moment), windows=windows, tested=before.tested + 1)
+    followed = max(end, before.followed)
+    return Watched(before.reference, end, windows, before.tested + 1, followed=followed)
 
 
 def _end(moment: Moment) -> int:
     """Return the first serial number that no item of a moment has."""
-    return int(moment.serials[-1]) + 1
+    return int(moment.serials[-1]) + 1 if len(moment) else 0
 
 
-def _places(moment: Moment, serials: NDArray[np.int64]) -> NDArray[np.int64]:
+def _places(moment: Moment, serials: Serials) -> Serials:
     """Return the places of the items with these serial numbers that are still there."""
     places = np.searchsorted(moment.serials, serials)
     places = np.minimum(places, len(moment) - 1) if len(moment) else places[:0]
-    found: NDArray[np.int64] = places[moment.serials[places] == serials[: len(places)]]
+    found: Serials = places[moment.serials[places] == serials[: len(places)]]
     return found
-
-
-def _from_json(text: str) -> Watched:
-    found = json.loads(text)
-    found["windows"] = [[Difference(*one) for one in window] for window in found["windows"]]
-    return Watched(**found)

@@ -87,6 +87,15 @@ def test_floats_are_known_without_a_name(scale: float, tmp_path: Path) -> None:
     np.testing.assert_array_equal(read(tmp_path / "x", vecs(0 * values, "<f4")), 0 * values)
 
 
+@pytest.mark.parametrize("deviation", [15, 40])
+def test_floats_that_are_mostly_tiny_are_floats(deviation: float, tmp_path: Path) -> None:
+    logits = deviation * np.random.default_rng(0).normal(size=(500, 100))
+    rows = np.exp(logits - logits.max(axis=1, keepdims=True))
+    softmax = (rows / rows.sum(axis=1, keepdims=True)).astype(np.float32)
+    assert (softmax < 2.0**-64).mean() > 1 / 4
+    np.testing.assert_array_equal(read(tmp_path / "x", vecs(softmax, "<f4")), softmax)
+
+
 @pytest.mark.parametrize("dtype", [np.float32, np.float64, np.float16, np.uint8])
 def test_npy(dtype: Any, tmp_path: Path) -> None:
     values = np.asfortranarray(np.abs(X).astype(dtype))

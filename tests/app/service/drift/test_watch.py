@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +14,12 @@ from fastapi.testclient import TestClient
 from app.http.schemas import StatisticsOut
 from app.main import create_app
 from app.pools import Pool
+from app.service.drift import watch
+from app.service.drift.two_samples import Difference, differences
 from app.service.drift.watch import LEAST_REFERENCE, REMEMBERED, WINDOW, Drift
+from app.service.drift.watched import Watched
 from bitcodes import Codes, pack
-from index import Collection, Database, Full, Store
+from index import Collection, Database, Full, NotFound, Store
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.service.test_operating_metrics import values
 
@@ -52,6 +56,11 @@ class Watching:
     def insert(self, n: int, seed: int, shift: float = 0) -> Any:
         self.collection.upsert(range(self.n, self.n + n), codes(n, seed, shift))
         self.n += n
+        return self.drift.report(self.collection)
+
+    def patch(self, ids: Sequence[int]) -> Any:
+        record = partial(self.drift.record, self.collection.key)
+        self.collection.patch(ids, [{"label": 1}] * len(ids), rewritten=record)
         return self.drift.report(self.collection)
 
 
@@ -143,7 +152,100 @@ def test_a_reference_of_deleted_items_is_taken_again(watching: Watching) -> None
     assert watching.insert(WINDOW, 2)["tested"] == 2
     watching.collection.delete(range(900, 1001))
     again = watching.insert(WINDOW, 3)
-    assert (again["tested"], again["reference"]) == (0, 2048)
+    # It holds the items that would have been the third window.
+    assert (again["tested"], again["windows"], again["reference"]) == (2, 2, 2048)
+    assert watching.insert(WINDOW, 4)["tested"] == 3
+
+
+def test_patched_items_are_not_new(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    watching.insert(WINDOW, 1)
+    # Of one kind, which would raise an alarm if they were new.
+    alike = np.flatnonzero(watching.collection.codes(range(watching.n))[:, 0] & 1).tolist()
+    assert len(alike) > WINDOW
+    after = watching.patch(alike)
+    assert (after["tested"], after["alarms"], after["waiting"]) == (1, 0, 0)
+    # In turns with new items, of which some are patched before they are tested.
+    assert watching.insert(WINDOW - 100, 2)["waiting"] == WINDOW - 100
+    watching.patch(range(500, 600))
+    waiting = watching.patch(range(watching.n - 300, watching.n))
+    assert (waiting["tested"], waiting["waiting"]) == (1, WINDOW - 100)
+    watching.close()
+    watching.open()
+    assert watching.patch(alike)["waiting"] == WINDOW - 100
+    watching.close()
+    watching.open()
+    assert watching.insert(99, 3)["tested"] == 1
+    assert watching.insert(1, 3)["tested"] == 2
+    assert watching.drift.report(watching.collection) == watching.insert(0, 0)
+
+
+def test_patches_of_all_items_change_nothing(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    before = watching.insert(WINDOW, 1, shift=0.3)
+    for _ in range(2):
+        for first in range(0, watching.n, 500):
+            watching.patch(range(first, first + 500))
+        assert watching.drift.report(watching.collection) == before
+        watching.close()
+        watching.open()
+    rows = watching.database.read("SELECT count(*) FROM drift_patches")
+    assert rows == [(0,)]  # Followed patches are deleted.
+    # The reference has the codes that it had: other items differ from them as before.
+    after = watching.insert(WINDOW, 1, shift=0.3)
+    assert (after["alarms"], after["reference"]) == (2, LEAST_REFERENCE)
+    assert after["tests"][0]["before"] == before["tests"][0]["before"]
+
+
+@pytest.mark.parametrize("is_restarted", [False, True])
+def test_the_reference_follows_its_items(watching: Watching, is_restarted: bool) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    rng = np.random.default_rng(0)
+    for n in rng.integers(1, 300, 20):
+        ids = rng.choice(watching.n, n, replace=False).tolist()
+        watching.patch(ids)
+        watching.insert(int(n) // 10, int(n))
+    if is_restarted:
+        watching.close()
+        watching.open()
+    watching.patch(range(1500))  # More than a window, so that all patches are followed.
+    ((text,),) = watching.database.read("SELECT watched FROM drift")
+    watched = Watched.from_json(text)
+    moment = watching.collection.moment()
+    # Labels do not tell items apart: their codes and ids do.
+    items, _ = watching.collection.items(0, watching.n)
+    names = {int(s): int(item.id) for s, item in zip(moment.serials, items, strict=True)}
+    assert sorted(names[s] for s in watched.reference) == list(range(LEAST_REFERENCE))
+    new = moment.serials[watched.are_new(moment.serials)].tolist()
+    assert sorted(names[s] for s in new) == list(range(LEAST_REFERENCE, watching.n))
+
+
+def test_a_patch_that_fails_is_not_followed(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    with pytest.raises(NotFound):
+        watching.patch([0, 9999])
+    assert watching.database.read("SELECT * FROM drift_patches") == []
+    assert watching.patch([0])["waiting"] == 0
+
+
+def test_a_patch_during_a_test_is_followed_later(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    record = partial(watching.drift.record, watching.collection.key)
+
+    def meanwhile(*given: Any, **options: Any) -> list[Difference]:
+        watching.collection.patch(
+            range(LEAST_REFERENCE), [{"label": 1}] * LEAST_REFERENCE, rewritten=record
+        )
+        return differences(*given, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watch, "differences", meanwhile)
+        first = watching.insert(WINDOW, 1)
+    assert (first["tested"], first["waiting"]) == (1, 0)
+    second = watching.insert(WINDOW, 2, shift=0.3)
+    assert (second["tested"], second["reference"], second["alarm"]) == (2, LEAST_REFERENCE, True)
 
 
 def test_items_that_are_written_again_and_again_are_few(watching: Watching) -> None:
@@ -161,14 +263,40 @@ def test_a_dropped_collection_leaves_nothing(watching: Watching) -> None:
     watching.store.settle()
     assert watching.database.read("SELECT * FROM drift") == []
     assert watching.drift.alarms() == {}
+    assert not watching.drift._watched
+    assert not watching.drift._recorded
     assert watching.drift.report(watching.store.create("c", N_BITS)) is None
+
+
+def test_rows_of_collections_that_are_being_deleted_are_not_read(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    with watching.database.transaction() as connection:
+        # As after a crash, before the deletion in the background has reached the last table.
+        connection.execute("UPDATE collections SET name = '/' || name")
+    watching.close()
+    watching.database = Database(watching.path)
+    watching.store, watching.pool = Store(watching.database), Pool(1, "drift")
+    with watching.database.exclusive():  # Keeps the deletion back.
+        watching.drift = Drift(watching.database, watching.store, watching.pool)
+    assert not watching.drift._watched
 
 
 def test_estimated_codes_are_watched_too(watching: Watching) -> None:
     collection = watching.store.create("e", N_BITS, metric="dot", encoder="e", fingerprint="f")
-    factors = np.ones((LEAST_REFERENCE, 3), np.float32)
-    collection.upsert(range(LEAST_REFERENCE), codes(LEAST_REFERENCE, 0), factors=factors)
-    assert watching.drift.report(collection) is not None
+    plain = watching.store.create("plain", N_BITS)
+    for first, n in ((0, LEAST_REFERENCE), (LEAST_REFERENCE, WINDOW)):
+        ids, made = range(first, first + n), codes(n, first)
+        factors = np.abs(np.random.default_rng(first).normal(0, 1, (n, 3))).astype(np.float32)
+        collection.upsert(ids, made, factors=factors)
+        plain.upsert(ids, made)
+        report = watching.drift.report(collection)
+        # Factors are not codes: the distances are those of the same codes without factors.
+        assert report is not None
+        assert report == watching.drift.report(plain)
+    assert report is not None
+    nearest = report["tests"][2]
+    assert 0 < nearest["before"] <= N_BITS
+    assert 0 < nearest["after"] <= N_BITS
 
 
 def test_statistics_and_metrics_show_drift(tmp_path: Path) -> None:
@@ -181,8 +309,20 @@ def test_statistics_and_metrics_show_drift(tmp_path: Path) -> None:
             ids = np.arange(first, first + n)
             body = npy(codes(n, first, shift), ids)
             assert client.put("/v1/collections/c/items", content=body, headers=NPY).is_success
-        # The pool of statistics has one thread, which tests what was written before.
+            # Takes the reference before more is written, and tests what was written since.
+            assert client.get(statistics).json()["drift"] is not None
         found = StatisticsOut.model_validate_json(client.get(statistics).content).drift
         assert found is not None
         assert found.alarm
         assert values(client)["bitcell_drift_alarms", "c"] == 1
+        # Patched items are not waiting, over either route.
+        items = "/v1/collections/c/items"
+        assert client.patch(f"{items}/0", json={"label": 1}).is_success
+        changes = {"items": [{"id": "0", "label": 2}, {"id": "2500", "label": 3}]}
+        assert client.patch(items, json=changes).is_success
+        assert client.get(statistics).json()["drift"]["waiting"] == 0
+        app: Any = client.app
+        drift = app.state.service.collections._drift
+        assert drift._watched
+        client.delete("/v1/collections/c")
+        assert not drift._watched
