@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import pytest
 
 from index import InvalidItems, SearchOptions, Store
 from index.search import depth
+from index.state import State
 
 
 def test_the_depths_are_those_of_searches(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,3 +44,28 @@ def test_few_items_and_none_that_are_kept(store: Store) -> None:
         assert collection.neighbour_ranks(10, 5).tolist() == [[n - 1] * (n - 1)] * n
     with pytest.raises(InvalidItems, match="keeps no descriptors"):
         store.create("bare", 8).neighbour_ranks(10, 5)
+
+
+def test_many_items_are_read_in_part_and_counted_in_full(
+    store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rng = np.random.default_rng(0)
+    X = rng.normal(size=(1000, 8)).astype(np.float32)
+    codes = np.packbits(X @ rng.normal(size=(8, 64)) > 0, axis=1)
+    collection = store.create("c", 64, keep_descriptors=True)
+    collection.upsert(range(1000), codes, descriptors=X)
+    exact = np.sort(collection.neighbour_ranks(100, 3), axis=0)
+    read: list[int] = []
+    descriptors = State.descriptors
+
+    def recorded(self: State, view: Any, rows: Any) -> Any:
+        read.append(len(rows))
+        return descriptors(self, view, rows)
+
+    monkeypatch.setattr(State, "descriptors", recorded)
+    monkeypatch.setattr(depth, "_MOST_READ", 250)
+    found = np.sort(collection.neighbour_ranks(100, 3), axis=0)
+    assert sum(read) == 100 + 250
+    # The nearest of a quarter are about as far as the fourth nearest of all.
+    assert (found[[50, 90]] >= exact[[50, 90]]).all()
+    assert (found[50] <= 8 * exact[50]).all()
