@@ -22,6 +22,8 @@ from hashing.parts.estimate import Metric, estimates
 FACTORS = 12
 """Bytes of the factors of an item that is ranked by estimates: three float32."""
 _ROUNDS = 1000
+# From so many queries that differ from the others, the bootstrap knows their spread.
+_FEW = 10
 # Estimated distances in memory at a time.
 _ESTIMATES = 1 << 22
 
@@ -44,16 +46,19 @@ def bounds(values: Reals, classes: NDArray[np.int64], outside: float) -> Bounds:
     """Return the mean over queries, with bounds that each fail with probability `outside`.
 
     Their distance is that of a normal distribution with the standard error of the bootstrap over
-    queries, which draws class by class: a bootstrap alone has too few draws in its far tails. Nor
-    does it know of queries unlike those that were drawn. A share p of these remains unseen among n
-    with probability (1 - p)^n, and may change the mean by p, which is the least distance.
+    queries, which draws class by class: a bootstrap alone has too few draws in its far tails. Where
+    all queries but a few have the same value, their spread is not known: the distance is then at
+    least that of the exact bound (Clopper, Pearson) of the share of those that differ.
     """
-    from scipy.special import ndtri
+    from scipy.special import betaincinv, ndtri
 
     centre = mean(values)
     resampled = resampled_means(values, classes, np.random.default_rng(0), _ROUNDS)
-    least = 1 - outside ** (1 / np.count_nonzero(~np.isnan(values)))
-    half = max(float(ndtri(1 - outside) * resampled.std(ddof=1)), least)
+    half = float(ndtri(1 - outside) * resampled.std(ddof=1))
+    sizes = np.unique(values[~np.isnan(values)], return_counts=True)[1]
+    n, few = sizes.sum(), sizes.sum() - sizes.max()
+    if few < _FEW:
+        half = max(half, float(betaincinv(few + 1, n - few, 1 - outside) - few / n))
     return Bounds(centre, centre - half, centre + half)
 
 

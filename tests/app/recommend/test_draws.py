@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from app.recommend.goal import Goal
@@ -13,7 +15,7 @@ _DRAWS = {draw.name: draw for draw in draws(_ITEMS, rounds=2)}
 _CLUSTERS = clusters(_ITEMS, seed=0)
 _CLOSE = [
     _DRAWS["digits 1"],  # 95 % of the neighbours.
-    _DRAWS["text 1"],
+    replace(_DRAWS["text 1"], methods=("rabitq",)),
     draw_of("digits", _DRAWS["digits 0"].seen, _ITEMS, Goal(within=2), 1, WITHOUT_LABELS),
     draw_of("clusters, k 1", _CLUSTERS, _ITEMS, Goal(recall=0.9, k=1, rerank=100), 1),
 ]

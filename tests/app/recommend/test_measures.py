@@ -70,6 +70,9 @@ def test_equal_values_are_not_certain() -> None:
         sure = bounds(np.ones(n), np.zeros(n, np.int64), 0.05)
         # With this recall, n queries that miss nothing have a probability of 5 %.
         assert sure.low == pytest.approx(0.05 ** (1 / n))
+    # Two of 100: with a share of 6.162 % two or fewer are seen with a probability of 5 %.
+    two = bounds(np.repeat([0.0, 1.0], [2, 98]), np.zeros(100, np.int64), 0.05)
+    assert two.low == pytest.approx(1 - 0.06162, abs=1e-5)
     spread = np.random.default_rng(0).normal(0, 0.4, 400)
     half = NormalDist().inv_cdf(0.95) * spread.std(ddof=1) / math.sqrt(400)
     found = bounds(spread, np.zeros(400, np.int64), 0.05)
