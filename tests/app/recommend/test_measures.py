@@ -94,6 +94,7 @@ def test_queries_without_a_relevant_item_do_not_count() -> None:
     some = replace(made, labels=np.where(np.arange(120) < 10, 10 + np.arange(120), made.labels))
     data = Data(some, Goal(within=2), None, 0)
     assert len(data.choosing) + len(data.confirming) < 40
+    assert data.choosing.raw is not None
     assert not np.isnan(data.choosing.raw).any()
 
 
@@ -161,6 +162,10 @@ def test_the_nearest_candidate_is_always_confirmed(
     found: Choice = choose(race)
     assert found.confirmation.row == Row("lsh", n_bits)
     assert (found.reached, found.sure) == (reached, sure)
-    words = {skipped: headline(found, race.measures.data, skipped=skipped) for skipped in (0, 1)}
-    assert words[0].startswith("Use" if reached else "No candidate reaches the goal")
-    assert words[1].startswith("Use" if reached else "None of the candidates that were tried reach")
+    words = {
+        skipped: headline(found, race.measures.data, skipped=skipped) for skipped in (False, True)
+    }
+    assert words[False].startswith("Use" if reached else "No candidate reaches the goal")
+    assert words[True].startswith(
+        "Use" if reached else "None of the candidates that were tried reach"
+    )

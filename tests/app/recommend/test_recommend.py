@@ -236,7 +236,12 @@ def test_without_time_a_goal_that_was_missed_is_not_out_of_reach() -> None:
 def test_only_the_sample_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     sizes: list[int] = []
     ptp = np.ptp
-    monkeypatch.setattr(np, "ptp", lambda X, **of: sizes.append(len(X)) or ptp(X, **of))
+
+    def spy(X: NDArray[Any], **of: Any) -> Any:
+        sizes.append(len(X))
+        return ptp(X, **of)
+
+    monkeypatch.setattr(np, "ptp", spy)
     Data(plain(), Goal(recall=0.8), 120, 0)
     assert sizes == [120]
 
