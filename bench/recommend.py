@@ -83,7 +83,7 @@ def draws(n_items: int = ITEMS, cifar: Path | None = None, rounds: int = 5) -> I
         goal = by_label if seed % 2 == 0 else by_neighbours
         # Methods that learn from labels reach such a goal easily; others come close to it.
         methods = WITHOUT_LABELS if goal is by_label and seed > 0 else None
-        labelled = partial(_draw, n_items=n_items, goal=goal, seed=seed, methods=methods)
+        labelled = partial(draw_of, n_items=n_items, goal=goal, seed=seed, methods=methods)
         yield labelled("digits", digits)
         if images is None:
             yield labelled("wide clusters", clusters(n_items, seed, noise=1.3))
@@ -92,7 +92,7 @@ def draws(n_items: int = ITEMS, cifar: Path | None = None, rounds: int = 5) -> I
         yield labelled("clusters", clusters(n_items, seed))
         easier = Goal(recall=(0.8, 0.9, 0.95)[seed % 3], rerank=100)
         of_text = replace(easier, distance="cosine")
-        yield _draw("text", text(n_items, seed), n_items, of_text, seed)
+        yield draw_of("text", text(n_items, seed), n_items, of_text, seed)
 
 
 def clusters(n: int, seed: int, noise: float = 0.9) -> Dataset:
@@ -135,7 +135,7 @@ def run(draw: Draw, *, everything: bool) -> Outcome:
     )
 
 
-def _draw(
+def draw_of(
     name: str,
     dataset: Dataset,
     n_items: int,
@@ -143,6 +143,7 @@ def _draw(
     seed: int,
     methods: tuple[str, ...] | None = None,
 ) -> Draw:
+    """Draw items of a dataset, and hold a part of them out."""
     order = np.random.default_rng(1000 + seed).permutation(len(dataset))[:n_items]
     held_out, seen = np.split(order, [int(_HELD_OUT * len(order))])
     return Draw(f"{name} {seed}", _part(dataset, seen), _part(dataset, held_out), goal, methods)

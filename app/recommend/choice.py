@@ -13,7 +13,7 @@ from app.recommend.measure import Bounds, Measures, bounds
 from app.recommend.race import LEVEL, Race
 
 TRIES = 3
-"""Candidates that are confirmed at most."""
+"""Candidates that are confirmed at most; the bounds of all of them hold together with 95 %."""
 
 
 @dataclass(frozen=True)
@@ -65,18 +65,22 @@ class Choice:
 def choose(race: Race) -> Choice:
     """Return the first candidate in the order of the race that the confirming queries confirm.
 
-    Those that the choosing queries leave in doubt are tried only where no other one holds.
+    Those that the choosing queries leave in doubt are tried only where no other one holds. The
+    nearest one to the goal is always among those that are tried.
     """
     measures = race.measures
     threshold = measures.data.goal.threshold
     ordered = race.chosen()
     queries = measures.data.confirming
     if threshold is None:
-        return Choice(_confirm(measures, ordered[0], queries, 1), True, True, [])
+        return Choice(_confirm(measures, ordered[0], queries, LEVEL), True, True, [])
+    nearest = max(ordered, key=lambda row: race.standing(row).mean)
     wanted = [row for row in ordered if race.standing(row).mean >= threshold][:TRIES]
+    if nearest not in wanted:
+        wanted = [*wanted[: TRIES - 1], nearest]
     found: list[Confirmation] = []
-    for tried, row in enumerate(wanted, 1):
-        one = _confirm(measures, row, queries, tried)
+    for row in wanted:
+        one = _confirm(measures, row, queries, LEVEL / TRIES)
         if one.gain.low >= threshold:
             return Choice(one, True, True, [each.row for each in found])
         found.append(one)
@@ -84,18 +88,18 @@ def choose(race: Race) -> Choice:
     if held:
         before = found[: found.index(held[0])]
         return Choice(held[0], True, False, [each.row for each in before])
-    nearest = max(ordered, key=lambda row: race.standing(row).mean)
-    return Choice(_confirm(measures, nearest, queries, 1), False, False, [o.row for o in found])
+    best = max(found, key=lambda one: one.gain.mean)
+    return Choice(best, False, False, [one.row for one in found if one is not best])
 
 
-def _confirm(measures: Measures, row: Row, queries: Queries, tried: int) -> Confirmation:
+def _confirm(measures: Measures, row: Row, queries: Queries, outside: float) -> Confirmation:
     values = measures.on(row, queries, slice(0, len(queries)))
     raw = queries.raw
     gains = values if raw is None or measures.data.goal.within is None else values - raw
     return Confirmation(
         row,
         mean(values),
-        bounds(gains, queries.classes, LEVEL / tried),
+        bounds(gains, queries.classes, outside),
         None if raw is None else mean(raw),
         int(np.count_nonzero(~np.isnan(values))),
     )

@@ -32,8 +32,8 @@ class Goal:
     k : int
         How many true neighbours a query has.
     rerank : int
-        How many items, the first of a ranking, are ranked again by their descriptors; 0 for none.
-        It is for goals of recall alone.
+        How many items, the first of a ranking, are ranked again by their descriptors: at least k,
+        or 0 for none. It is for goals of recall alone.
     distance : str, optional
         `euclidean` or `cosine`; by default that of the dataset's own neighbours, or `euclidean`.
     """
@@ -65,6 +65,8 @@ class Goal:
             check_int("bytes", self.bytes, 1, 512)
         check_int("k", self.k, 1, 1000)
         check_int("rerank", self.rerank, 0, 10_000)
+        if self.within is None:
+            check_rerank(self.k, self.rerank)
         if self.distance not in (None, "euclidean", "cosine"):
             raise InvalidInput(
                 f"the distance must be euclidean or cosine, got {self.distance!r:.80}"
@@ -88,6 +90,15 @@ class Goal:
         if self.recall is not None:
             return f"{100 * self.recall:g} % of the {found}{again}"
         return f"the best result for at most {self.bytes} bytes per item"
+
+
+def check_rerank(k: int, rerank: int) -> None:
+    """Raise InvalidInput for fewer items to rank again than are to be found."""
+    if 0 < rerank < k:
+        raise InvalidInput(
+            "rerank must be at least k, the neighbours to find, or 0 for none; "
+            f"got rerank {rerank} and k {k}"
+        )
 
 
 def _check_share(name: str, value: float, low: float, high: float, what: str) -> None:

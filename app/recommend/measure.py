@@ -13,7 +13,7 @@ from app.benchmark.averages import mean, resampled_means
 from app.benchmark.rank import Blocks, rank_by_label, rank_by_neighbours, rank_codes
 from app.benchmark.rows import Row
 from app.benchmark.tied_rankings import Reals, TiedRankings
-from app.recommend.data import Data, Queries
+from app.recommend.data import Data, Queries, without_itself
 from bitcodes import Codes, code_size
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.methods.rabitq import RaBitQ
@@ -22,6 +22,8 @@ from hashing.parts.estimate import Metric, estimates
 FACTORS = 12
 """Bytes of the factors of an item that is ranked by estimates: three float32."""
 _ROUNDS = 1000
+# From so many queries that differ from the others, the bootstrap knows their spread.
+_FEW = 10
 # Estimated distances in memory at a time.
 _ESTIMATES = 1 << 22
 
@@ -44,13 +46,19 @@ def bounds(values: Reals, classes: NDArray[np.int64], outside: float) -> Bounds:
     """Return the mean over queries, with bounds that each fail with probability `outside`.
 
     Their distance is that of a normal distribution with the standard error of the bootstrap over
-    queries, which draws class by class: a bootstrap alone has too few draws in its far tails.
+    queries, which draws class by class: a bootstrap alone has too few draws in its far tails. Where
+    all queries but a few have the same value, their spread is not known: the distance is then at
+    least that of the exact bound (Clopper, Pearson) of the share of those that differ.
     """
-    from scipy.special import ndtri
+    from scipy.special import betaincinv, ndtri
 
     centre = mean(values)
     resampled = resampled_means(values, classes, np.random.default_rng(0), _ROUNDS)
     half = float(ndtri(1 - outside) * resampled.std(ddof=1))
+    sizes = np.unique(values[~np.isnan(values)], return_counts=True)[1]
+    n, few = sizes.sum(), sizes.sum() - sizes.max()
+    if few < _FEW:
+        half = max(half, float(betaincinv(few + 1, n - few, 1 - outside) - few / n))
     return Bounds(centre, centre - half, centre + half)
 
 
@@ -96,11 +104,10 @@ class Measures:
         goal, rankings = self.data.goal, self._rankings(self.fitted[row], queries, part)
         if self.data.uses_labels:
             return np.concatenate([one.average_precision(self.data.harmonic) for one in rankings])
-        itself = self.data.itself
-        first = np.array([min(max(goal.k, goal.rerank) + itself, len(self.data.database))])
+        first = np.array([min(max(goal.k, goal.rerank), self.data.n_searched)])
         found = np.concatenate([one.relevant_in_first(first)[:, 0] for one in rankings])
         # Several items may tie at the k-th true distance: any k of them are right.
-        return np.asarray(np.clip((found - itself) / goal.k, 0, 1))
+        return np.asarray(np.minimum(found / goal.k, 1))
 
     def gains(self, row: Row) -> Reals:
         """Return what the goal compares with its threshold, for each query that was measured."""
@@ -123,12 +130,19 @@ class Measures:
     def _rankings(self, fitted: Fitted, queries: Queries, part: slice) -> Iterable[TiedRankings]:
         X, classes = queries.X[part], queries.classes[part]
         near = None if queries.neighbours is None else queries.neighbours[part]
+        itself = None if queries.itself is None else queries.itself[part]
         if fitted.factors is None:
+            codes = fitted.hasher.encode(X)
             by_label, by_neighbours = rank_codes(
-                fitted.hasher.encode(X), classes, fitted.codes, self.data.labels, near
+                codes, classes, fitted.codes, self.data.labels, near
             )
+            if itself is not None:
+                own = np.bitwise_count(codes ^ fitted.codes[itself]).sum(axis=1)
+                by_neighbours.items[np.arange(len(X)), own] -= 1
             return [by_label if near is None else by_neighbours]
         blocks = self._estimates(fitted, fitted.factors, X)
+        if itself is not None:
+            blocks = without_itself(blocks, itself)
         if near is None:
             return rank_by_label(blocks, classes, self.data.labels)
         return rank_by_neighbours(blocks, near)

@@ -45,9 +45,10 @@ class Pool:
         return [[Row(method, n) for method in self.methods] for n in lengths[: len(FIRST)]]
 
     def fitting(self, n_bytes: int) -> list[Row]:
-        """Return the two longest lengths of every method that fit into so many bytes.
+        """Return every method at every length that fits into so many bytes, longest first.
 
-        Raise InvalidInput if none fits.
+        Quality can fall with the length, so that the longest is not always the best. Raise
+        InvalidInput if none fits.
         """
         rows = []
         for method in self.methods:
@@ -55,14 +56,15 @@ class Pool:
             longest = 8 * (n_bytes - bytes_of(Row(method, 8)) + 1)
             if fit and self.lengths[-1] >= longest > fit[-1]:
                 fit.append(longest)
-            rows += [Row(method, n) for n in fit[-2:]]
+            rows += [Row(method, n) for n in fit]
         if not rows:
             least = min(bytes_of(Row(method, 8)) for method in self.methods)
             raise InvalidInput(
                 f"no candidate fits into {n_bytes} bytes: {', '.join(self.methods)} needs at least "
                 f"{least}"
             )
-        return rows
+        # Where time runs out, every method has been tried at its longest lengths.
+        return sorted(rows, key=bytes_of, reverse=True)
 
 
 def check_methods(methods: Sequence[str]) -> None:

@@ -93,7 +93,7 @@ class Race:
         key = (row, len(values), len(self.measures.values))
         if key not in self._bounds:
             classes = self.measures.data.choosing.classes[: len(values)]
-            self._bounds[key] = bounds(values, classes, LEVEL / len(self.measures.values))
+            self._bounds[key] = bounds(values, classes, LEVEL / 2 / len(self.measures.values))
         return self._bounds[key]
 
     def reaches(self, row: Row) -> bool:

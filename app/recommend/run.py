@@ -17,7 +17,7 @@ from app.recommend.goal import Goal
 from app.recommend.measure import Measures, bounds, bytes_of
 from app.recommend.pool import LENGTHS, Pool
 from app.recommend.race import LEVEL, Race
-from hashing import HASHERS, Hasher
+from hashing import HASHERS, Hasher, InvalidInput
 from hashing.methods.rabitq import RaBitQ
 from hashing.progress import Progress
 
@@ -64,8 +64,8 @@ def recommend(
         By default those that learn in seconds; nets take part only where they are named.
     max_bits : int
     seconds : float, optional
-        After so long no further candidate is tried; by default `SECONDS`, or without end if a net
-        takes part.
+        More than 0. After so long no further candidate is tried; by default `SECONDS`, or without
+        end if a net takes part.
     n_items : int, optional
         Items of the sample, at most: by default 10,000 with labels, and 100,000 without.
     seed : int
@@ -83,9 +83,11 @@ def recommend(
     Raises
     ------
     InvalidInput
-        There are too few items, they are all equal, labels are missing, or no candidate can be
-        measured.
+        There are too few items or queries, items are all equal, labels are missing, or no candidate
+        can be measured.
     """
+    if seconds is not None and not seconds > 0:
+        raise InvalidInput(f"seconds must be a number above 0, got {seconds!r:.80}")
     start = time.perf_counter()
     progress(0, 1, "drawing a sample")
     data = Data(dataset, goal, n_items, seed)
@@ -113,7 +115,7 @@ def _result(race: Race, choice: Choice) -> dict[str, Any]:
         "queries": found.queries,
     }
     return {
-        "answer": words.headline(choice, data),
+        "answer": words.headline(choice, data, skipped=bool(race.skipped)),
         "notes": [note for note in notes if note is not None],
         "goal": data.goal.as_json() | {"distance": data.distance, "in_words": data.goal.in_words()},
         "measure": "map" if data.uses_labels else "recall",

@@ -10,13 +10,14 @@ from app.recommend.race import Race, paired
 from hashing.methods.rabitq import RaBitQ
 
 
-def headline(choice: Choice, data: Data) -> str:
-    """Return the sentence with which the answer begins."""
+def headline(choice: Choice, data: Data, *, skipped: bool) -> str:
+    """Return the sentence with which the answer begins; `skipped` says if time ran out."""
     found, goal = choice.confirmation, data.goal
     code = f"`{found.row.method}` with {found.row.n_bits} bits"
     if not choice.reached:
+        none = "None of the candidates that were tried" if skipped else "No candidate"
         return (
-            f"No candidate reaches the goal, {goal.in_words()}; the nearest is {code}: "
+            f"{none} reaches the goal, {goal.in_words()}; the nearest is {code}: "
             f"{figures(found, data)}."
         )
     how = _settings(found.row, data)
@@ -34,7 +35,10 @@ def _settings(row: Row, data: Data) -> str:
 
 
 def figures(found: Confirmation, data: Data) -> str:
-    """Say how good a candidate is and how much smaller than the descriptors."""
+    """Say how good a candidate is and how much smaller than the descriptors.
+
+    Where queries rerank, the codes do not take the place of the descriptors.
+    """
     goal, factor = data.goal, raw_bytes(data) / bytes_of(found.row)
     if data.uses_labels and found.raw is not None:
         points = 100 * (found.value - found.raw)
@@ -42,7 +46,13 @@ def figures(found: Confirmation, data: Data) -> str:
         quality = f"{100 * found.value:.1f} % mAP, {abs(points):.1f} points {side} raw"
     else:
         quality = f"{100 * found.value:.1f} % of the {goal.k} nearest neighbours found"
-    size = f"{factor:.0f} times smaller" if factor >= 1.5 else f"{bytes_of(found.row)} bytes"
+    reranked = not data.uses_labels and goal.rerank > 0
+    if reranked and factor >= 1.5:
+        size = f"codes {factor:.0f} times smaller than the descriptors, which are kept too"
+    elif reranked:
+        size = f"codes of {bytes_of(found.row)} bytes, and the descriptors are kept too"
+    else:
+        size = f"{factor:.0f} times smaller" if factor >= 1.5 else f"{bytes_of(found.row)} bytes"
     return f"{quality}, {size}"
 
 

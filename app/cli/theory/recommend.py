@@ -135,21 +135,20 @@ def recommend(
         # Found before anything is measured.
         needs_service = collection is not None or make is not None
         service = stack.enter_context(connected(url, key, key_file)) if needs_service else None
+        if service is not None and make is not None:
+            _check_free(service, make)
+        job, found = "", None
         if service is not None and collection is not None:
             job, result = _of_collection(service, collection, goal, limits)
-            made = None if make is None or not result["reached"] else _make(service, job, make)
         else:
-            if service is not None and make is not None:
-                _check_free(service, make)
             found = _of_dataset(dataset or "", goal, limits)
             result = found.result
-            made = None
-            if service is not None and make is not None and result["reached"]:
-                made = _create(service, make, found)
-    _write_files(result, report, json_file)
-    _print(result)
-    if made is not None:
-        typer.echo(made)
+        # Written and printed before anything is made: the answer is not lost if that fails.
+        _write_files(result, report, json_file)
+        _print(result)
+        if service is not None and make is not None and result["reached"]:
+            made = _make(service, job, make) if found is None else _create(service, make, found)
+            typer.echo(made)
     if not result["reached"]:
         raise typer.Exit(_NOT_REACHED)
 

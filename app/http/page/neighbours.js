@@ -129,14 +129,14 @@ async function showAnswer(answer, about, name, { json, file }, read) {
       h("p", {}, h("strong", {}, name), labelOf(item), h("span", { class: "note" }, "code of the query")),
       cells(code, about.n_bits)),
     neighbours.length ? legend() : h("p", { class: "empty" }, "The collection has no other items."),
-    h("ol", { class: "near" }, neighbours.map((each) => neighbourCard(about, each, code))),
+    h("ol", { class: "near" }, neighbours.map((each) => neighbourCard(about, each, code, found.certificates[0].calibration))),
   );
   const nearest = neighbours.length ? `, the nearest at distance ${neighbours[0].distance}` : "";
   say(`${count(neighbours.length, "neighbour")} of ${name}${nearest}.`);
   if (title.isConnected) goTo(title);
 }
 
-function neighbourCard(about, neighbour, code) {
+function neighbourCard(about, neighbour, code, calibration) {
   return h(
     "li",
     { "data-id": neighbour.id, "data-distance": neighbour.distance },
@@ -144,15 +144,15 @@ function neighbourCard(about, neighbour, code) {
       picture(neighbour),
       h("p", {}, h("strong", {}, neighbour.id), labelOf(neighbour),
         h("span", { class: "distance" }, h("b", {}, neighbour.distance + ""), ` of ${about.n_bits} bits differ`),
-        neighbour.angle === undefined ? null : h("span", { class: "note" }, angleText(neighbour))),
+        neighbour.angle === undefined ? null : h("span", { class: "note" }, angleText(neighbour, calibration))),
       cells(neighbour.code, about.n_bits, code)),
   );
 }
 
-function angleText(neighbour) {
+function angleText(neighbour, { level }) {
   const [angle, low, high] = [neighbour.angle, neighbour.angle_low, neighbour.angle_high]
     .map((radians) => `${Math.round((radians * 180) / Math.PI)}°`);
-  return `an angle of ${angle}, in 90\u00a0% of cases ${low} to ${high}`;
+  return `an angle of ${angle}, in ${Math.round(100 * level)}\u00a0% of cases ${low} to ${high}`;
 }
 
 function imageField(encoder, onFile) {

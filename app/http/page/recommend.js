@@ -55,10 +55,12 @@ function form(datasets, collections, request) {
   const rerank = number("rerank", request?.goal.rerank ?? 200, { min: 0 });
   const recall = h("div", { class: "stack" }, h("label", { for: "k" }, "Neighbours to find (without labels)"), k,
     h("label", { for: "rerank" }, "Items that are ranked again by their descriptors, 0 for none"), rerank);
-  recall.hidden = first === "within";
+  // A hidden field that is required would keep the form from being sent, without a word.
+  const hide = () => { recall.hidden = k.disabled = rerank.disabled = goal.value === "within"; };
+  hide();
   const change = () => {
     [, label.textContent, value.value] = GOALS[goal.value];
-    recall.hidden = goal.value === "within";
+    hide();
   };
   const error = h("div");
   const start = async (event) => {

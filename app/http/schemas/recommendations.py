@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 from pydantic import ConfigDict, Field, model_validator
 
 from app.http.schemas.fields import Body, Integer, Number, Seed, Text
-from app.recommend.goal import RERANK, Goal, K
+from app.recommend.goal import RERANK, Goal, K, check_rerank
 from app.recommend.pool import LENGTHS
 
 
@@ -44,7 +44,8 @@ class NewRecommendation(Body):
         RERANK,
         ge=0,
         le=10_000,
-        description="How many items are ranked again by their descriptors, 0 for none; for recall.",
+        description="How many items are ranked again by their descriptors, at least `k`, or 0 for "
+        "none; for recall.",
     )
     distance: Literal["euclidean", "cosine"] | None = Field(
         None,
@@ -86,6 +87,8 @@ class NewRecommendation(Body):
     def _check_one_goal(self) -> Self:
         if [self.within, self.recall, self.bytes].count(None) != 2:
             raise ValueError("expected one of within, recall and bytes")
+        if self.within is None:
+            check_rerank(self.k, self.rerank)
         return self
 
     def as_goal(self) -> Goal:

@@ -67,6 +67,8 @@ def test_a_goal_out_of_reach_has_the_exit_status_1(
         ("recommend --within 2", "give one of --dataset and --collection"),
         ("recommend --dataset mine.npz", "expected one goal"),
         ("recommend --dataset mine.npz --within 2 --distance dot", "--distance must be"),
+        ("recommend --dataset mine.npz --within 2 --seconds -1", "a number above 0, got -1"),
+        ("recommend --dataset mine.npz --recall 0.5 --k 50 --rerank 5", "rerank must be at least"),
         ("recommend --dataset mine.npz --within 2 --report r.txt", "ends in .html"),
         ("recommend --dataset mine.npz --within 2 --json no/r.json", "no folder"),
         ("recommend --dataset none.npz --within 2", "there is no file none.npz"),
@@ -90,10 +92,20 @@ def test_make_creates_the_encoder_and_the_collection(
     assert (made["encoder"], made["items"]) == ("small", 0)
     assert bitcell(monkeypatch, f"{LINE} --within 20 --make small") == 2
     assert "already the name of one of the encoders" in capsys.readouterr().err
+    # A name that the service refuses is known only when it is made: the answer is not lost.
+    line = f"{LINE} --within 20 --make not/this --json r.json"
+    assert bitcell(monkeypatch, line) == 2
+    printed = capsys.readouterr()
+    assert printed.out.startswith(json.loads(Path("r.json").read_text())["answer"])
+    assert "not/this" in printed.err
     # Of the descriptors that a collection keeps, as a job of the service.
     kept = {"name": "kept", "encoder": "small", "keep_descriptors": True}
     service.call("POST", "/v1/collections", kept)
     assert bitcell(monkeypatch, "load kept mine.npz") == 0
+    line = "recommend --collection kept --within 20 --make small"
+    assert bitcell(monkeypatch, line) == 2
+    assert "already the name of one of the encoders" in capsys.readouterr().err
+    assert json.loads(service.get("/v1/recommendations")) == []
     line = "recommend --collection kept --within 20 --methods sdh --max-bits 8 --make smaller"
     assert bitcell(monkeypatch, line) == 0
     assert "Use `sdh` with 8 bits" in capsys.readouterr().out

@@ -165,9 +165,10 @@ def test_angles_are_shown_if_they_are_asked_for(page: Page, serving: Process) ->
     expect(page.locator(".near .note")).to_have_count(12)
     query = {"ids": ["digit-0007"], "k": 2, "calibrated": True}
     answer = post(serving, "/v1/collections/demo/query", json.dumps(query).encode())
-    near = answer["results"][0][1]
+    near, level = answer["results"][0][1], answer["certificates"][0]["calibration"]["level"]
     ends = [round(np.degrees(near[end])) for end in ("angle", "angle_low", "angle_high")]
-    text = "an angle of {}°, in 90\xa0% of cases {}° to {}°".format(*ends)
+    text = f"an angle of {{}}°, in {level:.0%} of cases {{}}° to {{}}°".format(*ends)
+    text = text.replace("%", "\xa0%")
     expect(page.locator(".near .note").first).to_have_text(text)
 
 
@@ -387,6 +388,11 @@ def test_a_recommendation_is_shown_and_made(page: Page, serving: Process) -> Non
     expect(page.locator("svg.chart .interval")).to_have_count(len(result["candidates"]))
     expect(page.get_by_label("Goal")).to_have_value("recall")
     expect(page.get_by_label("Share of the true neighbours")).to_have_value("0.3")
+    # Fields that the goal does not use do not keep the form from being sent.
+    page.locator("#k").fill("")
+    assert not page.locator("form.stack").evaluate("form => form.checkValidity()")
+    page.get_by_label("Goal").select_option("within")
+    assert page.locator("form.stack").evaluate("form => form.checkValidity()")
     page.get_by_label("Make its encoder").fill("demo")
     page.get_by_role("button", name="Make").click()
     expect(page.locator("form .problem")).to_contain_text("already a collection 'demo'")

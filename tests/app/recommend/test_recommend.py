@@ -20,7 +20,7 @@ from app.recommend.render import render
 from app.recommend.run import Recommendation, recommend
 from hashing import Hasher, InvalidInput
 from hashing.methods.rabitq import RaBitQ
-from tests.app.recommend.made import clusters, plain
+from tests.app.recommend.made import clusters, kinds, plain
 from tests.average_precision import average_precision, average_precision_euclidean
 
 SEEN, FRESH = clusters(700), clusters(400, seed=1)
@@ -104,7 +104,8 @@ def test_the_neighbours_are_found_on_fresh_queries(recalled: Recommendation) -> 
     first = np.argsort(distances, axis=1, kind="stable")[:, :40]
     recall = np.mean([np.isin(a, b).mean() for a, b in zip(true, first, strict=True)])
     assert recall >= 0.9
-    assert "% of the 5 nearest neighbours found" in found["answer"]
+    assert "% of the 5 nearest neighbours found, codes " in found["answer"]
+    assert found["answer"].endswith(" times smaller than the descriptors, which are kept too.")
 
 
 def test_the_settings_of_collection_and_queries_follow_from_the_method() -> None:
@@ -134,6 +135,14 @@ def test_the_best_code_of_a_size_is_no_larger(within: Recommendation) -> None:
     assert found["runner_up"]["why"].count("worse by the choosing queries") == 1
     with pytest.raises(InvalidInput, match="rabitq needs at least 13"):
         recommend(SEEN, Goal(bytes=3), methods=["rabitq"])
+
+
+def test_a_shorter_code_of_a_size_is_better_if_quality_falls_with_length() -> None:
+    found = recommend(kinds(), Goal(bytes=6), methods=["itq"]).result
+    value = {row["n_bits"]: row["value"] for row in found["candidates"]}
+    assert max(value, key=value.__getitem__) < 32
+    assert found["recommended"]["n_bits"] == max(value, key=value.__getitem__)
+    assert found["recommended"]["value"] > max(value[32], value[48]) + 0.05
 
 
 def test_a_goal_out_of_reach_is_said_plainly() -> None:
@@ -216,6 +225,25 @@ def test_progress_grows_to_its_end(within: Recommendation) -> None:
 def test_without_time_it_says_what_was_not_tried() -> None:
     found = recommend(SEEN, Goal(within=0), methods=["lsh", "sign"], seconds=1e-9)
     assert found.result["notes"][-1].startswith("Not tried for lack of time: ")
+
+
+def test_without_time_a_goal_that_was_missed_is_not_out_of_reach() -> None:
+    goal = Goal(recall=0.99, rerank=0)
+    found = recommend(plain(200), goal, methods=["sign", "lsh"], seconds=1e-9).result
+    assert found["answer"].startswith("None of the candidates that were tried reaches the goal, ")
+
+
+def test_only_the_sample_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[int] = []
+    ptp = np.ptp
+
+    def spy(X: NDArray[Any], **of: Any) -> Any:
+        sizes.append(len(X))
+        return ptp(X, **of)
+
+    monkeypatch.setattr(np, "ptp", spy)
+    Data(plain(), Goal(recall=0.8), 120, 0)
+    assert sizes == [120]
 
 
 def test_queries_of_the_datasets_own_are_used() -> None:
@@ -308,6 +336,11 @@ def test_goals_of_map_need_one_label_for_each_item() -> None:
         ({"bytes": 0}, "bytes must be from 1"),
         ({"recall": 0.9, "k": 0}, "k must be from 1"),
         ({"recall": 0.9, "rerank": -1}, "rerank must be from 0"),
+        (
+            {"recall": 0.5, "k": 50, "rerank": 5},
+            "at least k, the neighbours to find, or 0 for none",
+        ),
+        ({"bytes": 8, "k": 201}, "got rerank 200 and k 201"),
         ({"recall": 0.9, "distance": "dot"}, "must be euclidean or cosine, got 'dot'"),
     ],
 )
@@ -323,6 +356,8 @@ def test_bad_goals_are_refused(fields: dict[str, Any], message: str) -> None:
         ({"methods": ["sdh"]}, "sdh learns from labels, which this goal does not use"),
         ({"max_bits": 4}, f"max_bits must be from 8 to {LENGTHS[-1]}"),
         ({"n_items": 10}, "items must be from 100"),
+        ({"seconds": -1}, "seconds must be a number above 0, got -1"),
+        ({"seconds": float("nan")}, "seconds must be a number above 0, got nan"),
         ({"methods": ["pcah"], "max_bits": 512}, None),
     ],
 )
