@@ -12,17 +12,22 @@ COLUMNS_NOTE = (
 
 def columns(result: dict[str, Any]) -> list[str]:
     """Return the headings."""
-    quality = ["mAP %" if result["measure"] == "map" else "recall %", "interval"]
+    quality = ["mAP %" if result["measure"] == "map" else "recall %"]
     if "within" in result["goal"]:
-        quality += ["to raw", "interval"]
-    return ["method", "bits", "bytes", *quality, "queries", "fit s", "goal"]
+        quality.append("to raw")
+    return ["method", "bits", "bytes", *quality, "interval", "queries", "fit s", "goal"]
 
 
 def row_of(result: dict[str, Any], row: dict[str, Any]) -> list[str]:
-    """Return the cells of a candidate that was measured."""
-    quality = [f"{100 * row['value']:.1f}", _interval(row["interval"], "")]
+    """Return the cells of a candidate that was measured.
+
+    The interval is that of what the goal limits.
+    """
+    quality = [f"{100 * row['value']:.1f}"]
     if "within" in result["goal"]:
         quality += [f"{100 * row['gain']:+.1f}", _interval(row["gain_interval"], "+")]
+    else:
+        quality.append(_interval(row["interval"], ""))
     return [
         row["method"],
         str(row["n_bits"]),

@@ -241,7 +241,7 @@ def _print(result: dict[str, Any]) -> None:
         console.print(note)
     if result["runner_up"] is not None:
         console.print(f"Runner-up: {result['runner_up']['why']}")
-    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for heading in columns(result):
         table.add_column(heading, justify="left" if heading in ("method", "goal") else "right")
     for each in result["candidates"]:

@@ -50,7 +50,9 @@ def test_the_answer_is_printed_and_written(
     assert printed.startswith(result["answer"])
     assert f"Runner-up: {result['runner_up']['why']}" in printed
     assert result["answer"].replace("`", "") in Path("r.html").read_text()
-    assert [each["method"] for each in result["candidates"]].count("sdh") == printed.count(" sdh ")
+    assert [each["method"] for each in result["candidates"]].count("sdh") == printed.count("\nsdh ")
+    table = printed[printed.index("\nmethod ") :].split("\nIntervals")[0]
+    assert max(map(len, table.splitlines())) <= 80
 
 
 def test_a_goal_out_of_reach_has_the_exit_status_1(
