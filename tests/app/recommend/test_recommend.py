@@ -32,6 +32,7 @@ STEPS: list[tuple[int, int]] = []
 
 @pytest.fixture(scope="module")
 def within() -> Recommendation:
+    STEPS.clear()  # Fixtures of a module can be set up several times in one process.
     return recommend(SEEN, Goal(within=2), lambda done, total, now: STEPS.append((done, total)))
 
 
