@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from app.service.collections.calibrations import Asked, Calibrations
 from app.service.encoder_store import EncoderStore
+from app.service.measured.calibrations import Asked, Calibrations
 from bitcodes import hamming
 from hashing import Hasher, make_hasher
 from hashing.theory.samples import angles_between, unit

@@ -169,6 +169,11 @@ def distances_to(query: Words, words: Words) -> NDArray[np.unsignedinteger]:
     return total
 
 
+def paired_distances(a: Codes | Words, b: Codes | Words) -> NDArray[np.int64]:
+    """Return the Hamming distance of each row of a to the same row of b: both codes, or words."""
+    return np.asarray(np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64))
+
+
 def asymmetric_distances(
     projections: NDArray[np.floating], bits: NDArray[np.floating]
 ) -> NDArray[np.float64]:

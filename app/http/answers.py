@@ -12,7 +12,7 @@ from json.encoder import encode_basestring
 
 from pydantic_core import to_json
 
-from app.service.collections.calibrations import NO_MEANING, Meaning
+from app.service.measured.calibrations import NO_MEANING, Meaning
 from index import Certificate, Found, Item, Neighbour
 
 _SURROGATE = b"\\ud"

@@ -14,7 +14,7 @@ from app.benchmark.rank import Blocks, rank_by_label, rank_by_neighbours, rank_c
 from app.benchmark.rows import Row
 from app.benchmark.tied_rankings import Reals, TiedRankings
 from app.recommend.data import Data, Queries, without_itself
-from bitcodes import Codes, code_size
+from bitcodes import Codes, code_size, paired_distances
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.methods.rabitq import RaBitQ
 from hashing.parts.estimate import Metric, estimates
@@ -137,7 +137,7 @@ class Measures:
                 codes, classes, fitted.codes, self.data.labels, near
             )
             if itself is not None:
-                own = np.bitwise_count(codes ^ fitted.codes[itself]).sum(axis=1)
+                own = paired_distances(codes, fitted.codes[itself])
                 by_neighbours.items[np.arange(len(X)), own] -= 1
             return [by_label if near is None else by_neighbours]
         blocks = self._estimates(fitted, fitted.factors, X)

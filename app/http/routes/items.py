@@ -18,9 +18,9 @@ from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.direct import Direct
 from app.http.routes.gist import IMAGE_DIMENSION
 from app.service.checks import check_batch
-from app.service.collections.calibrations import NOTHING_ASKED, Asked
 from app.service.collections.searches import Answered
 from app.service.deadline import Deadline
+from app.service.measured.calibrations import NOTHING_ASKED, Asked
 from app.service.service import Service
 from hashing import InvalidInput
 from hashing.validation import as_labels

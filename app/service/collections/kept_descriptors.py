@@ -5,14 +5,13 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from app.jobs.collection_arrays import write_arrays
 from app.jobs.kind import Progress
 from app.service.room import checking_room
 from app.service.settings import Settings
-from bitcodes import Codes
+from bitcodes import Codes, paired_distances
 from hashing import Hasher, InvalidInput
 from index import Collection, Store
 
@@ -71,7 +70,7 @@ def check_kept(
     with how they differ, or tiny: then they are rounded to a few values, and nothing but their
     codes shows it. `advice` ends the message.
     """
-    changed = np.bitwise_count(hasher.encode(kept) ^ codes).sum(axis=1, dtype=np.int64)
+    changed = paired_distances(hasher.encode(kept), codes)
     n_bits, total = hasher.n_bits, int(changed.sum())
     lost = int((changed > max(FEW_BITS, MAX_CHANGED_OF_ONE * n_bits)).sum())
     if lost or total > max(FEW_BITS, MAX_CHANGED * n_bits * len(codes)):

@@ -12,18 +12,18 @@ from numpy.typing import ArrayLike, NDArray
 
 from app.errors import TooLarge
 from app.service.checks import Size, check_batch, check_suits
-from app.service.collections.calibrations import (
+from app.service.collections.codes import GivenCodes, Queries, packed
+from app.service.collections.estimates import terms_of
+from app.service.deadline import Deadline
+from app.service.encoder_store import EncoderStore
+from app.service.measured.calibrations import (
     NO_MEANING,
     NOTHING_ASKED,
     Asked,
     Calibrations,
     Meaning,
 )
-from app.service.collections.codes import GivenCodes, Queries, packed
-from app.service.collections.depths import Depths, certified
-from app.service.collections.estimates import terms_of
-from app.service.deadline import Deadline
-from app.service.encoder_store import EncoderStore
+from app.service.measured.depths import Depths, certified
 from app.service.prometheus import Metrics
 from app.service.settings import Settings
 from bitcodes import Codes

@@ -12,7 +12,7 @@ from fastapi.testclient import TestClient
 from scipy.stats import beta
 
 from app.main import create_app
-from app.service.collections import calibrations
+from app.service.measured import calibrations
 from bitcodes import hamming, pack
 from hashing import make_hasher
 from tests.app.conftest import NPY, npy, settings_in

@@ -11,10 +11,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app.service.collections import calibrations
-from app.service.collections.calibrations import Angles, Asked, Calibrations
-from app.service.collections.pairs import pairs_by_distance
 from app.service.encoder_store import EncoderStore
+from app.service.measured import calibrations
+from app.service.measured.calibrations import Angles, Asked, Calibrations
+from app.service.measured.pairs import pairs_by_distance
 from bitcodes import distances_to, pack
 from hashing.theory.calibration import binomial_angles
 from index import Collection, Database, Store

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 
 from app.errors import Unready
 from app.main import create_app
-from app.service.collections import depths
-from app.service.collections.depths import Depths, depth_for, least_queries
+from app.service.measured import depths
+from app.service.measured.depths import Depths, depth_for, least_queries
 from hashing import InvalidInput
 from index import Collection, Database, SearchOptions, Store
 from tests.app.conftest import NPY, npy, settings_in

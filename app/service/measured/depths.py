@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from threading import Lock
-from typing import NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
+from app.service.measured.kept import Kept
 from hashing import InvalidInput
-from index import Collection, Found, SearchOptions, holding
+from index import Collection, Found, SearchOptions
 
 HELD_OUT = 500
 """Most items that serve as queries of a measurement."""
 MAX_DEPTH = 100_000
 MAX_REACH = 1000
 """Largest `offset + k`."""
-# A measurement is used until this share of the items has been written or deleted.
-_CHANGED = 0.1
 # The work of comparing two items, in multiplications, is their dimension and about this number.
 # Large collections have fewer queries, so that a measurement is no more work than this, which
 # takes a few seconds.
@@ -36,54 +34,20 @@ _MOST_WORK = 1 << 36
 _LEAST_K = 16
 
 
-class _Measured(NamedTuple):
-    """How deep the true neighbours are, and how many items were written and held before.
-
-    Column j of `ranks` has the depths of the j-th neighbours, ascending.
-    """
-
-    written: int
-    n_items: int
-    ranks: NDArray[np.int32]
-
-    def suffices(self, collection: Collection, k: int, least: int) -> bool:
-        """Return whether it holds still, for this k and for at least so many queries."""
-        n, new = len(collection), collection.written - self.written
-        gone = self.n_items + new - n
-        n_queries, width = self.ranks.shape
-        is_fresh = max(new, gone) <= _CHANGED * self.n_items
-        return is_fresh and n_queries >= least and width >= min(k, n - 1)
-
-
-@dataclass
-class _Last:
-    """The last measurement of a collection, and a lock for the next one."""
-
-    lock: Lock = field(default_factory=Lock)
-    measured: _Measured | None = None
-
-    def ranks(self, collection: Collection, k: int, least: int) -> NDArray[np.int32] | None:
-        """Return the measured depths; None if they have to be measured."""
-        measured = self.measured
-        if measured is None or not measured.suffices(collection, k, least):
-            return None
-        return measured.ranks
-
-
 class Depths:
     """The depths of reranking in the collections of a service. Thread-safe."""
 
     def __init__(self) -> None:
         self._lock = Lock()
         # A collection that is dropped or re-encoded is another object afterwards.
-        self._measured: WeakKeyDictionary[Collection, _Last] = WeakKeyDictionary()
+        self._measured: WeakKeyDictionary[Collection, Kept[NDArray[np.int32]]] = WeakKeyDictionary()
 
     def reranking(
         self, collection: Collection, options: SearchOptions, checkpoint: Callable[[], None]
     ) -> SearchOptions:
         """Return options that rerank in place of options with a confidence.
 
-        Raise InvalidInput if the collection cannot be measured, or if nobody knows the depth. What
+        Raise InvalidInput if the collection cannot be measured, or if the depth is not known. What
         the measurement does not hold for is refused before (`check_suits`).
         """
         confidence = options.confidence or 0.0
@@ -115,19 +79,24 @@ class Depths:
     def _ranks(
         self, collection: Collection, k: int, least: int, checkpoint: Callable[[], None]
     ) -> NDArray[np.int32]:
+        """Return the depths of true neighbours, column by column in ascending order.
+
+        There are at least `least` rows, and k columns if the collection is large enough.
+        """
         with self._lock:
-            of = self._measured.setdefault(collection, _Last())
-        if (ranks := of.ranks(collection, k, least)) is not None:
-            return ranks
-        with holding(of.lock, checkpoint):
-            if (ranks := of.ranks(collection, k, least)) is None:
-                written, n = collection.written, len(collection)
-                width = max(_LEAST_K, 1 << (k - 1).bit_length())
-                n_queries = max(least, _affordable(n, collection.dimension or 0))
-                found = collection.neighbour_ranks(n_queries, width, checkpoint)
-                ranks = np.sort(found, axis=0).astype(np.int32)
-                of.measured = _Measured(written, n, ranks)
-            return ranks
+            of = self._measured.setdefault(collection, Kept())
+
+        def measure() -> NDArray[np.int32]:
+            width = max(_LEAST_K, 1 << (k - 1).bit_length())
+            n_queries = max(least, _affordable(len(collection), collection.dimension or 0))
+            found = collection.neighbour_ranks(n_queries, width, checkpoint)
+            return np.sort(found, axis=0).astype(np.int32)
+
+        def suffices(ranks: NDArray[np.int32]) -> bool:
+            n_queries, width = ranks.shape
+            return bool(n_queries >= least and width >= min(k, len(collection) - 1))
+
+        return of.get(collection, measure, checkpoint, suffices)
 
 
 def _affordable(n: int, dimension: int) -> int:

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words, distances_to
+from app.service.measured.kept import Checkpoint
+from bitcodes import distances_to, paired_distances
 from index import Moment
 
-Checkpoint = Callable[[], None]
 Places = NDArray[np.int64]
 
 # Items whose distances to others are computed, and the most comparisons of 64-bit words for that.
@@ -117,14 +116,9 @@ def distance_counts(
     for start in range(0, len(first), step):
         checkpoint()
         part = slice(start, start + step)
-        d = distances_between(moment.words(first[part]), moment.words(second[part]))
+        d = paired_distances(moment.words(first[part]), moment.words(second[part]))
         counts += np.bincount(d, minlength=n_bits + 1)
     return counts
-
-
-def distances_between(a: Words, b: Words) -> NDArray[np.int64]:
-    """Return the Hamming distance of each row of a to the same row of b."""
-    return np.asarray(np.bitwise_count(a ^ b).sum(axis=1, dtype=np.int64))
 
 
 def _directions(

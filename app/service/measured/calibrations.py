@@ -7,19 +7,19 @@ changed. Samples have a seed: a measurement of the same items gives the same res
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from threading import Lock
-from typing import TYPE_CHECKING, Generic, Literal, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from weakref import WeakKeyDictionary
 
 import numpy as np
 from numpy.typing import NDArray
 
-from app.service.collections.pairs import angles_of, distance_counts, pairs_by_distance
 from app.service.encoder_store import EncoderStore
+from app.service.measured.kept import Checkpoint, Kept
+from app.service.measured.pairs import angles_of, distance_counts, pairs_by_distance
 from hashing import InvalidInput
-from index import Collection, Found, Moment, holding
+from index import Collection, Found, Moment
 
 if TYPE_CHECKING:  # They import scipy, which a service that calibrates nothing does not need.
     from hashing.theory.calibration import Calibration, Radius
@@ -35,16 +35,12 @@ Angles are seen from the mean of the items, which is partly each item itself: th
 query and the items are other ones. In 768 dimensions, intervals for 90 % cover 79 % of them with 30
 items, 86 % with 60 and 90 % with 200.
 """
-# A measurement is used until this share of the items has been written or deleted.
-_CHANGED = 0.1
 _SEED = 0
 # Bytes of an angle with its interval, or of what a certificate says, in JSON.
 _FIELDS = 80
 
 Law = Literal["binomial", "pairs"]
 Unrelated = Literal["labels", "random"]
-Checkpoint = Callable[[], None]
-T = TypeVar("T")
 
 
 class Angles(NamedTuple):
@@ -108,41 +104,11 @@ class _Counts(NamedTuple):
 
 
 @dataclass
-class _Kept(Generic[T]):
-    """A measurement of a collection, with the state of the collection before it."""
-
-    lock: Lock = field(default_factory=Lock)
-    measured: tuple[tuple[int, int], T] | None = None
-
-    def fresh(self, collection: Collection) -> T | None:
-        """Return the measurement; None if there is none yet or too much has changed since."""
-        if self.measured is None:
-            return None
-        (written, n), found = self.measured
-        written_now, n_now = _state(collection)
-        new = written_now - written
-        gone = n + new - n_now
-        return found if max(new, gone) <= _CHANGED * n else None
-
-    def get(self, collection: Collection, measure: Callable[[], T], checkpoint: Checkpoint) -> T:
-        """Return a fresh measurement. Only those who need a new one wait for it."""
-        if (found := self.fresh(collection)) is not None:
-            return found
-        with holding(self.lock, checkpoint):
-            if (found := self.fresh(collection)) is None:
-                # Read before the items, so that what is written in between counts as new.
-                state = _state(collection)
-                found = measure()
-                self.measured = state, found
-            return found
-
-
-@dataclass
 class _Measured:
     """What has been measured of a collection."""
 
-    angles: _Kept[Angles] = field(default_factory=_Kept)
-    counts: _Kept[_Counts] = field(default_factory=_Kept)
+    angles: Kept[Angles] = field(default_factory=Kept)
+    counts: Kept[_Counts] = field(default_factory=Kept)
 
 
 class Calibrations:
@@ -270,8 +236,3 @@ def _unrelated_counts(moment: Moment, n_bits: int, checkpoint: Checkpoint) -> _C
         first, second = first[differ], second[differ]
     counts = distance_counts(moment, first, second, n_bits, checkpoint)
     return _Counts("labels" if by_label else "random", counts)
-
-
-def _state(collection: Collection) -> tuple[int, int]:
-    """Return how many items were ever written, and how many there are."""
-    return collection.written, len(collection)
