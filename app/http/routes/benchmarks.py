@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.benchmark.report import POLICY
 from app.benchmark.rows import NEIGHBOURS, rows
 from app.http import schemas
+from app.http.accepted import accepted
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
 
@@ -26,9 +27,7 @@ def start_benchmark(
     benchmark = service.benchmarks.start(
         table, protocol, seeds, dataset=new.dataset, collection=new.collection
     )
-    url = request.url_for("show_benchmark", benchmark=benchmark).path
-    response.headers["Location"] = url
-    return schemas.Accepted(id=benchmark, url=url)
+    return accepted(request, response, "show_benchmark", benchmark=benchmark)
 
 
 @router.get("")

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from app.errors import Unready
 from app.http import schemas
+from app.http.accepted import accepted
 from app.http.bodies import JSON, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.service.collections.collections import ranking_of
@@ -103,9 +104,7 @@ def reencode_collection(
     replace the old ones in one step.
     """
     job = service.collections.reencode(name, body.parse(schemas.Reencode).encoder)
-    url = request.url_for("show_job", job=job).path
-    response.headers["Location"] = url
-    return schemas.Accepted(id=job, url=url)
+    return accepted(request, response, "show_job", job=job)
 
 
 @router.post("/{name}/duplicates", status_code=202, openapi_extra=takes(schemas.FindDuplicates))
@@ -119,9 +118,7 @@ def find_duplicates(
     """
     new = body.parse(schemas.FindDuplicates)
     job = service.duplicates.start(name, new.radius, new.filter, new.max_pairs)
-    url = request.url_for("show_job", job=job).path
-    response.headers["Location"] = url
-    return schemas.Accepted(id=job, url=url)
+    return accepted(request, response, "show_job", job=job)
 
 
 @router.post("/{name}/snapshots", status_code=201, response_model_exclude_none=True)

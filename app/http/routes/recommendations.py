@@ -8,6 +8,7 @@ from fastapi.responses import HTMLResponse
 from app.benchmark.report import POLICY
 from app.errors import Conflict
 from app.http import schemas
+from app.http.accepted import accepted
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.http.routes.collections import collection_out
@@ -25,9 +26,7 @@ def start_recommendation(
     job = service.recommendations.start(
         new.as_goal(), dataset=new.dataset, collection=new.collection, **new.limits()
     )
-    url = request.url_for("show_recommendation", recommendation=job).path
-    response.headers["Location"] = url
-    return schemas.Accepted(id=job, url=url)
+    return accepted(request, response, "show_recommendation", recommendation=job)
 
 
 @router.get("")

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from typing import Annotated, Any, get_args
+from typing import Annotated, Any, Self, get_args
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, PlainValidator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    JsonValue,
+    PlainValidator,
+    model_validator,
+)
 from pydantic_core import PydanticCustomError
 
 Number = Annotated[float, Field(strict=True)]
@@ -122,3 +130,18 @@ class Body(BaseModel):
     """
 
     model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class OfData(Body):
+    """A request about the descriptors of a dataset or of a collection."""
+
+    dataset: Text | None = Field(None, description="Name of a dataset, such as `digits`.")
+    collection: Text | None = Field(
+        None, description="Name of a collection that keeps its descriptors."
+    )
+
+    @model_validator(mode="after")
+    def _check_one_source(self) -> Self:
+        if (self.dataset is None) == (self.collection is None):
+            raise ValueError("expected one of dataset and collection")
+        return self

@@ -9,11 +9,11 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.benchmark.neighbours.protocol import NeighbourProtocol
 from app.benchmark.rows import NEIGHBOURS
 from app.benchmark.splits import PROTOCOLS, Protocol
-from app.http.schemas.fields import Body, Integer, Seed, Text
+from app.http.schemas.fields import Integer, OfData, Seed, Text
 from hashing import InvalidInput
 
 
-class NewBenchmark(Body):
+class NewBenchmark(OfData):
     """A benchmark to run: methods and code lengths, on a dataset or a collection."""
 
     model_config = ConfigDict(
@@ -23,10 +23,6 @@ class NewBenchmark(Body):
         },
     )
 
-    dataset: Text | None = Field(None, description="Name of a dataset, such as `digits`.")
-    collection: Text | None = Field(
-        None, description="Name of a collection that keeps its descriptors."
-    )
     methods: list[Text] = Field(min_length=1, max_length=50)
     bits: list[Integer] = Field([12, 24, 48], min_length=1, max_length=50)
     protocol: Text = Field(
@@ -61,12 +57,6 @@ class NewBenchmark(Body):
         description="For `neighbours`: by which they are nearest; by default that of the "
         "dataset's own neighbours, or `euclidean`.",
     )
-
-    @model_validator(mode="after")
-    def _check_one_source(self) -> Self:
-        if (self.dataset is None) == (self.collection is None):
-            raise ValueError("expected one of dataset and collection")
-        return self
 
     @model_validator(mode="after")
     def _check_protocol(self) -> Self:

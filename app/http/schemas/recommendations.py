@@ -6,12 +6,12 @@ from typing import Any, Literal, Self
 
 from pydantic import ConfigDict, Field, model_validator
 
-from app.http.schemas.fields import Body, Integer, Number, Seed, Text
+from app.http.schemas.fields import Body, Integer, Number, OfData, Seed, Text
 from app.recommend.goal import RERANK, Goal, K, check_rerank
 from app.recommend.pool import LENGTHS
 
 
-class NewRecommendation(Body):
+class NewRecommendation(OfData):
     """Data, and one goal: `within`, `recall` or `bytes`."""
 
     model_config = ConfigDict(
@@ -19,10 +19,6 @@ class NewRecommendation(Body):
         json_schema_extra={"examples": [{"dataset": "digits", "within": 2}]},
     )
 
-    dataset: Text | None = Field(None, description="Name of a dataset, such as `digits`.")
-    collection: Text | None = Field(
-        None, description="Name of a collection that keeps its descriptors."
-    )
     within: Number | None = Field(
         None,
         ge=0,
@@ -76,12 +72,6 @@ class NewRecommendation(Body):
         "and 100,000 without.",
     )
     seed: Seed = 0
-
-    @model_validator(mode="after")
-    def _check_one_source(self) -> Self:
-        if (self.dataset is None) == (self.collection is None):
-            raise ValueError("expected one of dataset and collection")
-        return self
 
     @model_validator(mode="after")
     def _check_one_goal(self) -> Self:

@@ -7,6 +7,7 @@ from fastapi.responses import HTMLResponse
 
 from app.benchmark.report import POLICY
 from app.http import schemas
+from app.http.accepted import accepted
 from app.http.bodies import takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.jobs.theory.explanation import KIND
@@ -28,9 +29,7 @@ def start_explanation(
         collection=new.collection,
         encoder=new.encoder,
     )
-    url = request.url_for("show_explanation", explanation=explanation).path
-    response.headers["Location"] = url
-    return schemas.Accepted(id=explanation, url=url)
+    return accepted(request, response, "show_explanation", explanation=explanation)
 
 
 @router.get("")
