@@ -36,9 +36,10 @@ BAD_HEADER = (
 
 # Records of a dimension and as many values. In this order: fvecs and ivecs differ in values only.
 _LAYOUTS = ("<f4", "u1")
-# Float32 descriptors hardly have larger exponents of two, to either side. A file is one of integers
-# if a larger share of its words than these has them: upwards, or to either side. Probabilities may
-# often be tiny. About so many records are looked at.
+# Float32 descriptors rarely have an exponent of two above _EXTREME or below -_EXTREME. A file holds
+# integers if more than _SHARE_OF_HUGE of its words are above, or more than _SHARE_OF_EXTREME are
+# above or below. The second share is larger because many probabilities are tiny. The test looks at
+# about _SAMPLE records.
 _EXTREME = 64
 _SHARE_OF_HUGE = 1 / 8
 _SHARE_OF_EXTREME = 0.9

@@ -23,12 +23,14 @@ class Goal:
     Attributes
     ----------
     within : float, optional
-        The fewest bytes whose mAP is at most so many points (of 100) below that of the descriptors.
-        It needs labels.
+        Find the smallest code whose mAP is at most this many points (of 100) below that of the
+        descriptors. It needs labels.
     recall : float, optional
-        The fewest bytes with which this share of the true neighbours is found. It needs no labels.
+        Find the smallest code with which this share of the true neighbours is found. It needs no
+        labels.
     bytes : int, optional
-        The best result with at most so many bytes per item: mAP with labels, or else recall.
+        Find the best code of at most this many bytes per item, by mAP with labels and by recall
+        without.
     k : int
         How many true neighbours a query has.
     rerank : int

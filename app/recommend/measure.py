@@ -22,7 +22,7 @@ from hashing.parts.estimate import Metric, estimates
 FACTORS = 12
 """Bytes of the factors of an item that is ranked by estimates: three float32."""
 _ROUNDS = 1000
-# From so many queries that differ from the others, the bootstrap knows their spread.
+# If fewer queries differ from the most frequent value, the bootstrap cannot tell their spread.
 _FEW = 10
 # Estimated distances in memory at a time.
 _ESTIMATES = 1 << 22

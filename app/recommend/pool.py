@@ -45,7 +45,7 @@ class Pool:
         return [[Row(method, n) for method in self.methods] for n in lengths[: len(FIRST)]]
 
     def fitting(self, n_bytes: int) -> list[Row]:
-        """Return every method at every length that fits into so many bytes, longest first.
+        """Return every method at every length that fits into n_bytes, longest first.
 
         Quality can fall with the length, so that the longest is not always the best. Raise
         InvalidInput if none fits.

@@ -22,7 +22,7 @@ from hashing.methods.rabitq import RaBitQ
 from hashing.progress import Progress
 
 SECONDS = 90.0
-"""After so many seconds no further candidate is tried, unless nets take part."""
+"""No further candidate is tried after this many seconds, unless nets take part."""
 
 
 @dataclass(frozen=True)
@@ -64,8 +64,8 @@ def recommend(
         By default those that learn in seconds; nets take part only where they are named.
     max_bits : int
     seconds : float, optional
-        More than 0. After so long no further candidate is tried; by default `SECONDS`, or without
-        end if a net takes part.
+        More than 0. No further candidate is tried after this time; by default `SECONDS`, or no
+        limit if a net takes part.
     n_items : int, optional
         Items of the sample, at most: by default 10,000 with labels, and 100,000 without.
     seed : int

@@ -33,8 +33,8 @@ class Neighbour(display.Result):
 class Calibration(display.Result):
     """What the angles of an answer rest on.
 
-    `law` is "pairs" if so many `pairs` of items were measured, and "binomial" if the law of random
-    hyperplanes gives the angles. `level` is the share of pairs whose angle is in the interval.
+    `law` is "pairs" if the angles were measured on pairs of items, whose number is `pairs`, and
+    "binomial" if the law of random hyperplanes gives them. `level` is the share of pairs whose angle is in the interval.
     """
 
     law: Literal["binomial", "pairs"]

@@ -17,7 +17,7 @@ _DECODER = json.JSONDecoder()
 
 
 def ids_and_payloads(text: str, most: int) -> tuple[list[Any], list[str | None]]:
-    """Parse a column of at most so many ids and payloads; return the payloads as compact JSON.
+    """Parse a column of at most `most` ids and payloads; return the payloads as compact JSON.
 
     The payloads are parsed one at a time, because JSON can take 25 times its size once parsed.
     """

@@ -44,8 +44,8 @@ def recommend(
     within: Annotated[
         float | None,
         typer.Option(
-            help="Goal: the smallest code whose mAP is at most so many points below that "
-            "of the descriptors. It needs labels."
+            help="Goal: the smallest code whose mAP is at most this many points below "
+            "that of the descriptors. It needs labels."
         ),
     ] = None,
     recall: Annotated[
@@ -54,7 +54,7 @@ def recommend(
     ] = None,
     bytes_: Annotated[
         int | None,
-        typer.Option("--bytes", help="Goal: the best code of at most so many bytes per item."),
+        typer.Option("--bytes", help="Goal: the best code of at most this many bytes per item."),
     ] = None,
     k: Annotated[int, typer.Option("--k", help="For recall: how many are to be found.")] = 10,
     rerank: Annotated[
@@ -79,8 +79,8 @@ def recommend(
     seconds: Annotated[
         float | None,
         typer.Option(
-            help="After so long no further candidate is tried; by default 90, or without "
-            "end if a net takes part."
+            help="Try no further candidate after this many seconds; by default 90, or no "
+            "limit if a net takes part."
         ),
     ] = None,
     items: Annotated[

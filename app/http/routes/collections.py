@@ -158,7 +158,7 @@ def _statistics(service: Service, name: str) -> str:
 
 
 def collection_out(collection: Collection) -> schemas.CollectionOut:
-    """Return a collection as answers have it."""
+    """Return the description of a collection that answers contain."""
     return schemas.CollectionOut(
         name=collection.name,
         encoder=collection.encoder or None,

@@ -23,7 +23,7 @@ class NewRecommendation(OfData):
         None,
         ge=0,
         le=100,
-        description="The smallest code whose mAP is at most so many points below that of the "
+        description="The smallest code whose mAP is at most this many points below that of the "
         "descriptors. It needs labels.",
     )
     recall: Number | None = Field(
@@ -33,7 +33,7 @@ class NewRecommendation(OfData):
         description="The smallest code with which this share of the true neighbours is found.",
     )
     bytes: Integer | None = Field(
-        None, ge=1, le=512, description="The best code of at most so many bytes per item."
+        None, ge=1, le=512, description="The best code of at most this many bytes per item."
     )
     k: Integer = Field(K, ge=1, le=1000, description="How many true neighbours are to be found.")
     rerank: Integer = Field(
@@ -61,8 +61,8 @@ class NewRecommendation(OfData):
         None,
         gt=0,
         le=10**6,
-        description="After so long no further candidate is tried; by default 90, or without end if "
-        "a net takes part.",
+        description="No further candidate is tried after this many seconds; by default 90, or no "
+        "limit if a net takes part.",
     )
     items: Integer | None = Field(
         None,

@@ -70,7 +70,7 @@ def test_it_is_measured_again_when_a_tenth_has_changed(
     assert not measuring.is_ready(collection, RATE)
 
 
-def test_a_new_collection_of_the_same_name_is_measured_anew(
+def test_a_new_collection_of_the_same_name_is_measured_for_itself(
     store: Store, collection: Collection, measuring: Calibrations
 ) -> None:
     measuring.matches(collection, 0.1, lambda: None)
