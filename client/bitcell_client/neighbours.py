@@ -34,7 +34,8 @@ class Calibration(display.Result):
     """What the angles of an answer rest on.
 
     `law` is "pairs" if the angles were measured on pairs of items, whose number is `pairs`, and
-    "binomial" if the law of random hyperplanes gives them. `level` is the share of pairs whose angle is in the interval.
+    "binomial" if the law of random hyperplanes gives them. `level` is the share of pairs
+    whose angle is in the interval.
     """
 
     law: Literal["binomial", "pairs"]

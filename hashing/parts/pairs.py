@@ -96,8 +96,8 @@ def _pairs_of_sets(
         chosen = rng.choice(len(sizes), n_drawn, p=n_similar / n_similar.sum())
         places = first[chosen, None] + _two_of(sizes[chosen], rng)
         pairs = members[places]
-        # A pair is as likely to be drawn as the number of classes that it shares. Keeping it with the
-        # inverse of that number makes all pairs equally likely.
+        # A pair that shares several classes is drawn more often, in proportion to their number.
+        # Keeping it with the inverse of that number makes all pairs equally likely.
         shared = np.count_nonzero(Y[pairs[:, 0]] & Y[pairs[:, 1]], axis=1)
         return np.asarray(pairs[rng.random(n_drawn) * shared < 1])
 
