@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
@@ -56,10 +57,15 @@ def imports(source: str) -> Iterator[str]:
                 yield name if name in MODULES else str(node.module)
 
 
-GRAPH = {
-    name: {imported for imported in imports(path.read_text()) if imported in MODULES}
-    for name, path in MODULES.items()
-}
+@cache
+def imports_of(module: str) -> frozenset[str]:
+    """Return what a module of this project imports."""
+    return frozenset(imports(MODULES[module].read_text()))
+
+
+def graph() -> dict[str, frozenset[str]]:
+    """Return the imports between the modules of this project."""
+    return {name: imports_of(name) & MODULES.keys() for name in MODULES}
 
 
 def package_of(module: str) -> str:
@@ -78,7 +84,7 @@ def breaks_a_rule(module: str, imported: str) -> bool:
 def test_imports_point_down() -> None:
     wrong = [
         f"{module} imports {imported}"
-        for module, names in GRAPH.items()
+        for module, names in graph().items()
         for imported in names
         if breaks_a_rule(module, imported)
     ]
@@ -87,7 +93,7 @@ def test_imports_point_down() -> None:
 
 def test_there_is_no_import_cycle() -> None:
     try:
-        tuple(TopologicalSorter(GRAPH).static_order())
+        tuple(TopologicalSorter(graph()).static_order())
     except CycleError as error:
         pytest.fail(" -> ".join(error.args[1]))
 
@@ -115,19 +121,19 @@ def test_the_graph_sees_imports_inside_functions() -> None:
 @pytest.mark.parametrize("package", ["hashing", "index", "app.datasets", "app.benchmark"])
 def test_only_http_and_cli_know_the_web_framework(package: str) -> None:
     web = {"fastapi", "starlette", "uvicorn", "httpx2"}
-    for name, path in MODULES.items():
+    for name in MODULES:
         if not name.startswith(package):
             continue
-        used = {imported.partition(".")[0] for imported in imports(path.read_text())} & web
+        used = {imported.partition(".")[0] for imported in imports_of(name)} & web
         # The images of CIFAR-10 are downloaded.
         assert used <= ({"httpx2"} if name == "app.datasets.cifar10" else set()), name
 
 
 @pytest.mark.parametrize("package", ["app.jobs", "app.service"])
 def test_the_service_layer_knows_no_http(package: str) -> None:
-    for name, path in MODULES.items():
+    for name in MODULES:
         if name.startswith(package):
-            used = {imported.partition(".")[0] for imported in imports(path.read_text())}
+            used = {imported.partition(".")[0] for imported in imports_of(name)}
             assert not used & {"fastapi", "starlette", "uvicorn", "httpx2"}, name
 
 

@@ -121,27 +121,32 @@ def jpeg_of_many_scans(scans: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    ("status", "message", "file"),
+    ("status", "message", "make"),
     [
-        (413, "at most 40,000,000 pixels", png_of(100_000, 100_000, 1)),
-        (413, "at most 40,000,000 pixels", png_of(12_000, 8_000, 1)),
-        (413, "image 0 with 6400 x 6400 exceeds that", png_of(6_400, 6_400, 6_400)),
-        (413, "at most 40,000,000 pixels", png_of(12_000, 8_000, 1, transparent(0))),
-        (413, "image 0 has 1500000 x 1 pixels; a side has at most 65,535", png_of(1_500_000, 1, 1)),
-        (413, "image 0 has 1 x 1500000 pixels", png_of(1, 1_500_000, 1_500_000)),
-        (422, "Truncated File Read", encoded(picture())[:16] + b"\xff" * 8),
-        (413, f"scans, more than {MAX_SCANS}", jpeg_of_many_scans(3000)),
-        (422, "image file is truncated", png_of(6_000, 6_000, 6_000)[:-9_000]),
-        (422, "image file is truncated", encoded(picture(), "JPEG")[:-300]),
-        (422, "no such format", b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
-        (422, "no such format", b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
-        (422, "no such format", encoded(picture(), "TIFF")),
-        (422, "no such format", b""),
+        (413, "at most 40,000,000 pixels", lambda: png_of(100_000, 100_000, 1)),
+        (413, "at most 40,000,000 pixels", lambda: png_of(12_000, 8_000, 1)),
+        (413, "image 0 with 6400 x 6400 exceeds that", lambda: png_of(6_400, 6_400, 6_400)),
+        (413, "at most 40,000,000 pixels", lambda: png_of(12_000, 8_000, 1, transparent(0))),
+        (
+            413,
+            "image 0 has 1500000 x 1 pixels; a side has at most 65,535",
+            lambda: png_of(1_500_000, 1, 1),
+        ),
+        (413, "image 0 has 1 x 1500000 pixels", lambda: png_of(1, 1_500_000, 1_500_000)),
+        (422, "Truncated File Read", lambda: encoded(picture())[:16] + b"\xff" * 8),
+        (413, f"scans, more than {MAX_SCANS}", lambda: jpeg_of_many_scans(3000)),
+        (422, "image file is truncated", lambda: png_of(6_000, 6_000, 6_000)[:-9_000]),
+        (422, "image file is truncated", lambda: encoded(picture(), "JPEG")[:-300]),
+        (422, "no such format", lambda: b"<svg xmlns='http://www.w3.org/2000/svg'/>"),
+        (422, "no such format", lambda: b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"),
+        (422, "no such format", lambda: encoded(picture(), "TIFF")),
+        (422, "no such format", lambda: b""),
     ],
 )
 def test_refusing_a_file_costs_little(
-    pictures: TestClient, status: int, message: str, file: bytes
+    pictures: TestClient, status: int, message: str, make: Callable[[], bytes]
 ) -> None:
+    file = make()
     pictures.post(
         "/v1/gist", content=encoded(picture()), headers=PNG
     )  # Load everything that decoding needs.
