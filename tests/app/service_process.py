@@ -14,6 +14,8 @@ from threading import Event, Thread
 from typing import Any
 from urllib.request import Request, urlopen
 
+from tests.app.fork_server import ForkedProcess
+
 DEFAULTS = {"BITCELL_DRAIN_SECONDS": "0"}
 
 
@@ -25,6 +27,9 @@ class Process:
     data_dir : Path
     code : str
         Python code that runs in the process before the service starts.
+    fresh : bool
+        Start an interpreter, which takes more than a second of processor time, instead of a copy of
+        a process that has imported the service. Variables PYTHON* are for an interpreter too.
     environment : str
         Further environment variables.
 
@@ -37,20 +42,28 @@ class Process:
         By `time.perf_counter`: when the process was started, and when the address was logged.
     """
 
-    def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
+    def __init__(
+        self, data_dir: Path, code: str = "", *, fresh: bool = False, **environment: str
+    ) -> None:
         self.started = time.perf_counter()
         self.data_dir = data_dir
         self.url = ""
         self._lines: list[str] = []
         self._has_started = Event()
         code += "\nfrom app.cli.main import main; main()"
-        self.process = subprocess.Popen(
-            [sys.executable, "-c", code, "serve", "--port", "0"],
-            env=os.environ | DEFAULTS | {"BITCELL_DATA_DIR": str(data_dir)} | environment,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
+        arguments = ["serve", "--port", "0"]
+        env = dict(os.environ) | DEFAULTS | {"BITCELL_DATA_DIR": str(data_dir)} | environment
+        self.process: ForkedProcess | subprocess.Popen[str]
+        if fresh or any(name.startswith("PYTHON") for name in environment):
+            self.process = subprocess.Popen(
+                [sys.executable, "-c", code, *arguments],
+                env=env,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                text=True,
+            )
+        else:
+            self.process = ForkedProcess(code, arguments, env)
         # A thread of its own: a full pipe would stop the service.
         self._reader = Thread(target=self._read_log, daemon=True)
         self._reader.start()

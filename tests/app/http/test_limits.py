@@ -6,10 +6,8 @@ The tests use raw sockets, because client libraries do not send such requests.
 from __future__ import annotations
 
 import gzip
-import os
 import re
 import socket
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -133,12 +131,7 @@ def test_an_endless_head(serving: Process, connection: socket.socket) -> None:
 
 def test_an_unfinished_head(tmp_path: Path) -> None:
     short = "import app.http.connection; app.http.connection.HEAD_SECONDS = 0.2"
-    (tmp_path / "sitecustomize.py").write_text(short)
-    process = Process(
-        tmp_path / "data",
-        BITCELL_DEMO="false",
-        PYTHONPATH=os.pathsep.join([str(tmp_path), *sys.path]),
-    )
+    process = Process(tmp_path, short, BITCELL_DEMO="false")
     try:
         with connect(process) as silent, connect(process) as unfinished:
             unfinished.sendall(b"GET /healthz HTTP/1.1\r\nHost: local")

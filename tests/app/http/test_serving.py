@@ -39,7 +39,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serving(data_dir: Path) -> Iterator[Process]:
     """A service that has started again; the tests leave its data as they are."""
-    process = Process(data_dir)
+    process = Process(data_dir, fresh=True)  # One test measures its start.
     yield process
     process.stop()
 
