@@ -14,8 +14,8 @@ QUICK: dict[str, dict[str, Any]] = {
     "ssh": {"n_pairs": 2000},
     "siamese-1": {"steps": 40},
     "siamese-2": {"steps": 40, "hidden": 32},
-    "net-1": {"steps": 30, "teacher_steps": 15, "hidden": 32},
-    "net-2": {"steps": 30, "teacher_steps": 15, "hidden": 32},
+    "net-1": {"steps": 12, "teacher_steps": 8, "hidden": 32},
+    "net-2": {"steps": 12, "teacher_steps": 8, "hidden": 32},
 }
 NEED_TORCH = {"siamese-1", "siamese-2", "net-1", "net-2"}
 

@@ -33,16 +33,16 @@ FEW_LABELS = Protocol(queries_per_class=40, labels_per_class=20)
 
 SHORT_TRAINING = {
     "digits": {"hidden": 256, "teacher_steps": 300, "steps": 150},
-    "blobs": {"hidden": 256, "teacher_steps": 600, "steps": 300},
+    "blobs": {"hidden": 128, "teacher_steps": 500, "steps": 150},
 }
 
 
 def blobs() -> tuple[NDArray[Any], NDArray[Any]]:
-    """Return eight classes, each of four clusters in 30 dimensions."""
+    """Return four classes, each of four clusters in 30 dimensions."""
     rng = np.random.default_rng(0)
-    y = np.arange(1600) % 8
-    centres = rng.normal(size=(8, 4, 30))
-    return centres[y, rng.integers(0, 4, 1600)] + rng.normal(0, 0.6, (1600, 30)), y
+    y = np.arange(800) % 4
+    centres = rng.normal(size=(4, 4, 30))
+    return centres[y, rng.integers(0, 4, 800)] + rng.normal(0, 0.6, (800, 30)), y
 
 
 @pytest.mark.parametrize("rows", [pytest.param("all", marks=pytest.mark.slow), "labelled"])
@@ -52,9 +52,9 @@ def test_nets_rank_better_than_lsh_and_ksh(data: str, rows: str, digits: Dataset
     parts = split(labels, FEW_LABELS, 1)
     use = parts.y >= (0 if rows == "labelled" else -1)
     rows_of_fit = X[parts.database][use], parts.y[use]
-    nets: list[Any] = [make_hasher(name, n_bits=24, **SHORT_TRAINING[data]) for name in METHODS]
+    nets: list[Any] = [make_hasher(name, n_bits=16, **SHORT_TRAINING[data]) for name in METHODS]
     teacher = nets[0].new_teacher().fit(*rows_of_fit)
-    hashers = [make_hasher(name, n_bits=24).fit(*rows_of_fit) for name in ("lsh", "ksh")]
+    hashers = [make_hasher(name, n_bits=16).fit(*rows_of_fit) for name in ("lsh", "ksh")]
     scores = {}
     for hasher in (*hashers, *(net.fit(*rows_of_fit, teacher=teacher) for net in nets)):
         codes = hasher.encode(X)
@@ -75,7 +75,7 @@ def test_numpy_projects_as_the_net_that_torch_trained(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     torch = needs_torch()
-    X, y = X[:600], y[:600]
+    X, y = X[:200], y[:200]
     from hashing.nets import ranking_loss, torch_helpers
     from hashing.nets.views import View
 
@@ -187,6 +187,7 @@ def test_the_state_of_torch_is_restored_and_does_not_matter(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
     torch = needs_torch()
+    X, y = X[:600], y[:600]
     before = torch.get_num_threads()
     fingerprints = set()
     try:
@@ -250,7 +251,7 @@ def test_a_fit_reports_its_progress_and_can_be_stopped(
     needs_torch()
     from hashing.progress import followed
 
-    X, y = X[:300], y[:300]
+    X, y = X[:60], y[:60]
     reports: list[tuple[int, int, str]] = []
     net = small_net(method, teacher_steps=130, steps=60)
     with followed(lambda *progress: reports.append(progress)):

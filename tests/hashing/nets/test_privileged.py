@@ -77,7 +77,7 @@ def test_privileged_features_improve_the_teacher_and_the_codes_of_poor_descripto
     parts = split(labels, Protocol(queries_per_class=40, labels_per_class=5), 0)
     X, y, F = poor[parts.database], parts.y, all_pixels[parts.database].copy()
     F[np.random.default_rng(1).random(len(F)) >= share] = np.nan
-    options = {"n_bits": 16, "hidden": 128, "noise": 0.1, "teacher_steps": 150, "steps": 150}
+    options = {"n_bits": 16, "hidden": 128, "noise": 0.1, "teacher_steps": 100, "steps": 150}
     accuracies, scores = [], []
     for privileged in (None, F):
         net: Any = make_hasher("net-2", **options)
