@@ -36,9 +36,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Iterator[TestClient]:
         yield client
 
 
+@pytest.fixture(scope="module")
+def before(small: TestClient) -> Any:
+    """What the service stores before the first test, and therefore before each."""
+    return contents_of(small)
+
+
 @pytest.fixture(autouse=True)
-def unchanged(small: TestClient) -> Iterator[None]:
-    before = contents_of(small)
+def unchanged(small: TestClient, before: Any) -> Iterator[None]:
     yield
     assert contents_of(small) == before
 
