@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Iterator
 from functools import cache
 
@@ -49,3 +50,10 @@ def X(digits: Dataset) -> NDArray[np.float32]:
 def y(digits: Dataset) -> NDArray[np.int64]:
     """The labels of the digits."""
     return digits.labels
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what is loaded by now to no garbage collection: it stays, and is a million objects."""
+    gc.collect()
+    gc.freeze()

@@ -11,13 +11,13 @@ from typing import Any
 
 import pytest
 import typer.main
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from app.cli.main import cli
 from app.http.examples import ANSWERS, BODIES, PROBLEM
 from app.main import create_app
 from app.service.settings import Settings, known_variables
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import fill, settings_in
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 import pytest
 import structlog
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 
 NPY = {"Content-Type": "application/x-npy"}
 

@@ -12,10 +12,10 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from bitcell_client import Client
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import settings_in
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "langchain_store.py"

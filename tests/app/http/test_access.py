@@ -13,7 +13,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
@@ -23,6 +22,7 @@ from app.main import create_app
 from app.service.keys import READ, WRITE, Keys
 from app.service.service import Service
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
 from tests.app.service_process import Process

@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.errors import TooLarge
 from app.http import answers
 from app.main import create_app
 from index import Certificate, Found, Item, Neighbour
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.problems import assert_problem
 from tests.app.service.test_images import PNG, encoded, picture

@@ -11,12 +11,12 @@ import jsonschema_rs
 import numpy as np
 import pytest
 from fastapi.routing import APIRoute
-from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from app.http.middleware.parameters import known_parameters
 from app.http.schemas import Body
 from app.main import create_app
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, contents_of, fill, npy, settings_in
 from tests.app.problems import assert_problem
 

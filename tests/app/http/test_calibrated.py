@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from scipy.stats import beta
 
 from app.main import create_app
 from app.service.measured import calibrations
 from bitcodes import hamming, pack
 from hashing import make_hasher
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.problems import assert_problem
 

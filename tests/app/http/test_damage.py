@@ -6,9 +6,9 @@ import sqlite3
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.problems import assert_problem
 
 URL = "/v1/collections/c"

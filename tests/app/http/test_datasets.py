@@ -10,7 +10,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.jobs import dataset_check
 from app.jobs.kind import Outcome, Task
@@ -21,6 +20,7 @@ from app.service.files import dataset_files
 from app.service.files.dataset_files import AT_ONCE, Contents, Datasets
 from app.service.keys import READ, Keys
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import npy
 from tests.app.jobs.waiting import ended
 from tests.app.problems import assert_problem

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.jobs.training import pack
@@ -18,6 +17,7 @@ from app.main import create_app
 from app.service.settings import Settings
 from hashing import HASHERS, Hasher, make_hasher
 from hashing.storage import EncoderFile
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
 from tests.app.problems import assert_problem

@@ -7,11 +7,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.main import create_app
 from hashing.methods.rabitq import RaBitQ
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.jobs.waiting import ended
 from tests.app.problems import assert_problem

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import contents_of, fill, settings_in
 from tests.app.problems import assert_problem
 from tests.index.filter_oracle import holds

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import pytest
-from fastapi.testclient import TestClient
+
+from tests.app.asgi_client import TestClient
 
 
 @pytest.mark.parametrize(

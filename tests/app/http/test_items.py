@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.main import create_app
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
 

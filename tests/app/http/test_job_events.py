@@ -11,7 +11,6 @@ from threading import Timer
 from typing import Any
 
 import pytest
-from fastapi.testclient import TestClient
 from structlog.testing import capture_logs
 
 from app.http import job_events
@@ -21,6 +20,7 @@ from app.jobs.queue import Jobs
 from app.main import create_app
 from app.service.keys import READ, WRITE, Keys
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.jobs import work_functions
 from tests.app.jobs.waiting import end_of, until
 from tests.app.problems import assert_problem

@@ -15,10 +15,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
 from tests.app.service_process import Process

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import Message, Receive, Scope, Send
@@ -22,6 +21,7 @@ from app.http.open_connections import RESERVED_FILES, possible_connections
 from app.http.schemas import Query
 from app.main import create_app
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
 

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema_rs
-from fastapi.testclient import TestClient
 
 from app.http.examples import ANSWERS, BODIES
 from app.main import create_app
+from tests.app.asgi_client import TestClient
 from tests.app.recommend.done import done_recommendation
 
 

@@ -16,7 +16,6 @@ from urllib.parse import urlsplit
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, FilePayload, Page, expect, sync_playwright
 
@@ -26,6 +25,7 @@ from app.benchmark.splits import PROTOCOLS
 from app.http.middleware.access import PAGE_FILES
 from app.http.routes.home import POLICY
 from app.service.keys import READ, Keys
+from tests.app.asgi_client import TestClient
 from tests.app.http.test_access import Client, serve  # noqa: F401
 from tests.app.service_process import Process
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from urllib.parse import urljoin
 
 import pytest
-from fastapi.testclient import TestClient
 from pydantic import ValidationError
 
 from app.main import create_app
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import fill
 
 

@@ -16,12 +16,12 @@ import numpy as np
 import pytest
 import structlog
 from fastapi import Request
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 from starlette.types import Message, Scope
 
 from app.http import log_setup
 from app.service.settings import LogFormat, Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
 

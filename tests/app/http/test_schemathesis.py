@@ -10,7 +10,6 @@ from typing import Any
 import hypothesis
 import pytest
 import schemathesis
-from fastapi.testclient import TestClient
 from hypothesis import HealthCheck, Phase
 from schemathesis.core.result import Ok
 from schemathesis.specs.openapi.checks import (
@@ -21,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 
 from app.main import create_app
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 
 QUICK, LONG = 4, 160
 """Cases per call: in every run of the tests, and in `make bench`."""

@@ -8,11 +8,11 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.service.settings import Settings
 from hashing import make_hasher
 from index import Database, Store, snapshot
+from tests.app.asgi_client import TestClient
 from tests.app.problems import assert_problem
 from tests.no_more_files import no_more_files
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from urllib.parse import quote
 
 import pytest
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service.keys import READ, Keys
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import fill, settings_in
 from tests.index import snapshot_blocks
 

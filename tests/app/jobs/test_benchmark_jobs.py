@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.benchmark.neighbours.protocol import NeighbourProtocol
 from app.benchmark.neighbours.run import run_neighbours
@@ -20,6 +19,7 @@ from app.jobs.benchmark import work
 from app.jobs.kind import Task
 from app.jobs.queue import Jobs
 from app.service.settings import Settings
+from tests.app.asgi_client import TestClient
 from tests.app.jobs.waiting import ended, until
 from tests.app.problems import assert_problem
 

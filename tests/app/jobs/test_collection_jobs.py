@@ -11,7 +11,6 @@ from typing import Any
 import httpx2
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.benchmark.rows import rows
@@ -23,6 +22,7 @@ from app.service.service import Service
 from app.service.settings import Settings
 from hashing import Hasher, make_hasher
 from index import AlreadyExists, Collection, Database, Replaced, Store
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.test_benchmark_jobs import without_times
 from tests.app.jobs.waiting import end_of, ended

@@ -11,7 +11,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.jobs import duplicates, group_file
@@ -22,6 +21,7 @@ from app.service.settings import Settings
 from bitcodes import Codes, hamming
 from bitcodes.near_groups import Groups
 from index import Database, Full, NotFound, Store
+from tests.app.asgi_client import TestClient
 from tests.app.jobs.waiting import ended
 
 URL = "/v1/collections/c/duplicates"

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.datasets.catalog import load_dataset
 from app.datasets.dataset import Dataset
@@ -19,6 +18,7 @@ from app.jobs.theory.explanation import request as explanation_request
 from app.jobs.theory.explanation import work
 from app.service.settings import Settings
 from hashing.registry import from_bytes
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.jobs.waiting import ended
 from tests.app.problems import assert_problem

@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.datasets.catalog import load_dataset
 from app.jobs.kind import Task
@@ -17,6 +16,7 @@ from app.recommend.render import render
 from app.recommend.run import recommend
 from app.service.settings import Settings
 from hashing.registry import from_bytes
+from tests.app.asgi_client import TestClient
 from tests.app.jobs.waiting import ended
 from tests.app.problems import assert_problem
 from tests.app.recommend.done import done_recommendation

@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.jobs import dataset_check
 from app.jobs.kind import Task
@@ -19,6 +18,7 @@ from app.main import create_app
 from app.service.settings import Settings
 from hashing import InvalidInput, make_hasher
 from index import AlreadyExists
+from tests.app.asgi_client import TestClient
 from tests.app.jobs.waiting import end_of, ended
 
 LSH = {"name": "lsh", "method": "lsh", "n_bits": 8, "dimension": 4}

@@ -7,9 +7,8 @@ from collections.abc import Callable
 from threading import Event
 from typing import Any
 
-from fastapi.testclient import TestClient
-
 from app.jobs.queue import ENDED, Jobs
+from tests.app.asgi_client import TestClient
 
 
 def until(jobs: Jobs, job: str, reached: Callable[[dict[str, Any]], bool]) -> dict[str, Any]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi.testclient import TestClient
-
 from app.jobs.recommendation import KIND
 from app.recommend.goal import Goal
 from app.recommend.run import Recommendation, recommend
+from tests.app.asgi_client import TestClient
 from tests.app.recommend.made import clusters
 
 

@@ -43,7 +43,7 @@ QUERIES: list[dict[str, Any]] = [
 RESTORE = """
 import json, os, sys, tempfile
 from pathlib import Path
-from fastapi.testclient import TestClient
+from tests.app.asgi_client import TestClient
 from app.main import create_app
 from app.service.settings import Settings
 

@@ -9,7 +9,6 @@ from typing import NoReturn
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -19,6 +18,7 @@ from app.service import demo
 from app.service.service import Service
 from app.service.settings import Settings
 from index import Database, Full
+from tests.app.asgi_client import TestClient
 
 
 def test_the_demo_is_created_at_the_first_start_only(tmp_path: Path, y: NDArray[np.int64]) -> None:

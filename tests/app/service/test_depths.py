@@ -10,7 +10,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.errors import Unready
@@ -19,6 +18,7 @@ from app.service.measured import depths
 from app.service.measured.depths import Depths, depth_for, least_queries
 from hashing import InvalidInput
 from index import Collection, Database, SearchOptions, Store
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.problems import assert_problem
 

@@ -16,7 +16,6 @@ from urllib.parse import quote
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from safetensors.numpy import load, save
 
 from app.http.problems import _STATUS, problem
@@ -24,6 +23,7 @@ from app.main import create_app
 from app.service.service import Service
 from hashing import make_hasher
 from index.storage import snapshot_format
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import fill, settings_in
 from tests.index import snapshot_blocks
 

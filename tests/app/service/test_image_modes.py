@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 
 from app.errors import TooLarge
 from app.service.images import LEAST_PIXELS, describe, describe_file
 from hashing import InvalidInput
+from tests.app.asgi_client import TestClient
 from tests.app.problems import assert_problem
 from tests.crafted_images import GREY, RGB, chunk, fits, png, tiff, transparent
 

@@ -13,7 +13,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 from PIL import Image
 
@@ -22,6 +21,7 @@ from app.service import images
 from app.service.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
 from hashing import InvalidInput
 from hashing.gist import Gist
+from tests.app.asgi_client import TestClient
 from tests.app.problems import assert_problem
 from tests.crafted_images import chunk, transparent
 

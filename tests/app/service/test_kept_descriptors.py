@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from numpy.typing import NDArray
 
 from app.service.service import Service
 from app.service.settings import Settings
 from hashing import InvalidInput
 from index import DescriptorBatch, InvalidItems, SearchOptions
+from tests.app.asgi_client import TestClient
 from tests.app.jobs.waiting import ended
 
 N = 400

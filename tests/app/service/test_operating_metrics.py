@@ -8,10 +8,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 from prometheus_client.parser import text_string_to_metric_families
 
 from index import SearchOptions, searches_by_path
+from tests.app.asgi_client import TestClient
 from tests.index.conftest import opened
 from tests.index.search.test_exact import tables_wherever_possible
 

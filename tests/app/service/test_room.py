@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service import room
@@ -18,6 +17,7 @@ from app.service.collections import snapshots
 from app.service.settings import Settings
 from hashing import make_hasher
 from index import Collection, Full, snapshot
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, contents_of, fill, npy, settings_in
 from tests.app.jobs.waiting import ended
 from tests.app.problems import assert_problem

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.errors import Unready
 from app.main import create_app
@@ -22,6 +21,7 @@ from hashing import make_hasher
 from index import Collection, Filter
 from index.filters import columns
 from index.storage.record import Record
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, fill, npy
 
 QUERY = "/v1/collections/c/query"

@@ -12,7 +12,6 @@ from typing import Any, BinaryIO
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.main import create_app
 from app.service.encoder_store import EncoderStore
@@ -21,6 +20,7 @@ from app.service.settings import Settings
 from hashing import make_hasher
 from index import Collection, snapshot
 from index.storage.record import Record
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import settings_in
 from tests.app.jobs.waiting import ended
 from tests.index import snapshot_blocks

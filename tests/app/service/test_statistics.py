@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.http.routes import collections as routes
 from app.service.collections import statistics
 from bitcodes import to_words
 from hashing import HASHERS
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
 

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-from fastapi.testclient import TestClient
 
 from app.http.schemas import StatisticsOut
 from app.main import create_app
@@ -20,6 +19,7 @@ from app.service.drift.watch import LEAST_REFERENCE, REMEMBERED, WINDOW, Drift
 from app.service.drift.watched import Watched
 from bitcodes import Codes, pack
 from index import Collection, Database, Full, NotFound, Store
+from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.service.test_operating_metrics import values
 
