@@ -88,6 +88,15 @@ async def collection_statistics(name: str, service: ServiceDep) -> Response:
         ) from None
 
 
+@router.post("/{name}/drift/reference")
+def accept_drift(name: str, service: ServiceDep) -> schemas.DriftOut:
+    """Compare new items with all present ones from now on, and forget the alarms.
+
+    The collection needs at least 2,000 items. Codes, items and encoder stay as they are.
+    """
+    return schemas.DriftOut(**service.collections.accept_drift(name))
+
+
 @router.delete("/{name}", status_code=204, response_class=Response)
 def drop_collection(name: str, service: ServiceDep) -> None:
     """Delete a collection and its items."""

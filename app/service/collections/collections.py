@@ -293,6 +293,18 @@ class Collections:
 
         return self._store.use(name, measured)
 
+    def accept_drift(self, name: str) -> dict[str, Any]:
+        """Take all present items as the reference for drift, and return the new state of it."""
+
+        def accept(collection: Collection) -> dict[str, Any]:
+            self._drift.accept(collection)
+            report = self._drift.report(collection)
+            if report is None:
+                raise NotFound(f"there is no collection {name!r}")
+            return report
+
+        return self._store.use(name, accept)
+
     def reencode(self, name: str, encoder: str) -> str:
         """Queue the re-encoding of a collection from its kept descriptors; return the job's id."""
         with self._reencoding, self._encoders.pinned(encoder) as used:
