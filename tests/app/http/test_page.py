@@ -458,7 +458,9 @@ def test_the_collection_view_shows_drift_and_accepts_it(page: Page, serving: Pro
         serving.call("PUT", "/v1/collections/drifting/items", {"items": rows})
         serving.get("/v1/collections/drifting/statistics")
     page.goto(f"{serving.url}/#/collection/drifting")
-    figure = page.locator("figure").filter(has=page.get_by_role("heading", name="Drift"))
+    figure = page.locator("figure").filter(
+        has=page.get_by_role("heading", name="Drift", exact=True)
+    )
     expect(figure).to_contain_text("New items differ from the reference: 1 of the last 1 window")
     tests = json.loads(serving.get("/v1/collections/drifting/statistics"))["drift"]["tests"]
     (bit,) = tests[0]["bits"]
