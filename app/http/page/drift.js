@@ -4,9 +4,9 @@ import { call, path } from "./api.js";
 import { count, h, problem, say } from "./html.js";
 
 const NAMES = {
-  balance: ([bit]) => `share of ones of bit ${bit}`,
-  correlation: (bits) => `correlation of bits ${bits.join(" and ")}`,
-  nearest: () => "mean distance to the nearest item",
+  balance: ([bit]) => `ones of bit ${bit}`,
+  correlation: (bits) => `r of bits ${bits.join(" and ")}`,
+  nearest: () => "nearest (mean)",
 };
 const DIGITS = { balance: 3, correlation: 2, nearest: 1 };
 
@@ -21,8 +21,9 @@ function fill(figure, collection, drift) {
   figure.replaceChildren(h("h2", {}, "Drift"), ...(drift === null ? [tooFew()] : [
     h("p", { class: drift.alarm ? "problem" : null }, state(drift)),
     drift.tests.length ? table(drift) : null,
-    h("figcaption", {}, "New items are compared with the reference, 1,000 or more at a time. When they differ, the encoder " +
-      `may no longer fit the data. Chance raises an alarm in ten windows with a probability of at most ${100 * drift.false_alarm_rate}\u00a0%.`),
+    h("figcaption", {}, "New items (after) are compared with the reference (before), at least 1,000 at a time. When they differ, " +
+      "the encoder may no longer fit the data. Without a change, ten windows raise an alarm with a probability of at most " +
+      `${100 * drift.false_alarm_rate}\u00a0%.`),
     h("p", { class: "note" }, `The reference has ${count(drift.reference, "item")}; ${count(drift.waiting, "new item")} ` +
       `${drift.waiting === 1 ? "is" : "are"} not yet tested.`),
     drift.alarm ? accept(figure, collection) : null,
@@ -34,18 +35,19 @@ const tooFew = () => h("p", { class: "empty" }, "Drift is watched from 2,000 ite
 function state(drift) {
   if (!drift.windows) return "No new items have been tested since the reference was taken.";
   const windows = `the last ${count(drift.windows, "window")} of new items`;
-  return drift.alarm ? `New items differ from the reference: ${drift.alarms} of ${windows}.` : `No difference in ${windows}.`;
+  if (!drift.alarm) return `No difference in ${windows}.`;
+  return drift.windows === 1 ? "New items differ from the reference." :
+    `New items differ from the reference in ${drift.alarms} of ${windows}.`;
 }
 
 function table(drift) {
   const rows = drift.tests.map((test) => h("tr", {},
     h("th", { scope: "row" }, NAMES[test.what](test.bits)),
     [test.before, test.after].map((value) => h("td", {}, value.toFixed(DIGITS[test.what]).replace("-", "−"))),
-    h("td", {}, test.p_value > 0.001 ? test.p_value.toFixed(3) : "≤ 0.001"),
-    h("td", {}, test.alarm ? "differs" : "")));
+    h("td", {}, test.alarm ? h("strong", {}, test.p_value.toFixed(3)) : test.p_value.toFixed(3))));
   return h("div", { class: "scroll", tabindex: "0", role: "region", "aria-label": "Tests for drift" },
     h("table", {},
-      h("thead", {}, h("tr", {}, ["largest change", "reference", "new items", "p", ""].map((name) => h("th", { scope: "col" }, name)))),
+      h("thead", {}, h("tr", {}, ["change", "before", "after", "p"].map((name) => h("th", { scope: "col" }, name)))),
       h("tbody", {}, rows)));
 }
 
@@ -60,5 +62,5 @@ function accept(figure, collection) {
       error.replaceChildren(problem(reason));
     }
   };
-  return [h("button", { type: "button", onclick: take }, "Accept the present items as the reference"), error];
+  return [h("button", { type: "button", onclick: take }, "Accept the present items"), error];
 }

@@ -461,11 +461,11 @@ def test_the_collection_view_shows_drift_and_accepts_it(page: Page, serving: Pro
     figure = page.locator("figure").filter(
         has=page.get_by_role("heading", name="Drift", exact=True)
     )
-    expect(figure).to_contain_text("New items differ from the reference: 1 of the last 1 window")
+    expect(figure).to_contain_text("New items differ from the reference.")
     tests = json.loads(serving.get("/v1/collections/drifting/statistics"))["drift"]["tests"]
     (bit,) = tests[0]["bits"]
-    expect(figure.locator("tbody tr").first).to_contain_text(
-        f"share of ones of bit {bit}{tests[0]['before']:.3f}{tests[0]['after']:.3f}≤ 0.001differs"
+    assert figure.locator("tbody tr").first.text_content() == (
+        f"ones of bit {bit}{tests[0]['before']:.3f}{tests[0]['after']:.3f}0.001"
     )
     figure.get_by_role("button").click()
     expect(figure).to_contain_text("No new items have been tested since the reference was taken.")
