@@ -109,10 +109,13 @@ def reencode_collection(
 ) -> schemas.Accepted:
     """Start a job that re-encodes a collection from the descriptors it keeps.
 
+    With `ranking`, it also changes how the collection ranks items.
+
     The collection answers queries and accepts writes until the job ends. Then the new codes
     replace the old ones in one step.
     """
-    job = service.collections.reencode(name, body.parse(schemas.Reencode).encoder)
+    wanted = body.parse(schemas.Reencode)
+    job = service.collections.reencode(name, wanted.encoder, wanted.ranking, wanted.metric)
     return accepted(request, response, "show_job", job=job)
 
 

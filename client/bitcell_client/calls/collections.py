@@ -116,9 +116,21 @@ class CollectionCalls:
         return Request(read_nothing, {"name": name})
 
     @call("POST", "/v1/collections/{name}/reencode")
-    def reencode(self, name: str, encoder: str) -> Request[Accepted]:
-        """Start a job that encodes a collection's kept descriptors with another encoder."""
-        return Request(answer_as(Accepted), {"name": name}, json={"encoder": encoder})
+    def reencode(
+        self,
+        name: str,
+        encoder: str,
+        *,
+        ranking: Ranking | None = None,
+        metric: Metric | None = None,
+    ) -> Request[Accepted]:
+        """Start a job that encodes a collection's kept descriptors with another encoder.
+
+        `ranking` and `metric` are as in `create_collection`; by default, the collection is ranked
+        as before.
+        """
+        body = {"encoder": encoder, "ranking": ranking, "metric": metric}
+        return Request(answer_as(Accepted), {"name": name}, json=without_none(body))
 
     @call("POST", "/v1/collections/{name}/duplicates")
     def find_duplicates(
