@@ -13,9 +13,9 @@ from app.http import schemas
 from app.http.bodies import JSON, npy_response, raw_body, takes
 from app.http.problems import UnsupportedMedia
 from app.service.service import Service
-from hashing.gist import Gist
 
-IMAGE_DIMENSION = Gist().dimension
+# That of `Gist()`, whose filters take a while to make.
+IMAGE_DIMENSION = 384
 # At most, of a number in JSON.
 _NUMBER_BYTES = 24
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from app.errors import TooLarge
+from app.http.routes.gist import IMAGE_DIMENSION
 from app.service import images
 from app.service.images import FORMATS, LEAST_PIXELS, MAX_SCANS, describe
 from hashing import InvalidInput
@@ -57,6 +58,7 @@ def test_several_images_in_json_and_answers_in_npy(client: TestClient) -> None:
     pixels = [picture(1), picture(2, (32, 32)), picture(3, (64, 8))]
     body = {"images": [base64.b64encode(encoded(one)).decode() for one in pixels]}
     expected = np.concatenate([Gist().transform(one[None]) for one in pixels])
+    assert expected.shape == (3, IMAGE_DIMENSION)
     np.testing.assert_array_equal(described(client.post("/v1/gist", json=body)), expected)
     accept = {"Accept": "application/x-npy"}
     answer = client.post("/v1/gist", json=body, headers=accept)
