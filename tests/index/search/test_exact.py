@@ -177,7 +177,7 @@ def compare_all(
 
 
 def test_tables_equal_the_oracle() -> None:
-    runs = [compare_all(seed, N_BITS[seed % 8], 600, 10, tables=True) for seed in range(8)]
+    runs = [compare_all(seed, N_BITS[seed % 8], 400, 8, tables=True) for seed in range(8)]
     assert sum(by_tables for _, by_tables in runs) > 500
 
 
