@@ -27,11 +27,9 @@ class Process:
     data_dir : Path
     code : str
         Python code that runs in the process before the service starts.
-    fresh : bool
-        Start an interpreter, which takes more than a second of processor time, instead of a copy of
-        a process that has imported the service. Variables PYTHON* are for an interpreter too.
     environment : str
-        Further environment variables.
+        Further environment variables. With variables PYTHON*, which Python reads when it starts, an
+        interpreter is started, else a copy of a process that has imported the service.
 
     Attributes
     ----------
@@ -42,9 +40,10 @@ class Process:
         By `time.perf_counter`: when the process was started, and when the address was logged.
     """
 
-    def __init__(
-        self, data_dir: Path, code: str = "", *, fresh: bool = False, **environment: str
-    ) -> None:
+    fresh = False
+    """Whether an interpreter is started in any case."""
+
+    def __init__(self, data_dir: Path, code: str = "", **environment: str) -> None:
         self.started = time.perf_counter()
         self.data_dir = data_dir
         self.url = ""
@@ -54,7 +53,7 @@ class Process:
         arguments = ["serve", "--port", "0"]
         env = dict(os.environ) | DEFAULTS | {"BITCELL_DATA_DIR": str(data_dir)} | environment
         self.process: ForkedProcess | subprocess.Popen[str]
-        if fresh or any(name.startswith("PYTHON") for name in environment):
+        if self.fresh or any(name.startswith("PYTHON") for name in environment):
             self.process = subprocess.Popen(
                 [sys.executable, "-c", code, *arguments],
                 env=env,
@@ -116,3 +115,9 @@ class Process:
             if pipe is not None:
                 pipe.close()
         return self.log
+
+
+class FreshProcess(Process):
+    """`bitcell serve` in an interpreter that has imported nothing, for tests of its start."""
+
+    fresh = True

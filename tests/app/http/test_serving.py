@@ -19,7 +19,7 @@ import pytest
 from app.cli.main import main
 from bench.load import load
 from bench.service import ServiceProcess, npy
-from tests.app.service_process import Process
+from tests.app.service_process import FreshProcess, Process
 
 # `make bench` has strict limits for a quiet machine; these also hold on a busy one.
 READY_SECONDS = 10.0
@@ -39,7 +39,7 @@ def data_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def serving(data_dir: Path) -> Iterator[Process]:
     """A service that has started again; the tests leave its data as they are."""
-    process = Process(data_dir, fresh=True)  # One test measures its start.
+    process = FreshProcess(data_dir)
     yield process
     process.stop()
 
