@@ -52,8 +52,13 @@ def y(digits: Dataset) -> NDArray[np.int64]:
     return digits.labels
 
 
+def pytest_configure() -> None:
+    """Collect no garbage while modules are imported, which took a sixth of that time."""
+    gc.disable()
+
+
 @pytest.hookimpl(trylast=True)
 def pytest_collection_finish() -> None:
-    """Leave what is loaded by now to no garbage collection: it stays, and is a million objects."""
-    gc.collect()
+    """Collect garbage again, but not among what is loaded by now: a third of a million objects."""
     gc.freeze()
+    gc.enable()

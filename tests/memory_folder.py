@@ -45,6 +45,7 @@ def make_folder(parent: Path) -> Path | None:
         if shutil.disk_usage(parent).free < ROOM:
             return None
         folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
+        folder.chmod(0o711)  # Some tests start processes of other users in folders below it.
         lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)
     except OSError:

@@ -40,6 +40,7 @@ def test_a_folder_stays_while_its_run_lasts_and_goes_with_the_next(tmp_path: Pat
         (folder / "file").touch()
         own = make_folder(tmp_path)
         assert own is not None
+        assert own.stat().st_mode & 0o777 == 0o711
         assert (folder / "file").exists()
         run.send_signal(signal.SIGKILL)
     other = make_folder(tmp_path)
