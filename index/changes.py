@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from bitcodes import code_size, to_codes
 from index.callbacks import Checkpoint, Count, Rewritten
 from index.errors import InvalidItems
+from index.filters import evaluate
 from index.filters.filter import Filter
 from index.memory.batch import NO_LABEL, Batch
 from index.memory.ids import pack
@@ -40,7 +41,7 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
     while True:
         with state.reading():
             view = state.rows.view()
-            mask = where.mask(view, state.columns, checkpoint)
+            mask = evaluate.mask(where, view, state.columns, checkpoint)
         n_passes += 1
         tested = view.serials()
         with state.writing_alone():
@@ -50,7 +51,9 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
             new_rows = np.flatnonzero(serials > tested.max(initial=-1))
             if len(new_rows) <= _FEW_NEW or n_passes >= _MAX_PASSES:
                 matches = np.isin(serials, tested[mask])
-                matches[new_rows] = where.mask_of(now, new_rows, state.columns, checkpoint)
+                matches[new_rows] = evaluate.mask_of(
+                    where, now, new_rows, state.columns, checkpoint
+                )
                 rows = now.live_among(matches)
                 if len(rows):
                     state.delete_rows(now, rows)

@@ -12,6 +12,7 @@ from bitcodes import Codes, code_size
 from index import changes
 from index.callbacks import Checkpoint, Count, Rewritten
 from index.errors import InvalidItems
+from index.filters import evaluate
 from index.filters.filter import Filter
 from index.memory.moment import Moment
 from index.memory.view import View
@@ -281,7 +282,7 @@ class Collection:
         if where is None:
             return self._state.live()
         view = self._state.rows.view()
-        return view, view.live_among(where.mask(view, self._state.columns, checkpoint))
+        return view, view.live_among(evaluate.mask(where, view, self._state.columns, checkpoint))
 
     def _items(
         self, view: View, rows: NDArray[np.int64], count: Count = lambda n: None
@@ -380,7 +381,7 @@ class Collection:
 
     def is_ready(self, where: Filter) -> bool:
         """Return whether a filter takes little time: it has to read few payloads, or none."""
-        return where.is_ready(self._state.rows.view(), self._state.columns)
+        return evaluate.is_ready(where, self._state.rows.view(), self._state.columns)
 
     def search(
         self,
@@ -429,7 +430,7 @@ class Collection:
             view = state.rows.view()
             mask = None
             if options.where is not None:
-                mask = options.where.mask(view, state.columns, checkpoint)
+                mask = evaluate.mask(options.where, view, state.columns, checkpoint)
             given = Given(descriptors, projections, terms, epsilon)
             answers, scores = ranked(state, view, codes, options, given, mask, checkpoint)
             return as_found(view, answers, scores, codes, options, state.record, count)
