@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import code_size, to_codes
-from index.callbacks import Checkpoint, Count, Rewritten
+from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
 from index.filters import evaluate
 from index.filters.filter import Filter
@@ -60,16 +60,14 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
                 return len(rows)
 
 
-def patch(
-    state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count, rewritten: Rewritten
-) -> None:
+def patch(state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count) -> None:
     """Change labels and payloads as `Collection.patch` does."""
     if ids:
         checked = _checked(ids, patches)
-        state.write(partial(_patch, state, *checked, count, rewritten, lambda batch: None), ids)
+        state.write(partial(_patch, state, *checked, count, lambda batch: None), ids)
 
 
-def patch_one(state: State, item_id: str, change: Patch, rewritten: Rewritten) -> Item:
+def patch_one(state: State, item_id: str, change: Patch) -> Item:
     """Change the label or the payload of one item, and return it as it is then."""
     checked = _checked([item_id], [change])
 
@@ -80,7 +78,7 @@ def patch_one(state: State, item_id: str, change: Patch, rewritten: Rewritten) -
             text = state.record.payload_bytes([serial], connection=connection).get(serial)
             return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
 
-        return _patch(state, *checked, lambda n: None, rewritten, item, connection)
+        return _patch(state, *checked, lambda n: None, item, connection)
 
     return state.write(work, [item_id])
 
@@ -109,7 +107,6 @@ def _patch(
     patches: Sequence[Patch],
     new_labels: NDArray[np.int64],
     count: Count,
-    rewritten: Rewritten,
     result: Callable[[Batch], T],
     connection: sqlite3.Connection,
 ) -> T:
@@ -138,7 +135,7 @@ def _patch(
         if state.descriptor_type is not None:
             count(record.descriptor_bytes(connection) * len(ids))
             record.copy_descriptors(connection, serials, new)
-        rewritten(connection, serials, new)
+        state.patches.note(connection, serials, new)
         returned = result(replace(batch, serials=new))
         # Nothing may fail from here on: what is staged is published with the next commit.
         state.rows.stage(ids, words, labels, new, rows)

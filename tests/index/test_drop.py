@@ -16,7 +16,6 @@ import pytest
 
 from index import (
     AlreadyExists,
-    Collection,
     Database,
     DescriptorType,
     Filter,
@@ -28,6 +27,7 @@ from index import (
     Store,
     snapshot,
 )
+from index.backend import Collection
 from index.maintenance import Maintenance
 from index.storage import catalog
 from tests.index.conftest import opened
@@ -374,18 +374,18 @@ def test_the_name_of_a_collection_that_is_being_made_is_taken(store: Store) -> N
         "descriptor_type": None,
         "metric": None,
     }
-    with store._making("c", 8, **making):
+    with store.making("c", 8, **making):
         assert store.list() == []
         with pytest.raises(AlreadyExists, match="'c' is already being made"):
             store.create("c", 8)
         with (
             pytest.raises(AlreadyExists, match="'c' is already being made"),
-            store._making("c", 8, **making),
+            store.making("c", 8, **making),
         ):
             pass
     assert [collection.name for collection in store.list()] == ["c"]
     store.drop("c")
-    with pytest.raises(Full), store._making("c", 8, **making):
+    with pytest.raises(Full), store.making("c", 8, **making):
         raise Full("no room")
     store.create("c", 8)
 

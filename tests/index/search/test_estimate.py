@@ -15,7 +15,6 @@ from hashing.methods.rabitq import RaBitQ
 from hashing.parts.estimate import epsilon_for, estimates
 from index import (
     BadSnapshot,
-    Collection,
     Database,
     Filter,
     Found,
@@ -25,6 +24,7 @@ from index import (
     Store,
     snapshot,
 )
+from index.backend import Collection
 from index.memory.view import View
 from index.search import estimate
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,7 @@ class Watching:
         return self.drift.report(self.collection)
 
     def patch(self, ids: Sequence[int]) -> Any:
-        record = partial(self.drift.record, self.collection.key)
-        self.collection.patch(ids, [{"label": 1}] * len(ids), rewritten=record)
+        self.collection.patch(ids, [{"label": 1}] * len(ids))
         return self.drift.report(self.collection)
 
 
@@ -232,12 +230,9 @@ def test_a_patch_during_a_test_is_followed_later(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watching.insert(LEAST_REFERENCE, 0)
-    record = partial(watching.drift.record, watching.collection.key)
 
     def meanwhile(*given: Any, **options: Any) -> list[Difference]:
-        watching.collection.patch(
-            range(LEAST_REFERENCE), [{"label": 1}] * LEAST_REFERENCE, rewritten=record
-        )
+        watching.collection.patch(range(LEAST_REFERENCE), [{"label": 1}] * LEAST_REFERENCE)
         return differences(*given, **options)
 
     with monkeypatch.context() as patched:
@@ -264,7 +259,6 @@ def test_a_dropped_collection_leaves_nothing(watching: Watching) -> None:
     assert watching.database.read("SELECT * FROM drift") == []
     assert watching.drift.alarms() == {}
     assert not watching.drift._watched
-    assert not watching.drift._recorded
     assert watching.drift.report(watching.store.create("c", N_BITS)) is None
 
 
