@@ -68,11 +68,11 @@ def test_what_is_exported_can_be_put_again(store: Store) -> None:
     new = store.get("new")
 
     def all_of(collection: Collection) -> dict[str, Any]:
-        batches = list(collection.item_batches(100))
+        (batch,) = collection.item_batches(100)
+        columns: Any = batch
         return {
             item_id: (code.tolist(), label, payload, x.tolist(), row.tolist())
-            for batch in batches
-            for item_id, code, label, payload, x, row in zip(*batch, strict=True)
+            for item_id, code, label, payload, x, row in zip(*columns, strict=True)
         }
 
     assert all_of(new) == all_of(old)

@@ -15,6 +15,7 @@ from hashing.methods.rabitq import RaBitQ
 from hashing.parts.estimate import epsilon_for, estimates
 from index import (
     BadSnapshot,
+    Collection,
     Database,
     Filter,
     Found,
@@ -24,7 +25,6 @@ from index import (
     Store,
     snapshot,
 )
-from index.backend import Collection
 from index.memory.view import View
 from index.search import estimate
 
@@ -173,7 +173,8 @@ def test_a_snapshot_gives_the_same_answers(model: Model, store: Store, tmp_path:
     model.delete(["i007"])
     with (tmp_path / "s").open("wb") as file:
         snapshot.write(model.collection, file)
-    back = Model(snapshot.read(store, tmp_path / "s", "back"), model.hasher)
+    snapshot.read(store, tmp_path / "s", "back")
+    back = Model(store.get("back"), model.hasher)
     assert back.collection.metric == model.collection.metric
     assert back.search(SearchOptions(300)) == model.search(SearchOptions(300))
     back.live = model.live
