@@ -53,8 +53,7 @@ class Capabilities:
     estimates : bool
         Whether collections can rank by estimated distances.
     looked, ties : bool
-        Whether certificates say how many codes were compared, and how many items tie. Where they
-        do not, `looked` is None, and `tie` is None if it is not known.
+        Whether certificates say how many codes were compared, and always how many items tie.
     """
 
     reach: int | None

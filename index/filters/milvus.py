@@ -74,7 +74,7 @@ def _on_label(test: Test) -> str:
         return _among("label", [str(value) for value in sorted(set(test.values)) if value >= 0])
     parts = ["(label >= 0)"]
     for name, bound in test.bounds.items():
-        if bound >= 0:
+        if int(bound) >= 0:
             parts.append(f"(label {_SIGNS[name]} {bound})")
         elif name in ("lt", "lte"):
             parts.append(f"({_NOTHING})")
