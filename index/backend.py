@@ -313,8 +313,12 @@ class Store(Protocol):
         *,
         encoder: str = "",
         fingerprint: str = "",
+        metric: Metric | None = None,
         factors: Callable[[NDArray[Any]], NDArray[np.float32]] | None = None,
         check: Callable[[NDArray[Any], Codes], None] = ...,
         progress: Callable[[int, int], None] = ...,
     ) -> Collection:
-        """Encode all items again, from their kept descriptors, and switch to the new codes."""
+        """Encode all items again, from their kept descriptors, and switch to the new codes.
+
+        Raise InvalidItems if a metric is given and the backend estimates no distances.
+        """

@@ -12,7 +12,7 @@ import structlog
 from app.pools import Pool
 from app.service.drift.two_samples import differences
 from app.service.drift.watched import LEAST_P, Serials, Watched
-from index import Closed, Database, Full, NotFound, Patch
+from index import Closed, Database, Full, InvalidItems, NotFound, Patch
 from index.backend import Collection, Moment, Store
 
 REMEMBERED = 10
@@ -122,6 +122,33 @@ class Drift:
             ],
         }
 
+    def accept(self, collection: Collection) -> None:
+        """Take a new reference from all present items, and forget the alarms.
+
+        The new reference is on disk when this returns.
+
+        Raises
+        ------
+        InvalidItems
+            The collection has fewer than `LEAST_REFERENCE` items.
+        Full
+            The disk has no room; the old reference stays.
+        """
+        with self._testing:
+            key = collection.key
+            collection.follow_patches()
+            before, moment = self._watched.get(key), collection.moment()
+            if len(moment) < LEAST_REFERENCE:
+                raise InvalidItems(
+                    f"a reference needs at least {LEAST_REFERENCE:,} items; collection "
+                    f"{collection.name!r} has {len(moment):,}"
+                )
+            after = _with_new_reference(moment, tested=0 if before is None else before.tested)
+            self._keep(collection, after)
+            self._watched[key] = after
+            self._too_few.pop(key, None)
+            self.forget()
+
     def _is_due(self, collection: Collection) -> bool:
         watched, n = self._watched.get(collection.key), len(collection)
         if watched is None:
@@ -150,7 +177,12 @@ class Drift:
             after = _tested(before, moment, patches, collection.n_bits)
             if after is not None and after is not before:
                 self._watched[key] = after
-                self._keep(collection, after)
+                try:
+                    self._keep(collection, after)
+                except Full as error:  # After a restart, the same items are tested again.
+                    log.warning(
+                        "the result of a test for drift could not be kept", error=str(error)
+                    )
                 self.forget()
             if self._is_due(collection):
                 self._too_few[key] = written
@@ -159,17 +191,16 @@ class Drift:
                 log.warning("the codes of new items differ", collection=collection.name)
 
     def _keep(self, collection: Collection, watched: Watched) -> None:
+        with self._database.transaction() as connection:
+            # Not for a collection that has been dropped and deleted meanwhile.
+            connection.execute(
+                "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
+                (watched.json(), collection.key),
+            )
         try:
-            with self._database.transaction() as connection:
-                # Not for a collection that has been dropped and deleted meanwhile.
-                connection.execute(
-                    "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
-                    (watched.json(), collection.key),
-                )
-            # Those that are left after a crash are not asked for again.
             collection.forget_patches(watched.followed)
-        except Full as error:  # After a restart, the same items are tested again.
-            log.warning("the result of a test for drift could not be kept", error=str(error))
+        except Full as error:  # Nobody asks for them again; the next test deletes them.
+            log.warning("followed patches could not be deleted", error=str(error))
 
 
 def _tested(
@@ -190,9 +221,7 @@ def _tested(
         # There was none, or most of its items have been deleted or replaced.
         if len(moment) < LEAST_REFERENCE:
             return before
-        rng = np.random.default_rng(_SEED)
-        chosen = moment.serials[rng.permutation(len(moment))[:_REFERENCE]].tolist()
-        fresh = Watched(chosen, end, followed=end)
+        fresh = _with_new_reference(moment)
         if before is None:
             return fresh
         return replace(fresh, windows=before.windows, tested=before.tested)
@@ -207,6 +236,14 @@ def _tested(
     windows = [*before.windows, window][-REMEMBERED:]
     followed = max(end, before.followed)
     return Watched(before.reference, end, windows, before.tested + 1, followed=followed)
+
+
+def _with_new_reference(moment: Moment, tested: int = 0) -> Watched:
+    """Return what is known right after a reference has been drawn from all items of a moment."""
+    order = np.random.default_rng(_SEED).permutation(len(moment))
+    end = _end(moment)
+    reference = moment.serials[order[:_REFERENCE]].tolist()
+    return Watched(reference, end, tested=tested, followed=end)
 
 
 def _end(moment: Moment) -> int:

@@ -51,3 +51,7 @@ def test_only_an_index_that_estimates_has_such_collections(service: Service) -> 
     with pytest.raises(InvalidInput, match="needs an index that estimates distances"):
         service.collections.create("c", "e", ranking="estimate")
     assert service.collections.list() == []
+    service.collections.create("c", "e", True)
+    service.collections.upsert("c", ["a"], X[:1])
+    with pytest.raises(InvalidInput, match="needs an index that estimates distances"):
+        service.collections.reencode("c", "e", ranking="estimate")
