@@ -226,6 +226,30 @@ def test_a_patch_that_fails_is_not_followed(watching: Watching) -> None:
     assert watching.patch([0])["waiting"] == 0
 
 
+def test_followed_patches_that_are_not_deleted_do_not_count_again(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    watching.patch(range(100))
+
+    def full(collection: Collection, before: int) -> None:
+        raise Full("the disk is full")
+
+    count = "SELECT count(*) FROM drift_patches"
+    with monkeypatch.context() as patched:
+        patched.setattr(Collection, "forget_patches", full)
+        report = watching.insert(WINDOW, 1)
+        assert (report["tested"], report["waiting"]) == (1, 0)
+    assert watching.database.read(count) == [(1,)]
+    watching.close()
+    watching.open()
+    assert watching.drift.report(watching.collection) == report
+    assert watching.patch(range(50))["waiting"] == 0
+    report = watching.insert(WINDOW, 2)
+    assert (report["tested"], report["waiting"]) == (2, 0)
+    assert watching.database.read(count) == [(0,)]
+
+
 def test_a_patch_during_a_test_is_followed_later(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
