@@ -246,7 +246,7 @@ def test_too_many_concurrent_requests(strict: TestClient, monkeypatch: pytest.Mo
         answers.append(strict.get("/healthz"))
         return []
 
-    monkeypatch.setattr("app.service.service.Store.list", send_more_requests)
+    monkeypatch.setattr("index.Store.list", send_more_requests)
     assert strict.get("/v1/collections").status_code == 200
     assert_problem(answers[0], 503, "BITCELL_MAX_CONCURRENT")
     assert answers[0].headers["retry-after"] == "1"

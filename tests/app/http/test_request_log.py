@@ -74,7 +74,7 @@ def test_internal_errors_have_security_headers_and_are_counted(
     def fail(*_: Any) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("app.service.service.Store.list", fail)
+    monkeypatch.setattr("index.Store.list", fail)
     answer = client.get("/v1/collections", headers={"X-Request-ID": "abc"})
     assert answer.status_code == 500
     assert answer.headers["x-request-id"] == "abc"
@@ -176,7 +176,7 @@ def test_the_log_is_json_with_request_ids(
         raise RuntimeError("a reason")
 
     log = log_as("json")
-    monkeypatch.setattr("app.service.service.Store.list", fail)
+    monkeypatch.setattr("index.Store.list", fail)
     client.get("/v1/collections", headers={"X-Request-ID": "r1", "X-Other": "secret"})
     logging.getLogger("uvicorn.error").warning("from %s", "uvicorn")
     logging.getLogger("asyncio").warning("from %s", "asyncio")
