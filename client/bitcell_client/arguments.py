@@ -177,6 +177,8 @@ def check_complete(name: str, values: Any) -> None:
     # A unit is a property of the type: a table may have a column of that name.
     if hasattr(type(values), "units") or hasattr(type(values), "unit"):
         raise ValueError(f"{name} must be plain numbers, got {type(values).__name__} with a unit")
+    if values is np.ma.masked:
+        raise ValueError(f"{name} must be complete; it is masked")
     # Reading a list, numpy drops the masks of its rows too.
     has_rows = isinstance(values, list | tuple) or np.ma.is_masked(values)
     for row, value in enumerate(values if has_rows else ()):
@@ -204,6 +206,24 @@ def as_integers(name: str, values: Iterable[Any]) -> list[int]:
     return [as_integer(f"{name}[{i}]", value) for i, value in enumerate(as_list(name, values))]
 
 
+def as_number(name: str, value: Any) -> Any:
+    """Return a finite number of Python; None stays None, and anything else is a ValueError."""
+    if value is None:
+        return None
+    if not is_integer(value):
+        if not isinstance(value, float | np.floating) or not np.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r:.50}")
+        return float(value)
+    return int(value)
+
+
+def as_text(name: str, value: object) -> str:
+    """Return a string; ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string, got {value!r:.50}")
+    return str(value)
+
+
 def as_bool(name: str, value: object) -> bool:
     """Return a boolean of Python; ValueError for anything else."""
     if not isinstance(value, bool | np.bool_):
@@ -221,8 +241,11 @@ def as_bytes(name: str, value: object) -> bytes:
 
 def as_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return a dict for a JSON object; None stays None, and anything else is a ValueError."""
-    if value is None:
-        return None
+    return None if value is None else as_given_object(name, value)
+
+
+def as_given_object(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dict for a JSON object; ValueError for anything else, None included."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be a dict, got {type(value).__name__} {value!r:.50}")
     return dict(value)
@@ -291,7 +314,7 @@ def as_items(items: list[dict[str, Any]]) -> bytes:
 
 def _plain(value: Any) -> Any:
     if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufUO":
-        check_complete("an array", value)
+        check_complete("a value", value)
         plain = value.tolist()
         if not isinstance(plain, np.generic):
             return plain

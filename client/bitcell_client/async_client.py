@@ -126,7 +126,7 @@ class AsyncClient(Connection, AsyncSender):
 
         The service answers when it has verified the file. `restore` makes a collection from it.
         """
-        path = snapshot_path(snapshot or Path(file).name)
+        path = snapshot_path(Path(file).name if snapshot is None else snapshot)
         return await self._upload(path, file, Request(answer_as(SnapshotFile)))
 
     async def upload_dataset(

@@ -143,7 +143,7 @@ class Client(Connection, BlockingSender):
 
         The service answers when it has verified the file. `restore` makes a collection from it.
         """
-        path = snapshot_path(snapshot or Path(file).name)
+        path = snapshot_path(Path(file).name if snapshot is None else snapshot)
         return self._upload(path, file, Request(answer_as(SnapshotFile)))
 
     def upload_dataset(

@@ -22,7 +22,7 @@ def snapshot_path(name: str) -> str:
 
 def dataset_path(file: str | PathLike[str], name: str | None) -> str:
     """Return the path of a dataset in the API; its name is by default that of the file."""
-    return fill_path(DATASET, {"dataset": name or Path(file).stem})
+    return fill_path(DATASET, {"dataset": Path(file).stem if name is None else name})
 
 
 @contextmanager
