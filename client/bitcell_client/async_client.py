@@ -134,8 +134,9 @@ class AsyncClient(Connection, AsyncSender):
     ) -> UploadedDataset:
         """Store a dataset file in the service, by default under its name without the suffix.
 
-        It is an npz, npy, fvecs, bvecs, ivecs, HDF5 or parquet file. The service answers when it
-        has read it, which takes about as long as loading it does.
+        `.fvecs` and `.ivecs` are kept: they say whether values are floats or integers. It is an
+        npz, npy, fvecs, bvecs, ivecs, HDF5 or parquet file. The service answers when it has read
+        it, which takes about as long as loading it does.
         """
         return await self._upload(
             dataset_path(file, dataset), file, Request(answer_as(UploadedDataset))
