@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.datasets.dataset import Dataset
+from app.explain import run
 from app.explain.data import Data, Encoder
 from app.explain.finding import Plot, Series
 from app.explain.gain import measure_gain
@@ -62,6 +63,20 @@ def test_items_with_several_labels_are_not_called_unlabelled() -> None:
 def test_a_seed_is_an_integer_that_is_not_negative(seed: Any) -> None:
     with pytest.raises(InvalidInput, match=r"seed must be .*, got"):
         explain(dataset(), ignore, laws=["width"], seed=seed)
+
+
+def test_an_interrupted_explanation_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(data: Data) -> None:
+        raise KeyboardInterrupt
+
+    measured = [(law, interrupt if law.key == "calibration" else one) for law, one in run._MEASURED]
+    monkeypatch.setattr(run, "_MEASURED", tuple(measured))
+    found = explain(dataset(), ignore, laws=["width", "calibration", "angles"])
+    assert found.interrupted
+    assert [finding.problem for finding in found.findings] == [None, "interrupted", "interrupted"]
+    assert "interrupted" in render(found)
+    with pytest.raises(KeyboardInterrupt):
+        explain(dataset(), ignore, laws=["calibration", "angles"])
 
 
 def test_every_law_is_measured_with_figures_and_a_plot(explanation: Explanation) -> None:
