@@ -13,7 +13,6 @@ from numpy.typing import ArrayLike, NDArray
 from bitcell_client.arguments import (
     as_bytes,
     as_integer,
-    as_json,
     as_labels,
     as_list,
     as_matrix,
@@ -34,6 +33,7 @@ from bitcell_client.call import (
     without_none,
 )
 from bitcell_client.decode import from_json
+from bitcell_client.json_body import as_json
 from bitcell_client.results import Accepted, Encoder, Method
 
 

@@ -15,7 +15,6 @@ from bitcell_client.arguments import (
     as_id_array,
     as_ids,
     as_integer,
-    as_items,
     as_labels,
     as_list,
     as_matrix,
@@ -32,6 +31,7 @@ from bitcell_client.call import (
     read_nothing,
     without_none,
 )
+from bitcell_client.json_body import as_items
 from bitcell_client.results import (
     Changed,
     Counted,
