@@ -371,7 +371,8 @@ def test_what_is_no_finite_number_is_no_option(
 def test_numbers_of_numpy_are_sent_alike_in_the_url_and_in_the_body(
     client: Client, sent: list[httpx2.Request]
 ) -> None:
-    for value in (0.25, np.float32(0.25), np.float64(0.25), np.float16(0.25)):
+    values: list[Any] = [0.25, np.float32(0.25), np.float64(0.25), np.float16(0.25)]
+    for value in values:
         client.query("c", X, confidence=value)
         client.query("c", ids=IDS, confidence=value)
         assert sent[-2].url.params["confidence"] == "0.25"
