@@ -15,7 +15,7 @@ from app.http.dependencies import BodyDep, ServiceDep
 from app.service.collections.collections import ranking_of
 from app.service.service import Service
 from hashing import InvalidInput
-from index import Collection
+from index.backend import Collection
 
 STATISTICS_SECONDS = 10.0
 
