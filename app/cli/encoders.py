@@ -97,6 +97,7 @@ def encode(
     hasher = load_hasher(encoder)
     try:
         (matrix,) = npy.read_arrays(descriptors.read_bytes(), npy.DESCRIPTORS)
+        npy.not_empty(matrix, "descriptors")
         with progress_bar(len(matrix), "encoding") as progress:
             parts = []
             for start in range(0, len(matrix), _BATCH):

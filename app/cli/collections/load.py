@@ -10,11 +10,16 @@ import typer
 from app.cli.options import KeyFileOption, KeyOption, UrlOption, load_settings
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
+
+    from app.cli.running_service import RunningService
 
 # Limits of the body of one request: its bytes, and its items.
 _BYTES = 8 << 20
 _ITEMS = 10_000
+# Names of classes that are shown.
+_CLASSES = 20
 
 
 def load(
@@ -50,17 +55,13 @@ def load(
     """Insert or replace items in a collection of the running service.
 
     If it stops early, run it again, without the options that create the collection: what is there
-    is replaced by the same. A collection that it created is dropped if its first items are refused.
+    is replaced by the same. A collection that it created is dropped if it ends before the first
+    items are stored.
     """
-    from app.cli.collections.calls import (
-        create_collection,
-        drop_collection,
-        show_collection,
-        show_encoder,
-    )
+    from app.cli.collections.calls import create_collection, show_collection, show_encoder
     from app.cli.running_service import connected
 
-    arrays = _read(source, load_settings().data_dir)
+    arrays, names = _read(source, load_settings().data_dir)
     with connected(url, key, key_file) as service:
         if encoder is not None:
             # Before the collection is created, which would otherwise be left empty.
@@ -82,19 +83,38 @@ def load(
         show_collection(service, collection)  # Before the progress bar appears.
         try:
             held = _send(service, collection, arrays)
-        except ValueError as error:
-            if not new or show_collection(service, collection).items:
-                raise
-            drop_collection(service, collection)
-            raise ValueError(f"{error}, and no collection is created") from None
+        except BaseException as error:  # Ctrl-C and a broken connection too.
+            if new and (note := _drop_if_empty(service, collection)):
+                error.args = (f"{error}{note}",)
+            raise
     typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
+    if names is not None:
+        typer.echo(f"labels: {names}")
 
 
-def _read(source: str, data_dir: Path) -> tuple[NDArray[Any], ...]:
-    """Return the descriptors or codes, the ids, and the labels if there are any."""
+def _drop_if_empty(service: RunningService, collection: str) -> str:
+    """Drop a collection that this command created if nothing is in it; say in half a sentence."""
+    import httpx2
+
+    from app.cli.collections.calls import drop_collection, show_collection
+
+    try:
+        if show_collection(service, collection).items:
+            return ""
+        drop_collection(service, collection)
+    except (ValueError, httpx2.RequestError):
+        left = f"; the collection {collection}, which this command created, may be left empty"
+        typer.secho(f"bitcell: {left[2:]}", fg="red", err=True)
+        return left
+    return ", and no collection is created"
+
+
+def _read(source: str, data_dir: Path) -> tuple[tuple[NDArray[Any], ...], str | None]:
+    """Return the descriptors or codes, the ids and any labels; and what the labels stand for."""
     import numpy as np
 
     from app.datasets.catalog import load_dataset
+    from app.datasets.vectors import map_npy
 
     if not source.endswith(".npy"):
         dataset = load_dataset(source, data_dir)
@@ -104,17 +124,23 @@ def _read(source: str, data_dir: Path) -> tuple[NDArray[Any], ...]:
                 "one: put the labels as a list into the payload, with the Python client, and "
                 "search with the filter `contains`; or load the descriptors from an .npy file"
             )
-        return dataset.descriptors, dataset.ids, dataset.labels
-    try:
-        matrix = np.load(source, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+        return (dataset.descriptors, dataset.ids, dataset.labels), _in_words(dataset.class_names)
+    matrix = map_npy(Path(source))
     if matrix.ndim != 2:
         raise ValueError(f"{source}: expected a matrix, (n, d), got the shape {matrix.shape}")
-    return matrix, np.arange(len(matrix)).astype(np.str_)
+    return (matrix, np.arange(len(matrix)).astype(np.str_)), None
 
 
-def _send(service: Any, collection: str, arrays: tuple[NDArray[Any], ...]) -> int:
+def _in_words(class_names: NDArray[np.str_] | None) -> str | None:
+    """Return what the labels stand for, since a collection keeps numbers; None without names."""
+    names = [] if class_names is None else class_names.tolist()
+    if names == [str(label) for label in range(len(names))]:
+        return None
+    shown = [f"{label} {name}" for label, name in enumerate(names[:_CLASSES])]
+    return ", ".join(shown) + (", …" if names[_CLASSES:] else "")
+
+
+def _send(service: RunningService, collection: str, arrays: tuple[NDArray[Any], ...]) -> int:
     from app.cli.collections.calls import upsert
     from app.cli.progress import progress_bar
 
