@@ -67,13 +67,17 @@ def check_npy(file: IO[bytes], size: int) -> None:
 
 def read_npy(path: Path, name: str) -> Dataset:
     """Return the matrix of an `.npy` file as a dataset; BadDataset if it holds none."""
+    return unlabelled(name, mapped_npy(path))
+
+
+def mapped_npy(path: Path) -> NDArray[Any]:
+    """Return the array of an `.npy` file, mapped; BadDataset if it holds none."""
     try:
         with path.open("rb") as file:
             check_npy(file, path.stat().st_size)
-        matrix = npy_format.open_memmap(path, mode="r")
+        return npy_format.open_memmap(path, mode="r")
     except ValueError as error:
         raise BadDataset(f"{path}: {error!s:.400}") from None
-    return unlabelled(name, matrix)
 
 
 def records_of(path: Path) -> NDArray[Any] | None:
@@ -97,17 +101,22 @@ def records_of(path: Path) -> NDArray[Any] | None:
 
 
 def from_records(records: NDArray[Any], path: Path, name: str) -> Dataset:
-    """Return the values of records as a dataset.
+    """Return the values of records as a dataset."""
+    return unlabelled(name, values_of(records, path))
+
+
+def values_of(records: NDArray[Any], path: Path) -> NDArray[Any]:
+    """Return the values of records, (n, d).
 
     The values of fvecs and ivecs are told apart by the name of the file, or if it has another name,
     by the values.
     """
-    values = records["values"]
+    values: NDArray[Any] = records["values"]
     if values.dtype == np.float32 and (
         path.suffix == ".ivecs" or (path.suffix != ".fvecs" and _are_integers(values))
     ):
         values = values.view("<i4")
-    return unlabelled(name, values)
+    return values
 
 
 def _are_integers(values: NDArray[np.float32]) -> bool:
