@@ -116,13 +116,21 @@ def encode(
             help="The other columns to write, separated by commas (default: all).",
         ),
     ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Encode parquet on a Dask cluster: its scheduler, dask://HOST:PORT, or with TLS "
+            "dask+tls://HOST:PORT. Its workers read the files under the same paths."
+        ),
+    ] = None,
     overwrite: Annotated[
         bool, typer.Option("--overwrite", help="Replace a .parquet file that is there.")
     ] = False,
 ) -> None:
     """Encode a file of descriptors, of any size, into a file of codes."""
     from app.cli.progress import progress_bar
-    from app.encoding.encode import encode_file
+    from app.encoding.cluster import on_cluster
+    from app.encoding.encode import encode_file, encode_here
     from app.encoding.sources import check_dimension, open_source
     from bitcodes import code_size
 
@@ -131,13 +139,14 @@ def encode(
         if out.exists() and not overwrite:
             raise ValueError(f"{out} exists already; --overwrite replaces it")
     check_output(out, out.suffix)
+    encoded = encode_here if on is None else on_cluster(on)
     hasher = _hasher(encoder)
     source = open_source(descriptors, column, None if keep is None else split(keep))
     check_dimension(source, descriptors, hasher)
     if out.exists() and out.samefile(descriptors):
         raise ValueError(f"{out} holds the descriptors: write the codes to another file")
     with progress_bar(len(source), "encoding") as progress:
-        n_codes = encode_file(hasher, source, out, progress)
+        n_codes = encode_file(hasher, source, out, progress, encoded)
     typer.echo(f"{out}: {n_codes:,} codes of {code_size(hasher.n_bits)} bytes")
 
 

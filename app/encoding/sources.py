@@ -254,7 +254,7 @@ def _open_parquet(files: list[Path], column: str | None, keep: list[str] | None)
         with opened(path) as file, named(str(path)):
             if not (found := file.schema_arrow.remove_metadata()).equals(whole):
                 raise InvalidInput(
-                    f"expected the columns of {files[0]}, {_shown(whole)}; got {_shown(found)}"
+                    f"expected the columns of {files[0]}, {shown(whole)}; got {shown(found)}"
                 )
             first, about = 0, file.metadata
             for number in range(about.num_row_groups):
@@ -274,14 +274,15 @@ def _kept(schema: Any, column: str, keep: list[str] | None) -> Any:
         if schema.names.count(name) != 1:
             hint = "" if name in schema.names else suggestion(name, schema.names)
             raise InvalidInput(
-                f"expected one column {name!r}{hint}; the columns are {_shown(schema)}"
+                f"expected one column {name!r}{hint}; the columns are {shown(schema)}"
             )
     kept = pa.schema([field for field in schema if field.name in names])
     encoded_schema(kept, column, 1)  # Raises if a column has the name of the codes.
     return kept
 
 
-def _shown(schema: Any) -> str:
+def shown(schema: Any) -> str:
+    """Return the columns of a schema for messages."""
     return f"{', '.join(f'{field.name}: {field.type}' for field in schema):.500}"
 
 
