@@ -147,7 +147,7 @@ def encode(
         raise ValueError(f"{out} holds the descriptors: write the codes to another file")
     with progress_bar(len(source), "encoding") as progress:
         n_codes = encode_file(hasher, source, out, progress, encoded)
-    typer.echo(f"{out}: {n_codes:,} codes of {code_size(hasher.n_bits)} bytes")
+    typer.echo(f"{out}: {n_codes} codes of {code_size(hasher.n_bits)} bytes")
 
 
 def _hasher(encoder: str) -> Hasher:

@@ -108,9 +108,7 @@ def test_what_workers_return_is_checked(
     right = on.encoded_schema(schema, "emb", hasher.n_bits)
     with pytest.raises(on.ClusterFailed, match=r"row group 0: expected 130 rows, got 90"):
         list(on._checked(data, right, groups[0]))
-    with pytest.raises(
-        on.ClusterFailed, match="row group 7: expected the columns code: .*, got id: string, code"
-    ):
+    with pytest.raises(on.ClusterFailed, match=r"row group 7: expected the columns .*, got id"):
         list(on._checked(data, right.remove(0), groups[-1]))
 
 
@@ -121,7 +119,7 @@ def test_a_cluster_that_cannot_be_used_is_named(
     line = "encode e.safetensors x.parquet --out c.parquet --on"
     monkeypatch.setattr(on, "PATIENCE", 0.2)
     for address, message in {
-        "dask://127.0.0.1:9": "the cluster at tcp://127.0.0.1:9 failed: OSError: Timed out trying to connect",
+        "dask://127.0.0.1:9": "the cluster at tcp://127.0.0.1:9 failed: OSError: Timed out",
         "127.0.0.1:9": "expected the scheduler of a cluster as dask://HOST:PORT",
     }.items():
         assert bitcell(monkeypatch, f"{line} {address}") == 2

@@ -69,7 +69,7 @@ def test_codes_are_those_of_encode(
 ) -> None:
     write("x.parquet", {"other": [[1, 2]] * N, "emb": lists(8 * X, kind), **OTHERS})
     assert bitcell(monkeypatch, "encode e.safetensors x.parquet --out c.parquet") == 0
-    assert capsys.readouterr().out == "c.parquet: 1,000 codes of 2 bytes\n"
+    assert capsys.readouterr().out == "c.parquet: 1000 codes of 2 bytes\n"
     matrix = (8 * X).astype(KINDS[kind].value_type.to_pandas_dtype())
     np.testing.assert_array_equal(codes_in("c.parquet"), hasher.encode(matrix))
     written = parquet.read_table("c.parquet")
