@@ -294,3 +294,22 @@ def test_without_pyarrow_matrices_are_encoded_and_the_rest_says_how_to_get_it(
 def test_damaged_metadata_is_refused(metadata: bytes, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         read_about(pa.schema([], {b"bitcell": metadata}))
+
+
+def test_memory_does_not_grow_with_the_file(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sources, "BATCH_ROWS", 4096)
+    many = np.tile(X, (160, 1))
+    lists = pa.FixedSizeListArray.from_arrays(pa.array(many.reshape(-1)), D)
+    write("x.parquet", {"emb": lists}, group=len(many))
+    counted = pa.proxy_memory_pool(pa.default_memory_pool())
+    before = pa.default_memory_pool()
+    pa.set_memory_pool(counted)
+    try:
+        assert bitcell(monkeypatch, "encode e.safetensors x.parquet --out c.parquet") == 0
+    finally:
+        pa.set_memory_pool(before)
+    assert many.nbytes > 7 << 20
+    assert 0 < counted.max_memory() < 3 << 20
+    np.testing.assert_array_equal(codes_in("c.parquet"), hasher.encode(many))
