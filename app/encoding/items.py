@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from app.datasets import parquet
 from app.datasets.dataset import BadDataset
 from app.encoding.codes_file import About, read_about
-from app.encoding.sources import named, opened, parquet_files
+from app.encoding.sources import check_pyarrow, named, opened, parquet_files
 from bitcodes import Codes
 from hashing.arrow import CODE, LABELS, codes_of
 from hashing.validation import InvalidInput, suggestion
@@ -143,6 +143,9 @@ def open_items(path: Path, payload: list[str]) -> ItemFiles | None:
     with files[0].open("rb") as start:
         if start.read(len(parquet.MAGIC)) != parquet.MAGIC:
             return None
+    check_pyarrow(path, "read")
+    import pyarrow as pa
+
     n_rows = 0
     for each in files:
         with opened(each) as file, named(str(each)):
@@ -161,7 +164,8 @@ def open_items(path: Path, payload: list[str]) -> ItemFiles | None:
     ids = next((name for name in _IDS if name in first.names), None)
     label = next((name for name in LABELS if name in first.names), None)
     unused = [name for name in first.names if name not in (code, ids, label, *payload)]
-    size = getattr(first.field(code).type, "byte_width", None)
+    kind = first.field(code).type
+    size = kind.byte_width if pa.types.is_fixed_size_binary(kind) else None
     return ItemFiles(files, n_rows, expected, code, size, ids, label, payload, unused)
 
 
