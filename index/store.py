@@ -242,6 +242,7 @@ class Store:
         *,
         encoder: str = "",
         fingerprint: str = "",
+        metric: Metric | None = None,
         factors: Factors | None = None,
         check: Check = lambda descriptors, codes: None,
         progress: Callable[[int, int], None] = lambda done, of: None,
@@ -257,9 +258,11 @@ class Store:
         ----------
         encode : callable
             Takes descriptors, (n, d), and returns packed codes of `n_bits`.
+        metric : {"euclidean", "cosine", "dot"}, optional
+            Rank by estimates of this distance from then on; by default by the Hamming distance.
         factors : callable
-            Takes descriptors and returns their factors, (n, 3). It is needed, and called, if the
-            collection ranks by estimates.
+            Takes descriptors and returns their factors, (n, 3). It is needed, and called, with a
+            `metric`.
         check : callable
             Called with kept descriptors and the codes that are to be replaced, some items at a
             time. It may raise to give up.
@@ -283,7 +286,7 @@ class Store:
                 encoder,
                 fingerprint,
                 old.descriptor_type,
-                old.metric,
+                metric,
                 unfinished=True,
             )
             try:

@@ -115,7 +115,7 @@ class Drift(display.Result):
     alarms, windows : int
         How many of them do, and how many of them there are.
     tested : int
-        Number of windows since the reference was taken.
+        Number of windows that were ever tested.
     false_alarm_rate : float
         Probability of an alarm in ten windows although nothing has changed, at most.
     reference : int

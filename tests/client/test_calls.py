@@ -128,6 +128,11 @@ def test_every_call_works(process: Process, tmp_path: Path) -> None:
         assert bitcell.item("c", IDS[3]).label == 0
         assert len(bitcell.items("c", limit=7).items) == 7
         assert bitcell.statistics("c").items == len(X)
+        bitcell.create_collection("many", n_bits=8)
+        many = np.random.default_rng(0).integers(0, 256, (2000, 1), np.uint8)
+        bitcell.upsert("many", range(2000), codes=many)
+        assert bitcell.accept_drift("many") == bitcell.statistics("many").drift
+        bitcell.drop_collection("many")
         assert bitcell.get_or_create_collection("c", "lsh", keep_descriptors=True).items == len(X)
         with pytest.raises(Conflict, match=r"expected collection 'c' to have \{'encoder': 'lsh'"):
             bitcell.get_or_create_collection("c", "lsh")

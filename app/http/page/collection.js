@@ -1,6 +1,7 @@
-// How the codes of a collection use their bits, and how many items share a code.
+// How the codes of a collection use their bits, how many items share a code, and whether they drift.
 
 import { call, path } from "./api.js";
+import { driftFigure } from "./drift.js";
 import { count, h, s } from "./html.js";
 
 const LEVELS = [0.05, 0.1, 0.2, 0.4]; // lower bounds of the colours of the heat map
@@ -20,7 +21,8 @@ export async function show(view, { collection }) {
   }
   const { bits, buckets, items } = found;
   view.append(h("div", { class: "figures" },
-    balance(bits, items), correlation(bits, found), bucketSizes(buckets, items)));
+    balance(bits, items), correlation(bits, found), bucketSizes(buckets, items),
+    driftFigure(collection, found.drift)));
 }
 
 function facts(about, encoder) {

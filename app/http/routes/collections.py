@@ -88,6 +88,15 @@ async def collection_statistics(name: str, service: ServiceDep) -> Response:
         ) from None
 
 
+@router.post("/{name}/drift/reference")
+def accept_drift(name: str, service: ServiceDep) -> schemas.DriftOut:
+    """Compare new items with all present ones from now on, and forget the alarms.
+
+    The collection needs at least 2,000 items. Codes, items and encoder stay as they are.
+    """
+    return schemas.DriftOut(**service.collections.accept_drift(name))
+
+
 @router.delete("/{name}", status_code=204, response_class=Response)
 def drop_collection(name: str, service: ServiceDep) -> None:
     """Delete a collection and its items."""
@@ -100,10 +109,13 @@ def reencode_collection(
 ) -> schemas.Accepted:
     """Start a job that re-encodes a collection from the descriptors it keeps.
 
+    With `ranking`, it also changes how the collection ranks items.
+
     The collection answers queries and accepts writes until the job ends. Then the new codes
     replace the old ones in one step.
     """
-    job = service.collections.reencode(name, body.parse(schemas.Reencode).encoder)
+    wanted = body.parse(schemas.Reencode)
+    job = service.collections.reencode(name, wanted.encoder, wanted.ranking, wanted.metric)
     return accepted(request, response, "show_job", job=job)
 
 

@@ -51,7 +51,14 @@ from app.http.schemas.queries import (
     RerankBy,
 )
 from app.http.schemas.recommendations import NewRecommendation, ToMake
-from app.http.schemas.statistics import BitsOut, BucketsOut, PairOut, SizesOut, StatisticsOut
+from app.http.schemas.statistics import (
+    BitsOut,
+    BucketsOut,
+    DriftOut,
+    PairOut,
+    SizesOut,
+    StatisticsOut,
+)
 from app.http.schemas.theory import NewExplanation
 
 __all__ = [
@@ -69,6 +76,7 @@ __all__ = [
     "DatasetOut",
     "Deleted",
     "DescriptorsOut",
+    "DriftOut",
     "EncoderOut",
     "FindDuplicates",
     "Holds",

@@ -94,9 +94,17 @@ class CollectionSettings(Body):
 
 
 class Reencode(Body):
-    """The encoder that is to encode a collection from now on."""
+    """The encoder that is to encode a collection from now on, and how it ranks then."""
 
     encoder: Text
+    ranking: Ranking | None = Field(
+        None,
+        description="As for a new collection; by default as before.",
+    )
+    metric: Metric | None = Field(
+        None,
+        description="With `ranking` `estimate`, as for a new collection; by default as before.",
+    )
 
 
 class Restore(Body):

@@ -76,7 +76,7 @@ class DriftOut(BaseModel):
     alarm: bool = Field(description="Whether any of the last ten windows of new items differs.")
     alarms: int = Field(description="How many of them do.")
     windows: int = Field(description="How many of the last ten windows there are.")
-    tested: int = Field(description="Number of windows since the reference was taken.")
+    tested: int = Field(description="Number of windows that were ever tested.")
     false_alarm_rate: float = Field(
         description="Probability of an alarm in ten windows although nothing has changed, at most."
     )

@@ -22,7 +22,7 @@ from app.service.encoder_store import EncoderStore
 from app.service.prometheus import Metrics
 from app.service.room import check_room
 from app.service.settings import Settings
-from hashing import InvalidInput
+from hashing import Hasher, InvalidInput
 from hashing.base import MAX_BITS
 from hashing.validation import as_descriptors, check_int
 from index import AlreadyExists, Collection, DescriptorType, Filter, Item, Metric, NotFound, Store
@@ -296,8 +296,29 @@ class Collections:
 
         return self._store.use(name, measured)
 
-    def reencode(self, name: str, encoder: str) -> str:
-        """Queue the re-encoding of a collection from its kept descriptors; return the job's id."""
+    def accept_drift(self, name: str) -> dict[str, Any]:
+        """Take all present items as the reference for drift, and return the new state of it."""
+
+        def accept(collection: Collection) -> dict[str, Any]:
+            self._drift.accept(collection)
+            report = self._drift.report(collection)
+            if report is None:
+                raise NotFound(f"there is no collection {name!r}")
+            return report
+
+        return self._store.use(name, accept)
+
+    def reencode(
+        self,
+        name: str,
+        encoder: str,
+        ranking: Ranking | None = None,
+        metric: Metric | None = None,
+    ) -> str:
+        """Queue the re-encoding of a collection from its kept descriptors; return the job's id.
+
+        By default the collection is ranked as before.
+        """
         with self._reencoding, self._encoders.pinned(encoder) as used:
             dimension, _ = kept_descriptors(self.get(name))
             if dimension != used.hasher.n_features_in_:
@@ -305,9 +326,29 @@ class Collections:
                     f"encoder {encoder!r} takes descriptors of dimension "
                     f"{used.hasher.n_features_in_}; collection {name!r} keeps some of {dimension}"
                 )
-            if (metric := self.get(name).metric) is not None:
-                estimator(used.hasher, metric, encoder)
+            metric = _new_metric(self.get(name), used.hasher, encoder, ranking, metric)
             reencodings = self._jobs.open_requests("reencoding")
             if name in [request["collection"] for request in reencodings]:
                 raise AlreadyExists(f"collection {name!r} is already being re-encoded")
-            return self._jobs.add("reencoding", {"collection": name, "encoder": encoder})
+            return self._jobs.add(
+                "reencoding", {"collection": name, "encoder": encoder, "metric": metric}
+            )
+
+
+def _new_metric(
+    collection: Collection,
+    hasher: Hasher,
+    encoder: str,
+    ranking: Ranking | None,
+    metric: Metric | None,
+) -> Metric | None:
+    """Return which distance a collection estimates once an encoder has re-encoded it, if any.
+
+    Raise InvalidInput if the encoder does not estimate it.
+    """
+    ranking = ranking or ranking_of(collection)
+    if ranking == "hamming":
+        if metric is not None:
+            raise InvalidInput(f"metric {metric!r} needs ranking 'estimate', got {ranking!r}")
+        return None
+    return estimator(hasher, metric or collection.metric, encoder)[1]

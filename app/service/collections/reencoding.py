@@ -46,18 +46,21 @@ def work(
     collection = store.get(name)
     checked = checking_room(settings, progress)
     check = _check(encoders, collection)
+    # Jobs of earlier versions name no metric.
+    metric = task.request.get("metric", collection.metric)
     factors = None
-    if collection.metric is not None:
-        hasher, metric = estimator(encoder.hasher, collection.metric, encoder.name)
+    if metric is not None:
+        hasher, metric = estimator(encoder.hasher, metric, encoder.name)
         factors = partial(hasher.factors, metric=metric)
-    # Equal fingerprints: the job was done before a crash, or there is nothing to do.
-    if collection.fingerprint != encoder.fingerprint:
+    # If nothing differs, the job was done before a crash, or there is nothing to do.
+    if (collection.fingerprint, collection.metric) != (encoder.fingerprint, metric):
         collection = store.reencode(
             name,
             encoder.hasher.encode,
             encoder.hasher.n_bits,
             encoder=encoder.name,
             fingerprint=encoder.fingerprint,
+            metric=metric,
             factors=factors,
             check=check,
             progress=lambda done, of: checked(done, of, f"{done:,} of {of:,} items"),

@@ -13,7 +13,7 @@ import structlog
 from app.pools import Pool
 from app.service.drift.two_samples import differences
 from app.service.drift.watched import LEAST_P, Patch, Serials, Watched
-from index import Closed, Collection, Database, Full, Moment, NotFound, Store
+from index import Closed, Collection, Database, Full, InvalidItems, Moment, NotFound, Store
 
 REMEMBERED = 10
 """Windows whose alarms are shown."""
@@ -149,6 +149,33 @@ class Drift:
             ],
         }
 
+    def accept(self, collection: Collection) -> None:
+        """Take a new reference from all present items, and forget the alarms.
+
+        The new reference is on disk when this returns.
+
+        Raises
+        ------
+        InvalidItems
+            The collection has fewer than `LEAST_REFERENCE` items.
+        Full
+            The disk has no room; the old reference stays.
+        """
+        with self._testing:
+            key = collection.key
+            self._start_recording(key)
+            before, moment = self._watched.get(key), collection.moment()
+            if len(moment) < LEAST_REFERENCE:
+                raise InvalidItems(
+                    f"a reference needs at least {LEAST_REFERENCE:,} items; collection "
+                    f"{collection.name!r} has {len(moment):,}"
+                )
+            after = _with_new_reference(moment, tested=0 if before is None else before.tested)
+            self._keep(key, after)
+            self._watched[key] = after
+            self._too_few.pop(key, None)
+            self.forget()
+
     def _is_due(self, collection: Collection) -> bool:
         watched, n = self._watched.get(collection.key), len(collection)
         if watched is None:
@@ -170,16 +197,19 @@ class Drift:
             if not self._is_due(collection):
                 return
             key, written = collection.key, collection.written
-            if key not in self._recorded:
-                with self._database.exclusive():
-                    self._recorded.add(key)
+            self._start_recording(key)
             before, moment = self._watched.get(key), collection.moment()
             # Read after the moment, so that all patches are among them that it shows.
             patches = self._patches(key, 0 if before is None else before.followed)
             after = _tested(before, moment, patches, collection.n_bits)
             if after is not None and after is not before:
                 self._watched[key] = after
-                self._keep(key, after)
+                try:
+                    self._keep(key, after)
+                except Full as error:  # After a restart, the same items are tested again.
+                    log.warning(
+                        "the result of a test for drift could not be kept", error=str(error)
+                    )
                 self.forget()
             if self._is_due(collection):
                 self._too_few[key] = written
@@ -187,20 +217,23 @@ class Drift:
             if after is not None and after.tested > tested and after.windows[-1] in after.alarms():
                 log.warning("the codes of new items differ", collection=collection.name)
 
+    def _start_recording(self, key: int) -> None:
+        """Record the patches of a collection from now on."""
+        if key not in self._recorded:
+            with self._database.exclusive():
+                self._recorded.add(key)
+
     def _keep(self, key: int, watched: Watched) -> None:
-        try:
-            with self._database.transaction() as connection:
-                # Not for a collection that has been dropped and deleted meanwhile.
-                connection.execute(
-                    "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
-                    (watched.json(), key),
-                )
-                connection.execute(
-                    "DELETE FROM drift_patches WHERE collection = ? AND first < ?",
-                    (key, watched.followed),
-                )
-        except Full as error:  # After a restart, the same items are tested again.
-            log.warning("the result of a test for drift could not be kept", error=str(error))
+        with self._database.transaction() as connection:
+            # Not for a collection that has been dropped and deleted meanwhile.
+            connection.execute(
+                "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
+                (watched.json(), key),
+            )
+            connection.execute(
+                "DELETE FROM drift_patches WHERE collection = ? AND first < ?",
+                (key, watched.followed),
+            )
 
 
 def _tested(
@@ -221,9 +254,7 @@ def _tested(
         # There was none, or most of its items have been deleted or replaced.
         if len(moment) < LEAST_REFERENCE:
             return before
-        rng = np.random.default_rng(_SEED)
-        chosen = moment.serials[rng.permutation(len(moment))[:_REFERENCE]].tolist()
-        fresh = Watched(chosen, end, followed=end)
+        fresh = _with_new_reference(moment)
         if before is None:
             return fresh
         return replace(fresh, windows=before.windows, tested=before.tested)
@@ -238,6 +269,14 @@ def _tested(
     windows = [*before.windows, window][-REMEMBERED:]
     followed = max(end, before.followed)
     return Watched(before.reference, end, windows, before.tested + 1, followed=followed)
+
+
+def _with_new_reference(moment: Moment, tested: int = 0) -> Watched:
+    """Return what is known right after a reference has been drawn from all items of a moment."""
+    order = np.random.default_rng(_SEED).permutation(len(moment))
+    end = _end(moment)
+    reference = moment.serials[order[:_REFERENCE]].tolist()
+    return Watched(reference, end, tested=tested, followed=end)
 
 
 def _end(moment: Moment) -> int:

@@ -16,7 +16,7 @@ from bitcell_client.results import (
     Snapshot,
     SnapshotFile,
 )
-from bitcell_client.statistics import Statistics
+from bitcell_client.statistics import Drift, Statistics
 
 
 class CollectionCalls:
@@ -36,6 +36,14 @@ class CollectionCalls:
     def statistics(self, name: str) -> Request[Statistics]:
         """Return how balanced and correlated the bits are, and how many items share a code."""
         return Request(answer_as(Statistics), {"name": name})
+
+    @call("POST", "/v1/collections/{name}/drift/reference")
+    def accept_drift(self, name: str) -> Request[Drift]:
+        """Compare new items with all present ones from now on, and forget the alarms.
+
+        Return the new state. The collection needs at least 2,000 items.
+        """
+        return Request(answer_as(Drift), {"name": name})
 
     @call("POST", "/v1/collections")
     def create_collection(
@@ -108,9 +116,21 @@ class CollectionCalls:
         return Request(read_nothing, {"name": name})
 
     @call("POST", "/v1/collections/{name}/reencode")
-    def reencode(self, name: str, encoder: str) -> Request[Accepted]:
-        """Start a job that encodes a collection's kept descriptors with another encoder."""
-        return Request(answer_as(Accepted), {"name": name}, json={"encoder": encoder})
+    def reencode(
+        self,
+        name: str,
+        encoder: str,
+        *,
+        ranking: Ranking | None = None,
+        metric: Metric | None = None,
+    ) -> Request[Accepted]:
+        """Start a job that encodes a collection's kept descriptors with another encoder.
+
+        `ranking` and `metric` are as in `create_collection`; by default, the collection is ranked
+        as before.
+        """
+        body = {"encoder": encoder, "ranking": ranking, "metric": metric}
+        return Request(answer_as(Accepted), {"name": name}, json=without_none(body))
 
     @call("POST", "/v1/collections/{name}/duplicates")
     def find_duplicates(

@@ -160,6 +160,35 @@ def test_a_snapshot_and_a_reencoding_keep_the_ranking(filled: TestClient) -> Non
     check(filled.post(f"{URL}/query", json=body), expected("euclidean", 9, seed=9))
 
 
+def test_a_reencoding_changes_the_ranking(filled: TestClient) -> None:
+    plain = "/v1/collections/plain"
+    new = {"name": "plain", "encoder": "lsh", "keep_descriptors": True}
+    assert filled.post("/v1/collections", json=new).status_code == 201
+    put = filled.put(f"{plain}/items", content=npy(X, IDS), headers=NPY)
+    assert put.is_success, put.text
+    body = {"descriptors": QUERIES.tolist(), "k": 9}
+    hamming = filled.post(f"{plain}/query", json=body).json()
+    for wanted, message in (
+        ({"encoder": "lsh", "ranking": "estimate"}, "of method 'lsh'"),
+        ({"encoder": "other", "metric": "dot"}, "needs ranking 'estimate'"),
+        ({"encoder": "other", "ranking": "estimate", "metric": "cosine"}, "that normalizes"),
+    ):
+        assert_problem(filled.post(f"{plain}/reencode", json=wanted), 422, message)
+    to_estimates = {"encoder": "other", "ranking": "estimate", "metric": "dot"}
+    to_other = {"encoder": "other", "metric": "euclidean"}
+    for wanted, metric in ((to_estimates, "dot"), (to_other, "euclidean")):
+        job = filled.post(f"{plain}/reencode", json=wanted).json()["id"]
+        assert ended(filled, job)["state"] == "done"
+        assert filled.get(plain).json()["metric"] == metric
+        check(filled.post(f"{plain}/query", json=body), expected(metric, 9, seed=9))
+    back = {"encoder": "lsh", "ranking": "hamming"}
+    assert (
+        ended(filled, filled.post(f"{plain}/reencode", json=back).json()["id"])["state"] == "done"
+    )
+    assert filled.get(plain).json()["ranking"] == "hamming"
+    assert filled.post(f"{plain}/query", json=body).json() == hamming
+
+
 def test_a_collection_exists_with_its_ranking_or_not(filled: TestClient) -> None:
     same = {"encoder": "plain", "keep_descriptors": True, "ranking": "estimate"}
     assert filled.put(URL, json=same).status_code == 200

@@ -267,7 +267,7 @@ def test_codes_of_your_own_are_searched_and_described(page: Page, serving: Proce
         expect(page.locator(".query strong")).to_have_text("i05")
         page.goto(f"{serving.url}/#/collection/own")
         expect(page.locator(".facts")).to_contain_text("none: items come with codes")
-        expect(page.locator("figure")).to_have_count(3)
+        expect(page.locator("figure")).to_have_count(4)
     finally:
         serving.call("DELETE", "/v1/collections/own")
 
@@ -444,6 +444,33 @@ def test_the_collection_view_shows_statistics(page: Page, serving: Process) -> N
     assert bars.count("M") == 128
     cells = "all => all.map(one => one.getAttribute('d')).join('').split('M').length - 1"
     assert page.locator("figure > .heat path").evaluate_all(cells) == 64 * 64
+
+
+@needs_browser
+def test_the_collection_view_shows_drift_and_accepts_it(page: Page, serving: Process) -> None:
+    page.goto(f"{serving.url}/#/collection/demo")
+    expect(page.get_by_text("Drift is watched from 2,000 items on.")).to_be_visible()
+    serving.call("POST", "/v1/collections", {"name": "drifting", "n_bits": 16})
+    rng = np.random.default_rng(0)
+    for first, n, share in ((0, 2000, 0.5), (2000, 1000, 0.7)):
+        codes = np.packbits(rng.random((n, 16)) < share, axis=1)
+        rows = [{"id": str(first + i), "code": bytes(code).hex()} for i, code in enumerate(codes)]
+        serving.call("PUT", "/v1/collections/drifting/items", {"items": rows})
+        serving.get("/v1/collections/drifting/statistics")
+    page.goto(f"{serving.url}/#/collection/drifting")
+    figure = page.locator("figure").filter(
+        has=page.get_by_role("heading", name="Drift", exact=True)
+    )
+    expect(figure).to_contain_text("New items differ from the reference.")
+    tests = json.loads(serving.get("/v1/collections/drifting/statistics"))["drift"]["tests"]
+    (bit,) = tests[0]["bits"]
+    assert figure.locator("tbody tr").first.text_content() == (
+        f"ones of bit {bit}{tests[0]['before']:.3f}{tests[0]['after']:.3f}0.001"
+    )
+    figure.get_by_role("button").click()
+    expect(figure).to_contain_text("No new items have been tested since the reference was taken.")
+    expect(figure.get_by_role("button")).to_have_count(0)
+    assert not json.loads(serving.get("/v1/collections/drifting/statistics"))["drift"]["alarm"]
 
 
 def focus(page: Page) -> str:

@@ -210,7 +210,9 @@ def test_reencoding_replaces_codes_and_factors(model: Model, store: Store) -> No
             model.upsert(["i006", "new"], X[500:502])
         return hasher.encode(rows)
 
-    new = store.reencode("c", encode, 40, factors=lambda rows: hasher.factors(rows, metric))
+    new = store.reencode(
+        "c", encode, 40, metric=metric, factors=lambda rows: hasher.factors(rows, metric)
+    )
     assert (new.metric, new.n_bits) == (metric, 40)
     again = Model(new, hasher)
     again.live = model.live
@@ -222,7 +224,7 @@ def test_a_reencoding_without_factors_changes_nothing(store: Store) -> None:
     model = Model(collection, HASHERS["dot", 20])
     model.upsert(["a", "b"], X[:2])
     with pytest.raises(InvalidItems, match="'dot' need the factors"):
-        store.reencode("c", HASHERS["dot", 20].encode, 20)
+        store.reencode("c", HASHERS["dot", 20].encode, 20, metric="dot")
     model.check()
 
 

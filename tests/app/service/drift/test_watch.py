@@ -19,7 +19,7 @@ from app.service.drift.two_samples import Difference, differences
 from app.service.drift.watch import LEAST_REFERENCE, REMEMBERED, WINDOW, Drift
 from app.service.drift.watched import Watched
 from bitcodes import Codes, pack
-from index import Collection, Database, Full, NotFound, Store
+from index import Collection, Database, Full, InvalidItems, NotFound, Store
 from tests.app.conftest import NPY, npy, settings_in
 from tests.app.service.test_operating_metrics import values
 
@@ -315,6 +315,9 @@ def test_statistics_and_metrics_show_drift(tmp_path: Path) -> None:
         assert found is not None
         assert found.alarm
         assert values(client)["bitcell_drift_alarms", "c"] == 1
+        accepted = client.post("/v1/collections/c/drift/reference")
+        assert accepted.json() == client.get(statistics).json()["drift"]
+        assert values(client)["bitcell_drift_alarms", "c"] == 0
         # Patched items are not waiting, over either route.
         items = "/v1/collections/c/items"
         assert client.patch(f"{items}/0", json={"label": 1}).is_success
@@ -326,3 +329,43 @@ def test_statistics_and_metrics_show_drift(tmp_path: Path) -> None:
         assert drift._watched
         client.delete("/v1/collections/c")
         assert not drift._watched
+
+
+def test_present_items_become_the_reference(watching: Watching) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    assert watching.insert(2 * WINDOW, 1, shift=0.5)["alarm"]
+    watching.drift.accept(watching.collection)
+    accepted = watching.drift.report(watching.collection)
+    assert accepted is not None
+    assert (accepted["alarm"], accepted["windows"], accepted["waiting"]) == (False, 0, 0)
+    assert (accepted["tested"], accepted["reference"]) == (1, 2048)
+    # Half of the items are of each kind, and so is the reference.
+    (watched,) = watching.drift._watched.values()
+    assert 900 < np.sum(np.array(watched.reference) < LEAST_REFERENCE) < 1150
+    # It is kept; a patch changes no reference; half of each kind is no drift, but one of them is.
+    watching.close()
+    watching.open()
+    assert watching.drift.report(watching.collection) == accepted
+    assert watching.patch(range(1500, 2500))["waiting"] == 0
+    watching.insert(WINDOW // 2, 2)
+    assert not watching.insert(WINDOW // 2, 3, shift=0.5)["alarm"]
+    assert watching.insert(WINDOW, 4)["alarm"]
+
+
+def test_a_reference_that_cannot_be_taken_changes_nothing(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.insert(LEAST_REFERENCE - 1, 0)
+    with pytest.raises(InvalidItems, match="at least 2,000 items; collection 'c' has 1,999"):
+        watching.drift.accept(watching.collection)
+    watching.insert(1, 1)
+    before = watching.insert(WINDOW, 2, shift=0.5)
+
+    def full() -> None:
+        raise Full("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(watching.database, "transaction", full)
+        with pytest.raises(Full):
+            watching.drift.accept(watching.collection)
+    assert watching.drift.report(watching.collection) == before
