@@ -127,7 +127,7 @@ def test_files_of_codes_that_do_not_fit_are_refused(
         "load c own.parquet --fingerprint 0": "got --fingerprint 0",
         "load c own.parquet": "there is no collection 'c'",
         "load c s --encoder demo": "if it was encoder 'demo', give --fingerprint",
-        "load c s --bits 100": "expected codes of 100 bits",
+        "load c s --bits 100": "expected 100-bit codes as uint8 of shape",
         "load c s --bits 128 --payload dya": "expected one column 'dya' (did you mean 'day'?)",
         "load c s --bits 128 --payload day": "column 'day' is date32[day]; a payload takes",
         "load c nulls --bits 128": "nulls, rows 0 to 19: column 'id' has nulls",
