@@ -53,7 +53,7 @@ def encode_file(
         Encodes the source: here, or on a cluster.
     """
     if out.suffix == ".npy":
-        if isinstance(source, MatrixSource):
+        if isinstance(source, MatrixSource) and encoded is encode_here:
             blocks = source.codes(hasher)
         else:
             blocks = (codes_of(batch.column(CODE)) for batch in encoded(hasher, source))

@@ -12,6 +12,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import dask
+import numpy as np
 import pytest
 from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
@@ -75,6 +76,16 @@ def source() -> ParquetSource:
     found = open_source(Path("x.parquet"))
     assert isinstance(found, ParquetSource)
     return found
+
+
+def test_a_matrix_is_not_encoded_on_a_cluster(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    np.save("x.npy", X)
+    for out in ("c.npy", "c.parquet"):
+        line = f"encode e.safetensors x.npy --out {out} --on dask://127.0.0.1:9"
+        assert bitcell(monkeypatch, line) == 2
+        assert "x.npy is no parquet, and a cluster reads only that" in capsys.readouterr().err
 
 
 def test_a_worker_with_another_version_is_named(
