@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
+from importlib.metadata import version
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,9 +19,11 @@ from distributed import Client, LocalCluster
 from distributed.scheduler import KilledWorker
 from pyarrow import parquet
 
+from app.datasets.dataset import BadDataset
 from app.encoding import cluster as on
-from app.encoding.sources import BadDataset, ParquetSource, open_source
+from app.encoding.sources import ParquetSource, open_source
 from hashing import Hasher
+from hashing.arrow import encoded_schema
 from tests.app.cli.test_main import bitcell
 from tests.app.encoding.test_encode import OTHERS, X, changed, hasher, lists, write
 
@@ -107,16 +110,16 @@ def test_a_worker_that_does_not_see_the_file_says_so(hasher: Hasher) -> None:
     (group, *_), schema = source().groups, source().schema
     Path("x.parquet").unlink()
     with pytest.raises(BadDataset, match=r"there is no file .*x\.parquet on this worker"):
-        on.encode_group(hasher.to_bytes(), group, schema, "emb", on.version(on.PACKAGE))
+        on.encode_group(hasher.to_bytes(), group, schema, "emb", version(on.PACKAGE))
 
 
 def test_what_workers_return_is_checked(
     cluster: str, hasher: Hasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     write("x.parquet", {"emb": lists(X), "id": OTHERS["id"]})
-    groups, schema, version = source().groups, source().schema, on.version(on.PACKAGE)
-    data = on.encode_group(hasher.to_bytes(), groups[-1], schema, "emb", version)
-    right = on.encoded_schema(schema, "emb", hasher.n_bits)
+    groups, schema = source().groups, source().schema
+    data = on.encode_group(hasher.to_bytes(), groups[-1], schema, "emb", version(on.PACKAGE))
+    right = encoded_schema(schema, "emb", hasher.n_bits)
     with pytest.raises(on.ClusterFailed, match=r"row group 0: expected 130 rows, got 90"):
         list(on._checked(data, right, groups[0]))
     with pytest.raises(on.ClusterFailed, match=r"row group 7: expected the columns .*, got id"):

@@ -13,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from app.datasets.dataset import BadDataset
 from app.encoding import codes_file, sources
 from app.encoding.codes_file import About, read_about
 from hashing import Hasher, make_hasher
@@ -263,7 +264,7 @@ def test_a_file_that_changes_on_the_way_is_refused(
     write("x.parquet", {"emb": lists(X)})
     source = sources.open_source(Path("x.parquet"))
     write("x.parquet", {"emb": lists(X[:500])})
-    with pytest.raises(sources.BadDataset, match="is another file, or has changed"):
+    with pytest.raises(BadDataset, match="is another file, or has changed"):
         list(source.batches(100))
 
 
