@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from index import snapshot
+from index import backend, snapshot
 from index.callbacks import holding
 from index.collection import Collection
 from index.errors import (
@@ -20,7 +20,7 @@ from index.errors import (
     Unreadable,
 )
 from index.filters.filter import Filter
-from index.memory.moment import Moment
+from index.memory.estimated import Scan
 from index.search.paths import searches_by_path
 from index.storage.catalog import DescriptorType, Metric
 from index.storage.database import Database
@@ -31,7 +31,9 @@ from index.types import (
     DescriptorBatch,
     Found,
     Item,
+    ItemBatch,
     Neighbour,
+    Patch,
     RerankBy,
     SearchOptions,
 )
@@ -56,15 +58,18 @@ __all__ = [
     "IndexProblem",
     "InvalidItems",
     "Item",
+    "ItemBatch",
     "Metric",
-    "Moment",
     "Neighbour",
     "NotFound",
+    "Patch",
     "Replaced",
     "RerankBy",
+    "Scan",
     "SearchOptions",
     "Store",
     "Unreadable",
+    "backend",
     "check_codes",
     "check_name",
     "holding",

@@ -13,8 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import code_size, to_codes
-from index.callbacks import Checkpoint, Count, Rewritten
+from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
+from index.filters import evaluate
 from index.filters.filter import Filter
 from index.memory.batch import NO_LABEL, Batch
 from index.memory.ids import pack
@@ -40,7 +41,7 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
     while True:
         with state.reading():
             view = state.rows.view()
-            mask = where.mask(view, state.columns, checkpoint)
+            mask = evaluate.mask(where, view, state.columns, checkpoint)
         n_passes += 1
         tested = view.serials()
         with state.writing_alone():
@@ -50,23 +51,23 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
             new_rows = np.flatnonzero(serials > tested.max(initial=-1))
             if len(new_rows) <= _FEW_NEW or n_passes >= _MAX_PASSES:
                 matches = np.isin(serials, tested[mask])
-                matches[new_rows] = where.mask_of(now, new_rows, state.columns, checkpoint)
+                matches[new_rows] = evaluate.mask_of(
+                    where, now, new_rows, state.columns, checkpoint
+                )
                 rows = now.live_among(matches)
                 if len(rows):
                     state.delete_rows(now, rows)
                 return len(rows)
 
 
-def patch(
-    state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count, rewritten: Rewritten
-) -> None:
+def patch(state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count) -> None:
     """Change labels and payloads as `Collection.patch` does."""
     if ids:
         checked = _checked(ids, patches)
-        state.write(partial(_patch, state, *checked, count, rewritten, lambda batch: None), ids)
+        state.write(partial(_patch, state, *checked, count, lambda batch: None), ids)
 
 
-def patch_one(state: State, item_id: str, change: Patch, rewritten: Rewritten) -> Item:
+def patch_one(state: State, item_id: str, change: Patch) -> Item:
     """Change the label or the payload of one item, and return it as it is then."""
     checked = _checked([item_id], [change])
 
@@ -77,7 +78,7 @@ def patch_one(state: State, item_id: str, change: Patch, rewritten: Rewritten) -
             text = state.record.payload_bytes([serial], connection=connection).get(serial)
             return Item(item_id, code.tobytes(), None if label == NO_LABEL else label, text)
 
-        return _patch(state, *checked, lambda n: None, rewritten, item, connection)
+        return _patch(state, *checked, lambda n: None, item, connection)
 
     return state.write(work, [item_id])
 
@@ -106,7 +107,6 @@ def _patch(
     patches: Sequence[Patch],
     new_labels: NDArray[np.int64],
     count: Count,
-    rewritten: Rewritten,
     result: Callable[[Batch], T],
     connection: sqlite3.Connection,
 ) -> T:
@@ -135,7 +135,7 @@ def _patch(
         if state.descriptor_type is not None:
             count(record.descriptor_bytes(connection) * len(ids))
             record.copy_descriptors(connection, serials, new)
-        rewritten(connection, serials, new)
+        state.patches.note(connection, serials, new)
         returned = result(replace(batch, serials=new))
         # Nothing may fail from here on: what is staged is published with the next commit.
         state.rows.stage(ids, words, labels, new, rows)

@@ -10,18 +10,30 @@ from numpy.typing import ArrayLike, NDArray
 
 from bitcodes import Codes, code_size
 from index import changes
-from index.callbacks import Checkpoint, Count, Rewritten
+from index.callbacks import Checkpoint, Count
 from index.errors import InvalidItems
+from index.filters import evaluate
 from index.filters.filter import Filter
 from index.memory.moment import Moment
 from index.memory.view import View
-from index.ranking import Given, ranked
 from index.search.depth import neighbour_ranks
 from index.search.estimate import Terms
+from index.search.items import Stored
+from index.search.ranking import Given, nearest
+from index.search.rerank import reranked
 from index.search.results import as_found, describe
 from index.state import State
 from index.storage.catalog import DescriptorType, Metric
-from index.types import CodeBatch, CodeSample, DescriptorBatch, Found, Item, SearchOptions
+from index.types import (
+    CodeBatch,
+    CodeSample,
+    DescriptorBatch,
+    Found,
+    Item,
+    ItemBatch,
+    Patch,
+    SearchOptions,
+)
 from index.validation import (
     Payload,
     as_ids,
@@ -149,9 +161,13 @@ class Collection:
         """
         strings = as_ids(ids)
         plain = None if descriptors is None else as_plain(descriptors)
-        self._upsert(strings, codes, labels, as_texts(payloads, len(strings)), plain, factors)
+        self._put(strings, codes, labels, as_texts(payloads, len(strings)), plain, factors)
 
-    def _upsert(
+    def put(self, batch: ItemBatch) -> None:
+        """Insert items as `upsert` does, with payloads that are JSON already."""
+        self._put(*batch)
+
+    def _put(
         self,
         ids: Sequence[str],
         codes: Codes,
@@ -206,7 +222,6 @@ class Collection:
         ids: Iterable[str | int],
         patches: Sequence[Mapping[str, Any]],
         count: Count = lambda n: None,
-        rewritten: Rewritten = lambda connection, old, new: None,
     ) -> None:
         """Change labels or payloads of items: of all of them or, on an error, of none.
 
@@ -222,8 +237,6 @@ class Collection:
         count : callable
             Called with the bytes of payloads and descriptors that are read to be written again. It
             may raise to give up.
-        rewritten : callable
-            See `index.callbacks.Rewritten`.
 
         Raises
         ------
@@ -233,16 +246,26 @@ class Collection:
         Full
             The disk has no room.
         """
-        changes.patch(self._state, as_ids(ids), patches, count, rewritten)
+        changes.patch(self._state, as_ids(ids), patches, count)
 
-    def patch_one(
-        self,
-        item_id: str | int,
-        patch: Mapping[str, Any],
-        rewritten: Rewritten = lambda connection, old, new: None,
-    ) -> Item:
+    def patch_one(self, item_id: str | int, patch: Mapping[str, Any]) -> Item:
         """Change one item as `patch` does, and return it as it is then."""
-        return changes.patch_one(self._state, as_ids([item_id])[0], patch, rewritten)
+        return changes.patch_one(self._state, as_ids([item_id])[0], patch)
+
+    def follow_patches(self) -> None:
+        """Record from now on, until the store is closed, which items patches write again."""
+        self._state.patches.follow()
+
+    def patches(self, since: int) -> list[Patch]:
+        """Return the recorded patches whose first new serial number is `since` or later."""
+        return self._state.patches.since(since)
+
+    def forget_patches(self, before: int) -> None:
+        """Delete the recorded patches whose first new serial number is smaller.
+
+        Raise Full if the disk has no room.
+        """
+        self._state.patches.forget(before)
 
     def get(self, item_id: str | int) -> Item:
         """Return one item; raise NotFound if there is none with this id."""
@@ -281,13 +304,13 @@ class Collection:
         if where is None:
             return self._state.live()
         view = self._state.rows.view()
-        return view, view.live_among(where.mask(view, self._state.columns, checkpoint))
+        return view, view.live_among(evaluate.mask(where, view, self._state.columns, checkpoint))
 
     def _items(
         self, view: View, rows: NDArray[np.int64], count: Count = lambda n: None
     ) -> list[Item]:
         count(2 * code_size(self.n_bits) * len(rows))
-        described = describe(view, rows, self._state.record, count)
+        described = describe(Stored(view, self._state.record), rows, count)
         return [
             Item(item_id, code.tobytes(), label, payload)
             for code, (item_id, label, payload) in zip(view.codes(rows), described, strict=True)
@@ -326,7 +349,8 @@ class Collection:
 
         See `index.search.depth.neighbour_ranks`. Raise InvalidItems if no descriptors are kept.
         """
-        return neighbour_ranks(self._state, n_queries, k, checkpoint)
+        self._state.check_keeps_descriptors()
+        return neighbour_ranks(self.moment(), self.n_bits, n_queries, k, checkpoint)
 
     def has_labels(self) -> bool:
         """Return whether any item has a label."""
@@ -378,9 +402,24 @@ class Collection:
             part = rows[first : first + _CHUNK]
             yield CodeBatch(view.names(part), view.codes(part))
 
+    def item_batches(self, size: int) -> Iterator[ItemBatch]:
+        """Yield all of the current items, at most `size` at a time."""
+        state = self._state
+        view, rows = state.live()
+        for first in range(0, len(rows), size):
+            part = rows[first : first + size]
+            yield ItemBatch(
+                view.names(part),
+                view.codes(part),
+                view.labels(part),
+                state.payload_texts(view, part),
+                state.descriptors(view, part) if self.keep_descriptors else None,
+                None if self.metric is None else view.factors(part),
+            )
+
     def is_ready(self, where: Filter) -> bool:
         """Return whether a filter takes little time: it has to read few payloads, or none."""
-        return where.is_ready(self._state.rows.view(), self._state.columns)
+        return evaluate.is_ready(where, self._state.rows.view(), self._state.columns)
 
     def search(
         self,
@@ -429,7 +468,12 @@ class Collection:
             view = state.rows.view()
             mask = None
             if options.where is not None:
-                mask = options.where.mask(view, state.columns, checkpoint)
-            given = Given(descriptors, projections, terms, epsilon)
-            answers, scores = ranked(state, view, codes, options, given, mask, checkpoint)
-            return as_found(view, answers, scores, codes, options, state.record, count)
+                mask = evaluate.mask(options.where, view, state.columns, checkpoint)
+            given = Given(descriptors, terms, epsilon)
+            answers, scores = nearest(state, view, codes, options, given, mask, checkpoint)
+            items = Stored(view, state.record)
+            if options.rerank is not None:
+                answers, scores = reranked(
+                    state, items, answers, options, descriptors, projections, checkpoint
+                )
+            return as_found(items, answers, scores, codes, options, count)

@@ -19,16 +19,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import BinaryIO
 
 import numpy as np
-from numpy.typing import NDArray
 
-from index.collection import Collection
+from index.backend import Collection, Store
 from index.errors import InvalidItems
-from index.memory.factors import factors_of
-from index.memory.view import View
-from index.state import State
 from index.storage.snapshot_format import (
     MAGIC,
     MAX_ITEMS,
@@ -42,7 +38,7 @@ from index.storage.snapshot_format import (
     read_items,
     read_version,
 )
-from index.store import Store
+from index.types import ItemBatch
 from index.validation import check_stored
 
 __all__ = ["MAGIC", "Description", "check", "describe", "encoder_file", "read", "write"]
@@ -79,53 +75,54 @@ def write(collection: Collection, file: Output, encoder: bytes | None = None) ->
     )
     if encoder is not None:
         writer.encoder(encoder)
-    state = collection._state
-    view, rows = state.live()
-    for part, texts in _chunks(state, view, rows):
-        ids = view.names(part)
+    n = 0
+    for batches in _blocks(collection.item_batches(_STEP)):
+        ids = [item_id for batch in batches for item_id in batch.ids]
+        texts = [text for batch in batches for text in batch.payloads]
         check_stored(ids, texts)
         payloads = ",".join(text or "null" for text in texts)
-        columns = [
-            f"[{json.dumps(ids)},[{payloads}]]".encode(),
-            _rows(collection, view, part).tobytes(),
-            view.labels(part).astype("<i8").tobytes(),
-            _little_endian(state.descriptors(view, part)).tobytes()
-            if collection.keep_descriptors
-            else b"",
-        ]
-        writer.items(columns)
+        writer.items(
+            [
+                f"[{json.dumps(ids)},[{payloads}]]".encode(),
+                b"".join(map(_rows, batches)),
+                b"".join(batch.labels.astype("<i8").tobytes() for batch in batches),
+                b"".join(_descriptors(batch) for batch in batches),
+            ]
+        )
+        n += len(ids)
     writer.end()
-    return len(rows)
+    return n
 
 
-def _rows(collection: Collection, view: View, rows: NDArray[np.int64]) -> NDArray[np.uint8]:
+def _rows(batch: ItemBatch) -> bytes:
     """Return codes, each followed by its factors where distances are estimated."""
-    codes = view.codes(rows)
-    if collection.metric is None:
-        return codes
-    factors = factors_of(view.words(rows), collection.n_bits).astype("<f4")
-    return np.concatenate([codes, factors.view(np.uint8)], axis=1)
+    if batch.factors is None:
+        return batch.codes.tobytes()
+    factors = batch.factors.astype("<f4")
+    return np.concatenate([batch.codes, factors.view(np.uint8)], axis=1).tobytes()
 
 
-def _little_endian(array: NDArray[Any]) -> NDArray[Any]:
-    return array.astype(array.dtype.newbyteorder("<"), copy=False)
+def _descriptors(batch: ItemBatch) -> bytes:
+    kept = batch.descriptors
+    if kept is None:
+        return b""
+    return kept.astype(kept.dtype.newbyteorder("<"), copy=False).tobytes()
 
 
-def _chunks(
-    state: State, view: View, rows: NDArray[np.int64]
-) -> Iterator[tuple[NDArray[np.int64], list[str | None]]]:
-    """Yield the rows of each block and their payloads; a block has a limited number of bytes."""
-    texts: list[str | None] = []
-    start = size = 0
-    row_bytes = (state.dimension or 0) * np.dtype(state.descriptor_type or "float32").itemsize
-    for first in range(0, len(rows), _STEP):
-        step = state.payload_texts(view, rows[first : first + _STEP])
-        texts += step
-        size += sum(len(text) for text in step if text) + row_bytes * len(step)
-        end = start + len(texts)
-        if len(texts) >= MAX_ITEMS or size >= _ENOUGH or end == len(rows):
-            yield rows[start:end], texts
-            texts, start, size = [], end, 0
+def _blocks(batches: Iterator[ItemBatch]) -> Iterator[list[ItemBatch]]:
+    """Yield the batches of each block, which has a limited number of bytes."""
+    block: list[ItemBatch] = []
+    n = size = 0
+    for batch in batches:
+        block.append(batch)
+        n += len(batch.ids)
+        size += sum(len(text) for text in batch.payloads if text)
+        size += 0 if batch.descriptors is None else batch.descriptors.nbytes
+        if n >= MAX_ITEMS or size >= _ENOUGH:
+            yield block
+            block, n, size = [], 0, 0
+    if block:
+        yield block
 
 
 def read(
@@ -165,15 +162,15 @@ def read(
         if about.has_encoder:
             read_encoder(blocks, path)
             first = 2
-        with store._making(
+        with store.making(
             name,
             about.n_bits,
             encoder=about.encoder if encoder is None else encoder,
             fingerprint=about.fingerprint,
             descriptor_type=about.descriptor_type,
             metric=about.metric,
-        ) as state:
-            made, n = Collection(state), 0
+        ) as made:
+            n = 0
             for place, data in enumerate(blocks, first):
                 try:
                     n += _put(made, read_items(data, about, path), dimension)
@@ -220,12 +217,12 @@ def _open(
     return read_description(blocks, path, version), blocks
 
 
-def _put(collection: Collection, items: tuple[Any, ...], dimension: int | None) -> int:
-    ids, codes, labels, texts, descriptors, factors = items
-    if dimension is not None and descriptors is not None and descriptors.shape[1] != dimension:
+def _put(collection: Collection, batch: ItemBatch, dimension: int | None) -> int:
+    kept = batch.descriptors
+    if dimension is not None and kept is not None and kept.shape[1] != dimension:
         raise InvalidItems(
             f"expected descriptors of dimension {dimension}, which the encoder takes; got "
-            f"{descriptors.shape[1]}"
+            f"{kept.shape[1]}"
         )
-    collection._upsert(ids, codes, labels, texts, descriptors, factors)
-    return len(ids)
+    collection.put(batch)
+    return len(batch.ids)

@@ -21,7 +21,9 @@ from index.memory.rows import Rows
 from index.memory.view import View
 from index.storage.catalog import Row
 from index.storage.database import Database
+from index.storage.patches import Patches
 from index.storage.record import Record
+from index.validation import check_keeps_descriptors
 
 T = TypeVar("T")
 
@@ -60,6 +62,7 @@ class State:
         )
         self.rows = Rows(self.n_bits, self.record.load(), is_estimated=is_estimated)
         self.columns = Columns(self.record, cache)
+        self.patches = Patches(database, self.key)
         self.dimension = self.record.dimension()
         self._changed: set[str] | None = None
         # For `no_writes`: the number of writes in progress, and whether others have to wait.
@@ -236,10 +239,7 @@ class State:
 
     def check_keeps_descriptors(self) -> None:
         """Raise InvalidItems unless the collection keeps descriptors."""
-        if self.descriptor_type is None:
-            raise InvalidItems(
-                f"collection {self.name!r} keeps no descriptors: make it with keep_descriptors"
-            )
+        check_keeps_descriptors(self.name, self.descriptor_type)
 
     @contextmanager
     def reading(self) -> Iterator[None]:

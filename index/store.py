@@ -9,6 +9,7 @@ from threading import Lock
 from typing import TypeVar
 
 from bitcodes import Codes
+from index.backend import Capabilities
 from index.collection import Collection
 from index.errors import AlreadyExists, NotFound, Replaced
 from index.filters.cache import ColumnCache
@@ -23,6 +24,17 @@ from index.validation import check_bits, check_name
 
 MAX_COLUMNS = 256 << 20
 """Default of `max_columns`."""
+
+_CAPABILITIES = Capabilities(
+    reach=None,
+    batch=None,
+    snapshot_reads=True,
+    atomic_on_crash=True,
+    shared=False,
+    estimates=True,
+    looked=True,
+    ties=True,
+)
 
 T = TypeVar("T")
 
@@ -71,6 +83,11 @@ class Store:
 
     def _open(self, row: catalog.Row) -> State:
         return State(self._database, row, self._columns, self._maintenance.wake)
+
+    @property
+    def capabilities(self) -> Capabilities:
+        """What this backend can do."""
+        return _CAPABILITIES
 
     def close(self) -> None:
         """Stop the work in the background. The database stays open."""
@@ -202,7 +219,7 @@ class Store:
         self._maintenance.delete(self._database, state.key)
 
     @contextmanager
-    def _making(
+    def making(
         self,
         name: str,
         n_bits: int,
@@ -211,8 +228,11 @@ class Store:
         fingerprint: str,
         descriptor_type: DescriptorType | None,
         metric: Metric | None,
-    ) -> Iterator[State]:
-        """Make a collection that is visible only after the block, and never if the block raises."""
+    ) -> Iterator[Collection]:
+        """Make a collection that is visible only after the block, and never if the block raises.
+
+        The parameters are those of `create`, and how descriptors are kept, None if they are not.
+        """
         _check_new(name, n_bits)
         with self._lock:
             self._check_free(name)
@@ -222,7 +242,7 @@ class Store:
                 name, n_bits, encoder, fingerprint, descriptor_type, metric, unfinished=True
             )
             try:
-                yield state
+                yield Collection(state)
                 with self._lock:
                     with self._database.transaction() as connection:
                         catalog.rename(connection, state.key, name)

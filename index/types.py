@@ -146,6 +146,47 @@ class CodeBatch(NamedTuple):
     codes: Codes
 
 
+class ItemBatch(NamedTuple):
+    """All of some items of a collection, as snapshots and copies hold them.
+
+    Attributes
+    ----------
+    ids : list of str
+    codes : (n, ceil(n_bits / 8)) uint8
+        Packed.
+    labels : (n,) int64
+        -1 for none.
+    payloads : list
+        Compact JSON, None for none.
+    descriptors : (n, d), optional
+        Where the collection keeps them.
+    factors : (n, 3) float32, optional
+        Where it ranks by estimates.
+    """
+
+    ids: list[str]
+    codes: Codes
+    labels: NDArray[np.int64]
+    payloads: list[str | None]
+    descriptors: NDArray[Any] | None
+    factors: NDArray[np.float32] | None
+
+
+class Patch(NamedTuple):
+    """Items that a patch has written again, with the codes that they had.
+
+    Attributes
+    ----------
+    first : int
+        Their new serial numbers are this one and those that follow.
+    old : (n,)
+        The serial numbers that they had.
+    """
+
+    first: int
+    old: NDArray[np.int64]
+
+
 class CodeSample(NamedTuple):
     """Packed codes of items chosen at random, in random order, and the number of all items."""
 

@@ -88,6 +88,14 @@ def check_ids(ids: Sequence[str]) -> None:
         )
 
 
+def check_keeps_descriptors(collection: str, kept: DescriptorType | None) -> None:
+    """Raise InvalidItems unless a collection, given by its name, keeps descriptors."""
+    if kept is None:
+        raise InvalidItems(
+            f"collection {collection!r} keeps no descriptors: make it with keep_descriptors"
+        )
+
+
 def check_bits(n_bits: int) -> None:
     """Raise InvalidItems unless codes may have this length."""
     if not _is_integer(n_bits):

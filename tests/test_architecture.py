@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+import index
+
 ROOT = Path(__file__).resolve().parent.parent
 MAX_MODULES = 13
 
@@ -130,6 +132,77 @@ def test_the_service_layer_knows_no_http(package: str) -> None:
         if name.startswith(package):
             used = {imported.partition(".")[0] for imported in imports(path.read_text())}
             assert not used & {"fastapi", "starlette", "uvicorn", "httpx2"}, name
+
+
+# What only the embedded backend has, and the modules that open it.
+EMBEDDED = {"Collection", "Store", "searches_by_path"}
+OPENING = {"app.service.service", "app.cli.snapshot_files"}
+# The database also holds what is not in the index; its errors are those of the index.
+SHARING = {
+    *OPENING,
+    "app.jobs.queue",
+    "app.jobs.record",
+    "app.service.drift.watch",
+    "app.service.encoder_store",
+    "app.service.prometheus",
+}
+
+
+def index_names(source: str) -> Iterator[tuple[str, str]]:
+    """Yield what a module takes from the index: the module there, and the name."""
+    for node in ast.walk(ast.parse(source)):
+        if isinstance(node, ast.Import):
+            for alias in node.names:
+                if alias.name.partition(".")[0] == "index":
+                    yield alias.name, ""
+        elif isinstance(node, ast.ImportFrom) and str(node.module).partition(".")[0] == "index":
+            for alias in node.names:
+                yield str(node.module), alias.name
+
+
+def reaches_in(module: str, source: str, name: str) -> bool:
+    """Return whether an import by a module of `app` is of something inside the index."""
+    if source == "index.backend":
+        return False
+    if source != "index" or name not in index.__all__:
+        return True
+    if name == "Database":
+        return module not in SHARING
+    if name == "searches_by_path":
+        return module != "app.service.prometheus"
+    return name in EMBEDDED and module not in OPENING
+
+
+def test_the_service_uses_the_interface_of_the_index_only() -> None:
+    wrong = [
+        f"{module} imports {name} from {source}"
+        for module, path in MODULES.items()
+        if package_of(module).startswith("app")
+        for source, name in index_names(path.read_text())
+        if reaches_in(module, source, name)
+    ]
+    assert not wrong
+
+
+@pytest.mark.parametrize(
+    ("module", "line", "wrong"),
+    [
+        ("app.service.keys", "from index.state import State", True),
+        ("app.service.keys", "import index.state", True),
+        ("app.service.keys", "from index import Collection", True),
+        ("app.service.keys", "from index import Database", True),
+        ("app.service.service", "from index import Database, Store", False),
+        ("app.service.keys", "from index.backend import Collection", False),
+        ("app.service.keys", "from index import NotFound", False),
+    ],
+)
+def test_the_rule_tells_what_is_inside(module: str, line: str, wrong: bool) -> None:
+    assert any(reaches_in(module, *found) for found in index_names(line)) == wrong
+
+
+def test_the_interface_names_no_database() -> None:
+    used = set(imports((ROOT / "index" / "backend.py").read_text()))
+    assert not {name for name in used if name.startswith(("sqlite3", "index.storage.database"))}
 
 
 def test_no_folder_is_crowded() -> None:

@@ -15,7 +15,9 @@ from app.service.encoder_store import Encoder, EncoderStore
 from app.service.settings import Settings
 from hashing import Hasher
 from hashing.atomic_file import atomic_write, temporary_file
-from index import AlreadyExists, Database, InUse, NotFound, Store, snapshot
+from index import AlreadyExists, Database, InUse, NotFound, snapshot
+from index import Store as EmbeddedStore
+from index.backend import Store
 
 
 def save(settings: Settings, url: str | None, name: str, file: Path) -> int:
@@ -101,7 +103,7 @@ def _open(settings: Settings) -> Iterator[tuple[Store, EncoderStore]]:
     """Open the collections and encoders of the data directory; InUse while a service owns it."""
     database = Database(settings.data_dir / "bitcell.db")
     try:
-        encoders, store = EncoderStore(database), Store(database)
+        encoders, store = EncoderStore(database), EmbeddedStore(database)
         try:
             yield store, encoders
         finally:

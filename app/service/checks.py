@@ -9,7 +9,8 @@ from threading import Lock
 from app.errors import TooLarge, Unready
 from app.service.settings import Settings
 from hashing import InvalidInput
-from index import Collection, SearchOptions
+from index import SearchOptions
+from index.backend import Capabilities, Collection
 
 
 def check_batch(size: int, settings: Settings) -> None:
@@ -18,6 +19,15 @@ def check_batch(size: int, settings: Settings) -> None:
         raise TooLarge(
             f"a request has at most {settings.max_batch} descriptors or items "
             f"(BITCELL_MAX_BATCH); this one has {size}"
+        )
+
+
+def check_write(size: int, settings: Settings, capabilities: Capabilities) -> None:
+    """Do what `check_batch` does for a write; raise TooLarge if the index takes fewer items."""
+    check_batch(size, settings)
+    if capabilities.batch is not None and size > capabilities.batch:
+        raise TooLarge(
+            f"the index takes at most {capabilities.batch} items in a write; this one has {size}"
         )
 
 

@@ -14,7 +14,8 @@ from app.errors import Conflict
 from app.service.files.backup import RECORD, connect
 from hashing import Hasher, InvalidInput
 from hashing.registry import from_bytes
-from index import AlreadyExists, Collection, Database, NotFound, check_name
+from index import AlreadyExists, Database, NotFound, check_name
+from index.backend import Collection
 
 _SCHEMA = """CREATE TABLE IF NOT EXISTS encoders (
     name TEXT PRIMARY KEY,

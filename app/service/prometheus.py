@@ -29,7 +29,8 @@ from prometheus_client.metrics_core import (
 from app.jobs.queue import Jobs
 from app.service.drift.watch import Drift
 from app.service.encoder_store import EncoderStore
-from index import Database, Store, searches_by_path
+from index import Database, searches_by_path
+from index.backend import Store
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600)

@@ -32,7 +32,9 @@ from app.service.keys import Keys
 from app.service.prometheus import Holdings, Metrics
 from app.service.settings import Settings
 from app.service.theory import explanations
-from index import Database, Store
+from index import Database
+from index import Store as EmbeddedStore
+from index.backend import Store
 
 # As many as FastAPI has for all other calls.
 QUERY_THREADS = 40
@@ -82,7 +84,7 @@ class Service:
             opened.callback(self.keys.close)
             self._prepare_keys()
             encoder_store = EncoderStore(self.database)
-            store = Store(self.database, max_columns=settings.max_columns)
+            store = EmbeddedStore(self.database, max_columns=settings.max_columns)
             opened.callback(store.close)
             self._connect(settings, store, encoder_store)
             self.jobs.resume()

@@ -30,7 +30,7 @@ _LARGEST_UNIFORM = 1 << 30
 
 
 class RaBitQ(LinearHasher):
-    """Bits are sign(A (x - μ)), where A consists of random rotations.
+    """Bits are sign(A (x - μ)), where A is a part of a random rotation.
 
     With the three numbers per item that `factors` returns, a code gives an estimate of the distance
     between its item and a query that is not quantized to bits: `estimate`. It is unbiased, or
@@ -40,8 +40,8 @@ class RaBitQ(LinearHasher):
     Parameters
     ----------
     n_bits : int
-        Code length, m. Up to the dimension d, A has the first m rows of a random rotation; beyond
-        it, further independent rotations follow, the last one in part.
+        Code length, m. Up to the dimension d, A has m rows of a random rotation of d dimensions;
+        beyond it, d columns of one of m dimensions, as if x were padded with zeros.
     center : bool
         Subtract the mean μ of the fitted descriptors. Estimates are the better, the nearer
         descriptors are to μ.
@@ -62,14 +62,14 @@ class RaBitQ(LinearHasher):
     Approximate Nearest Neighbor Search", SIGMOD 2024 (arXiv:2405.12497), sections 3.1 to 3.3.
     Deviations:
 
-    - The paper has as many bits as dimensions, or pads with zeros. Here A has any number of rows;
-      with b the code as ±1, the estimate of <x - μ, q - μ> is ‖x - μ‖² <b, A (q - μ)> / <b, A (x -
-      μ)>, which is the paper's for m = d. It is unbiased because a rotation of the space changes
-      the distribution of A in no way.
+    - The paper has at least as many bits as dimensions. Here there may be fewer; with b the code as
+      ±1, the estimate of <x - μ, q - μ> is ‖x - μ‖² <b, A (q - μ)> / <b, A (x - μ)>, which is the
+      paper's for m >= d. It is unbiased because a rotation of the space changes the distribution of
+      A in no way.
     - The error follows from the length of Aᵀb, which is √m up to m = d, and computed beyond.
-    - For m rows of a rotation, where d m² > 2³⁰, the rotation is a product of random signs and
-      cosine transforms, because a uniformly distributed one takes time in proportion to d m².
-      Estimates are then nearly unbiased.
+    - Where the larger of m and d times the square of the smaller exceeds 2³⁰, the rotation is a
+      product of random signs and cosine transforms, because a uniformly distributed one takes time
+      in proportion to that number. Estimates are then nearly unbiased.
     - A query is rounded to 256 levels, without the paper's random rounding to 16. This adds an
       error of about a hundredth of that of the bits.
     """
@@ -231,12 +231,10 @@ class RaBitQ(LinearHasher):
             mean /= len(X)
         rng = np.random.default_rng(self.random_state)
         with one_blas_thread():
-            A = np.concatenate(
-                [
-                    rotation(d, min(d, self.n_bits - first), rng)
-                    for first in range(0, self.n_bits, d)
-                ]
-            )
+            if self.n_bits <= d:
+                A = rotation(d, self.n_bits, rng)
+            else:
+                A = rotation(self.n_bits, d, rng).T
         self.center_ = mean.astype(np.float32)
         self._set_linear(*fold(A, self.center_.astype(np.float64), np.ones(d)), self.center_)
 

@@ -73,7 +73,8 @@ def _long(value: int) -> float:
     return number if number == value else LongInteger(value)
 
 
-@dataclass(frozen=True)
+# Tests are not compared: to Python, those for 1 and for true would be equal.
+@dataclass(frozen=True, eq=False)
 class Test:
     """A condition on a field.
 

@@ -9,8 +9,8 @@ import faiss
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Words, code_size, to_codes
-from index.memory.factors import SHIFT, factors_of
+from bitcodes import Codes, Words, code_size, to_codes
+from index.memory.factors import SHIFT, factors_of, to_rows
 
 # Faiss numbers the bits of a byte from the lowest, codes from the highest.
 _REVERSED = np.packbits(np.unpackbits(np.arange(256, dtype=np.uint8)[:, None], axis=1)[:, ::-1])
@@ -56,6 +56,11 @@ class Scan:
             scale, _, error = factors_of(words[part], n_bits).max(axis=0).tolist()
             self.largest_scale = max(self.largest_scale, scale)
             self.largest_error = max(self.largest_error, error)
+
+    @classmethod
+    def of(cls, codes: Codes, factors: NDArray[np.float32], n_bits: int) -> Scan:
+        """Return a scan of packed codes with their factors, (n, 3)."""
+        return cls(to_rows(codes, factors), n_bits)
 
     def __len__(self) -> int:
         return len(self.words)

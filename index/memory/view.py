@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from bitcodes import Codes, Words, code_size, to_codes
 from index.memory.batch import Batch
 from index.memory.estimated import Scan
+from index.memory.factors import factors_of
 from index.memory.ids import pack
 from index.memory.segment import Segment
 
@@ -201,6 +202,10 @@ class View:
     def codes(self, rows: NDArray[np.int64]) -> Codes:
         """Return the packed codes of rows."""
         return to_codes(self.words(rows), code_size(self.segment.n_bits))
+
+    def factors(self, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+        """Return the factors of rows, where distances are estimated."""
+        return factors_of(self.words(rows), self.segment.n_bits).astype(np.float32)
 
     def _pick(
         self,

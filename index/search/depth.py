@@ -5,10 +5,9 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import distances_to, to_words
+from bitcodes import distances_to
 from index.callbacks import Checkpoint
-from index.memory.view import View
-from index.state import State
+from index.memory.moment import Moment
 
 # Items whose descriptors, and whose codes, are compared at once, which bounds the memory.
 _DESCRIPTORS = 2048
@@ -19,7 +18,7 @@ _MOST_READ = 1_000_000
 
 
 def neighbour_ranks(
-    state: State, n_queries: int, k: int, checkpoint: Checkpoint
+    moment: Moment, n_bits: int, n_queries: int, k: int, checkpoint: Checkpoint
 ) -> NDArray[np.int64]:
     """Return at which depth a search by Hamming distance has surely found each true neighbour.
 
@@ -33,7 +32,9 @@ def neighbour_ranks(
 
     Parameters
     ----------
-    state : State
+    moment : Moment
+        The items, with descriptors.
+    n_bits : int
     n_queries, k : int
         At most, as there may be fewer items.
     checkpoint : callable
@@ -44,39 +45,34 @@ def neighbour_ranks(
     (q, k) int64
         How many items are as near as the neighbour, which is included, or nearer.
     """
-    state.check_keeps_descriptors()
-    with state.reading():
-        view, rows = state.live()
-        n = len(rows)
-        if n < 2:
-            return np.empty((n, 0), np.int64)
-        rng = np.random.default_rng(_SEED)
-        chosen = rng.choice(n, min(n_queries, n), replace=False)
-        among = np.arange(n)
-        if n > _MOST_READ:
-            among = np.sort(rng.choice(n, _MOST_READ, replace=False))
-        k = min(k, len(among) - 1)
-        near = _true_neighbours(state, view, rows, chosen, among, k, checkpoint)
-        return _depths(view, rows, chosen, near, checkpoint)
+    n = len(moment)
+    if n < 2:
+        return np.empty((n, 0), np.int64)
+    rng = np.random.default_rng(_SEED)
+    chosen = rng.choice(n, min(n_queries, n), replace=False)
+    among = np.arange(n)
+    if n > _MOST_READ:
+        among = np.sort(rng.choice(n, _MOST_READ, replace=False))
+    k = min(k, len(among) - 1)
+    near = _true_neighbours(moment, chosen, among, k, checkpoint)
+    return _depths(moment, n_bits, chosen, near, checkpoint)
 
 
 def _true_neighbours(
-    state: State,
-    view: View,
-    rows: NDArray[np.int64],
+    moment: Moment,
     chosen: NDArray[np.int64],
     among: NDArray[np.int64],
     k: int,
     checkpoint: Checkpoint,
 ) -> NDArray[np.int64]:
-    """Return the places in `rows` of the k nearest to each chosen place among some, by distance."""
-    queries = state.descriptors(view, rows[chosen]).astype(np.float64)
+    """Return the places of the k nearest to each chosen place among some, by distance."""
+    queries = moment.descriptors(chosen).astype(np.float64)
     best = np.empty((len(chosen), 0))
     places = np.empty((len(chosen), 0), np.int64)
     for first in range(0, len(among), _DESCRIPTORS):
         checkpoint()
         part = among[first : first + _DESCRIPTORS]
-        X = state.descriptors(view, rows[part]).astype(np.float64)
+        X = moment.descriptors(part).astype(np.float64)
         # Up to the squared length of the query, which changes no order.
         distances = (X * X).sum(axis=1) - 2 * (queries @ X.T)
         distances[part == chosen[:, None]] = np.inf
@@ -90,23 +86,23 @@ def _true_neighbours(
 
 
 def _depths(
-    view: View,
-    rows: NDArray[np.int64],
+    moment: Moment,
+    n_bits: int,
     chosen: NDArray[np.int64],
     near: NDArray[np.int64],
     checkpoint: Checkpoint,
 ) -> NDArray[np.int64]:
-    queries = to_words(view.codes(rows[chosen]))
-    width = view.segment.n_bits + 1
+    queries = moment.words(chosen)
+    width = n_bits + 1
     counts = np.zeros((len(chosen), width), np.int64)
-    for first in range(0, len(rows), _CODES):
+    for first in range(0, len(moment), _CODES):
         checkpoint()
-        words = to_words(view.codes(rows[first : first + _CODES]))
+        words = moment.words(np.arange(first, min(first + _CODES, len(moment))))
         for query, count in zip(queries, counts, strict=True):
             count += np.bincount(distances_to(query, words), minlength=width)
     distances = np.array(
         [
-            distances_to(query, to_words(view.codes(rows[each])))
+            distances_to(query, moment.words(each))
             for query, each in zip(queries, near, strict=True)
         ],
         np.int64,

@@ -1,8 +1,12 @@
-"""Reranking: sort the items that are nearest by Hamming distance by a finer distance."""
+"""Reranking: sort the items that are nearest by Hamming distance by a finer distance.
+
+It reads items by `Items` only, so that every backend reranks in the same way.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -10,10 +14,10 @@ from numpy.typing import ArrayLike, NDArray
 from bitcodes import asymmetric_distances, unpack
 from index.callbacks import Checkpoint
 from index.errors import InvalidItems
-from index.memory.view import View
-from index.storage.catalog import Metric
-from index.storage.record import Record
-from index.types import Answer
+from index.search.items import Items
+from index.storage.catalog import DescriptorType, Metric
+from index.types import Answer, SearchOptions
+from index.validation import check_keeps_descriptors
 
 # Items whose descriptors or bits are compared at once, which bounds the memory.
 _BLOCK = 4096
@@ -22,12 +26,58 @@ Scored = tuple[list[Answer], list[NDArray[np.float64]]]
 """Answers in their new order, and the distances by which they are sorted."""
 
 
+class About(Protocol):
+    """What reranking has to know of a collection."""
+
+    @property
+    def name(self) -> str:
+        """The name."""
+
+    @property
+    def n_bits(self) -> int:
+        """Code length."""
+
+    @property
+    def descriptor_type(self) -> DescriptorType | None:
+        """How descriptors are kept; None if they are not."""
+
+    @property
+    def dimension(self) -> int | None:
+        """The dimension of the descriptors that are kept; None before the first."""
+
+
+def reranked(
+    about: About,
+    items: Items,
+    answers: list[Answer],
+    options: SearchOptions,
+    descriptors: ArrayLike | None,
+    projections: ArrayLike | None,
+    checkpoint: Checkpoint,
+) -> Scored:
+    """Return answers as the options want them reranked.
+
+    `descriptors` and `projections` are those of the queries. Raise InvalidItems if what is needed
+    of them is missing, or if the collection keeps no descriptors to rerank by.
+    """
+    by = options.rerank_distance(about.descriptor_type is not None)
+    if by == "bits":
+        if projections is None:
+            raise InvalidItems("reranking by bits takes the projections of the queries")
+        return by_bits(items, answers, projections, about.n_bits, checkpoint)
+    check_keeps_descriptors(about.name, about.descriptor_type)
+    if descriptors is None:
+        raise InvalidItems(f"reranking by {by} takes the descriptors of the queries")
+    return by_descriptors(
+        items, answers, descriptors, about.dimension, checkpoint, cosine=by == "cosine"
+    )
+
+
 def by_descriptors(
-    view: View,
+    items: Items,
     answers: list[Answer],
     queries: ArrayLike,
     dimension: int | None,
-    record: Record,
     checkpoint: Checkpoint,
     *,
     cosine: bool = False,
@@ -38,7 +88,7 @@ def by_descriptors(
 
     def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
         x = X[query]
-        kept = record.descriptors(view.serials(rows).tolist()).astype(np.float64)
+        kept = items.descriptors(rows).astype(np.float64)
         return distance(x, kept.reshape(-1, len(x)))
 
     return _sorted(answers, distances, checkpoint)
@@ -71,7 +121,7 @@ DISTANCES: dict[Metric, Callable[..., NDArray[np.float64]]] = {
 
 
 def by_bits(
-    view: View,
+    items: Items,
     answers: list[Answer],
     projections: ArrayLike,
     n_bits: int,
@@ -81,7 +131,7 @@ def by_bits(
     Z = as_matrix(projections, len(answers), n_bits, "projections")
 
     def distances(query: int, rows: NDArray[np.int64]) -> NDArray[np.float64]:
-        bits = unpack(view.codes(rows), n_bits).astype(np.float64)
+        bits = unpack(items.codes(rows), n_bits).astype(np.float64)
         score: NDArray[np.float64] = asymmetric_distances(Z[query, None], bits)[0]
         return score
 

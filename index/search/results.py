@@ -1,4 +1,4 @@
-"""From rows of a view to results: ids, labels and payloads of the items."""
+"""From rows to results: pages of answers, with ids, labels and payloads of the items."""
 
 from __future__ import annotations
 
@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from bitcodes import Codes
 from index.callbacks import Count
 from index.memory.batch import NO_LABEL
-from index.memory.view import View
-from index.storage.record import Record
+from index.search.items import Items
 from index.types import Answer, Found, Neighbour, SearchOptions
 
 # Neighbours that are described at once, which bounds how far a result exceeds its limit.
@@ -21,12 +20,11 @@ _FIELDS = 64
 
 
 def as_found(
-    view: View,
+    items: Items,
     answers: list[Answer],
     scores: list[NDArray[np.float64]] | None,
     codes: Codes,
     options: SearchOptions,
-    record: Record,
     count: Count,
 ) -> list[Found]:
     """Return a page of each answer; `codes` are those of the queries."""
@@ -36,8 +34,8 @@ def as_found(
         rows = np.concatenate([answer.rows[options.page] for answer in block])
         hexadecimal = 2 * codes.shape[1] * options.codes
         count(_FIELDS * len(block) + hexadecimal * (len(block) + len(rows)))
-        items = describe(view, rows, record if options.payloads else None, count)
-        row_codes = iter(view.codes(rows)) if options.codes else None
+        described = describe(items, rows, count, payloads=options.payloads)
+        row_codes = iter(items.codes(rows)) if options.codes else None
         for place, answer in enumerate(block, first):
             distances = answer.distances[options.page].tolist()
             score = [None] * len(distances)
@@ -53,7 +51,7 @@ def as_found(
                     None if row_codes is None else next(row_codes).tobytes(),
                 )
                 for distance, s, (item_id, label, payload) in zip(
-                    distances, score, items, strict=False
+                    distances, score, described, strict=False
                 )
             ]
             code = codes[place].tobytes() if options.codes else None
@@ -72,18 +70,11 @@ def _blocks(answers: list[Answer], page: slice) -> Iterator[tuple[int, int]]:
 
 
 def describe(
-    view: View, rows: NDArray[np.int64], record: Record | None, count: Count
+    items: Items, rows: NDArray[np.int64], count: Count, *, payloads: bool = True
 ) -> Iterator[tuple[str, int | None, bytes | None]]:
-    """Yield id, label and payload of rows; without a record to read them from, no payloads."""
-    names = view.names(rows)
+    """Yield id, label and payload of rows; without payloads, none is read."""
+    names = items.names(rows)
     count(_FIELDS * len(names) + len("".join(names).encode()))
-    labels = (None if label == NO_LABEL else label for label in view.labels(rows).tolist())
-    payloads: Iterator[bytes | None] = iter([None] * len(rows))
-    if record is not None:
-        serials = view.serials(rows).tolist()
-        texts = record.payload_bytes(set(serials), count)
-        if len(texts) < len(serials):  # An item that occurs again has its payload again.
-            whole = sum(len(texts[serial]) for serial in serials if serial in texts)
-            count(whole - sum(map(len, texts.values())))
-        payloads = (texts.get(serial) for serial in serials)
-    return zip(names, labels, payloads, strict=True)
+    labels = (None if label == NO_LABEL else label for label in items.labels(rows).tolist())
+    texts = items.payloads(rows, count) if payloads else [None] * len(rows)
+    return zip(names, labels, texts, strict=True)

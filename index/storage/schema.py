@@ -56,4 +56,12 @@ SCHEMA = (
         checksum INTEGER NOT NULL,
         PRIMARY KEY (collection, serial)
     ) STRICT""",
+    # Patches of collections in which they are followed: the serial numbers that items had, and the
+    # first of the consecutive ones that they got.
+    """CREATE TABLE IF NOT EXISTS drift_patches (
+        collection INTEGER REFERENCES collections (key) ON DELETE CASCADE,
+        first INTEGER,
+        old BLOB NOT NULL,
+        PRIMARY KEY (collection, first)
+    ) STRICT""",
 )

@@ -21,6 +21,7 @@ from index.errors import BadSnapshot, InvalidItems
 from index.memory.factors import row_size
 from index.storage.catalog import DESCRIPTOR_TYPES, METRICS, DescriptorType, Metric
 from index.storage.snapshot_text import ids_and_payloads
+from index.types import ItemBatch
 from index.validation import check_bits, check_name
 
 MAGIC = b"Bitcell snapshot 2\n"
@@ -201,11 +202,8 @@ def read_encoder(blocks: Iterator[bytes], path: Path) -> bytes:
     return data
 
 
-def read_items(data: bytes, about: Description, path: Path) -> tuple[Any, ...]:
-    """Return ids, codes, labels, payloads as JSON, descriptors and factors.
-
-    Of the last two, what there is none of is None.
-    """
+def read_items(data: bytes, about: Description, path: Path) -> ItemBatch:
+    """Return the items of a block."""
     try:
         texts, codes, labels, descriptors = _columns(data)
         ids, payloads = ids_and_payloads(texts.decode(), MAX_ITEMS)
@@ -219,7 +217,7 @@ def read_items(data: bytes, about: Description, path: Path) -> tuple[Any, ...]:
         rows = rows.reshape(len(ids), row_size(about.n_bits, about.metric is not None))
         if about.metric is not None:
             factors = np.ascontiguousarray(rows[:, size:]).view("<f4")
-        return (
+        return ItemBatch(
             ids,
             np.ascontiguousarray(rows[:, :size]),
             np.frombuffer(labels, "<i8"),

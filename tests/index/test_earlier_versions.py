@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from index import Collection, Database, Filter, Item, SearchOptions, Store, snapshot
+from index import Database, Filter, Item, SearchOptions, Store, snapshot
+from index.backend import Collection
 
 DATA = Path(__file__).parent / "data"
 ANSWERS: dict[str, Any] = json.loads((DATA / "answers.json").read_text())

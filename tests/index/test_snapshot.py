@@ -15,7 +15,8 @@ import numpy as np
 import pytest
 
 from bitcodes import to_words
-from index import AlreadyExists, BadSnapshot, Collection, Database, Store, snapshot
+from index import AlreadyExists, BadSnapshot, Database, Store, snapshot
+from index.backend import Collection
 from tests.index import snapshot_blocks
 
 X = np.random.default_rng(0).normal(size=(5000, 12)).astype(np.float16)

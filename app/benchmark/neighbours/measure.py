@@ -26,8 +26,7 @@ from bitcodes import Codes, code_size
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.methods.rabitq import RaBitQ
 from hashing.parts.estimate import Metric, estimates
-from index.memory.estimated import Scan
-from index.memory.factors import to_rows
+from index import Scan
 
 _VECTORS = {RAW: euclidean_distances, COSINE: cosine_distances}
 # Estimated distances in memory at a time.
@@ -162,7 +161,7 @@ def _rank_by_estimate(
 def _speed_by_estimate(
     hasher: RaBitQ, codes: Codes, factors: NDArray[np.float32], metric: Metric, task: Task
 ) -> float:
-    rows = Scan(to_rows(codes, factors), hasher.n_bits)
+    rows = Scan.of(codes, factors, hasher.n_bits)
     return scan.queries_per_second(
         lambda queries: scan.by_estimate(rows, hasher.query_terms(queries, metric).vectors, task.k),
         task.queries,

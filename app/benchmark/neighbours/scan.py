@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Codes
-from index.memory.estimated import Scan
+from index import Scan
 
 Search = Callable[[NDArray[np.float32]], object]
 """Finds the nearest items of a batch of descriptors."""

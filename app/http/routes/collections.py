@@ -14,7 +14,7 @@ from app.http.bodies import JSON, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.service.collections.collections import ranking_of
 from app.service.service import Service
-from index import Collection
+from index.backend import Collection
 
 STATISTICS_SECONDS = 10.0
 

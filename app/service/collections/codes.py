@@ -11,7 +11,8 @@ from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
 from bitcodes import Codes, from_hex
 from hashing import InvalidInput
-from index import Collection, check_codes
+from index import check_codes
+from index.backend import Collection
 
 GivenCodes = Codes | list[str]
 """Packed codes, (n, ceil(n_bits / 8)) uint8, or codes in hex."""

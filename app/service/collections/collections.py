@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable
-from functools import partial
+from collections.abc import Callable, Sequence
 from threading import Lock
 from typing import Any, Literal
 
@@ -12,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from app.jobs.queue import Jobs
-from app.service.checks import Rewriting, Size, check_batch
+from app.service.checks import Rewriting, Size, check_write
 from app.service.collections.codes import GivenCodes, item_codes
 from app.service.collections.estimates import estimator, factors_of
 from app.service.collections.kept_descriptors import check_kept, kept_descriptors
@@ -25,7 +24,8 @@ from app.service.settings import Settings
 from hashing import Hasher, InvalidInput
 from hashing.base import MAX_BITS
 from hashing.validation import as_descriptors, check_int
-from index import AlreadyExists, Collection, DescriptorType, Filter, Item, Metric, NotFound, Store
+from index import AlreadyExists, DescriptorType, Filter, Item, Metric, NotFound
+from index.backend import Collection, Store
 
 Ranking = Literal["hamming", "estimate"]
 
@@ -79,6 +79,7 @@ class Collections:
         """
         if metric is not None and ranking != "estimate":
             raise InvalidInput(f"metric {metric!r} needs ranking 'estimate', got {ranking!r}")
+        self._check_ranking(ranking)
         if encoder is not None and n_bits is None:
             with self._encoders.pinned(encoder) as used:
                 if ranking == "estimate":
@@ -154,7 +155,7 @@ class Collections:
         """Return the collection with this name; raise NotFound if there is none."""
         return self._store.get(name)
 
-    def list(self) -> list[Collection]:
+    def list(self) -> Sequence[Collection]:
         """Return all collections, sorted by name."""
         return self._store.list()
 
@@ -185,7 +186,7 @@ class Collections:
 
         Raise InvalidInput if the collection keeps descriptors as float16, and these lose too much.
         """
-        check_batch(len(ids), self._settings)
+        check_write(len(ids), self._settings, self._store.capabilities)
         check_room(self._settings)
         X = descriptors if codes is not None else as_descriptors(descriptors)
 
@@ -217,12 +218,11 @@ class Collections:
 
         Raise TooLarge if that writes more than BITCELL_MAX_BODY bytes of what is stored again.
         """
-        check_batch(len(ids), self._settings)
+        check_write(len(ids), self._settings, self._store.capabilities)
         check_room(self._settings)
 
         def patch(collection: Collection) -> Collection:
-            record = partial(self._drift.record, collection.key)
-            collection.patch(ids, patches, Rewriting(self._settings), record)
+            collection.patch(ids, patches, Rewriting(self._settings))
             return collection
 
         patched = self._store.use(name, patch)
@@ -234,8 +234,7 @@ class Collections:
         check_room(self._settings)
 
         def patched(collection: Collection) -> tuple[Item, Collection]:
-            record = partial(self._drift.record, collection.key)
-            return collection.patch_one(item_id, patch, record), collection
+            return collection.patch_one(item_id, patch), collection
 
         item, collection = self._store.use(name, patched)
         self._drift.note(collection)
@@ -326,12 +325,21 @@ class Collections:
                     f"encoder {encoder!r} takes descriptors of dimension "
                     f"{used.hasher.n_features_in_}; collection {name!r} keeps some of {dimension}"
                 )
+            self._check_ranking(ranking)
             metric = _new_metric(self.get(name), used.hasher, encoder, ranking, metric)
             reencodings = self._jobs.open_requests("reencoding")
             if name in [request["collection"] for request in reencodings]:
                 raise AlreadyExists(f"collection {name!r} is already being re-encoded")
             return self._jobs.add(
                 "reencoding", {"collection": name, "encoder": encoder, "metric": metric}
+            )
+
+    def _check_ranking(self, ranking: Ranking | None) -> None:
+        """Raise InvalidInput if the index has no such ranking."""
+        if ranking == "estimate" and not self._store.capabilities.estimates:
+            raise InvalidInput(
+                "ranking 'estimate' needs an index that estimates distances, and this one ranks by "
+                "the Hamming distance only"
             )
 
 

@@ -13,7 +13,8 @@ from app.jobs.kind import Outcome, Progress
 from app.jobs.queue import Jobs
 from app.service.room import check_room, checking_room
 from app.service.settings import Settings
-from index import Collection, Filter, NotFound, Store
+from index import Filter, NotFound
+from index.backend import Collection, Store
 
 MAX_FILTER = 1 << 14
 """Largest filter, in bytes of JSON: lists of jobs have those of up to a thousand searches."""

@@ -8,7 +8,8 @@ from numpy.typing import ArrayLike, NDArray
 from hashing import Hasher, InvalidInput
 from hashing.methods.rabitq import RaBitQ
 from hashing.parts.estimate import QueryTerms
-from index import Collection, Metric
+from index import Metric
+from index.backend import Collection
 
 
 def estimator(hasher: Hasher, metric: Metric | None, encoder: str) -> tuple[RaBitQ, Metric]:

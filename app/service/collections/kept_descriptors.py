@@ -13,7 +13,7 @@ from app.service.room import checking_room
 from app.service.settings import Settings
 from bitcodes import Codes, paired_distances
 from hashing import Hasher, InvalidInput
-from index import Collection, Store
+from index.backend import Collection, Store
 
 MAX_CHANGED = 0.01
 """Largest share of the bits of some items that may differ."""

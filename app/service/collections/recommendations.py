@@ -17,7 +17,8 @@ from app.service.collections.kept_descriptors import kept_descriptors
 from app.service.encoders import Encoders
 from app.service.files.dataset_files import Datasets
 from hashing import HASHERS, InvalidInput
-from index import AlreadyExists, Collection, NotFound
+from index import AlreadyExists, NotFound
+from index.backend import Collection
 
 
 class Recommendations:

@@ -18,7 +18,8 @@ from app.service.prometheus import Metrics
 from app.service.room import checking_room
 from app.service.settings import Settings
 from bitcodes import Codes
-from index import Collection, NotFound, Store
+from index import NotFound
+from index.backend import Collection, Store
 
 _LOSSY = (
     "they were lost when they were written, so that new codes would be worse; load the items into "

@@ -30,11 +30,12 @@ from bitcodes import Codes
 from hashing import InvalidInput
 from hashing.parts.estimate import epsilon_for
 from hashing.validation import as_descriptors
-from index import Collection, Found, NotFound, SearchOptions, Store
+from index import Found, NotFound, SearchOptions
+from index.backend import Collection, Store
 
 DEFAULT_K = 10
 MAX_REACH = 100_000
-"""Largest `offset + k` and largest `rerank`."""
+"""Largest `offset + k` and largest `rerank`, unless the index reaches less far."""
 # A query is slow if it compares more codes, or finds more neighbours: about a tenth of a second.
 _MANY_CODES = 1 << 26
 _MANY_ESTIMATES = 1 << 20
@@ -59,7 +60,8 @@ class Searches:
         self._encoders = encoders
         self._metrics = metrics
         self._calibrations = Calibrations(encoders)
-        self._depths = Depths()
+        self._reach = min(MAX_REACH, store.capabilities.reach or MAX_REACH)
+        self._depths = Depths(self._reach)
         self._stopping = Event()
 
     def stop(self) -> None:
@@ -110,13 +112,13 @@ class Searches:
         limits = (radius, more.get("max_score"), asked.false_match_rate)
         is_open = k is None and any(limit is not None for limit in limits)
         if k is None:
-            k = max_k if is_open else DEFAULT_K
+            k = min(max_k, self._reach) if is_open else DEFAULT_K
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
         options = SearchOptions(k, radius, count_within=is_open, **more)
-        if options.depth > MAX_REACH:
+        if options.depth > self._reach:
             raise InvalidInput(
-                f"offset + k, and rerank, are at most {MAX_REACH}, got {options.depth}"
+                f"offset + k, and rerank, are at most {self._reach}, got {options.depth}"
             )
         return options
 

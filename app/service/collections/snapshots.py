@@ -19,7 +19,8 @@ from app.service.settings import Settings
 from hashing import BadEncoder, Hasher, InvalidInput
 from hashing.atomic_file import atomic_write
 from hashing.base import MAX_BITS
-from index import BadSnapshot, Collection, Full, NotFound, Store, snapshot
+from index import BadSnapshot, Full, NotFound, snapshot
+from index.backend import Collection, Store
 
 AT_ONCE = 4
 """Snapshots that may be written, uploaded or restored at the same time.

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import Words, code_size, to_codes, to_words
-from index import Collection
+from index.backend import Collection
 
 # Largest sample for the figures on bits. It is smaller for codes of more than 400 bits: the time
 # grows with items × n_bits².

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from dataclasses import replace
 from threading import Lock
 from typing import Any
@@ -12,8 +11,9 @@ import structlog
 
 from app.pools import Pool
 from app.service.drift.two_samples import differences
-from app.service.drift.watched import LEAST_P, Patch, Serials, Watched
-from index import Closed, Collection, Database, Full, InvalidItems, Moment, NotFound, Store
+from app.service.drift.watched import LEAST_P, Serials, Watched
+from index import Closed, Database, Full, InvalidItems, NotFound, Patch
+from index.backend import Collection, Moment, Store
 
 REMEMBERED = 10
 """Windows whose alarms are shown."""
@@ -32,19 +32,10 @@ _SHARE = 0.01
 _REFERENCE = 2048
 _SEED = 0
 
-_SCHEMA = (
-    """CREATE TABLE IF NOT EXISTS drift (
+_SCHEMA = """CREATE TABLE IF NOT EXISTS drift (
     collection INTEGER PRIMARY KEY REFERENCES collections (key) ON DELETE CASCADE,
     watched TEXT NOT NULL
-) STRICT""",
-    # Patches that are not yet in `watched`: new serial numbers from `first` on, and the old ones.
-    """CREATE TABLE IF NOT EXISTS drift_patches (
-    collection INTEGER REFERENCES collections (key) ON DELETE CASCADE,
-    first INTEGER,
-    old BLOB NOT NULL,
-    PRIMARY KEY (collection, first)
-) STRICT""",
-)
+) STRICT"""
 
 log = structlog.stdlib.get_logger("bitcell")
 
@@ -68,13 +59,12 @@ class Drift:
         # By collection: how many items were written when there were too few left to test.
         self._too_few: dict[int, int] = {}
         with database.transaction() as connection:
-            for statement in _SCHEMA:
-                connection.execute(statement)
+            connection.execute(_SCHEMA)
         rows = database.read("SELECT collection, watched FROM drift")
-        listed = {collection.key for collection in store.list()}
+        listed = {collection.key: collection for collection in store.list()}
         self._watched = {key: Watched.from_json(text) for key, text in rows if key in listed}
-        # Collections whose patches are recorded. Changed only while nothing is written.
-        self._recorded = set(self._watched)
+        for key in self._watched:
+            listed[key].follow_patches()
 
     def note(self, collection: Collection) -> None:
         """Note that items have been written; test them in the pool if they are enough."""
@@ -86,22 +76,6 @@ class Drift:
             self._pool.submit(self._test_later, collection.name, key)
         except RuntimeError:  # The pool is closed: the service stops, and the next one tests them.
             self._queued.discard(key)
-
-    def record(self, key: int, connection: sqlite3.Connection, old: Serials, new: Serials) -> None:
-        """Record a patch of the collection with this key, as an `index.Rewritten`."""
-        if key in self._recorded:
-            connection.execute(
-                "INSERT INTO drift_patches VALUES (?, ?, ?)",
-                (key, int(new[0]), old.astype("<i8").tobytes()),
-            )
-
-    def _patches(self, key: int, since: int) -> list[Patch]:
-        rows = self._database.read(
-            "SELECT first, old FROM drift_patches WHERE collection = ? AND first >= ? "
-            "ORDER BY first",
-            (key, since),
-        )
-        return [Patch(first, np.frombuffer(old, "<i8").astype(np.int64)) for first, old in rows]
 
     def alarms(self) -> dict[str, int]:
         """Return how many of the last windows raised an alarm, by collection."""
@@ -115,11 +89,10 @@ class Drift:
     def forget(self) -> None:
         """Free the memory of collections that have been dropped or re-encoded."""
         # In this order: a collection is listed before anything is remembered of it.
-        remembered = {*self._watched, *self._too_few, *self._recorded}
+        remembered = {*self._watched, *self._too_few}
         for key in remembered.difference(collection.key for collection in self._store.list()):
             self._watched.pop(key, None)
             self._too_few.pop(key, None)
-            self._recorded.discard(key)
 
     def report(self, collection: Collection) -> dict[str, Any] | None:
         """Test new items if they are enough; return what `schemas.DriftOut` describes.
@@ -132,7 +105,7 @@ class Drift:
             return None
         # A patch writes items, none of which is new or one more than before.
         patched = watched.patched + sum(
-            len(patch.old) for patch in self._patches(collection.key, watched.followed)
+            len(patch.old) for patch in collection.patches(watched.followed)
         )
         alarms = watched.alarms()
         shown = (alarms or watched.windows)[-1:]
@@ -163,7 +136,7 @@ class Drift:
         """
         with self._testing:
             key = collection.key
-            self._start_recording(key)
+            collection.follow_patches()
             before, moment = self._watched.get(key), collection.moment()
             if len(moment) < LEAST_REFERENCE:
                 raise InvalidItems(
@@ -171,7 +144,7 @@ class Drift:
                     f"{collection.name!r} has {len(moment):,}"
                 )
             after = _with_new_reference(moment, tested=0 if before is None else before.tested)
-            self._keep(key, after)
+            self._keep(collection, after)
             self._watched[key] = after
             self._too_few.pop(key, None)
             self.forget()
@@ -197,15 +170,15 @@ class Drift:
             if not self._is_due(collection):
                 return
             key, written = collection.key, collection.written
-            self._start_recording(key)
+            collection.follow_patches()
             before, moment = self._watched.get(key), collection.moment()
             # Read after the moment, so that all patches are among them that it shows.
-            patches = self._patches(key, 0 if before is None else before.followed)
+            patches = collection.patches(0 if before is None else before.followed)
             after = _tested(before, moment, patches, collection.n_bits)
             if after is not None and after is not before:
                 self._watched[key] = after
                 try:
-                    self._keep(key, after)
+                    self._keep(collection, after)
                 except Full as error:  # After a restart, the same items are tested again.
                     log.warning(
                         "the result of a test for drift could not be kept", error=str(error)
@@ -217,23 +190,17 @@ class Drift:
             if after is not None and after.tested > tested and after.windows[-1] in after.alarms():
                 log.warning("the codes of new items differ", collection=collection.name)
 
-    def _start_recording(self, key: int) -> None:
-        """Record the patches of a collection from now on."""
-        if key not in self._recorded:
-            with self._database.exclusive():
-                self._recorded.add(key)
-
-    def _keep(self, key: int, watched: Watched) -> None:
+    def _keep(self, collection: Collection, watched: Watched) -> None:
         with self._database.transaction() as connection:
             # Not for a collection that has been dropped and deleted meanwhile.
             connection.execute(
                 "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
-                (watched.json(), key),
+                (watched.json(), collection.key),
             )
-            connection.execute(
-                "DELETE FROM drift_patches WHERE collection = ? AND first < ?",
-                (key, watched.followed),
-            )
+        try:
+            collection.forget_patches(watched.followed)
+        except Full as error:  # Nobody asks for them again; the next test deletes them.
+            log.warning("followed patches could not be deleted", error=str(error))
 
 
 def _tested(

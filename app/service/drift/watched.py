@@ -4,32 +4,17 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass, field, replace
-from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from app.service.drift.two_samples import Difference
+from index import Patch
 
 LEAST_P = 0.001
 """A test raises an alarm if its p-value is at most this."""
 
 Serials = NDArray[np.int64]
-
-
-class Patch(NamedTuple):
-    """Items that have been written again with the codes that they had.
-
-    Attributes
-    ----------
-    first : int
-        Their new serial numbers are this one and those that follow.
-    old : (n,)
-        The serial numbers that they had.
-    """
-
-    first: int
-    old: Serials
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,8 @@ from app.service.encoder_store import EncoderStore
 from app.service.measured.kept import Checkpoint, Kept
 from app.service.measured.pairs import angles_of, distance_counts, pairs_by_distance
 from hashing import InvalidInput
-from index import Collection, Found, Moment
+from index import Found
+from index.backend import Collection, Moment
 
 if TYPE_CHECKING:  # They import scipy, which a service that calibrates nothing does not need.
     from hashing.theory.calibration import Calibration, Radius

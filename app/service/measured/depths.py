@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from app.service.measured.kept import Kept
 from hashing import InvalidInput
-from index import Collection, Found, SearchOptions
+from index import Found, SearchOptions
+from index.backend import Collection
 
 HELD_OUT = 500
 """Most items that serve as queries of a measurement."""
@@ -35,9 +36,16 @@ _LEAST_K = 16
 
 
 class Depths:
-    """The depths of reranking in the collections of a service. Thread-safe."""
+    """The depths of reranking in the collections of a service. Thread-safe.
 
-    def __init__(self) -> None:
+    Parameters
+    ----------
+    most : int
+        Most items that are reranked.
+    """
+
+    def __init__(self, most: int = MAX_DEPTH) -> None:
+        self._most = most
         self._lock = Lock()
         # A collection that is dropped or re-encoded is another object afterwards.
         self._measured: WeakKeyDictionary[Collection, Kept[NDArray[np.int32]]] = WeakKeyDictionary()
@@ -69,10 +77,10 @@ class Depths:
             ranks = self._ranks(collection, k, least, checkpoint)[:, :k]
             measured = depth_for(ranks, confidence)
             depth = n if measured is None else measured
-        if depth > MAX_DEPTH:
+        if depth > self._most:
             raise InvalidInput(
                 f"a confidence of {confidence} needs {depth:,} items to be compared, more than "
-                f"{MAX_DEPTH:,}: use more bits, or a collection that ranks by estimates"
+                f"{self._most:,}: use more bits, or a collection that ranks by estimates"
             )
         return replace(options, confidence=None, rerank=max(depth, k), rerank_by="descriptors")
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, field
 from threading import Lock
 from typing import Generic, TypeVar
 
-from index import Collection, holding
+from index import holding
+from index.backend import Collection
 
 Checkpoint = Callable[[], None]
 T = TypeVar("T")

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from app.service.measured.kept import Checkpoint
 from bitcodes import distances_to, paired_distances
-from index import Moment
+from index.backend import Moment
 
 Places = NDArray[np.int64]
 

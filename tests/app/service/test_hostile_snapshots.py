@@ -381,7 +381,7 @@ def test_payloads_of_earlier_versions_can_be_read_by_every_route(
 ) -> None:
     """A snapshot with the deep one is refused when it is written: it could not be restored."""
     client = hostile.client
-    collection = hostile.service.collections.create("d", "e")
+    collection: Any = hostile.service.collections.create("d", "e")
     words = np.zeros((1, 1), np.uint64)
     collection._state.put(["a"], words, np.array([-1]), [payload], None)
     url = "/v1/collections/d"

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,8 +58,7 @@ class Watching:
         return self.drift.report(self.collection)
 
     def patch(self, ids: Sequence[int]) -> Any:
-        record = partial(self.drift.record, self.collection.key)
-        self.collection.patch(ids, [{"label": 1}] * len(ids), rewritten=record)
+        self.collection.patch(ids, [{"label": 1}] * len(ids))
         return self.drift.report(self.collection)
 
 
@@ -228,16 +226,37 @@ def test_a_patch_that_fails_is_not_followed(watching: Watching) -> None:
     assert watching.patch([0])["waiting"] == 0
 
 
+def test_followed_patches_that_are_not_deleted_do_not_count_again(
+    watching: Watching, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    watching.insert(LEAST_REFERENCE, 0)
+    watching.patch(range(100))
+
+    def full(collection: Collection, before: int) -> None:
+        raise Full("the disk is full")
+
+    count = "SELECT count(*) FROM drift_patches"
+    with monkeypatch.context() as patched:
+        patched.setattr(Collection, "forget_patches", full)
+        report = watching.insert(WINDOW, 1)
+        assert (report["tested"], report["waiting"]) == (1, 0)
+    assert watching.database.read(count) == [(1,)]
+    watching.close()
+    watching.open()
+    assert watching.drift.report(watching.collection) == report
+    assert watching.patch(range(50))["waiting"] == 0
+    report = watching.insert(WINDOW, 2)
+    assert (report["tested"], report["waiting"]) == (2, 0)
+    assert watching.database.read(count) == [(0,)]
+
+
 def test_a_patch_during_a_test_is_followed_later(
     watching: Watching, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     watching.insert(LEAST_REFERENCE, 0)
-    record = partial(watching.drift.record, watching.collection.key)
 
     def meanwhile(*given: Any, **options: Any) -> list[Difference]:
-        watching.collection.patch(
-            range(LEAST_REFERENCE), [{"label": 1}] * LEAST_REFERENCE, rewritten=record
-        )
+        watching.collection.patch(range(LEAST_REFERENCE), [{"label": 1}] * LEAST_REFERENCE)
         return differences(*given, **options)
 
     with monkeypatch.context() as patched:
@@ -264,7 +283,6 @@ def test_a_dropped_collection_leaves_nothing(watching: Watching) -> None:
     assert watching.database.read("SELECT * FROM drift") == []
     assert watching.drift.alarms() == {}
     assert not watching.drift._watched
-    assert not watching.drift._recorded
     assert watching.drift.report(watching.store.create("c", N_BITS)) is None
 
 

@@ -1,4 +1,4 @@
-"""How a collection ranks items: by Hamming distance, by estimates, by true distances."""
+"""The nearest rows of a view: by Hamming distance, by estimates, or by true distances."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from index.memory.view import Mask, View
 from index.search import confidence, estimate
 from index.search.estimate import Terms
 from index.search.exact import search
-from index.search.rerank import DISTANCES, Scored, as_matrix, by_bits, by_descriptors
+from index.search.rerank import DISTANCES, as_matrix
 from index.state import State
 from index.storage.catalog import Metric
 from index.types import Answer, SearchOptions
@@ -25,15 +25,14 @@ Ranked = tuple[list[Answer], list[NDArray[np.float64]] | None]
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """What queries come with besides their codes: see `Collection.search`."""
+    """What queries are ranked by besides their codes: see `Collection.search`."""
 
     descriptors: ArrayLike | None
-    projections: ArrayLike | None
     terms: Terms | None
     epsilon: float | None
 
 
-def ranked(
+def nearest(
     state: State,
     view: View,
     codes: Codes,
@@ -43,21 +42,6 @@ def ranked(
     checkpoint: Checkpoint,
 ) -> Ranked:
     """Return the nearest rows of each query code in a view, among those that a mask allows."""
-    answers, scores = _nearest(state, view, codes, options, given, mask, checkpoint)
-    if options.rerank is None:
-        return answers, scores
-    return _reranked(state, view, answers, options, given, checkpoint)
-
-
-def _nearest(
-    state: State,
-    view: View,
-    codes: Codes,
-    options: SearchOptions,
-    given: Given,
-    mask: Mask | None,
-    checkpoint: Checkpoint,
-) -> Ranked:
     words, k, count_all = to_words(codes), options.depth, options.count_within
     metric = state.metric
     if metric is None:
@@ -105,30 +89,3 @@ def _distances(
         return DISTANCES[metric](X[query], kept.astype(np.float64).reshape(-1, width))
 
     return distances
-
-
-def _reranked(
-    state: State,
-    view: View,
-    answers: list[Answer],
-    options: SearchOptions,
-    given: Given,
-    checkpoint: Checkpoint,
-) -> Scored:
-    by = options.rerank_distance(state.descriptor_type is not None)
-    if by != "bits":
-        state.check_keeps_descriptors()
-        if given.descriptors is None:
-            raise InvalidItems(f"reranking by {by} takes the descriptors of the queries")
-        return by_descriptors(
-            view,
-            answers,
-            given.descriptors,
-            state.dimension,
-            state.record,
-            checkpoint,
-            cosine=by == "cosine",
-        )
-    if given.projections is None:
-        raise InvalidItems("reranking by bits takes the projections of the queries")
-    return by_bits(view, answers, given.projections, state.n_bits, checkpoint)
