@@ -50,8 +50,13 @@ def benchmark(
         int | None,
         typer.Option(help="Queries per class, by default 100; for `neighbours` in all, 1000."),
     ] = None,
-    labels: Annotated[int, typer.Option(help="Labelled items per class in the database.")] = 200,
-    k: Annotated[int, typer.Option("--k", help="For `neighbours`: how many are to be found.")] = 10,
+    labels: Annotated[
+        int | None, typer.Option(help="Labelled items per class in the database, by default 200.")
+    ] = None,
+    k: Annotated[
+        int | None,
+        typer.Option("--k", help="For `neighbours`: how many are to be found, by default 10."),
+    ] = None,
     distance: Annotated[
         str | None,
         typer.Option(
@@ -60,12 +65,12 @@ def benchmark(
         ),
     ] = None,
     rerank: Annotated[
-        str,
+        str | None,
         typer.Option(
             help="For `neighbours`: comma-separated, how many items, the first by code, are ranked "
-            "again by their descriptors."
+            "again by their descriptors, by default 100,1000."
         ),
-    ] = "100,1000",
+    ] = None,
     reference: Annotated[
         str | None,
         typer.Option(
@@ -94,7 +99,7 @@ def benchmark(
 
     Ctrl-C ends it early, with the rows measured until then and status 130.
     """
-    from app.benchmark.neighbours.protocol import NeighbourProtocol
+    from app.benchmark.neighbours.protocol import RERANK, NeighbourProtocol
     from app.benchmark.neighbours.run import run_neighbours
     from app.benchmark.rows import NEIGHBOURS, check_reference, rows
     from app.benchmark.run import run, to_the_end
@@ -111,12 +116,15 @@ def benchmark(
         known = ", ".join((*PROTOCOLS, NEIGHBOURS))
         raise ValueError(f"there is no protocol {protocol!r}; there are {known}")
     of_neighbours = NeighbourProtocol(
-        1000 if queries is None else queries, k, distance, tuple(integers("--rerank", rerank))
+        1000 if queries is None else queries,
+        10 if k is None else k,
+        distance,
+        RERANK if rerank is None else tuple(integers("--rerank", rerank)),
     )
     of_labels = Protocol(
         RETRIEVAL if protocol in (None, NEIGHBOURS) else protocol,
         100 if queries is None else queries,
-        labels,
+        200 if labels is None else labels,
     )
     all_seeds = [seed] if seeds is None else integers("--seeds", seeds)
     if json_file is not None:
@@ -128,11 +136,13 @@ def benchmark(
         loaded = loaded.with_mirror(mirror)
     unlabelled = loaded.given is not None or not is_labelled(loaded.targets).any()
     of_descriptors = protocol == NEIGHBOURS or (protocol is None and unlabelled)
+    if of_descriptors:
+        _refuse("a protocol with labels", labels=labels, reference=reference, tune=tune or None)
+    else:
+        _refuse("--protocol neighbours", k=k, distance=distance, rerank=rerank)
     table = rows(names, lengths, neighbours=bool(of_descriptors))
     with progress_bar(len(table) * len(all_seeds)) as update:
         if of_descriptors:
-            if tune or reference is not None:
-                raise ValueError("--tune and --reference need a protocol with labels")
             result = run_neighbours(loaded, table, of_neighbours, all_seeds, update)
         else:
             result = run(
@@ -143,6 +153,12 @@ def benchmark(
     print_result(result)
     if "interrupted" in result:
         raise typer.Exit(130)
+
+
+def _refuse(needed: str, **options: object) -> None:
+    """Raise ValueError if an option is given that another protocol has."""
+    if given := [f"--{name}" for name, value in options.items() if value is not None]:
+        raise ValueError(f"{' and '.join(given)} {'need' if given[1:] else 'needs'} {needed}")
 
 
 def _write_files(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import sys
@@ -115,7 +116,12 @@ def json_filter(text: str) -> dict[str, Any]:
     import json
 
     try:
-        found = json.loads(text)
+        found = json.loads(
+            text,
+            parse_constant=_no_number,
+            parse_float=_finite_number,
+            object_pairs_hook=_distinct_names,
+        )
     except ValueError as error:
         raise ValueError(f"--filter takes JSON, got {text!r:.80}: {error}") from None
     if not isinstance(found, dict):
@@ -123,6 +129,36 @@ def json_filter(text: str) -> dict[str, Any]:
             f"--filter takes a JSON object such as '{{\"label\": 3}}', got {text!r:.80}"
         )
     return found
+
+
+def _no_number(text: str) -> float:
+    raise ValueError(f"{text} is no number of JSON")
+
+
+def _finite_number(text: str) -> float:
+    if math.isinf(number := float(text)):
+        raise ValueError(f"{text} is too large")
+    return number
+
+
+def _distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    # Python would keep the last one, so that the condition of the first is lost.
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(
+            f"{twice!r} is given twice in one object; join the conditions: "
+            '\'{"price": {"gte": 1, "lt": 5}}\', or put them into a list with "and"'
+        )
+    return found
+
+
+def finite(option: str, value: float | None) -> float | None:
+    """Return the value of an option; ValueError, naming the option, for NaN and infinity."""
+    if value is not None and not math.isfinite(value):
+        raise ValueError(f"{option} takes a finite number, got {value}")
+    return value
 
 
 def integers(option: str, text: str) -> list[int]:

@@ -157,7 +157,9 @@ def running_service(
     ValueError
         No service answers, it has another data directory, or it refuses a call.
     """
-    address = url or _default_url(settings)
+    if url is not None and urlsplit(url).scheme not in ("http", "https"):
+        raise ValueError(f"--url takes a URL with http:// or https://, got {url!r:.100}")
+    address = _default_url(settings) if url is None else url
     # An explicit transport: the proxies of the environment are not used.
     transport = httpx2.HTTPTransport()
     try:

@@ -45,7 +45,7 @@ def load(
     """
     open_private(settings.data_dir)
     about = snapshot.describe(file)
-    name = name or about.name
+    name = about.name if name is None else name
     if name is None:
         raise ValueError(f"{file} does not name its collection: give it a name with --name")
     wanted = about.encoder if encoder is None else encoder

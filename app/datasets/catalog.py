@@ -38,11 +38,13 @@ def load_dataset(name: str, data_dir: Path | None = None, *, images: bool = Fals
     if name == BUILT_IN:
         return load_digits()
     known = known_datasets(data_dir)
+    if not name:
+        raise UnknownDataset("expected the name of a dataset or the path of a file, got ''")
     path = known.get(name) or Path(name)
     if path.is_file():
         return read_dataset(path, path.stem, images=images)
     if path.is_dir():
-        raise UnknownDataset(f"{name} is a folder; expected a dataset or the path of a file")
+        raise UnknownDataset(f"{name!r} is a folder; expected a dataset or the path of a file")
     if path.suffix:
         raise UnknownDataset(f"there is no file {name}")
     hint = ": fetch it with `bitcell data cifar10`" if name == "cifar10" else ""

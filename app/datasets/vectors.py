@@ -34,6 +34,8 @@ BAD_HEADER = (
 )
 """What numpy raises on npy headers that are damaged or hostile."""
 
+VALUES_BY_NAME = (".fvecs", ".ivecs")
+"""Ends of names that say what the values are, which the content does not say for certain."""
 # Records of a dimension and as many values. In this order: fvecs and ivecs differ in values only.
 _LAYOUTS = ("<f4", "u1")
 # Float32 descriptors rarely have an exponent of two above _EXTREME or below -_EXTREME. A file holds
@@ -47,9 +49,10 @@ _SAMPLE = 4096
 
 
 def check_npy(file: IO[bytes], size: int) -> None:
-    """Read the header of an npy array; BadDataset unless its plain values fit into `size` bytes."""
+    """Read the header of an npy array; BadDataset unless the file holds all its values."""
     try:
         shape, _, dtype = _HEADERS[npy_format.read_magic(file)](file)
+        left = size - file.tell()
     except BAD_HEADER as error:
         raise BadDataset(f"the npy header cannot be read: {error!s:.200}") from None
     if dtype.hasobject:
@@ -58,26 +61,26 @@ def check_npy(file: IO[bytes], size: int) -> None:
             "own, strings for instance with .astype(str)"
         )
     # In Python's integers: numpy's product of hostile lengths overflows.
-    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > size:
+    if min(shape, default=0) < 0 or math.prod(shape) * dtype.itemsize > left:
         raise BadDataset(
-            f"the npy header says that the array is {dtype} of shape {shape!s:.80}; {size} bytes "
+            f"the npy header says that the array is {dtype} of shape {shape!s:.80}; {left} bytes "
             "are stored for it"
         )
 
 
-def read_npy(path: Path, name: str) -> Dataset:
-    """Return the matrix of an `.npy` file as a dataset; BadDataset if it holds none."""
-    return unlabelled(name, mapped_npy(path))
-
-
-def mapped_npy(path: Path) -> NDArray[Any]:
-    """Return the array of an `.npy` file, mapped; BadDataset if it holds none."""
+def map_npy(path: Path) -> NDArray[Any]:
+    """Return the array of an `.npy` file, mapped; BadDataset if it holds no plain values."""
     try:
         with path.open("rb") as file:
             check_npy(file, path.stat().st_size)
         return npy_format.open_memmap(path, mode="r")
     except ValueError as error:
         raise BadDataset(f"{path}: {error!s:.400}") from None
+
+
+def read_npy(path: Path, name: str) -> Dataset:
+    """Return the matrix of an `.npy` file as a dataset; BadDataset if it holds none."""
+    return unlabelled(name, map_npy(path))
 
 
 def records_of(path: Path) -> NDArray[Any] | None:
@@ -102,20 +105,20 @@ def records_of(path: Path) -> NDArray[Any] | None:
 
 def from_records(records: NDArray[Any], path: Path, name: str) -> Dataset:
     """Return the values of records as a dataset."""
-    return unlabelled(name, values_of(records, path))
+    return unlabelled(name, values_of(records, path, name))
 
 
-def values_of(records: NDArray[Any], path: Path) -> NDArray[Any]:
+def values_of(records: NDArray[Any], path: Path, name: str) -> NDArray[Any]:
     """Return the values of records, (n, d).
 
-    The values of fvecs and ivecs are told apart by the name of the file, or if it has another name,
-    by the values.
+    The values of fvecs and ivecs are told apart by how the name of the file or of the dataset ends.
+    If neither says so, the values decide.
     """
     values: NDArray[Any] = records["values"]
-    if values.dtype == np.float32 and (
-        path.suffix == ".ivecs" or (path.suffix != ".fvecs" and _are_integers(values))
-    ):
-        values = values.view("<i4")
+    if values.dtype == np.float32:
+        said = [end for end in (path.suffix, Path(name).suffix) if end in VALUES_BY_NAME]
+        if said[0] == ".ivecs" if said else _are_integers(values):
+            values = values.view("<i4")
     return values
 
 

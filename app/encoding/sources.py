@@ -169,9 +169,9 @@ def open_source(path: Path, column: str | None = None, keep: list[str] | None = 
     if column is not None or keep is not None:
         raise BadDataset(f"{path} is no parquet, and only that has columns")
     if start.startswith(vectors.NPY):
-        matrix = vectors.mapped_npy(path)
+        matrix = vectors.map_npy(path)
     elif (records := vectors.records_of(path)) is not None:
-        matrix = vectors.values_of(records, path)
+        matrix = vectors.values_of(records, path, path.name)
     else:
         raise BadDataset(f"{path} is in no format that is read row by row; these are {FORMATS}")
     with named(str(path)):

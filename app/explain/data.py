@@ -18,6 +18,7 @@ from bitcodes import Codes
 from hashing import Hasher, InvalidInput, make_hasher
 from hashing.arrays import Float64Array
 from hashing.theory.samples import classes_of, directions, sample
+from hashing.validation import check_int
 
 N_BITS = 64
 """Code length of the encoders that are compared."""
@@ -53,10 +54,12 @@ class Data:
     ) -> None:
         if len(dataset) < LEAST_ITEMS:
             raise InvalidInput(f"expected at least {LEAST_ITEMS} descriptors, got {len(dataset)}")
+        check_int("seed", seed, 0, 2**63 - 1)
         chosen = sample(len(dataset), n_items, seed)
         self.seed = seed
         self.X: NDArray[np.float32] = dataset.descriptors[chosen]
         self.y = dataset.labels[chosen]
+        self._several = dataset.label_sets is not None
         directions(self.X, LEAST_ITEMS, "an explanation")
         order = np.random.default_rng(seed).permutation(len(self.X))
         self.learn, self.test = np.sort(order[: len(order) // 2]), np.sort(order[len(order) // 2 :])
@@ -82,8 +85,14 @@ class Data:
         """The encoder that was given, or else one that is trained on the first half."""
         if self._trained is not None:
             return self._trained
-        classes_of(self.y[self.learn], len(self.learn), "training")
+        self.classes(self.learn, "training")
         return Encoder(_TRAINED, self.fit(_TRAINED, N_BITS))
+
+    def classes(self, part: NDArray[np.intp], law: str) -> NDArray[np.int64]:
+        """Return the labels of a part; InvalidInput unless two classes have two items each."""
+        if self._several:
+            raise InvalidInput(f"{law} needs one label for each item, and items have several")
+        return classes_of(self.y[part], len(part), law)
 
     @property
     def trained_name(self) -> str | None:
@@ -120,7 +129,8 @@ class Data:
     def _split(self) -> tuple[NDArray[np.intp], NDArray[np.intp]]:
         order = np.random.default_rng(self.seed + 1).permutation(self.test[self.y[self.test] >= 0])
         if not len(order):
-            raise InvalidInput("no item has a label")
+            several = "items have several labels each, and one each is needed"
+            raise InvalidInput(several if self._several else "no item has a label")
         n = min(_QUERIES, len(order) // 4)
         queries, database = order[:n], order[n:]
         if not np.isin(self.y[queries], self.y[database]).any():

@@ -15,7 +15,7 @@ from hashing.methods.rabitq import RaBitQ
 from hashing.theory.compression import kept, neighbours_nearest
 from hashing.theory.covering import farthest_first, sudakov_bound
 from hashing.theory.mean_width import mean_width
-from hashing.theory.samples import Estimate, classes_of, relu_layer, sample
+from hashing.theory.samples import Estimate, relu_layer, sample
 from hashing.theory.training import Change, Ratios, change
 
 TRAINING = Law(
@@ -59,8 +59,7 @@ _KEPT_ITEMS = 3000
 
 def training(data: Data) -> Finding:
     """Compare a random net and a trained encoder on distances within and between classes."""
-    X, y = data.X[data.test], data.y[data.test]
-    classes_of(y, len(y), "what training changes")
+    X, y = data.X[data.test], data.classes(data.test, "what training changes")
     centred = X.astype(np.float64) - data.X[data.learn].mean(axis=0)
     rng = np.random.default_rng(data.seed)
     hidden = relu_layer(relu_layer(centred, 1024, rng), 1024, rng)
@@ -101,8 +100,7 @@ def training(data: Data) -> Finding:
 def labels(data: Data) -> Finding:
     """Measure mAP against labels per class, and nets against Sudakov's bound."""
     net_plot, figures = _nets(data)
-    y = data.y[data.learn]
-    classes_of(y, len(y), "the curve of labels")
+    y = data.classes(data.learn, "the curve of labels")
     largest = int(np.unique(y[y >= 0], return_counts=True)[1].max())
     counts = [n for n in _PER_CLASS if n <= largest]
     found = [

@@ -40,6 +40,8 @@ class Explanation:
         The trained encoder that is compared with random ones; None if there was none.
     seed : int
     findings : list of Finding
+    interrupted : bool
+        Whether it was interrupted, so that laws are missing.
     """
 
     dataset: str
@@ -49,6 +51,7 @@ class Explanation:
     trained: str | None
     seed: int
     findings: list[Finding]
+    interrupted: bool = False
 
     def as_json(self) -> dict[str, Any]:
         """Return the explanation as a dict that JSON can hold."""
@@ -95,17 +98,27 @@ def explain(
     InvalidInput
         There are too few items, they are constant, no law is chosen, or there is no such law. A law
         that needs labels, where these are missing, is reported with the reason.
+    KeyboardInterrupt
+        It was interrupted before the first law was measured. Later, the laws that are missing are
+        reported as such.
     """
     check_laws(laws)
     data = Data(dataset, n_items, seed, encoder)
     chosen = [each for each in _MEASURED if each[0].key in laws]
-    findings = []
+    findings: list[Finding] = []
+    interrupted = False
     for done, (law, measure) in enumerate(chosen):
         progress(done, len(chosen), law.key)
         try:
             findings.append(measure(data))
         except InvalidInput as error:
             findings.append(Finding(law, problem=str(error)))
+        except KeyboardInterrupt:
+            if not findings:
+                raise
+            findings += [Finding(each, problem="interrupted") for each, _ in chosen[done:]]
+            interrupted = True
+            break
     progress(len(chosen), len(chosen), "done")
     return Explanation(
         dataset=dataset.name,
@@ -115,4 +128,5 @@ def explain(
         trained=data.trained_name,
         seed=seed,
         findings=findings,
+        interrupted=interrupted,
     )

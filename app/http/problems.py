@@ -148,6 +148,8 @@ def _validation(request: Request, error: Exception) -> JSONResponse:
     ]
     first = errors[0]
     detail = f"{first['at']}: {first['expected']}; got {first['got']}"
+    if found[0]["type"] == "value_error" and not found[0]["loc"]:
+        detail = first["expected"]  # What several fields say together is not in one of them.
     if len(found) > 1:
         detail += f" (and {len(found) - 1} more)"
     # As in `items.3.label`: all lists at this place are rows, of items or of descriptors.
@@ -160,6 +162,8 @@ def _row(row: int | None) -> dict[str, Any]:
 
 
 def _expected(error: Any) -> str:
+    if error["type"] == "value_error":
+        return str(error["msg"]).removeprefix("Value error, ")
     if error["type"] != "extra_forbidden":
         several = error["loc"][-1:] == ("label",) and isinstance(error.get("input"), list)
         hint = ": put several labels of an item as a list into its payload" * several

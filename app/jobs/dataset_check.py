@@ -12,12 +12,11 @@ from hashing.labels import class_sizes, is_labelled
 
 
 def work(task: Task, progress: Progress) -> Outcome:
-    """Read the file of the request as jobs would; return what it holds.
+    """Read the file of the request, under its name, as jobs would; return what it holds.
 
     Raise BadDataset, which names the file, if it is no dataset.
     """
-    path = Path(task.request["file"])
-    dataset = read_dataset(path, path.stem, images=True)
+    dataset = read_dataset(Path(task.request["file"]), task.request["name"], images=True)
     return Outcome(
         {
             "items": len(dataset),

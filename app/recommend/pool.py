@@ -30,9 +30,8 @@ class Pool:
 
     def __init__(self, methods: Sequence[str] | None, max_bits: int, *, uses_labels: bool) -> None:
         check_int("max_bits", max_bits, LENGTHS[0], LENGTHS[-1])
-        self.methods = list(
-            dict.fromkeys(methods or (WITH_LABELS if uses_labels else WITHOUT_LABELS))
-        )
+        usual = WITH_LABELS if uses_labels else WITHOUT_LABELS
+        self.methods = list(dict.fromkeys(usual if methods is None else methods))
         check_methods(self.methods)
         wanting = [name for name in self.methods if HASHERS[name].needs_labels]
         if wanting and not uses_labels:
@@ -68,7 +67,9 @@ class Pool:
 
 
 def check_methods(methods: Sequence[str]) -> None:
-    """Raise InvalidInput for a method that does not exist."""
+    """Raise InvalidInput for a method that does not exist, or if there is none."""
+    if not methods:
+        raise InvalidInput(f"expected at least one method; there are {', '.join(HASHERS)}")
     for name in methods:
         if name not in HASHERS:
             raise unknown_method(name, HASHERS)

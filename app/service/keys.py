@@ -90,6 +90,9 @@ class Keys:
         try:
             self._seen = self._stamp()
             self._take(self._read(_PATIENCE))
+        except IsADirectoryError:
+            self.close()
+            raise OSError(f"{self._path} is a folder; expected the file of keys") from None
         except OSError:
             self.close()
             raise

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence, Sized
 from typing import Any, TypeGuard
 
@@ -177,6 +176,8 @@ def check_complete(name: str, values: Any) -> None:
     # A unit is a property of the type: a table may have a column of that name.
     if hasattr(type(values), "units") or hasattr(type(values), "unit"):
         raise ValueError(f"{name} must be plain numbers, got {type(values).__name__} with a unit")
+    if values is np.ma.masked:
+        raise ValueError(f"{name} must be complete; it is masked")
     # Reading a list, numpy drops the masks of its rows too.
     has_rows = isinstance(values, list | tuple) or np.ma.is_masked(values)
     for row, value in enumerate(values if has_rows else ()):
@@ -204,6 +205,24 @@ def as_integers(name: str, values: Iterable[Any]) -> list[int]:
     return [as_integer(f"{name}[{i}]", value) for i, value in enumerate(as_list(name, values))]
 
 
+def as_number(name: str, value: Any) -> Any:
+    """Return a finite number of Python; None stays None, and anything else is a ValueError."""
+    if value is None:
+        return None
+    if not is_integer(value):
+        if not isinstance(value, float | np.floating) or not np.isfinite(value):
+            raise ValueError(f"{name} must be a finite number, got {value!r:.50}")
+        return float(value)
+    return int(value)
+
+
+def as_text(name: str, value: object) -> str:
+    """Return a string; ValueError for anything else."""
+    if not isinstance(value, str):
+        raise ValueError(f"{name} must be a string, got {value!r:.50}")
+    return str(value)
+
+
 def as_bool(name: str, value: object) -> bool:
     """Return a boolean of Python; ValueError for anything else."""
     if not isinstance(value, bool | np.bool_):
@@ -221,8 +240,11 @@ def as_bytes(name: str, value: object) -> bytes:
 
 def as_object(name: str, value: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """Return a dict for a JSON object; None stays None, and anything else is a ValueError."""
-    if value is None:
-        return None
+    return None if value is None else as_given_object(name, value)
+
+
+def as_given_object(name: str, value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a dict for a JSON object; ValueError for anything else, None included."""
     if not isinstance(value, Mapping):
         raise ValueError(f"{name} must be a dict, got {type(value).__name__} {value!r:.50}")
     return dict(value)
@@ -244,55 +266,3 @@ def check_lengths(
     if set(lengths.values()) != {len(X)}:
         counts = ", ".join(f"{length} {name}" for name, length in lengths.items())
         raise ValueError(f"expected one of each per {what}: {len(X)} {what}s, {counts}")
-
-
-def as_json(body: Any) -> bytes:
-    """Return a body as JSON, in which numpy's numbers, booleans and arrays are plain ones.
-
-    Raises
-    ------
-    ValueError
-        The body holds something that JSON does not have, such as NaN or a date.
-    """
-    try:
-        text = json.dumps(
-            body, ensure_ascii=False, allow_nan=False, separators=(",", ":"), default=_plain
-        )
-        return text.encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        raise ValueError(f"expected values that JSON can hold: {error}") from None
-
-
-class InvalidRow(ValueError):
-    """A row of the input is not valid."""
-
-    def __init__(self, row: int, reason: ValueError) -> None:
-        super().__init__(f"{reason}; in row {row}")
-        self.row = row
-
-    def shift_row(self, start: int) -> None:
-        """Say which row of the whole input it is, where this part of it began with row `start`."""
-        self.row += start
-        self.args = (f"{self}; this is row {self.row} of the input",)
-
-
-def as_items(items: list[dict[str, Any]]) -> bytes:
-    """Return items as the JSON of an upsert; see `as_json`."""
-    try:
-        return as_json({"items": items})
-    except ValueError:
-        for row, item in enumerate(items):
-            try:
-                as_json(item)
-            except ValueError as error:
-                raise InvalidRow(row, error) from None
-        raise
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, np.generic | np.ndarray) and value.dtype.kind in "biufUO":
-        check_complete("an array", value)
-        plain = value.tolist()
-        if not isinstance(plain, np.generic):
-            return plain
-    raise TypeError(f"got {type(value).__name__} {value!r:.50}")

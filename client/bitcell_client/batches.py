@@ -12,7 +12,6 @@ from numpy.typing import ArrayLike, NDArray
 
 from bitcell_client.arguments import (
     Codes,
-    InvalidRow,
     as_ids,
     as_integer,
     as_labels,
@@ -23,6 +22,7 @@ from bitcell_client.arguments import (
 )
 from bitcell_client.call import Request
 from bitcell_client.errors import BitcellError, ServiceError
+from bitcell_client.json_body import InvalidRow
 
 T = TypeVar("T")
 BATCH = 10_000

@@ -144,7 +144,7 @@ class Client(Connection, BlockingSender):
 
         The service answers when it has verified the file. `restore` makes a collection from it.
         """
-        path = snapshot_path(snapshot or Path(file).name)
+        path = snapshot_path(Path(file).name if snapshot is None else snapshot)
         return self._upload(path, file, Request(answer_as(SnapshotFile)))
 
     def upload_dataset(
@@ -152,8 +152,9 @@ class Client(Connection, BlockingSender):
     ) -> UploadedDataset:
         """Store a dataset file in the service, by default under its name without the suffix.
 
-        It is an npz, npy, fvecs, bvecs, ivecs, HDF5 or parquet file. The service answers when it
-        has read it, which takes about as long as loading it does.
+        `.fvecs` and `.ivecs` are kept: they say whether values are floats or integers. It is an
+        npz, npy, fvecs, bvecs, ivecs, HDF5 or parquet file. The service answers when it has read
+        it, which takes about as long as loading it does.
         """
         return self._upload(dataset_path(file, dataset), file, Request(answer_as(UploadedDataset)))
 

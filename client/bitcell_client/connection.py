@@ -11,10 +11,10 @@ from urllib.parse import quote, urlsplit
 import httpx2
 
 from bitcell_client._version import __version__
-from bitcell_client.arguments import as_json
 from bitcell_client.call import Call, Request
 from bitcell_client.calls import Calls
 from bitcell_client.errors import BitcellError, Unreachable, name_of, service_error
+from bitcell_client.json_body import as_json
 
 T = TypeVar("T")
 USER_AGENT = f"bitcell-client/{__version__}"

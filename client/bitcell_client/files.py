@@ -13,6 +13,8 @@ from bitcell_client.connection import fill_path
 SNAPSHOT = "/v1/snapshots/{snapshot}"
 DATASET = "/v1/datasets/{dataset}"
 _PART = 1 << 20
+# The ends of names that say what the values of a dataset are, which its content does not.
+_KEPT = (".fvecs", ".ivecs")
 
 
 def snapshot_path(name: str) -> str:
@@ -22,7 +24,9 @@ def snapshot_path(name: str) -> str:
 
 def dataset_path(file: str | PathLike[str], name: str | None) -> str:
     """Return the path of a dataset in the API; its name is by default that of the file."""
-    return fill_path(DATASET, {"dataset": name or Path(file).stem})
+    path = Path(file)
+    stem = path.name if path.suffix in _KEPT else path.stem
+    return fill_path(DATASET, {"dataset": stem if name is None else name})
 
 
 @contextmanager

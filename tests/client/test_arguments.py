@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import datetime
+import decimal
 import io
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -31,6 +33,12 @@ ANSWERS: dict[str, Any] = {
     "encoders": {"id": "j", "url": "/v1/jobs/j"},
     "benchmarks": {"id": "j", "url": "/v1/jobs/j"},
     "explanations": {"id": "j", "url": "/v1/jobs/j"},
+    "recommendations": {"id": "j", "url": "/v1/jobs/j"},
+    "snapshots": {"snapshot": "s", "items": 3, "removed": []},
+    "collections": {
+        "name": "c", "encoder": "e", "fingerprint": "f", "n_bits": 8, "items": 0,
+        "keep_descriptors": True,
+    },
 }  # fmt: skip
 
 
@@ -319,6 +327,8 @@ INTEGERS: dict[str, Callable[[Client, Any], Any]] = {
     "batch ": lambda client, batch: client.query("c", X, batch=batch),
     "batch  ": lambda client, batch: client.encode("e", X, batch=batch),
     "limit": lambda client, limit: client.jobs(limit),
+    "keep": lambda client, keep: client.snapshot("c", keep=keep),
+    "n_bits ": lambda client, n_bits: client.get_or_create_collection("c", n_bits=n_bits),
 }
 
 
@@ -332,6 +342,95 @@ def test_what_is_no_integer_is_no_number_of_things(
     assert sent == []
 
 
+NUMBERS: dict[str, Callable[[Client, Any], Any]] = {
+    # By descriptors the options are in the URL, where every value is text; by ids in the body.
+    "max_score": lambda client, value: client.query("c", X, max_score=value),
+    "max_score ": lambda client, value: client.query("c", ids=IDS, max_score=value),
+    "confidence": lambda client, value: client.query("c", X, confidence=value),
+    "false_match_rate": lambda client, value: client.query("c", X, false_match_rate=value),
+    "within": lambda client, value: client.start_recommendation(dataset="d", within=value),
+    "recall": lambda client, value: client.start_recommendation(dataset="d", recall=value),
+    "seconds": lambda client, value: client.start_recommendation(dataset="d", seconds=value),
+}
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0.5", True, np.bool_(True), 1j, decimal.Decimal("0.5"), [0.5], np.array([0.5]),
+     np.timedelta64(1, "s"), float("nan"), np.float32("inf"), np.ma.masked],
+)  # fmt: skip
+@pytest.mark.parametrize("name", NUMBERS)
+def test_what_is_no_finite_number_is_no_option(
+    name: str, value: Any, client: Client, sent: list[httpx2.Request]
+) -> None:
+    with pytest.raises(ValueError, match=f"^{name.strip()} must be a finite number, got "):
+        NUMBERS[name](client, value)
+    assert sent == []
+
+
+def test_numbers_of_numpy_are_sent_alike_in_the_url_and_in_the_body(
+    client: Client, sent: list[httpx2.Request]
+) -> None:
+    values: list[Any] = [0.25, np.float32(0.25), np.float64(0.25), np.float16(0.25)]
+    for value in values:
+        client.query("c", X, confidence=value)
+        client.query("c", ids=IDS, confidence=value)
+        assert sent[-2].url.params["confidence"] == "0.25"
+        assert json.loads(sent[-1].read())["confidence"] == 0.25
+
+
+@pytest.mark.parametrize("value", [5, None, b"lsh", ["lsh"]])
+def test_a_name_is_a_string(value: Any, client: Client, sent: list[httpx2.Request]) -> None:
+    calls: dict[str, Callable[[], Any]] = {
+        "name": lambda: client.create_encoder(value, "lsh", 8, descriptors=X),
+        "method": lambda: client.create_encoder("e", value, 8, descriptors=X),
+        "name ": lambda: client.create_encoder(value, "lsh", 8, dimension=4),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name.strip()} must be a string, got "):
+            call()
+    assert sent == []
+
+
+def test_an_empty_name_is_not_that_of_the_file(
+    client: Client, sent: list[httpx2.Request], tmp_path: Path
+) -> None:
+    file = tmp_path / "a.npy"
+    np.save(file, X)
+    for upload in (client.upload_dataset, client.upload_snapshot):
+        with pytest.raises(ValueError, match="'' cannot stand for"):
+            upload(file, "")
+    assert sent == []
+
+
+@pytest.mark.parametrize("kept", [True, False, "float16", "float32", np.bool_(True)])
+def test_descriptors_are_kept_as_a_type_or_not(
+    kept: Any, client: Client, sent: list[httpx2.Request]
+) -> None:
+    client.create_collection("c", "e", keep_descriptors=kept)
+    client.get_or_create_collection("c", "e", keep_descriptors=kept)
+    assert [json.loads(request.read())["keep_descriptors"] for request in sent] == [kept, kept]
+
+
+@pytest.mark.parametrize("kept", [1, None, ["float16"]])
+def test_what_is_no_type_does_not_keep_descriptors(
+    kept: Any, client: Client, sent: list[httpx2.Request]
+) -> None:
+    for create in (client.create_collection, client.get_or_create_collection):
+        with pytest.raises(ValueError, match=r"^keep_descriptors must be True or False, got "):
+            create("c", "e", keep_descriptors=kept)
+    assert sent == []
+
+
+def test_parameters_in_the_url_are_plain_values_too(
+    client: Client, sent: list[httpx2.Request]
+) -> None:
+    params = {"random_state": np.int64(3), "center": np.bool_(True), "scale": np.float32(0.5)}
+    client.create_encoder("e", "lsh", 8, params, descriptors=X)
+    sent_params = json.loads(sent[-1].url.params["params"])
+    assert sent_params == {"random_state": 3, "center": True, "scale": 0.5}
+
+
 @pytest.mark.parametrize(
     ("value", "message"),
     [
@@ -343,6 +442,7 @@ def test_what_is_no_integer_is_no_number_of_things(
         (np.timedelta64(1, "s"), "got timedelta64 np.timedelta64"),
         (1j, "got complex 1j"),
         (np.ma.array([1, 2], mask=[False, True]), "in row 1 is masked"),
+        (np.ma.masked, "it is masked"),
         (b"a", "got bytes b'a'"),
         ({1, 2}, "got set {1, 2}"),
     ],
@@ -354,6 +454,7 @@ def test_what_json_does_not_have_is_refused_in_words(
         lambda: client.upsert("c", IDS, X, payloads=[{}, {"a": [value]}, {}]),
         lambda: client.query("c", X, filter={"a": value}),
         lambda: client.create_encoder("e", "lsh", 8, {"a": value}, dimension=3),
+        lambda: client.create_encoder("e", "lsh", 8, {"a": value}, descriptors=X),
     ]
     for call in calls:
         with pytest.raises(ValueError, match=f"^expected values that JSON can hold.*{message}"):
@@ -374,6 +475,21 @@ def test_one_value_is_not_taken_as_an_object(
     }
     for name, call in calls.items():
         with pytest.raises(ValueError, match=f"^{name} must be a dict, got {type(value).__name__}"):
+            call()
+    assert sent == []
+
+
+def test_none_is_not_taken_as_an_empty_object(client: Client, sent: list[httpx2.Request]) -> None:
+    none: Any = None
+    calls: dict[str, Callable[[], Any]] = {
+        "filter": lambda: client.count_items("c", none),
+        "filter ": lambda: client.list_items("c", none),
+        "change": lambda: client.change_item("c", "a", none),
+        "changes": lambda: client.change_items("c", none),
+        "the change of 'a'": lambda: client.change_items("c", {"a": none}),
+    }
+    for name, call in calls.items():
+        with pytest.raises(ValueError, match=f"^{name.strip()} must be a dict, got NoneType"):
             call()
     assert sent == []
 

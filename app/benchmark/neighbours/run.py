@@ -22,6 +22,7 @@ from app.benchmark.run import measure_all, to_the_end
 from app.datasets.dataset import Dataset
 from hashing import InvalidInput
 from hashing.progress import Progress
+from hashing.validation import check_int
 
 
 def run_neighbours(
@@ -47,12 +48,15 @@ def run_neighbours(
     Raises
     ------
     InvalidInput
-        There is no seed, the protocol does not fit the dataset, or no row could be measured.
+        There is no seed, or a negative one; the protocol does not fit the dataset, or no row could
+        be measured.
     KeyboardInterrupt
         The benchmark was interrupted before the first row was measured.
     """
     if not seeds:
         raise InvalidInput("a benchmark needs at least one seed")
+    for seed in seeds:
+        check_int("seed", seed, 0, 2**63 - 1)
     seeds = list(dict.fromkeys(seeds))
     n_queries = n_queries_of(dataset, protocol)
     rerank = rerank_of(protocol)

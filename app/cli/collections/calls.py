@@ -80,11 +80,14 @@ def upsert(
     return Upserted.model_validate_json(answer.content).items
 
 
-def describe_images(service: RunningService, images: list[Path]) -> list[list[float]]:
-    """Return the GIST descriptors of image files."""
-    files = [base64.b64encode(path.read_bytes()).decode() for path in images]
-    answer = service.send("POST", "gist", json={"images": files})
-    return DescriptorsOut.model_validate_json(answer.content).descriptors
+def describe_image(service: RunningService, image: Path) -> list[float]:
+    """Return the GIST descriptor of an image file; ValueError, naming the file, if it has none."""
+    file = base64.b64encode(image.read_bytes()).decode()
+    try:
+        answer = service.send("POST", "gist", json={"images": [file]})
+    except ValueError as error:
+        raise ValueError(f"{image}: {error}") from None
+    return DescriptorsOut.model_validate_json(answer.content).descriptors[0]
 
 
 def query(service: RunningService, name: str, body: dict[str, Any]) -> tuple[QueryOut, str]:

@@ -11,6 +11,7 @@ import typer
 from app.cli.options import KeyFileOption, KeyOption, UrlOption, load_settings, split
 
 if TYPE_CHECKING:
+    import numpy as np
     from numpy.typing import NDArray
 
     from app.cli.running_service import RunningService
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 # Limits of the body of one request: its bytes, and its items.
 _BYTES = 8 << 20
 _ITEMS = 10_000
+# Names of classes that are shown.
+_CLASSES = 20
 
 
 def load(
@@ -69,7 +72,8 @@ def load(
     """Insert or replace items in a collection of the running service.
 
     If it stops early, run it again, without the options that create the collection: what is there
-    is replaced by the same. A collection that it created is dropped if its first items are refused.
+    is replaced by the same. A collection that it created is dropped if it ends before the first
+    items are stored.
     """
     from app.cli.running_service import connected
     from app.encoding.items import open_items
@@ -87,10 +91,12 @@ def load(
         for option, value in (("--payload", payload), ("--fingerprint", fingerprint)):
             if value is not None:
                 raise ValueError(f"{option} is for parquet files of codes, and {source} is none")
-        arrays = _read(source, load_settings().data_dir)
+        arrays, names = _read(source, load_settings().data_dir)
         with connected(url, key, key_file) as service:
             held = _load_arrays(service, collection, source, new, arrays)
         typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
+        if names is not None:
+            typer.echo(f"labels: {names}")
         return
     with connected(url, key, key_file) as service:
         held = _load_codes(service, collection, source, new, items, fingerprint)
@@ -166,25 +172,42 @@ def _fill(
     total: int,
 ) -> int:
     """Create the collection if asked, and send the parts; return how many items it then has."""
-    from app.cli.collections.calls import create_collection, drop_collection, show_collection
+    from app.cli.collections.calls import create_collection, show_collection
 
     if new:
         create_collection(service, {"name": collection} | new)
     held = show_collection(service, collection).items  # Before the progress bar appears.
     try:
         return _send(service, collection, parts, total, held)
-    except ValueError as error:
-        if not new or show_collection(service, collection).items:
-            raise
+    except BaseException as error:  # Ctrl-C and a broken connection too.
+        if new and (note := _drop_if_empty(service, collection)):
+            error.args = (f"{error}{note}",)
+        raise
+
+
+def _drop_if_empty(service: RunningService, collection: str) -> str:
+    """Drop a collection that this command created if nothing is in it; say in half a sentence."""
+    import httpx2
+
+    from app.cli.collections.calls import drop_collection, show_collection
+
+    try:
+        if show_collection(service, collection).items:
+            return ""
         drop_collection(service, collection)
-        raise ValueError(f"{error}, and no collection is created") from None
+    except (ValueError, httpx2.RequestError):
+        left = f"; the collection {collection}, which this command created, may be left empty"
+        typer.secho(f"bitcell: {left[2:]}", fg="red", err=True)
+        return left
+    return ", and no collection is created"
 
 
-def _read(source: str, data_dir: Path) -> tuple[NDArray[Any], ...]:
-    """Return the descriptors or codes, the ids, and the labels if there are any."""
+def _read(source: str, data_dir: Path) -> tuple[tuple[NDArray[Any], ...], str | None]:
+    """Return the descriptors or codes, the ids and any labels; and what the labels stand for."""
     import numpy as np
 
     from app.datasets.catalog import load_dataset
+    from app.datasets.vectors import map_npy
 
     if not source.endswith(".npy"):
         dataset = load_dataset(source, data_dir)
@@ -194,14 +217,20 @@ def _read(source: str, data_dir: Path) -> tuple[NDArray[Any], ...]:
                 "one: put the labels as a list into the payload, with the Python client, and "
                 "search with the filter `contains`; or load the descriptors from an .npy file"
             )
-        return dataset.descriptors, dataset.ids, dataset.labels
-    try:
-        matrix = np.load(source, mmap_mode="r", allow_pickle=False)
-    except ValueError as error:
-        raise ValueError(f"{source}: {error}") from None
+        return (dataset.descriptors, dataset.ids, dataset.labels), _in_words(dataset.class_names)
+    matrix = map_npy(Path(source))
     if matrix.ndim != 2:
         raise ValueError(f"{source}: expected a matrix, (n, d), got the shape {matrix.shape}")
-    return matrix, np.arange(len(matrix)).astype(np.str_)
+    return (matrix, np.arange(len(matrix)).astype(np.str_)), None
+
+
+def _in_words(class_names: NDArray[np.str_] | None) -> str | None:
+    """Return what the labels stand for, since a collection keeps numbers; None without names."""
+    names = [] if class_names is None else class_names.tolist()
+    if names == [str(label) for label in range(len(names))]:
+        return None
+    shown = [f"{label} {name}" for label, name in enumerate(names[:_CLASSES])]
+    return ", ".join(shown) + (", …" if names[_CLASSES:] else "")
 
 
 def _send(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.options import KeyFileOption, KeyOption, UrlOption, json_filter
+from app.cli.options import KeyFileOption, KeyOption, UrlOption, finite, json_filter
 
 if TYPE_CHECKING:
     from app.cli.running_service import RunningService
@@ -78,10 +78,10 @@ def query(
     body: dict[str, Any] = {name: value for name, value in options.items() if value}
     others = {
         "radius": radius,
-        "false_match_rate": false_match_rate,
+        "false_match_rate": finite("--false-match-rate", false_match_rate),
         "calibrated": calibrated or None,
-        "max_score": max_score,
-        "confidence": confidence,
+        "max_score": finite("--max-score", max_score),
+        "confidence": finite("--confidence", confidence),
         "rerank_by": rerank_by,
     }
     body |= {name: value for name, value in others.items() if value is not None}
@@ -102,15 +102,18 @@ def _descriptors(
 ) -> list[list[float]]:
     import numpy as np
 
-    from app.cli.collections.calls import describe_images
+    from app.cli.collections.calls import describe_image
     from app.http import npy
+    from hashing.validation import as_descriptors, check_finite
 
     if images:
-        return describe_images(service, images)
+        return [describe_image(service, path) for path in images]
     if file is None:
         return []
     try:
         (matrix,) = npy.read_arrays(file.read_bytes(), npy.DESCRIPTORS)
+        # Before it is sent as JSON, which has neither NaN nor an empty matrix of some dimension.
+        check_finite(as_descriptors(npy.not_empty(matrix, "descriptors")))
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     rows: list[list[float]] = np.asarray(matrix, np.float64).tolist()

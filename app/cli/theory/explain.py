@@ -37,7 +37,8 @@ def explain(
 ) -> None:
     """Say what theory says about a dataset: dimension, bits, labels, meaning of distances.
 
-    Each law is stated, estimated with intervals, and plotted in the report.
+    Each law is stated, estimated with intervals, and plotted in the report. Ctrl-C ends it early,
+    with the laws measured until then and status 130.
     """
     from app.cli.progress import progress_bar
     from app.datasets.catalog import load_dataset
@@ -60,6 +61,8 @@ def explain(
         found = measure(loaded, update, laws=chosen, encoder=given, n_items=items, seed=seed)
     _write_files(found, report, json_file)
     _print(found)
+    if found.interrupted:
+        raise typer.Exit(130)
 
 
 def _write_files(found: Explanation, report: Path | None, json_file: Path | None) -> None:

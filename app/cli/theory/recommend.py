@@ -125,6 +125,10 @@ def recommend(
         "items": items,
         "seed": seed,
     }
+    if make is not None:
+        from index import check_name
+
+        check_name(make)
     if (dataset is None) == (collection is None):
         raise ValueError("give one of --dataset and --collection")
     if json_file is not None:

@@ -91,7 +91,8 @@ export function uploadField(source) {
     note.replaceChildren(`Uploading ${file.name} …`);
     target.disabled = true;
     try {
-      const name = file.name.replace(/\.[^.]*$/, "");
+      // These two say whether values are floats or integers.
+      const name = /\.[fi]vecs$/.test(file.name) ? file.name : file.name.replace(/\.[^.]*$/, "");
       const made = await call(path("datasets", name), { method: "PUT", file, type: "application/octet-stream" });
       source.append(datasetOption(made.dataset));
       source.value = datasetOption(made.dataset).value;

@@ -14,6 +14,7 @@ from app.http.bodies import JSON, takes
 from app.http.dependencies import BodyDep, ServiceDep
 from app.service.collections.collections import ranking_of
 from app.service.service import Service
+from hashing import InvalidInput
 from index.backend import Collection
 
 STATISTICS_SECONDS = 10.0
@@ -136,6 +137,7 @@ def find_duplicates(
 @router.post("/{name}/snapshots", status_code=201, response_model_exclude_none=True)
 def snapshot_collection(
     name: str,
+    body: BodyDep,
     service: ServiceDep,
     keep: Annotated[
         schemas.UrlInteger | None,
@@ -147,6 +149,8 @@ def snapshot_collection(
     ] = None,
 ) -> schemas.SnapshotOut:
     """Write the current items to a file in the data directory, while the collection is in use."""
+    if body.data.strip() not in (b"", b"{}"):
+        raise InvalidInput("this call takes no body: give keep in the URL, as in ?keep=7")
     file, items, removed = service.snapshots.write(name, keep)
     return schemas.SnapshotOut(
         snapshot=file, items=items, removed=None if keep is None else removed

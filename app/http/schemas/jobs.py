@@ -65,8 +65,11 @@ class NewBenchmark(OfData):
             {"queries", "k", "distance"},
         )
         others = of_labels if self.protocol == NEIGHBOURS else of_neighbours
-        if wrong := sorted(name for name in others & self.model_fields_set):
-            raise ValueError(f"{', '.join(wrong)}: the protocol {self.protocol!r:.80} has no such")
+        if wrong := sorted(others & self.model_fields_set):
+            needed = "a protocol with labels" if self.protocol == NEIGHBOURS else repr(NEIGHBOURS)
+            raise ValueError(
+                f"{', '.join(wrong)}: only for {needed}, and the protocol is {self.protocol!r:.80}"
+            )
         return self
 
     def as_protocol(self) -> Protocol | NeighbourProtocol:

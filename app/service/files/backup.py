@@ -136,6 +136,7 @@ def _copy_database(source: Path, target: Path, progress: Progress) -> None:
     except sqlite3.Error as error:
         raise OSError(f"{source} cannot be copied: {error}") from None
     if found != "ok":
+        found = " ".join(found.replace("*** in database main ***", "").split())
         raise ValueError(f"{source} is damaged: {found}; nothing was kept of the copy")
 
 

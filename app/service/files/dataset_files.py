@@ -188,7 +188,7 @@ class Datasets:
 
     def _checked(self, path: Path, name: str) -> Contents:
         """Read a file in a process of its own; raise BadDataset if it is no dataset."""
-        request: dict[str, Any] = {"file": str(path)}
+        request: dict[str, Any] = {"file": str(path), "name": name}
         task = Task(self._settings.data_dir, self._folder, request, None)
         process = JobProcess(dataset_check.work, task, threads=1)
         process.start()

@@ -80,7 +80,7 @@ class CollectionCalls:
             "name": name,
             "encoder": encoder,
             "n_bits": as_integer("n_bits", n_bits),
-            "keep_descriptors": as_bool("keep_descriptors", keep_descriptors),
+            "keep_descriptors": _as_kept(keep_descriptors),
             "ranking": ranking,
             "metric": metric,
         }
@@ -103,8 +103,8 @@ class CollectionCalls:
         """
         body = {
             "encoder": encoder,
-            "n_bits": n_bits,
-            "keep_descriptors": keep_descriptors,
+            "n_bits": as_integer("n_bits", n_bits),
+            "keep_descriptors": _as_kept(keep_descriptors),
             "ranking": ranking,
             "metric": metric,
         }
@@ -161,7 +161,8 @@ class CollectionCalls:
         With many millions of items this takes minutes, longer than a client waits by default:
         use a client with a longer `timeout`. The same holds for `restore`.
         """
-        return Request(answer_as(Snapshot), {"name": name}, without_none({"keep": keep}))
+        query = without_none({"keep": as_integer("keep", keep)})
+        return Request(answer_as(Snapshot), {"name": name}, query)
 
     @call("GET", "/v1/snapshots")
     def snapshots(self) -> Request[list[SnapshotFile]]:
@@ -184,3 +185,8 @@ class CollectionCalls:
         """
         body = without_none({"snapshot": snapshot, "encoder": encoder})
         return Request(answer_as(Collection), {"name": name}, json=body)
+
+
+def _as_kept(value: object) -> bool | str:
+    """Return whether to keep descriptors, or as which type; the service knows the types."""
+    return value if isinstance(value, str) else as_bool("keep_descriptors", value)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 from collections.abc import Iterable, Mapping
-from json import dumps
 from typing import Any
 
 import httpx2
@@ -19,6 +18,7 @@ from bitcell_client.arguments import (
     as_matrix,
     as_object,
     as_shaped,
+    as_text,
 )
 from bitcell_client.batches import BATCH, split
 from bitcell_client.call import (
@@ -33,6 +33,7 @@ from bitcell_client.call import (
     without_none,
 )
 from bitcell_client.decode import from_json
+from bitcell_client.json_body import as_json
 from bitcell_client.results import Accepted, Encoder, Method
 
 
@@ -77,7 +78,11 @@ class EncoderCalls:
         """
         X = None if descriptors is None else as_matrix(descriptors)
         y = None if labels is None else as_labels(labels)
-        new = {"name": name, "method": method, "n_bits": as_integer("n_bits", n_bits)}
+        new = {
+            "name": as_text("name", name),
+            "method": as_text("method", method),
+            "n_bits": as_integer("n_bits", n_bits),
+        }
         parameters = as_object("params", params) or {}
         training = without_none({"dataset": dataset, "collection": collection})
         if X is not None and not training and dimension is None:
@@ -85,7 +90,7 @@ class EncoderCalls:
             arrays = [X] if y is None else [X, y]
             return Request(
                 _read_encoder_or_job,
-                query=new | {"params": dumps(parameters)},
+                query=new | {"params": as_json(parameters).decode()},
                 content=as_npy(*arrays),
                 headers={"Content-Type": NPY},
             )

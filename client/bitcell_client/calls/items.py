@@ -9,12 +9,12 @@ from numpy.typing import ArrayLike
 
 from bitcell_client.arguments import (
     Codes,
+    as_given_object,
     as_hex,
     as_id,
     as_id_array,
     as_ids,
     as_integer,
-    as_items,
     as_labels,
     as_list,
     as_matrix,
@@ -31,6 +31,7 @@ from bitcell_client.call import (
     read_nothing,
     without_none,
 )
+from bitcell_client.json_body import as_items
 from bitcell_client.results import (
     Changed,
     Counted,
@@ -145,9 +146,8 @@ class ItemCalls:
     @call("POST", "/v1/collections/{name}/items/count", safe=True)
     def count_items(self, name: str, filter: Mapping[str, Any]) -> Request[Counted]:  # noqa: A002
         """Return how many items match a filter."""
-        return Request(
-            answer_as(Counted), {"name": name}, json={"filter": as_object("filter", filter)}
-        )
+        body = {"filter": as_given_object("filter", filter)}
+        return Request(answer_as(Counted), {"name": name}, json=body)
 
     @call("POST", "/v1/collections/{name}/items/list", safe=True)
     def list_items(
@@ -159,7 +159,7 @@ class ItemCalls:
     ) -> Request[ItemPage]:
         """Return a page of the items that match a filter, in the order of `items`."""
         body = {
-            "filter": as_object("filter", filter),
+            "filter": as_given_object("filter", filter),
             "limit": as_integer("limit", limit),
             "offset": as_integer("offset", offset),
         }
@@ -181,7 +181,7 @@ class ItemCalls:
             `{"payload": {"price": 4}}`: what it does not name stays as it is, None removes it.
         """
         path = {"name": name, "item_id": as_id(item_id)}
-        return Request(answer_as(Item), path, json=as_object("change", change))
+        return Request(answer_as(Item), path, json=as_given_object("change", change))
 
     @call("PATCH", "/v1/collections/{name}/items")
     def change_items(self, name: str, changes: Mapping[str, Mapping[str, Any]]) -> Request[Changed]:
@@ -195,8 +195,8 @@ class ItemCalls:
             The change of each item by its id.
         """
         items = [
-            (as_object(f"the change of {item_id!r}", change) or {}) | {"id": as_id(item_id)}
-            for item_id, change in (as_object("changes", changes) or {}).items()
+            as_given_object(f"the change of {item_id!r}", change) | {"id": as_id(item_id)}
+            for item_id, change in as_given_object("changes", changes).items()
         ]
         headers = {"Content-Type": "application/json"}
         content = as_items(items)

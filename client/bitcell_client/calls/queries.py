@@ -16,6 +16,7 @@ from bitcell_client.arguments import (
     as_ids,
     as_integer,
     as_matrix,
+    as_number,
     as_object,
     as_shaped,
 )
@@ -135,16 +136,16 @@ class QueryCalls:
             {
                 "k": as_integer("k", k),
                 "radius": as_integer("radius", radius),
-                "false_match_rate": false_match_rate,
+                "false_match_rate": as_number("false_match_rate", false_match_rate),
                 # Sent only if it is set, so that earlier services answer all other queries.
                 "calibrated": as_bool("calibrated", calibrated) or None,
-                "max_score": max_score,
+                "max_score": as_number("max_score", max_score),
                 "payloads": as_bool("payloads", payloads),
                 "return_codes": as_bool("return_codes", return_codes) or bool(flag),
                 "offset": as_integer("offset", offset),
                 "rerank": as_integer("rerank", rerank),
                 "rerank_by": rerank_by,
-                "confidence": confidence,
+                "confidence": as_number("confidence", confidence),
             }
         )
         if image is not None:

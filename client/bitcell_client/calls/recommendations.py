@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from bitcell_client.arguments import AnyJob, as_integer, as_list, job_id
+from bitcell_client.arguments import AnyJob, as_integer, as_list, as_number, job_id
 from bitcell_client.call import Request, answer_as, call, read_text, without_none
 from bitcell_client.results import Accepted, Collection, Job
 
@@ -40,15 +40,15 @@ class RecommendationCalls:
         body = {
             "dataset": dataset,
             "collection": collection,
-            "within": within,
-            "recall": recall,
+            "within": as_number("within", within),
+            "recall": as_number("recall", recall),
             "bytes": as_integer("bytes", bytes),
             "k": as_integer("k", k),
             "rerank": as_integer("rerank", rerank),
             "distance": distance,
             "methods": None if methods is None else as_list("methods", methods),
             "max_bits": as_integer("max_bits", max_bits),
-            "seconds": seconds,
+            "seconds": as_number("seconds", seconds),
             "items": as_integer("items", items),
             "seed": as_integer("seed", seed),
         }

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx2
 import numpy as np
@@ -15,7 +16,7 @@ import pytest
 from PIL import Image
 from pyarrow import parquet
 
-from app.cli.collections import load
+from app.cli.collections import calls, load
 from app.service.data_dir import URL_FILE
 from app.service.keys import Keys
 from hashing import make_hasher
@@ -215,6 +216,66 @@ def test_a_load_that_is_refused_later_keeps_what_is_stored(
     assert row[1] == "2"
 
 
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, httpx2.ReadError, httpx2.ConnectTimeout])
+@pytest.mark.parametrize("stored", [False, True])
+def test_a_load_that_ends_in_its_first_items_leaves_no_empty_collection(
+    stop: type[BaseException],
+    stored: bool,
+    run: Callable[[str], str],
+    service: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The service may have stored them although the command did not hear of it."""
+    np.save("codes.npy", CODES)
+    before, upsert = run("collections"), calls.upsert
+
+    def broken(*given: Any) -> int:
+        if stored:
+            upsert(*given)
+        raise stop("gone")
+
+    monkeypatch.setattr(calls, "upsert", broken)
+    line = f"load {stop.__name__}-{stored} codes.npy --bits 64"
+    status = bitcell(monkeypatch, f"--data-dir {service.data_dir} {line}")
+    error = capsys.readouterr().err
+    assert status == (130 if stop is KeyboardInterrupt else 2)
+    assert (run("collections") == before) == (not stored)
+    assert ("no collection is created" in error) == (stop is not KeyboardInterrupt and not stored)
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, httpx2.ReadError])
+def test_a_collection_that_cannot_be_dropped_again_is_named(
+    stop: type[BaseException],
+    run: Callable[[str], str],
+    service: Process,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    np.save("codes.npy", CODES)
+
+    def broken(*given: Any) -> None:
+        raise stop("gone")
+
+    def unreachable(*given: Any) -> None:
+        raise httpx2.ConnectError("gone too")
+
+    monkeypatch.setattr(calls, "upsert", broken)
+    monkeypatch.setattr(calls, "drop_collection", unreachable)
+    line = f"load left-{stop.__name__} codes.npy --bits 64"
+    assert bitcell(monkeypatch, f"--data-dir {service.data_dir} {line}")
+    assert f"left-{stop.__name__}, which this command created, may be" in capsys.readouterr().err
+
+
+def test_the_names_of_classes_are_shown_as_a_collection_keeps_numbers(
+    run: Callable[[str], str],
+) -> None:
+    labels = np.array(["cat", "[red]dog"])[np.arange(6) % 2]
+    np.savez("named.npz", descriptors=np.ones((6, 384)), labels=labels)
+    shown = run("load named named.npz --encoder demo")
+    assert shown.splitlines() == ["named: 6 items loaded, 6 in all", "labels: 0 [red]dog, 1 cat"]
+
+
 def test_filters_and_radius_are_passed_on(run: Callable[[str], str]) -> None:
     line = 'query demo --id digit-0007 --radius 40 --filter {"label":7} --json'
     (found,) = json.loads(run(line))["results"]
@@ -284,6 +345,23 @@ def test_tables_fit_80_columns_and_show_ids_in_full(run: Callable[[str], str]) -
         ("query demo --id a --code 00", "got --id and --code"),
         ("query demo --id a --filter {", "--filter takes JSON"),
         ("query demo --id a --filter null", "--filter takes a JSON object such as"),
+        ('query demo --id a --filter {"a":NaN}', "NaN is no number of JSON"),
+        ('query demo --id a --filter {"a":{"gt":-1e400}}', "-1e400 is too large"),
+        ('query demo --id a --filter {"a":{"gt":1},"a":{"lt":5}}', "'a' is given twice in one"),
+        ('duplicates demo --radius 1 --filter {"and":[{"a":1,"a":2}]}', "'a' is given twice"),
+        ("query demo --id a --confidence nan", "--confidence takes a finite number, got nan"),
+        ("query demo --id a --max-score=-inf", "--max-score takes a finite number, got -inf"),
+        ("query demo --id a --false-match-rate inf", "--false-match-rate takes a finite number"),
+        ("query demo --descriptors nan.npy", "nan.npy: descriptors must be finite and at most"),
+        ("query demo --descriptors none.npy", "none.npy: descriptors must have shape (n, d)"),
+        ("query demo --image flat.npy --image nan.npy", "flat.npy: image 0 cannot be read as PNG"),
+        ("collections --url localhost:8000", "--url takes a URL with http:// or https://, got"),
+        ("collections --url=", "--url takes a URL with http:// or https://, got ''"),
+        ("recommend --dataset digits --bytes 1 --make a/b", "a name has 1 to 64 of a-z"),
+        ("recommend --dataset digits --bytes 1 --make=", "a name has 1 to 64 of a-z"),
+        ("load demo empty.npy", "empty.npy: the npy header cannot be read: EOF"),
+        ("load demo short.npy", "float64 of shape (3,); 2 bytes are stored for it"),
+        ("load demo objects.npy", "objects.npy: the array holds Python objects"),
         ("duplicates demo --radius 1 --filter null", "'{\"label\": 3}', got 'null'"),
         ("duplicates demo --radius 1 --filter [1]", "--filter takes a JSON object"),
         ("collections --key a --key-file b", "give --key or --key-file, not both"),
@@ -307,6 +385,11 @@ def test_what_is_wrong_is_said_in_one_line(
 ) -> None:
     np.save("flat.npy", np.zeros(3))
     np.save("wrong.npy", np.ones((2, 3)))
+    np.save("nan.npy", np.full((2, 384), np.nan))
+    np.save("none.npy", np.ones((0, 384)))
+    np.save("objects.npy", np.array([[1, "a"]], object))
+    Path("short.npy").write_bytes(Path("flat.npy").read_bytes()[:130])
+    Path("empty.npy").touch()
     data_dir = service.data_dir
     assert bitcell(monkeypatch, f"--data-dir {data_dir} {line}") == 2
     error = capsys.readouterr().err.strip()  # A progress bar leaves an empty line.

@@ -301,6 +301,20 @@ def test_gist_makes_a_dataset_of_image_files(monkeypatch: pytest.MonkeyPatch) ->
         ("encode e.safetensors text.txt --out c.npy", "text.txt is in no format"),
         ("serve --port 99999", "--port: Input should be less than"),
         ("gist text.txt --out x.npz", "text.txt cannot be read as an image"),
+        (
+            "encode e.safetensors none.npy --out c.npy",
+            "none.npy: descriptors must have shape",
+        ),
+        ("benchmark --dataset digits --methods lsh --k 3", "--k needs --protocol neighbours"),
+        (
+            "benchmark --dataset digits --methods lsh --distance cosine --rerank 5",
+            "--distance and --rerank need --protocol neighbours",
+        ),
+        ("benchmark --dataset x.npy --methods lsh --labels 3", "--labels needs a protocol with"),
+        ("benchmark --dataset x.npy --methods lsh --seed -1", "seed must be from 0"),
+        ("explain --dataset x.npy --seed -1", "seed must be from 0 to 9223372036854775807, got -1"),
+        ("recommend --dataset x.npy --bytes 1 --methods ,", "at least one method; there are lsh"),
+        ("label-next --dataset=", "expected the name of a dataset or the path of a file, got ''"),
     ],
 )
 def test_an_error_is_one_line_and_leaves_no_file(
@@ -312,12 +326,15 @@ def test_an_error_is_one_line_and_leaves_no_file(
 ) -> None:
     Path("text.txt").write_text("no image")
     make_hasher("lsh", n_bits=8).fit(np.ones((1, 3))).save("e.safetensors")
+    np.save("x.npy", np.random.default_rng(0).normal(size=(150, 3)))
+    np.save("none.npy", np.ones((0, 3)))
+    files = set(folder.iterdir())
     assert bitcell(monkeypatch, line) == 2
     stderr = capsys.readouterr().err.strip()
     assert stderr.startswith("bitcell: ")
     assert message in stderr
     assert "\n" not in stderr
-    assert {path.name for path in folder.iterdir()} == {"text.txt", "e.safetensors"}
+    assert set(folder.iterdir()) == files
 
 
 @pytest.fixture

@@ -104,6 +104,8 @@ def test_the_default_name_is_that_in_the_snapshot(data: Path, run: Run, refused:
     store.drop("c")
     store.close()
     database.close()
+    # An empty name, as of a variable that is not set, is no default.
+    assert "a name has 1 to 64" in refused("restore c.snapshot --name=")
     assert run("restore c.snapshot") == "c: 300 items"
     assert contents(data) == before
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import replace
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
@@ -11,6 +13,7 @@ import pytest
 from numpy.typing import NDArray
 
 from app.datasets.dataset import Dataset
+from app.explain import run
 from app.explain.data import Data, Encoder
 from app.explain.finding import Plot, Series
 from app.explain.gain import measure_gain
@@ -32,6 +35,13 @@ def dataset(n: int = 400, labels: NDArray[np.int64] | None = None, name: str = "
     return Dataset(name, X.astype(np.float32), y if labels is None else labels, ids)
 
 
+def several_labels() -> Dataset:
+    """The same items, of which each has two labels."""
+    made = dataset()
+    sets = np.eye(4, dtype=bool)[made.labels] | np.eye(4, dtype=bool)[(made.labels + 1) % 4]
+    return replace(made, labels=np.full(len(made), -1), label_sets=sets)
+
+
 def ignore(done: int, total: int, now: str) -> None:
     pass
 
@@ -39,6 +49,34 @@ def ignore(done: int, total: int, now: str) -> None:
 @pytest.fixture(scope="module")
 def explanation() -> Explanation:
     return explain(dataset(name="<b>made</b>"), ignore)
+
+
+def test_items_with_several_labels_are_not_called_unlabelled() -> None:
+    (training,) = explain(several_labels(), ignore, laws=["training"]).findings
+    assert training.problem is not None
+    assert "needs one label for each item, and items have several" in training.problem
+    with pytest.raises(InvalidInput, match="items have several labels each, and one each is"):
+        Data(several_labels(), 400, 0).mean_average_precision(make_hasher("lsh", n_bits=8))
+
+
+@pytest.mark.parametrize("seed", [-1, 2**63, 1.0])
+def test_a_seed_is_an_integer_that_is_not_negative(seed: Any) -> None:
+    with pytest.raises(InvalidInput, match=r"seed must be .*, got"):
+        explain(dataset(), ignore, laws=["width"], seed=seed)
+
+
+def test_an_interrupted_explanation_keeps_what_it_has(monkeypatch: pytest.MonkeyPatch) -> None:
+    def interrupt(data: Data) -> None:
+        raise KeyboardInterrupt
+
+    measured = [(law, interrupt if law.key == "calibration" else one) for law, one in run._MEASURED]
+    monkeypatch.setattr(run, "_MEASURED", tuple(measured))
+    found = explain(dataset(), ignore, laws=["width", "calibration", "angles"])
+    assert found.interrupted
+    assert [finding.problem for finding in found.findings] == [None, "interrupted", "interrupted"]
+    assert "interrupted" in render(found)
+    with pytest.raises(KeyboardInterrupt):
+        explain(dataset(), ignore, laws=["calibration", "angles"])
 
 
 def test_every_law_is_measured_with_figures_and_a_plot(explanation: Explanation) -> None:

@@ -575,6 +575,76 @@ def test_a_method_that_is_not_known_may_be_a_misspelt_one(small: TestClient, met
     )
 
 
+IN_JSON = {"Content-Type": "application/json"}
+TWICE = [
+    '{"label": 1, "label": 2}',
+    '{"price": {"gte": 1}, "label": 1, "price": {"lt": 5}}',
+    '{"and": [{"a": 1}, {"a": {"gte": 1, "gte": 2}}]}',
+    '{"not": {"label": 1, "l\\u0061bel": 2}}',
+    '{"a": "\\":", "label": 1, "label" : 2}',
+]
+
+
+@pytest.mark.parametrize("condition", TWICE)
+@pytest.mark.parametrize(
+    "call", ["query", "items/delete", "items/count", "items/list", "duplicates"]
+)
+def test_a_filter_that_gives_a_name_twice_loses_no_condition(
+    small: TestClient, call: str, condition: str
+) -> None:
+    more = {"query": '"ids": ["a"], ', "duplicates": '"radius": 1, '}.get(call, "")
+    body = f'{{{more}"filter": {condition}}}'
+    answer = small.post(f"/v1/collections/c/{call}", content=body, headers=IN_JSON)
+    assert_problem(answer, 422, "is given twice in one object")
+
+
+def test_a_filter_that_is_given_twice_is_refused(small: TestClient) -> None:
+    body = '{"filter": {"label": 1}, "filter": {"id": {"in": ["a"]}}}'
+    answer = small.post("/v1/collections/c/items/delete", content=body, headers=IN_JSON)
+    assert_problem(answer, 422, "'filter' is given twice")
+
+
+@pytest.mark.parametrize(
+    "condition",
+    [
+        '{"or": [{"label": 1}, {"label": 2}, {"and": [{"label": 1}, {"a": 1}]}]}',
+        '{"a": "\\":\\":", "b": "x\\\\"}',
+        '{"a" : {"in": ["b", "\\"", ":"]}, ".b" : {"contains": "\\" : "}}',
+        '{"a": {"in": []}}',
+    ],
+)
+def test_names_in_different_objects_may_be_the_same(small: TestClient, condition: str) -> None:
+    body = f'{{"filter": {condition}}}'
+    answer = small.post("/v1/collections/c/items/count", content=body, headers=IN_JSON)
+    assert answer.status_code == 200, answer.text
+
+
+@pytest.mark.parametrize(
+    ("url", "body", "detail"),
+    [
+        ("benchmarks", {"methods": ["lsh"]}, "expected one of dataset and collection"),
+        (
+            "benchmarks",
+            {"dataset": "digits", "methods": ["lsh"], "protocol": "neighbours", "seeds": [0]}
+            | {"queries_per_class": 5},
+            "queries_per_class: only for a protocol with labels, and the protocol is 'neighbours'",
+        ),
+        ("recommendations", {"dataset": "digits"}, "expected one of within, recall and bytes"),
+    ],
+)
+def test_what_fields_say_together_is_refused_in_a_sentence(
+    small: TestClient, url: str, body: dict[str, Any], detail: str
+) -> None:
+    answer = small.post(f"/v1/{url}", json=body)
+    assert answer.json()["detail"] == detail
+
+
+@pytest.mark.parametrize("body", [{"keep": 1}, {"snapshot": "x"}, [1]])
+def test_an_option_of_a_snapshot_in_a_body_is_not_ignored(small: TestClient, body: Any) -> None:
+    answer = small.post("/v1/collections/c/snapshots", json=body)
+    assert_problem(answer, 422, "this call takes no body: give keep in the URL")
+
+
 def test_many_unknown_fields_are_only_counted(small: TestClient) -> None:
     few = {"ids": ["a"]} | {f"x{i}": 1 for i in range(1000)}
     answer = small.post("/v1/collections/c/query", json=few)

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
+from app.datasets.catalog import load_dataset
+from app.datasets.files import read_dataset
 from app.jobs import dataset_check
 from app.jobs.kind import Outcome, Task
 from app.jobs.process import JobFailed, JobProcess
@@ -215,6 +217,39 @@ def test_a_process_that_is_killed_is_an_error_of_the_upload(
     assert files_in(settings) == []
 
 
+def test_the_name_of_a_dataset_says_what_its_values_are(settings: Settings, tmp_path: Path) -> None:
+    """Half of these integers would be plausible floats: tiny ones, and some up to 1."""
+    values = np.random.default_rng(0).integers(0, 1 << 30, (500, 4))
+    records = np.zeros(500, [("d", "<i4"), ("v", "<i4", 4)])
+    records["d"], records["v"] = 4, values
+    folder = settings.data_dir / "datasets"
+    folder.mkdir(parents=True)
+    for name in ("large", "large.ivecs", "large.fvecs"):
+        records.tofile(folder / f"{name}.dataset")
+    expected, as_floats = values.astype(np.float32), values.astype("<i4").view("<f4")
+    for name, read in (("large.ivecs", expected), ("large.fvecs", as_floats), ("large", as_floats)):
+        found = load_dataset(name, settings.data_dir).descriptors
+        np.testing.assert_array_equal(found, read)
+    # A file keeps what its own name says, whatever the dataset is called.
+    records.tofile(tmp_path / "x.ivecs")
+    found = read_dataset(tmp_path / "x.ivecs", "large.fvecs").descriptors
+    np.testing.assert_array_equal(found, expected)
+
+
+def test_an_upload_is_read_as_its_name_says(client: TestClient, settings: Settings) -> None:
+    """A NaN of float32 is an integer of int32."""
+    records = np.zeros(20, [("d", "<i4"), ("v", "<i4", 2)])
+    records["d"], records["v"] = 2, np.arange(40).reshape(20, 2)
+    records["v"][3, 1] = 0x7FC00000
+    body = records.tobytes()
+    refused = client.put("/v1/datasets/n.fvecs", content=body, headers=FILE)
+    assert_problem(refused, 422, "row 3, column 1 is nan")
+    assert files_in(settings) == []
+    stored = client.put("/v1/datasets/n.ivecs", content=body, headers=FILE)
+    assert stored.status_code == 201, stored.text
+    assert load_dataset("n.ivecs", settings.data_dir).descriptors[3, 1] == 0x7FC00000
+
+
 def test_all_formats_are_recognised_by_their_content(tmp_path: Path, settings: Settings) -> None:
     h5py = pytest.importorskip("h5py")
     pa, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
@@ -226,7 +261,7 @@ def test_all_formats_are_recognised_by_their_content(tmp_path: Path, settings: S
     records.tofile(tmp_path / "f")
     np.save(tmp_path / "n", X)
     for name, labelled, queries in (("h", 0, 3), ("p", 30, 0), ("f", 0, 0), ("n.npy", 0, 0)):
-        task = Task(tmp_path, tmp_path, {"file": str(tmp_path / name)}, None)
+        task = Task(tmp_path, tmp_path, {"file": str(tmp_path / name), "name": name}, None)
         found = dataset_check.work(task, lambda *_: None).result
         assert (found["items"], found["dimension"]) == (40, 6)
         assert (found["labelled"], found["queries"]) == (labelled, queries)

@@ -20,6 +20,13 @@ from fastapi.testclient import TestClient
         "/v1/collections",
         "/v1/collections/c/items/a",
         "/v1/collections/none",
+        "/v1/encoders/e/file",
+        "/v1/datasets",
+        "/v1/datasets/digits",
+        "/v1/datasets/none",
+        "/v1/snapshots",
+        "/v1/recommendations",
+        "/v1/explanations",
     ],
 )
 def test_head_has_the_status_and_type_of_get(small: TestClient, path: str) -> None:

@@ -7,8 +7,10 @@ import http.client
 import os
 import re
 import signal
+import sqlite3
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -19,6 +21,7 @@ import pytest
 from app.cli.main import main
 from bench.load import load
 from bench.service import ServiceProcess, npy
+from index import Database, Store
 from tests.app.service_process import Process
 
 # `make bench` has strict limits for a quiet machine; these also hold on a busy one.
@@ -161,6 +164,54 @@ def test_an_impossible_data_directory_is_reported(
 ) -> None:
     (tmp_path / "file").touch()
     assert "file cannot hold the data" in refused(DATA_DIR=tmp_path / "file")
+
+
+def damaged(record: Path) -> None:
+    record.write_bytes(b"not a database" * 100)
+
+
+def cut_off(record: Path) -> None:
+    database = Database(record)
+    Store(database).close()
+    database.close()
+    data = record.read_bytes()
+    record.write_bytes(data[: len(data) // 2])
+
+
+def of_another_program(record: Path) -> None:
+    with closing(sqlite3.connect(record)) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+def of_a_later_version(record: Path) -> None:
+    Database(record).close()
+    with closing(sqlite3.connect(record)) as connection:
+        connection.execute("PRAGMA user_version = 99")
+
+
+@pytest.mark.parametrize(
+    ("name", "spoil", "message"),
+    [
+        ("bitcell.db", damaged, "is damaged: file is not a database; restore it from a copy"),
+        ("bitcell.db", cut_off, "is damaged: database disk image is malformed; restore it"),
+        ("bitcell.db", of_another_program, "is a database of another program, not of Bitcell"),
+        ("bitcell.db", of_a_later_version, "has version 99; the newest known here is"),
+        ("bitcell.db", Path.mkdir, "cannot be opened: unable to open database file"),
+        ("keys.db", damaged, "file is not a database"),
+        ("keys.db", Path.mkdir, "is a folder; expected the file of keys"),
+    ],
+)
+def test_a_file_that_cannot_be_read_is_named_in_one_line(
+    name: str,
+    spoil: Callable[[Path], None],
+    message: str,
+    refused: Callable[..., str],
+    tmp_path: Path,
+) -> None:
+    spoil(tmp_path / name)
+    shown = refused(DATA_DIR=tmp_path)
+    assert str(tmp_path / name) in shown
+    assert message in shown
 
 
 @pytest.mark.parametrize(

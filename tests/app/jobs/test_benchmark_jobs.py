@@ -171,8 +171,8 @@ def test_a_benchmark_of_neighbours_over_http_equals_one_of_the_library(
     ("change", "message"),
     [
         ({"protocol": "neighbour"}, "there is no protocol 'neighbour'; there are retrieval-59k"),
-        ({"k": 5}, "k: the protocol 'retrieval-59k' has no such"),
-        ({"protocol": "neighbours", "labels_per_class": 5}, "labels_per_class: the protocol"),
+        ({"k": 5}, "k: only for 'neighbours', and the protocol is 'retrieval-59k'"),
+        ({"protocol": "neighbours", "labels_per_class": 5}, "labels_per_class: only for a"),
         ({"protocol": "neighbours", "distance": "dot"}, "distance: Input should be 'euclidean'"),
         ({"protocol": "neighbours", "k": 0}, "k: Input should be greater than or equal to 1"),
     ],

@@ -246,8 +246,9 @@ def test_a_backup_that_fails_leaves_nothing(
 ) -> None:
     spoil(data, tmp_path)
     before = names(tmp_path)
-    with pytest.raises((ValueError, OSError), match=message):
+    with pytest.raises((ValueError, OSError), match=message) as raised:
         back_up(data, tmp_path / "backup")
+    assert "\n" not in str(raised.value)
     assert names(tmp_path) == before
 
 

@@ -65,6 +65,18 @@ def test_descriptors_far_from_the_origin_are_not_called_the_same(
         hasher.fit(np.full_like(X, 0.1), y)
 
 
+@pytest.mark.parametrize(("factor", "offset"), [(1, 1024.0), (2.0**-40, 0), (2.0**40, 0)])
+def test_neither_unit_nor_origin_of_descriptors_matters(
+    factor: float, offset: float, method: str, X: NDArray[Any], y: NDArray[Any]
+) -> None:
+    """Powers of two: nothing but the distances is rounded."""
+    few, labels = np.round(X[:200] * 64) / 64, y[:200]
+    plain = make_hasher(method, n_bits=8).fit(few, labels)
+    moved = factor * few + offset
+    other = make_hasher(method, n_bits=8).fit(moved, labels)
+    assert (plain.encode(few) != other.encode(moved)).mean() < 0.01
+
+
 def test_the_numbers_of_the_classes_do_not_matter(
     method: str, X: NDArray[Any], y: NDArray[Any]
 ) -> None:
