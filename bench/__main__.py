@@ -13,6 +13,7 @@ from bench import (
     collection,
     duplicates,
     encode,
+    encode_files,
     gist,
     index,
     latency,
@@ -26,6 +27,9 @@ from bench import (
 CHECKS = (
     ("encode / bare product, 48 bits", encode.measure, "ratio", ">=", 0.75),
     ("encode / bare products, net-2", encode.measure_net, "ratio", ">=", 0.7),
+    ("encode from parquet / in memory", encode_files.rate, "ratio", ">=", 0.15),
+    ("encode from parquet / in memory, net-2", encode_files.rate_of_net, "ratio", ">=", 0.15),
+    ("memory to encode a million rows from parquet", encode_files.memory, "added_mb", "<=", 200.0),
     ("GIST / one inverse FFT per filter", gist.measure, "ratio", ">=", 3.0),
     ("mAP, 1,000 x 59,000 codes", precision.measure, "seconds", "<=", 5.0),
     ("clustered codes / Faiss flat", index.clustered_codes, "ratio", ">=", 8.0),

@@ -22,6 +22,7 @@ LAYERS = [
     ["hashing", "index"],
     ["app.errors", "app.pools"],
     ["app.datasets"],
+    ["app.encoding"],
     ["app.benchmark"],
     ["app.explain"],
     ["app.recommend"],

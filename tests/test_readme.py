@@ -149,10 +149,10 @@ def test_there_is_a_recipe_in_each_section_but_the_last_two() -> None:
 
 
 def test_the_blocks_of_the_library_page_run(typed: Typed) -> None:
-    made, library, commands = (printed for printed, _ in typed("docs/library.md"))
-    assert not made
-    assert not library
-    assert "codes.npy: 2000 codes of 6 bytes" in commands
+    made, library, encoded, block, commands = (printed for printed, _ in typed("docs/library.md"))
+    assert not made + library + block
+    assert "codes.npy: 2000 codes of 6 bytes" in encoded
+    assert "lsh48.safetensors: " in commands
 
 
 def test_the_client_in_the_api_page_runs(typed: Typed) -> None:

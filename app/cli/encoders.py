@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -15,9 +15,12 @@ from app.cli.options import (
     check_data,
     check_output,
     load_settings,
+    split,
 )
 
-_BATCH = 10_000
+if TYPE_CHECKING:
+    from hashing import Hasher
+
 _OPTIONS = {"n_bits": "--bits", "random_state": "--seed"}
 """Parameters that have an option of their own."""
 
@@ -81,34 +84,86 @@ def _read_params(given: list[str]) -> dict[str, Any]:
 
 
 def encode(
-    encoder: Annotated[Path, typer.Argument(help="An encoder that `bitcell train` wrote.")],
-    descriptors: Annotated[Path, typer.Argument(help="An .npy file of shape (n, d).")],
-    out: Annotated[Path, typer.Option(help="The .npy file to write: packed codes, uint8.")],
+    encoder: Annotated[
+        str,
+        typer.Argument(
+            help="A file that `bitcell train` wrote, or the name of an encoder of the service."
+        ),
+    ],
+    descriptors: Annotated[
+        Path,
+        typer.Argument(
+            help="A parquet, npy, fvecs, bvecs or ivecs file, or a folder of .parquet files."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The file to write: .parquet, of a column `code` and the other columns of the "
+            "input; or .npy, of packed codes, uint8."
+        ),
+    ],
+    column: Annotated[
+        str | None,
+        typer.Option(
+            help="The column of descriptors in parquet (default: the only column of lists of "
+            "numbers, or `descriptors`, `embedding`, `vector`, `emb`)."
+        ),
+    ] = None,
+    keep: Annotated[
+        str | None,
+        typer.Option(
+            help="The other columns to write, separated by commas (default: all).",
+        ),
+    ] = None,
+    on: Annotated[
+        str | None,
+        typer.Option(
+            help="Encode parquet on a Dask cluster: its scheduler, dask://HOST:PORT, or with TLS "
+            "dask+tls://HOST:PORT. Its workers read the files under the same paths."
+        ),
+    ] = None,
+    overwrite: Annotated[
+        bool, typer.Option("--overwrite", help="Replace a .parquet file that is there.")
+    ] = False,
 ) -> None:
-    """Encode descriptors into packed codes."""
-    import numpy as np
-
+    """Encode a file of descriptors, of any size, into a file of codes."""
     from app.cli.progress import progress_bar
-    from app.http import npy
-    from hashing import load_hasher
-    from hashing.atomic_file import atomic_write
+    from app.encoding.cluster import on_cluster
+    from app.encoding.encode import encode_file, encode_here
+    from app.encoding.sources import check_dimension, open_source
+    from bitcodes import code_size
 
-    check_output(out, ".npy")
-    hasher = load_hasher(encoder)
+    if out.suffix != ".npy":
+        check_output(out, ".parquet")
+        if out.exists() and not overwrite:
+            raise ValueError(f"{out} exists already; --overwrite replaces it")
+    check_output(out, out.suffix)
+    encoded = encode_here if on is None else on_cluster(on)
+    hasher = _hasher(encoder)
+    source = open_source(descriptors, column, None if keep is None else split(keep))
+    check_dimension(source, descriptors, hasher)
+    if out.exists() and out.samefile(descriptors):
+        raise ValueError(f"{out} holds the descriptors: write the codes to another file")
+    with progress_bar(len(source), "encoding") as progress:
+        n_codes = encode_file(hasher, source, out, progress, encoded)
+    typer.echo(f"{out}: {n_codes} codes of {code_size(hasher.n_bits)} bytes")
+
+
+def _hasher(encoder: str) -> Hasher:
+    """Return the encoder in a file, or of this name in the data directory."""
+    from app.service.encoder_store import file_in
+    from hashing.registry import from_bytes, load_hasher
+    from index import NotFound
+
+    data_dir = load_settings().data_dir
+    is_name = Path(encoder).name == encoder and not encoder.endswith(".safetensors")
+    if Path(encoder).exists() or not is_name or not (data_dir / "bitcell.db").is_file():
+        return load_hasher(encoder)
     try:
-        (matrix,) = npy.read_arrays(descriptors.read_bytes(), npy.DESCRIPTORS)
-        npy.not_empty(matrix, "descriptors")
-        with progress_bar(len(matrix), "encoding") as progress:
-            parts = []
-            for start in range(0, len(matrix), _BATCH):
-                parts.append(hasher.encode(matrix[start : start + _BATCH]))
-                progress(start + len(parts[-1]), len(matrix), "encoding")
-        codes = np.concatenate(parts)
-    except ValueError as error:
-        raise ValueError(f"{descriptors}: {error}") from None
-    with atomic_write(out) as file:
-        np.save(file, codes)
-    typer.echo(f"{out}: {len(codes)} codes of {codes.shape[1]} bytes")
+        return from_bytes(file_in(data_dir, encoder))
+    except NotFound as error:
+        raise ValueError(f"there is no file {encoder!r}, and {error}") from None
 
 
 def export(

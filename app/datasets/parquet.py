@@ -11,12 +11,11 @@ from numpy.typing import NDArray
 
 from app.datasets.dataset import BadDataset, Dataset
 from app.datasets.npz import from_arrays
+from hashing.arrow import LABELS, descriptor_column, matrix
 from hashing.validation import InvalidInput
 
 MAGIC = b"PAR1"
-NAMES = ("descriptors", "descriptor", "embeddings", "embedding", "vectors", "vector", "emb")
-"""The column of descriptors has one of these names, if several columns have lists of numbers."""
-_OTHERS = {"labels": ("labels", "label"), "ids": ("ids", "id")}
+_OTHERS = {"labels": LABELS, "ids": ("ids", "id")}
 _BATCH_ROWS = 4096
 # Items times different labels, if items have several.
 _MOST_LABELS = 1 << 30
@@ -43,7 +42,7 @@ def read_parquet(path: Path, name: str) -> Dataset:
         raise BadDataset(f"{path} is parquet: to read it, `pip install pyarrow`") from None
     try:
         with parquet.ParquetFile(path) as file:
-            columns = _columns(pa, file.schema_arrow)
+            columns = _columns(file.schema_arrow)
             batches = file.iter_batches(_BATCH_ROWS, columns=list(columns.values()))
             arrays = _read(pa, batches, columns)
     except (pa.ArrowException, OSError, MemoryError, UnicodeDecodeError) as error:
@@ -51,32 +50,14 @@ def read_parquet(path: Path, name: str) -> Dataset:
     return from_arrays(name, arrays)
 
 
-def _columns(pa: Any, schema: Any) -> dict[str, str]:
+def _columns(schema: Any) -> dict[str, str]:
     """Return the column of each array of the dataset."""
-    kinds = pa.types
-
-    def has_numbers(kind: Any) -> bool:
-        is_list = kinds.is_list(kind) or kinds.is_large_list(kind) or kinds.is_fixed_size_list(kind)
-        return bool(
-            is_list and (kinds.is_floating(kind.value_type) or kinds.is_integer(kind.value_type))
-        )
-
-    lists = [
-        field.name
-        for field in schema
-        if has_numbers(field.type) and field.name not in _OTHERS["labels"]
-    ]
-    named = [each for each in NAMES if each in lists] if len(lists) > 1 else lists
-    if len(named) != 1:
-        raise InvalidInput(
-            f"expected one column of lists of numbers, or one named {', '.join(NAMES)}; the "
-            f"columns are {', '.join(f'{field.name}: {field.type}' for field in schema)!s:.500}"
-        )
     others = {
         array: next((each for each in names if each in schema.names), None)
         for array, names in _OTHERS.items()
     }
-    return {"descriptors": named[0]} | {key: each for key, each in others.items() if each}
+    named = descriptor_column(schema)
+    return {"descriptors": named} | {key: each for key, each in others.items() if each}
 
 
 def _read(pa: Any, batches: Any, columns: dict[str, str]) -> dict[str, NDArray[Any]]:
@@ -89,9 +70,12 @@ def _read(pa: Any, batches: Any, columns: dict[str, str]) -> dict[str, NDArray[A
             if values.null_count:
                 raise InvalidInput(f"column {column!r} has nulls in rows {n} to {n + len(batch)}")
             if array == "descriptors":
-                matrix = _matrix(values, column, n, d)
-                d = matrix.shape[1]
-                parts[array].append(matrix)
+                X = matrix(values, column, d, n)
+                d = X.shape[1]
+                # What is not finite as float32 is refused later.
+                with np.errstate(over="ignore", invalid="ignore"):
+                    # A copy: a view would keep the memory of all batches.
+                    parts[array].append(np.array(X, np.float32))
             elif array == "labels" and pa.types.is_nested(values.type):
                 sets.append(values)
             else:
@@ -122,24 +106,6 @@ def _label_sets(lists: Any, n: int) -> dict[str, NDArray[Any]]:
     sets = np.zeros((n, len(names)), bool)
     sets[compute.list_parent_indices(lists).to_numpy(), places] = True
     return {"labels": sets, "class_names": names}
-
-
-def _matrix(lists: Any, column: str, start: int, d: int | None) -> NDArray[np.float32]:
-    """Return lists of one length as the rows of a matrix."""
-    lengths = lists.value_lengths().to_numpy(zero_copy_only=False)
-    d = int(lengths[0]) if d is None else d
-    if (other := np.flatnonzero(lengths != d)).size:
-        raise InvalidInput(
-            f"column {column!r}: row 0 has {d} numbers, row {start + other[0]} has "
-            f"{lengths[other[0]]}"
-        )
-    values = lists.flatten()
-    if values.null_count:
-        raise InvalidInput(f"column {column!r} has nulls in its lists from row {start} on")
-    with np.errstate(over="ignore", invalid="ignore"):  # What is not finite then is refused later.
-        # A copy: a view would keep the memory of all batches.
-        matrix = np.array(values.to_numpy(zero_copy_only=False), np.float32)
-    return matrix.reshape(len(lists), d)
 
 
 def _joined(parts: deque[NDArray[np.float32]], n: int, d: int) -> NDArray[np.float32]:

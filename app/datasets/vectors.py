@@ -104,17 +104,22 @@ def records_of(path: Path) -> NDArray[Any] | None:
 
 
 def from_records(records: NDArray[Any], path: Path, name: str) -> Dataset:
-    """Return the values of records as a dataset.
+    """Return the values of records as a dataset."""
+    return unlabelled(name, values_of(records, path, name))
+
+
+def values_of(records: NDArray[Any], path: Path, name: str) -> NDArray[Any]:
+    """Return the values of records, (n, d).
 
     The values of fvecs and ivecs are told apart by how the name of the file or of the dataset ends.
     If neither says so, the values decide.
     """
-    values = records["values"]
+    values: NDArray[Any] = records["values"]
     if values.dtype == np.float32:
         said = [end for end in (path.suffix, Path(name).suffix) if end in VALUES_BY_NAME]
         if said[0] == ".ivecs" if said else _are_integers(values):
             values = values.view("<i4")
-    return unlabelled(name, values)
+    return values
 
 
 def _are_integers(values: NDArray[np.float32]) -> bool:

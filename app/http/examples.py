@@ -183,6 +183,7 @@ PARAMETERS: dict[str, Any] = {
     "keep": 3,
     "limit": 100,
     "holds": "codes",
+    "fingerprint": "2c26b46b68ffc68ff99b453c1d30413413422d706483bfa0f98a5e886266e7ae",
     "method": "itq",
     "n_bits": 64,
     "params": '{"random_state": 7}',

@@ -73,6 +73,7 @@ class AsyncClient(Connection, AsyncSender):
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
         *,
         codes: Codes | None = None,
+        fingerprint: str | None = None,
         batch: int = BATCH,
     ) -> int:
         """Upsert any number of items, with descriptors or codes, at most `batch` per request.
@@ -90,7 +91,7 @@ class AsyncClient(Connection, AsyncSender):
         held = (await self.collection(name)).items
         for part in parts:
             with part.described():
-                held = (await self.upsert(name, **part.arguments)).items
+                held = (await self.upsert(name, **part.arguments, fingerprint=fingerprint)).items
         return held
 
     async def events(self, job: AnyJob) -> AsyncIterator[Job]:

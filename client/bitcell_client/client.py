@@ -90,6 +90,7 @@ class Client(Connection, BlockingSender):
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
         *,
         codes: Codes | None = None,
+        fingerprint: str | None = None,
         batch: int = BATCH,
     ) -> int:
         """Upsert any number of items, with descriptors or codes, at most `batch` per request.
@@ -107,7 +108,7 @@ class Client(Connection, BlockingSender):
         held = self.collection(name).items
         for part in parts:
             with part.described():
-                held = self.upsert(name, **part.arguments).items
+                held = self.upsert(name, **part.arguments, fingerprint=fingerprint).items
         return held
 
     def events(self, job: AnyJob) -> Iterator[Job]:

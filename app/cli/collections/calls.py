@@ -43,14 +43,40 @@ def drop_collection(service: RunningService, name: str) -> None:
     service.send("DELETE", "collections", name)
 
 
-def upsert(service: RunningService, name: str, *arrays: NDArray[Any]) -> int:
-    """Insert or replace items, and return how many there are now."""
+def upsert(
+    service: RunningService,
+    name: str,
+    *arrays: NDArray[Any],
+    payloads: list[dict[str, Any]] | None = None,
+    fingerprint: str | None = None,
+) -> int:
+    """Insert or replace items, and return how many there are now.
+
+    The arrays are descriptors or codes, ids, and labels if there are any. With payloads or with
+    the fingerprint of their encoder, they are codes.
+    """
+    path = ("collections", name, "items")
+    parameters = {} if fingerprint is None else {"fingerprint": fingerprint}
+    if payloads is not None:
+        codes, ids, *labels = (array.tolist() for array in arrays)
+        columns = {
+            "id": map(str, ids),
+            "code": [bytes(code).hex() for code in codes],
+            "payload": payloads,
+            **({"label": labels[0]} if labels else {}),
+        }
+        items = [
+            dict(zip(columns, item, strict=True)) for item in zip(*columns.values(), strict=True)
+        ]
+        answer = service.send("PUT", *path, json={"items": items}, params=parameters)
+        return Upserted.model_validate_json(answer.content).items
     body = io.BytesIO()
     for array in arrays:
         np.save(body, array, allow_pickle=False)
+    if fingerprint is not None:
+        parameters["holds"] = "codes"
     headers = {"Content-Type": npy.MEDIA_TYPE}
-    path = ("collections", name, "items")
-    answer = service.send("PUT", *path, content=body.getvalue(), headers=headers)
+    answer = service.send("PUT", *path, content=body.getvalue(), headers=headers, params=parameters)
     return Upserted.model_validate_json(answer.content).items
 
 

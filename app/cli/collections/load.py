@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from app.cli.options import KeyFileOption, KeyOption, UrlOption, load_settings
+from app.cli.options import KeyFileOption, KeyOption, UrlOption, load_settings, split
 
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     from app.cli.running_service import RunningService
+    from app.encoding.items import ItemFiles
 
 # Limits of the body of one request: its bytes, and its items.
 _BYTES = 8 << 20
@@ -27,8 +29,9 @@ def load(
     source: Annotated[
         str,
         typer.Argument(
-            help="A dataset, by name or .npz file; or an .npy file of descriptors, or of packed "
-            "codes for a collection without an encoder. The ids of its rows are 0, 1, …"
+            help="A dataset, by name or .npz file; an .npy file of descriptors, or of packed "
+            "codes for a collection without an encoder, with the ids 0, 1, …; or a parquet file "
+            "of codes, or a folder of them, as `bitcell encode` and clusters write it."
         ),
     ],
     encoder: Annotated[
@@ -48,6 +51,20 @@ def load(
         bool,
         typer.Option("--keep-descriptors", help="Create it first, to keep descriptors too."),
     ] = False,
+    payload: Annotated[
+        str | None,
+        typer.Option(
+            help="With a parquet file of codes: the columns that become fields of the payloads, "
+            "separated by commas."
+        ),
+    ] = None,
+    fingerprint: Annotated[
+        str | None,
+        typer.Option(
+            help="With a parquet file of codes that does not say it: the fingerprint of the "
+            "encoder that made them."
+        ),
+    ] = None,
     url: UrlOption = None,
     key: KeyOption = None,
     key_file: KeyFileOption = None,
@@ -58,38 +75,114 @@ def load(
     is replaced by the same. A collection that it created is dropped if it ends before the first
     items are stored.
     """
-    from app.cli.collections.calls import create_collection, show_collection, show_encoder
     from app.cli.running_service import connected
+    from app.encoding.items import open_items
 
-    arrays, names = _read(source, load_settings().data_dir)
+    given = {
+        "encoder": encoder,
+        "n_bits": bits,
+        "ranking": ranking,
+        "metric": metric,
+        "keep_descriptors": keep_descriptors or None,
+    }
+    new = {name: value for name, value in given.items() if value is not None}
+    items = open_items(Path(source), split(payload or ""))
+    if items is None:
+        for option, value in (("--payload", payload), ("--fingerprint", fingerprint)):
+            if value is not None:
+                raise ValueError(f"{option} is for parquet files of codes, and {source} is none")
+        arrays, names = _read(source, load_settings().data_dir)
+        with connected(url, key, key_file) as service:
+            held = _load_arrays(service, collection, source, new, arrays)
+        typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
+        if names is not None:
+            typer.echo(f"labels: {names}")
+        return
     with connected(url, key, key_file) as service:
-        if encoder is not None:
-            # Before the collection is created, which would otherwise be left empty.
-            expected, dimension = show_encoder(service, encoder).dimension, arrays[0].shape[1]
-            if dimension != expected:
-                raise ValueError(
-                    f"{source} has descriptors of dimension {dimension}, and encoder {encoder!r} "
-                    f"takes those of dimension {expected}"
-                )
-        given = {
-            "encoder": encoder,
-            "n_bits": bits,
-            "ranking": ranking,
-            "metric": metric,
-            "keep_descriptors": keep_descriptors or None,
+        held = _load_codes(service, collection, source, new, items, fingerprint)
+    typer.echo(f"{collection}: {len(items):,} items loaded, {held:,} in all")
+    if items.unused:
+        names = ",".join(items.unused)
+        typer.echo(f"columns that were not loaded: {names} (--payload {names})", err=True)
+
+
+def _load_arrays(
+    service: RunningService,
+    collection: str,
+    source: str,
+    new: dict[str, Any],
+    arrays: tuple[NDArray[Any], ...],
+) -> int:
+    from app.cli.collections.calls import show_encoder
+
+    if encoder := new.get("encoder"):
+        # Before the collection is created, which would otherwise be left empty.
+        expected, dimension = show_encoder(service, encoder).dimension, arrays[0].shape[1]
+        if dimension != expected:
+            raise ValueError(
+                f"{source} has descriptors of dimension {dimension}, and encoder {encoder!r} "
+                f"takes those of dimension {expected}"
+            )
+    size = sum(array[:1].nbytes for array in arrays)
+    batch = max(1, min(_ITEMS, _BYTES // max(1, size)))
+    parts = (
+        {"arrays": [array[start : start + batch] for array in arrays]}
+        for start in range(0, len(arrays[0]), batch)
+    )
+    return _fill(service, collection, new, parts, len(arrays[0]))
+
+
+def _load_codes(
+    service: RunningService,
+    collection: str,
+    source: str,
+    new: dict[str, Any],
+    items: ItemFiles,
+    fingerprint: str | None,
+) -> int:
+    from app.cli.collections import codes
+
+    made_by = items.about.fingerprint if fingerprint is None else fingerprint
+    if items.about.fingerprint not in (None, made_by):
+        raise ValueError(
+            f"{source} has codes of the encoder with fingerprint {items.about.fingerprint}, got "
+            f"--fingerprint {fingerprint}"
+        )
+    if new:
+        codes.check_new(service, source, items, new, made_by)
+        sent = made_by if "encoder" in new else None
+    else:
+        sent = codes.check_codes(service, collection, source, items, made_by)
+    parts = (
+        {
+            "arrays": [part.codes, part.ids, *([] if part.labels is None else [part.labels])],
+            "payloads": part.payloads,
+            "fingerprint": sent,
         }
-        if new := {name: value for name, value in given.items() if value is not None}:
-            create_collection(service, {"name": collection} | new)
-        show_collection(service, collection)  # Before the progress bar appears.
-        try:
-            held = _send(service, collection, arrays)
-        except BaseException as error:  # Ctrl-C and a broken connection too.
-            if new and (note := _drop_if_empty(service, collection)):
-                error.args = (f"{error}{note}",)
-            raise
-    typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
-    if names is not None:
-        typer.echo(f"labels: {names}")
+        for part in codes.requests(items, _ITEMS, _BYTES)
+    )
+    return _fill(service, collection, new, parts, len(items))
+
+
+def _fill(
+    service: RunningService,
+    collection: str,
+    new: dict[str, Any],
+    parts: Iterator[dict[str, Any]],
+    total: int,
+) -> int:
+    """Create the collection if asked, and send the parts; return how many items it then has."""
+    from app.cli.collections.calls import create_collection, show_collection
+
+    if new:
+        create_collection(service, {"name": collection} | new)
+    held = show_collection(service, collection).items  # Before the progress bar appears.
+    try:
+        return _send(service, collection, parts, total, held)
+    except BaseException as error:  # Ctrl-C and a broken connection too.
+        if new and (note := _drop_if_empty(service, collection)):
+            error.args = (f"{error}{note}",)
+        raise
 
 
 def _drop_if_empty(service: RunningService, collection: str) -> str:
@@ -140,23 +233,30 @@ def _in_words(class_names: NDArray[np.str_] | None) -> str | None:
     return ", ".join(shown) + (", …" if names[_CLASSES:] else "")
 
 
-def _send(service: RunningService, collection: str, arrays: tuple[NDArray[Any], ...]) -> int:
+def _send(
+    service: RunningService,
+    collection: str,
+    parts: Iterator[dict[str, Any]],
+    total: int,
+    held: int,
+) -> int:
     from app.cli.collections.calls import upsert
     from app.cli.progress import progress_bar
 
-    total, held = len(arrays[0]), 0
-    size = sum(array[:1].nbytes for array in arrays)
-    batch = max(1, min(_ITEMS, _BYTES // max(1, size)))
-    with progress_bar(total) as progress:
-        for start in range(0, total, batch):
-            progress(start, total, f"loading {collection}")
-            end = min(total, start + batch)
-            try:
-                held = upsert(service, collection, *(array[start:end] for array in arrays))
-            except ValueError as error:
-                stored = "all before them are stored, and none from them on"
-                raise ValueError(
-                    f"items {start:,} to {end - 1:,} of the source: {error}; "
-                    f"{stored if start else 'nothing is stored'}"
-                ) from None
+    start = 0
+    try:
+        with progress_bar(total) as progress:
+            for part in parts:
+                progress(start, total, f"loading {collection}")
+                arrays = part.pop("arrays")
+                end = start + len(arrays[0])
+                try:
+                    held = upsert(service, collection, *arrays, **part)
+                except ValueError as error:
+                    place = f"items {start:,} to {end - 1:,} of the source"
+                    raise ValueError(f"{place}: {error}") from None
+                start = end
+    except ValueError as error:
+        stored = "all before them are stored, and none from them on"
+        raise ValueError(f"{error}; {stored if start else 'nothing is stored'}") from None
     return held

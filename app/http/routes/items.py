@@ -33,6 +33,10 @@ _HOLDS = (
     "What the first array of an npy body holds. By default, what the collection takes: descriptors "
     "if it has an encoder, else codes."
 )
+_MADE_BY = (
+    "The fingerprint of the encoder that made the codes of the items. A collection with an encoder "
+    "takes codes only with the fingerprint of that encoder, and an npy body of them with `holds`."
+)
 _ONLY_NPY = "`holds` says what an npy body holds; leave it out for any other"
 _ITEMS_NPY = (
     "Two or three arrays that numpy.save wrote to one file, in this order: descriptors, (n, d) "
@@ -83,6 +87,9 @@ def upsert_items(
     body: BodyDep,
     service: ServiceDep,
     holds: Annotated[schemas.Holds | None, Query(description=_HOLDS)] = None,
+    fingerprint: Annotated[
+        str | None, Query(description=_MADE_BY, pattern="^[0-9a-f]{64}$")
+    ] = None,
 ) -> schemas.Upserted:
     """Insert items, or replace those with the same id: all or none, on disk when answered."""
     if body.is_npy:
@@ -91,7 +98,9 @@ def upsert_items(
         check_batch(ids.size, service.settings)
         names = npy.strings(ids)
         labels = as_labels(rest[0], len(names)) if rest else None
-        collection = service.collections.upsert(name, names, labels=labels, **given)
+        collection = service.collections.upsert(
+            name, names, labels=labels, fingerprint=fingerprint, **given
+        )
     elif holds is not None:
         raise InvalidInput(_ONLY_NPY)
     else:
@@ -102,6 +111,7 @@ def upsert_items(
             names,
             labels=[item.label for item in items],
             payloads=[item.payload for item in items],
+            fingerprint=fingerprint,
             **_given_with(items),
         )
     return schemas.Upserted(upserted=len(names), items=len(collection))

@@ -7,6 +7,7 @@ from typing import Any
 
 from numpy.typing import ArrayLike, NDArray
 
+from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
 from bitcodes import Codes, from_hex
 from hashing import InvalidInput
@@ -42,21 +43,39 @@ def item_codes(
     collection: Collection,
     descriptors: ArrayLike,
     codes: GivenCodes | None,
+    fingerprint: str | None = None,
 ) -> Codes:
     """Return the codes of items to store, from their descriptors or as they are given.
 
     Raise InvalidInput unless the collection takes what is given: descriptors if it has an encoder,
-    which then made all its codes, and codes if it has none.
+    which then made all its codes, and codes if it has none. Codes that the encoder made elsewhere
+    are taken with its `fingerprint`; with another one, Conflict is raised.
     """
     if codes is None:
+        if fingerprint is not None:
+            raise InvalidInput("a fingerprint says which encoder made codes; descriptors are given")
         # Without an encoder, this raises.
         return encoders.hasher_of(collection).encode(descriptors)
     if collection.encoder:
-        raise InvalidInput(
-            f"the codes of collection {collection.name!r} are made by its encoder "
-            f"{collection.encoder!r}: give descriptors instead of codes"
-        )
+        _check_made_by(collection, fingerprint)
     return packed(codes, collection.n_bits)
+
+
+def _check_made_by(collection: Collection, fingerprint: str | None) -> None:
+    name, encoder = collection.name, collection.encoder
+    if fingerprint is None:
+        raise InvalidInput(
+            f"the codes of collection {name!r} are made by its encoder {encoder!r}: give "
+            "descriptors instead of codes, or the fingerprint of the encoder that made the codes"
+        )
+    if fingerprint != collection.fingerprint:
+        raise Conflict(
+            f"the codes were made by the encoder with fingerprint {fingerprint}; collection "
+            f"{name!r} holds codes of {encoder!r}, which has {collection.fingerprint}"
+        )
+    if collection.keep_descriptors or collection.metric is not None:
+        needs = "keeps descriptors" if collection.keep_descriptors else "ranks by estimates"
+        raise InvalidInput(f"collection {name!r} {needs}: give descriptors instead of codes")
 
 
 def packed(codes: GivenCodes, n_bits: int) -> Codes:

@@ -178,8 +178,11 @@ class Collections:
         payloads: builtins.list[dict[str, Any] | None] | None = None,
         *,
         codes: GivenCodes | None = None,
+        fingerprint: str | None = None,
     ) -> Collection:
         """Insert or replace n items, with codes made from descriptors, (n, d), or given.
+
+        A collection with an encoder takes codes only with the `fingerprint` of that encoder.
 
         Raise InvalidInput if the collection keeps descriptors as float16, and these lose too much.
         """
@@ -188,7 +191,7 @@ class Collections:
         X = descriptors if codes is not None else as_descriptors(descriptors)
 
         def put(collection: Collection) -> Collection:
-            made = item_codes(self._encoders, collection, X, codes)
+            made = item_codes(self._encoders, collection, X, codes, fingerprint)
             if len(made) != len(ids):
                 what = "descriptor" if codes is None else "code"
                 raise InvalidInput(f"expected one id per {what} ({len(made)}), got {len(ids)}")

@@ -55,6 +55,7 @@ class ItemCalls:
         payloads: Sequence[Mapping[str, Any] | None] | None = None,
         *,
         codes: Codes | None = None,
+        fingerprint: str | None = None,
     ) -> Request[Upserted]:
         """Insert items, or replace those whose id exists: all or none, on disk on return.
 
@@ -74,6 +75,8 @@ class ItemCalls:
             JSON objects; numbers and arrays of numpy become plain ones.
         codes : (n, ceil(n_bits / 8)) uint8, or n strings in hex, optional
             In place of descriptors, for a collection without an encoder.
+        fingerprint : str, optional
+            Of the encoder that made the codes, which a collection with that encoder then takes.
         """
         what, X = descriptors_or_codes(descriptors, codes)
         if what == "descriptor":
@@ -86,7 +89,8 @@ class ItemCalls:
         if objects is None:
             arrays = [X, as_id_array(strings), *([] if integers is None else [integers])]
             # A collection with an encoder would take codes for descriptors.
-            query = {} if codes is None else {"holds": "codes"}
+            holds = None if codes is None else "codes"
+            query = without_none({"holds": holds, "fingerprint": fingerprint})
             headers = {"Content-Type": NPY}
             return Request(read, path, query, content=as_npy(*arrays), headers=headers)
         values = X.tolist() if codes is None else as_hex(X)
@@ -98,7 +102,8 @@ class ItemCalls:
             for item, label in zip(items, integers.tolist(), strict=True):
                 item["label"] = label
         headers = {"Content-Type": "application/json"}
-        return Request(read, path, content=as_items(items), headers=headers)
+        query = without_none({"fingerprint": fingerprint})
+        return Request(read, path, query, content=as_items(items), headers=headers)
 
     @call("GET", "/v1/collections/{name}/items")
     def items(self, name: str, limit: int = 100, offset: int = 0) -> Request[ItemPage]:

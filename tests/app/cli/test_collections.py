@@ -4,18 +4,22 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx2
 import numpy as np
+import pyarrow as pa
 import pytest
 from PIL import Image
+from pyarrow import parquet
 
 from app.cli.collections import calls, load
 from app.service.data_dir import URL_FILE
 from app.service.keys import Keys
+from hashing import make_hasher
 from hashing.methods.rabitq import RaBitQ
 from tests.app.cli.test_main import bitcell
 from tests.app.service_process import Process
@@ -66,6 +70,73 @@ def test_codes_are_loaded_and_found(
     assert [near["distance"] for near in found] == sorted(expected.tolist())[:5]
     assert [expected[int(near["id"])] for near in found] == sorted(expected.tolist())[:5]
     assert answer["certificates"][0]["exact"]
+
+
+def test_files_of_codes_are_loaded_and_found(
+    run: Callable[[str], str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(load, "_ITEMS", 170)  # Three requests.
+    X = np.random.default_rng(0).normal(size=(500, 384)).astype(np.float32)
+    table = pa.table(
+        {
+            "emb": list(X),
+            "id": [f"i{i}" for i in range(500)],
+            "label": np.array(["b", "", "a"])[np.arange(500) % 3],
+            "n": pa.array([None, *range(1, 500)]),
+            "tags": [[f"t{i}"] for i in range(500)],
+            "day": pa.array([0] * 500, pa.date32()),
+        }
+    )
+    parquet.write_table(table, "x.parquet", row_group_size=200)
+    run("encode demo x.parquet --out c.parquet")
+    line = "load coded c.parquet --encoder demo --payload n,tags"
+    assert run(line) == "coded: 500 items loaded, 500 in all\n"
+    np.save("queries.npy", X[[0, 499]])
+    for name in ("coded", "plain"):
+        if name == "plain":
+            run("load plain x.parquet --encoder demo")
+        answer = json.loads(run(f"query {name} --descriptors queries.npy -k 3 --json"))
+        for found in answer["results"]:
+            for near in found:
+                near.pop("payload", None)
+        if name == "coded":
+            expected = answer["results"]
+    assert answer["results"] == expected
+    assert expected[0][0] == {"id": "i0", "distance": 0, "label": 1}
+    (found,) = json.loads(run('query coded --id i499 -k 1 --filter {"n":499} --json'))["results"]
+    assert found[0]["id"] == "i499"
+    # Without payloads, and into a collection without an encoder.
+    assert run("load bare c.parquet --bits 128") == "bare: 500 items loaded, 500 in all\n"
+    capsys.readouterr()
+
+
+def test_files_of_codes_that_do_not_fit_are_refused(
+    run: Callable[[str], str],
+) -> None:
+    own = make_hasher("lsh", n_bits=128, random_state=9).fit(np.eye(384))
+    own.save("own.safetensors")
+    np.save("x.npy", np.eye(384))
+    run("encode own.safetensors x.npy --out own.parquet")
+    codes = pa.array([bytes(16)] * 20, pa.binary())
+    parquet.write_table(pa.table({"code": codes, "day": pa.array([0] * 20, pa.date32())}), "s")
+    parquet.write_table(pa.table({"codes": codes, "id": pa.array([1, None] * 10)}), "nulls")
+    for line, message in {
+        "load c own.parquet --encoder demo": f"with fingerprint {own.fingerprint}, and encoder",
+        "load demo own.parquet": "and encoder 'demo' of 'demo' has the fingerprint",
+        "load c own.parquet --bits 64": "own.parquet has codes of 128 bits, expected 64",
+        "load c own.parquet --encoder demo --keep-descriptors": "leave out --keep-descriptors",
+        "load c own.parquet --fingerprint 0": "got --fingerprint 0",
+        "load c own.parquet": "there is no collection 'c'",
+        "load c s --encoder demo": "if it was encoder 'demo', give --fingerprint",
+        "load c s --bits 100": "expected 100-bit codes as uint8 of shape",
+        "load c s --bits 128 --payload dya": "expected one column 'dya' (did you mean 'day'?)",
+        "load c s --bits 128 --payload day": "column 'day' is date32[day]; a payload takes",
+        "load c nulls --bits 128": "nulls, rows 0 to 19: column 'id' has nulls",
+        "load c x.npy --payload day": "--payload is for parquet files of codes",
+    }.items():
+        with pytest.raises(AssertionError, match=re.escape(message)):
+            run(line)
+    assert not [line for line in run("collections").splitlines() if line.startswith("c ")]
 
 
 def test_a_dataset_is_loaded_with_its_labels(run: Callable[[str], str]) -> None:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
+from hashing import make_hasher
 from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy
 from tests.app.problems import assert_problem
@@ -225,6 +226,40 @@ def test_codes_are_never_taken_for_descriptors(small: TestClient) -> None:
     item = {"id": "x", "descriptor": [1, 2]}
     refused = small.put(f"{url}?holds=descriptors", json={"items": [item]})
     assert_problem(refused, 422, "`holds` says what an npy body holds")
+
+
+@pytest.mark.parametrize("kind", ["npy", "json"])
+def test_codes_of_the_same_encoder_are_taken_with_its_fingerprint(
+    kind: str, small: TestClient
+) -> None:
+    hasher = make_hasher("lsh", n_bits=12, random_state=5).fit(np.eye(4))
+    assert small.put("/v1/encoders/f", content=hasher.to_bytes()).status_code == 201
+    X = np.random.default_rng(0).normal(size=(3, 4))
+    codes, ids = hasher.encode(X), np.array(["x", "y", "z"])
+
+    def put(name: str, fingerprint: str) -> Any:
+        url = f"/v1/collections/{name}/items?fingerprint={fingerprint}"
+        if kind == "npy":
+            return small.put(f"{url}&holds=codes", content=npy(codes, ids), headers=NPY)
+        items = [{"id": i, "code": bytes(c).hex()} for i, c in zip(ids, codes, strict=True)]
+        return small.put(url, json={"items": items})
+
+    small.post("/v1/collections", json={"name": "d", "encoder": "f"})
+    assert put("d", hasher.fingerprint).json() == {"upserted": 3, "items": 3}
+    answer = small.post("/v1/collections/d/query", json={"descriptors": X.tolist(), "k": 1}).json()
+    assert [[(near["id"], near["distance"]) for near in one] for one in answer["results"]] == [
+        [("x", 0)],
+        [("y", 0)],
+        [("z", 0)],
+    ]
+    assert_problem(put("d", 64 * "0"), 409, f"with fingerprint {64 * '0'}; collection 'd' holds")
+    assert_problem(put("d", "0"), 422, "fingerprint: String should match pattern")
+    kept = {"name": "kept", "encoder": "f", "keep_descriptors": True}
+    small.post("/v1/collections", json=kept)
+    assert_problem(put("kept", hasher.fingerprint), 422, "'kept' keeps descriptors: give")
+    item = {"id": "x", "descriptor": X[0].tolist()}
+    url = f"/v1/collections/d/items?fingerprint={hasher.fingerprint}"
+    assert_problem(small.put(url, json={"items": [item]}), 422, "descriptors are given")
 
 
 def test_writes_snapshots_and_a_restart_work_as_with_an_encoder(settings: Settings) -> None:

@@ -1,0 +1,79 @@
+"""What `bitcell load` does with a parquet file of codes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from app.cli.collections.calls import show_collection, show_encoder
+from app.cli.running_service import RunningService
+from app.encoding.items import ItemFiles, Items
+from bitcodes import code_size
+
+
+def check_new(
+    service: RunningService, source: str, items: ItemFiles, new: dict[str, Any], made_by: str | None
+) -> None:
+    """Raise ValueError, before a collection is created, unless it will take the codes."""
+    for name in ("ranking", "metric", "keep_descriptors"):
+        if name in new:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{source} has codes and no descriptors: leave out {option}")
+    if "encoder" in new:
+        encoder = show_encoder(service, new["encoder"])
+        _check_encoder(source, made_by, f"encoder {encoder.name!r}", encoder.fingerprint)
+    elif "n_bits" in new:
+        _check_bits(source, items, new["n_bits"])
+
+
+def check_codes(
+    service: RunningService, collection: str, source: str, items: ItemFiles, made_by: str | None
+) -> str | None:
+    """Raise ValueError unless a collection takes the codes; return the fingerprint to send.
+
+    It is None for a collection without an encoder.
+    """
+    shown = show_collection(service, collection)
+    _check_bits(source, items, shown.n_bits)
+    if shown.encoder is None:
+        return None
+    _check_encoder(
+        source, made_by, f"encoder {shown.encoder!r} of {collection!r}", shown.fingerprint
+    )
+    return made_by
+
+
+def requests(items: ItemFiles, most: int, n_bytes: int) -> Iterator[Items]:
+    """Yield items of at most so many, and about so many bytes, for one request each."""
+    for some in items.batches(most):
+        size = most
+        if some.payloads is not None:  # In JSON they take about twice as many bytes.
+            size = max(1, n_bytes * len(some.ids) // max(1, 2 * some.n_bytes))
+        for start in range(0, len(some.ids), size):
+            part = slice(start, start + size)
+            labels = None if some.labels is None else some.labels[part]
+            payloads = None if some.payloads is None else some.payloads[part]
+            yield Items(some.ids[part], some.codes[part], labels, payloads, 0)
+
+
+def _check_encoder(source: str, made_by: str | None, encoder: str, fingerprint: Any) -> None:
+    if made_by is None:
+        raise ValueError(
+            f"{source} does not say which encoder made its codes: if it was {encoder}, give "
+            f"--fingerprint {fingerprint}"
+        )
+    if made_by != fingerprint:
+        raise ValueError(
+            f"{source} has codes of the encoder with fingerprint {made_by}, and {encoder} has the "
+            f"fingerprint {fingerprint}"
+        )
+
+
+def _check_bits(source: str, items: ItemFiles, n_bits: int) -> None:
+    if items.about.n_bits not in (None, n_bits):
+        raise ValueError(f"{source} has codes of {items.about.n_bits} bits, expected {n_bits}")
+    if items.code_bytes not in (None, code_size(n_bits)):
+        raise ValueError(
+            f"{source} has codes of {items.code_bytes} bytes; those of {n_bits} bits have "
+            f"{code_size(n_bits)}"
+        )
