@@ -143,6 +143,8 @@ def encode(
     hasher = _hasher(encoder)
     source = open_source(descriptors, column, None if keep is None else split(keep))
     check_dimension(source, descriptors, hasher)
+    if not len(source):
+        raise ValueError(f"{descriptors}: expected descriptors, got none")
     if out.exists() and out.samefile(descriptors):
         raise ValueError(f"{out} holds the descriptors: write the codes to another file")
     with progress_bar(len(source), "encoding") as progress:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from app.cli.main import main
+from app.cli.theory import recommend
 from tests.app.recommend.made import clusters
 from tests.app.service_process import Process
 
@@ -94,12 +95,16 @@ def test_make_creates_the_encoder_and_the_collection(
     assert (made["encoder"], made["items"]) == ("small", 0)
     assert bitcell(monkeypatch, f"{LINE} --within 20 --make small") == 2
     assert "already the name of one of the encoders" in capsys.readouterr().err
-    # A name that the service refuses is known only when it is made: the answer is not lost.
-    line = f"{LINE} --within 20 --make not/this --json r.json"
-    assert bitcell(monkeypatch, line) == 2
+    assert bitcell(monkeypatch, f"{LINE} --within 20 --make not/this --json r.json") == 2
+    assert "not/this" in capsys.readouterr().err
+    assert not Path("r.json").exists()
+    # A name that is taken meanwhile is refused only when it is made: the answer is not lost.
+    with monkeypatch.context() as patched:
+        patched.setattr(recommend, "_check_free", lambda *taken: None)
+        assert bitcell(patched, f"{LINE} --within 20 --make small --json r.json") == 2
     printed = capsys.readouterr()
     assert printed.out.startswith(json.loads(Path("r.json").read_text())["answer"])
-    assert "not/this" in printed.err
+    assert "small" in printed.err
     # Of the descriptors that a collection keeps, as a job of the service.
     kept = {"name": "kept", "encoder": "small", "keep_descriptors": True}
     service.call("POST", "/v1/collections", kept)

@@ -199,7 +199,8 @@ def check_snapshots(served: Process, run: Run, refused: Run) -> None:
     assert "no service answers at http://127.0.0.1:9:" in refused(
         "snapshot c c.snapshot --url http://127.0.0.1:9"
     )
-    assert "no service answers at nonsense:" in refused("snapshot c c.snapshot --url nonsense")
+    no_url = "--url takes a URL with http:// or https://, got 'nonsense'"
+    assert no_url in refused("snapshot c c.snapshot --url nonsense")
     assert "'..' is not a name" in refused(f"snapshot .. c.snapshot {at}")
     # The commands leave neither their temporary files nor their keys.
     assert list((data / "snapshots").iterdir()) == []

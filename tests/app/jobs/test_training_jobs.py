@@ -141,7 +141,7 @@ def test_items_with_several_labels_are_trained_on_as_a_dataset(tmp_path: Path, X
     path.parent.mkdir()
     np.savez(path, descriptors=X[:100], labels=sets)
     found = dataset_check.work(
-        Task(tmp_path, tmp_path, {"file": str(path)}, None), lambda *_: None
+        Task(tmp_path, tmp_path, {"file": str(path), "name": "sets"}, None), lambda *_: None
     ).result
     assert (found["labelled"], found["classes"]) == (np.count_nonzero(sets.any(axis=1)), 4)
     request = {"name": "e", "method": "sdh", "n_bits": 8, "params": {}}
