@@ -114,7 +114,8 @@ def wait_for_work(fd: int) -> str:
     import app.http.server  # noqa: F401
 
     gc.freeze()  # Collections of garbage in the copies then leave shared memory alone.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    # Ignored here, and in the copies as an interpreter would find it.
+    interrupt = signal.signal(signal.SIGINT, signal.SIG_IGN)
     with socket.socket(fileno=fd) as orders:
         while True:
             head, fds, _, _ = socket.recv_fds(orders, _NUMBER.size, 3)
@@ -126,7 +127,7 @@ def wait_for_work(fd: int) -> str:
                 break
             for received in fds:
                 os.close(received)
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    signal.signal(signal.SIGINT, interrupt)
     out, err, status = fds
     if (pid := os.fork()) != 0:
         _report(pid, fds)

@@ -260,6 +260,9 @@ def test_a_benchmark_without_labels_is_of_neighbours(
     assert bitcell(monkeypatch, f"{line} --protocol mine") == 2
     assert "unseen-only, neighbours" in capsys.readouterr().err
     assert bitcell(monkeypatch, f"{line} --protocol retrieval-59k") == 2
+    assert "--k and --distance need --protocol neighbours" in capsys.readouterr().err
+    line = "benchmark --dataset d.npz --methods raw-cosine --bits 8"
+    assert bitcell(monkeypatch, f"{line} --protocol retrieval-59k") == 2
     assert "`bitcell benchmark --protocol neighbours` needs no labels" in capsys.readouterr().err
 
 
