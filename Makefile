@@ -20,18 +20,16 @@ help:
 serve: $(VENV)/.serve
 	$(BIN)/bitcell serve
 
-# There is a test process for each core, and one more for the time in which tests wait for others.
-TEST_PROCESSES = $(shell $(BIN)/python -c 'import os; print(min(4, 1 + (os.cpu_count() or 1)))')
-# More threads of OpenBLAS would wait for each other, and spin while they wait; tests of several threads
-# set their number themselves. The processes that tests start read compiled modules, even where the
-# environment tells Python to write none.
+# There is a test process for each core. More threads of OpenBLAS would wait for each other, and spin
+# while they wait; tests of several threads set their number themselves. The processes that tests start
+# read compiled modules, even where the environment tells Python to write none.
 TEST_ENV := OPENBLAS_NUM_THREADS=1 PYTHONDONTWRITEBYTECODE=
 
 # Where torch cannot be installed, the tests that need it are skipped; with CI=true that is a failure.
 test: $(VENV)/.dev
 	@$(MAKE) --no-print-directory train-deps || \
 	  echo "A CPU build of torch could not be installed: the tests that need it are skipped." >&2
-	$(TEST_ENV) $(BIN)/python -m pytest -n $(TEST_PROCESSES) --dist worksteal
+	$(TEST_ENV) $(BIN)/python -m pytest -n auto --maxprocesses 4 --dist worksteal
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
