@@ -160,7 +160,7 @@ def test_a_result_that_takes_long_to_arrive_is_awaited(
 
     monkeypatch.setattr(on, "PATIENCE", 0.1)
     monkeypatch.setattr(Client, "_gather", slow)
-    group = Group("x.parquet", 1, 0, 0, 1)
+    group = Group("x.parquet", 1, 0, 0, 1, 1)
     scheduler = cluster.replace("dask", "tcp")
     with Client(scheduler, set_as_default=False) as client:
         task = client.submit(bytes, b"codes", pure=False)
