@@ -100,7 +100,9 @@ def write_codes(file: BinaryIO, schema: Any, batches: Iterable[Any]) -> int:
     others = [path for path in _paths(schema) if path != CODE]
     total = n_rows = n_bytes = 0
     waiting: list[Any] = []
-    with ParquetWriter(file, schema, use_dictionary=others) as writer:
+    # A page is written when it is full, which is looked at after so many rows: few, as they may be
+    # wide.
+    with ParquetWriter(file, schema, use_dictionary=others, write_batch_size=128) as writer:
 
         def flush() -> None:
             if waiting:

@@ -266,7 +266,8 @@ def opened(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path, buffer_size=_BUFFER) as file:
+        # With pre_buffer, the columns of a whole row group would be in memory.
+        with ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file
     except FileNotFoundError:
         raise

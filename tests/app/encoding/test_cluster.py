@@ -22,6 +22,7 @@ from pyarrow import parquet
 
 from app.datasets.dataset import BadDataset
 from app.encoding import cluster as on
+from app.encoding import sources
 from app.encoding.sources import Group, ParquetSource, open_source
 from hashing import Hasher
 from hashing.arrow import encoded_schema
@@ -47,6 +48,7 @@ def cluster() -> Iterator[str]:
 def test_the_file_has_the_same_bytes_as_one_made_here(
     cluster: str, hasher: Hasher, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(sources, "BATCH_BYTES", 4000)  # Fewer rows than BATCH_ROWS.
     write("x.parquet", {"emb": lists(X), **OTHERS})
     assert bitcell(monkeypatch, "encode e.safetensors x.parquet --out here.parquet") == 0
     line = f"encode e.safetensors x.parquet --out there.parquet --on {cluster}"

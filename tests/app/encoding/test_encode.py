@@ -432,3 +432,28 @@ def test_memory_does_not_grow_with_the_file(
     assert many.nbytes > 7 << 19
     assert 0 < counted.max_memory() < 3 << 19
     np.testing.assert_array_equal(codes_in("c.parquet"), hasher.encode(many))
+
+
+def test_memory_does_not_grow_with_the_width_of_rows(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = np.random.default_rng(0).bytes(N * 8000).hex()
+    texts = [text[16_000 * i : 16_000 * (i + 1)] for i in range(N)]
+    table = pa.table({"emb": lists(X), "text": texts})
+    parquet.write_table(table, "x.parquet", write_batch_size=16)
+    monkeypatch.setattr(sources, "BATCH_ROWS", N)
+    monkeypatch.setattr(sources, "BATCH_BYTES", 1 << 18)
+    monkeypatch.setattr(codes_file, "GROUP_BYTES", 1 << 18)
+    counted, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(counted)
+    try:
+        assert bitcell(monkeypatch, "encode e.safetensors x.parquet --out c.parquet") == 0
+    finally:
+        pa.set_memory_pool(before)
+    assert table.nbytes > 16_000_000
+    assert 0 < counted.max_memory() < 8_000_000
+    # What is read ahead comes from the default pool, whichever is set.
+    start, taken = before.bytes_allocated(), []
+    for _ in sources.open_source(Path("x.parquet")).batches(N):
+        taken.append(before.bytes_allocated() - start)
+    assert 0 < max(taken) < 8_000_000
