@@ -29,6 +29,7 @@ CHECKS = (
     ("encode / bare products, net-2", encode.measure_net, "ratio", ">=", 0.7),
     ("encode from parquet / in memory", encode_files.rate, "ratio", ">=", 0.15),
     ("encode from parquet / in memory, net-2", encode_files.rate_of_net, "ratio", ">=", 0.15),
+    ("wrong codes of a million rows from parquet", encode_files.memory, "wrong", "<=", 0.0),
     ("memory to encode a million rows from parquet", encode_files.memory, "added_mb", "<=", 200.0),
     ("GIST / one inverse FFT per filter", gist.measure, "ratio", ">=", 3.0),
     ("mAP, 1,000 x 59,000 codes", precision.measure, "seconds", "<=", 5.0),

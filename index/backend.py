@@ -1,7 +1,8 @@
 """The interface between the service and an index.
 
-The service uses an index by these protocols only. `index.Store` and `index.Collection` are the
-embedded backend; `app/service/service.py` and the command line open it. All methods may be called
+The service uses an index by these protocols only; the one exception is the table of drift, which
+refers to the table of collections of the embedded backend. That backend is `index.Store` and
+`index.Collection`; `app/service/service.py` and the command line open it. All methods may be called
 by several threads at the same time.
 """
 

@@ -42,15 +42,18 @@ def make_folder(parent: Path) -> Path | None:
     try:
         for left in parent.glob(f"{_PREFIX}*"):
             remove_unused(left)
-        if shutil.disk_usage(parent).free < ROOM:
+        # Some tests run programs that they write. Containers often forbid that here.
+        is_forbidden = os.statvfs(parent).f_flag & os.ST_NOEXEC
+        if is_forbidden or shutil.disk_usage(parent).free < ROOM:
             return None
-        folder = Path(tempfile.mkdtemp(prefix=_PREFIX, dir=parent))
-        folder.chmod(0o711)  # Some tests start processes of other users in folders below it.
-        lock = os.open(folder / _LOCK, os.O_CREAT | os.O_RDWR)
+        # Another run must not find the folder before it is locked.
+        hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
+        hidden.chmod(0o711)  # Some tests start processes of other users in folders below it.
+        lock = os.open(hidden / _LOCK, os.O_CREAT | os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)
+        return hidden.rename(parent / hidden.name[1:])
     except OSError:
         return None
-    return folder
 
 
 def remove_unused(folder: Path) -> None:

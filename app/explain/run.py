@@ -108,8 +108,8 @@ def explain(
     findings: list[Finding] = []
     interrupted = False
     for done, (law, measure) in enumerate(chosen):
-        progress(done, len(chosen), law.key)
         try:
+            progress(done, len(chosen), law.key)
             findings.append(measure(data))
         except InvalidInput as error:
             findings.append(Finding(law, problem=str(error)))

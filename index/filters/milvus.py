@@ -4,7 +4,8 @@ Items have `id` (VARCHAR), `label` (INT64, -1 for none) and `payload` (JSON). Co
 with a missing field, or with one of another type, are false, and `not` of them is true. All text is
 written as JSON, whose escapes Milvus reads, so that no value can end its string.
 
-What is refused, with `InvalidItems`, is what Milvus 2.3 cannot tell apart or would round.
+What is refused, with `InvalidItems`, is what Milvus 2.3 cannot tell apart or would round. The rules
+are those of its documentation and source; they have not been tried on a server.
 """
 
 from __future__ import annotations

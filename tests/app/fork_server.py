@@ -2,8 +2,8 @@
 
 A process that runs `bitcell serve` spends nearly all of its start on imports. Here a server, one
 for each process of pytest, imports once and forks for each process that a test asks for. Such a
-copy differs from an interpreter only in what Python reads when it starts: the options of the
-interpreter and the variables PYTHON*.
+copy differs from an interpreter only in what is read when it starts: the options of the
+interpreter, the variables PYTHON* and LANG, and those of libraries, such as OMP_NUM_THREADS.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from functools import cache
 from pathlib import Path
 from typing import IO
 
+_ROOT = Path(__file__).parents[2]
 _NUMBER = struct.Struct("i")
 _SERVER = "from tests.app.fork_server import wait_for_work; exec(wait_for_work({}))"
 
@@ -93,9 +94,11 @@ def _server() -> socket.socket:
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             pass_fds=[theirs.fileno()],
+            cwd=_ROOT,  # Where `tests` is found.
         )
 
     def stop() -> None:
+        own.shutdown(socket.SHUT_RDWR)  # Also if a fork of this process has the socket.
         own.close()
         server.wait()
 

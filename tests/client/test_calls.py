@@ -275,13 +275,13 @@ def test_codes_of_your_own_are_loaded_and_queried(process: Process) -> None:
         assert by_code.results == bitcell.query("coded", X[:4], k=5).results
         with pytest.raises(InvalidRequest, match="give descriptors instead of codes"):
             bitcell.upsert("coded", ids, codes=own_codes(20))
-        made = LSH.encode(X[:4])
+        codes = LSH.encode(X[:4])
         assert (
-            bitcell.load("coded", list("abcd"), codes=made, fingerprint=LSH.fingerprint)
+            bitcell.load("coded", list("abcd"), codes=codes, fingerprint=LSH.fingerprint)
             == len(X) + 4
         )
         with pytest.raises(Conflict, match="which has"):
-            bitcell.upsert("coded", list("abcd"), codes=made, fingerprint=64 * "0")
+            bitcell.upsert("coded", list("abcd"), codes=codes, fingerprint=64 * "0")
         bitcell.drop_collection("coded")
         bitcell.drop_encoder("own")
 

@@ -112,7 +112,8 @@ class Searches:
         limits = (radius, more.get("max_score"), asked.false_match_rate)
         is_open = k is None and any(limit is not None for limit in limits)
         if k is None:
-            k = min(max_k, self._reach) if is_open else DEFAULT_K
+            reach = self._reach - (more.get("offset") or 0)
+            k = max(1, min(max_k, reach)) if is_open else DEFAULT_K
         if k > max_k:
             raise InvalidInput(f"k is at most {max_k} (BITCELL_MAX_K), got {k}")
         options = SearchOptions(k, radius, count_within=is_open, **more)

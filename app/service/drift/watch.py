@@ -100,12 +100,14 @@ class Drift:
         None before there is a reference.
         """
         self._test(collection)
-        watched = self._watched.get(collection.key)
-        if watched is None:
+        if (watched := self._watched.get(collection.key)) is None:
             return None
+        # Read before `watched` again, whose keeping deletes the patches that it has followed.
+        patches = collection.patches(watched.followed)
+        watched = self._watched.get(collection.key, watched)
         # A patch writes items, none of which is new or one more than before.
         patched = watched.patched + sum(
-            len(patch.old) for patch in collection.patches(watched.followed)
+            len(patch.old) for patch in patches if patch.first >= watched.followed
         )
         alarms = watched.alarms()
         shown = (alarms or watched.windows)[-1:]
@@ -135,14 +137,15 @@ class Drift:
             The disk has no room; the old reference stays.
         """
         with self._testing:
-            key = collection.key
-            collection.follow_patches()
-            before, moment = self._watched.get(key), collection.moment()
-            if len(moment) < LEAST_REFERENCE:
+            if len(collection) < LEAST_REFERENCE:
                 raise InvalidItems(
                     f"a reference needs at least {LEAST_REFERENCE:,} items; collection "
-                    f"{collection.name!r} has {len(moment):,}"
+                    f"{collection.name!r} has {len(collection):,}"
                 )
+            # Only now: nobody would delete the patches of a collection without a reference.
+            collection.follow_patches()
+            key = collection.key
+            before, moment = self._watched.get(key), collection.moment()
             after = _with_new_reference(moment, tested=0 if before is None else before.tested)
             self._keep(collection, after)
             self._watched[key] = after

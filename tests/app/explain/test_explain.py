@@ -78,6 +78,13 @@ def test_an_interrupted_explanation_keeps_what_it_has(monkeypatch: pytest.Monkey
     with pytest.raises(KeyboardInterrupt):
         explain(dataset(), ignore, laws=["calibration", "angles"])
 
+    def interrupt_between(done: int, of: int, what: str) -> None:
+        if done == 1:
+            raise KeyboardInterrupt
+
+    found = explain(dataset(), interrupt_between, laws=["width", "angles"])
+    assert [finding.problem for finding in found.findings] == [None, "interrupted"]
+
 
 def test_every_law_is_measured_with_figures_and_a_plot(explanation: Explanation) -> None:
     assert [finding.law.key for finding in explanation.findings] == list(LAWS)

@@ -118,6 +118,7 @@ def test_a_backup_gives_the_same_answers_elsewhere_to_another_user(
     calls.append(["PUT", "/v1/collections/c/items", key | {"json": {"items": ITEMS[:1]}}])
     run = subprocess.run(
         [sys.executable, "-c", RESTORE],
+        cwd=Path(__file__).parents[3],  # Where `tests` is found.
         input=json.dumps([str(restored), calls, user]),
         capture_output=True,
         text=True,

@@ -33,6 +33,7 @@ def test_searches_reach_no_further_than_the_index(service: Service) -> None:
     assert service.searches.options(40, None, offset=10).depth == 50
     # Without k, all within the radius are wanted, as far as the index reaches.
     assert service.searches.options(None, 3).k == 50
+    assert service.searches.options(None, 3, offset=10).k == 40
     cases: list[dict[str, Any]] = [{"offset": 11}, {"rerank": 51}]
     for more in cases:
         with pytest.raises(InvalidInput, match="offset \\+ k, and rerank, are at most 50, got 51"):

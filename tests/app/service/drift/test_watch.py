@@ -376,6 +376,8 @@ def test_a_reference_that_cannot_be_taken_changes_nothing(
     watching.insert(LEAST_REFERENCE - 1, 0)
     with pytest.raises(InvalidItems, match="at least 2,000 items; collection 'c' has 1,999"):
         watching.drift.accept(watching.collection)
+    watching.patch(range(100))
+    assert watching.database.read("SELECT * FROM drift_patches") == []
     watching.insert(1, 1)
     before = watching.insert(WINDOW, 2, shift=0.5)
 
