@@ -91,7 +91,7 @@ def encode(
         ),
     ],
     descriptors: Annotated[
-        Path,
+        str,
         typer.Argument(
             help="A parquet, npy, fvecs, bvecs or ivecs file, or a folder of .parquet files."
         ),
@@ -134,22 +134,33 @@ def encode(
     from app.encoding.sources import check_dimension, open_source
     from bitcodes import code_size
 
-    if out.suffix != ".npy":
-        check_output(out, ".parquet")
-        if out.exists() and not overwrite:
-            raise ValueError(f"{out} exists already; --overwrite replaces it")
-    check_output(out, out.suffix)
+    check_output(out, ".parquet", ".npy")
+    if out.suffix == ".parquet" and out.exists() and not overwrite:
+        raise ValueError(f"{out} exists already; --overwrite replaces it")
+    if not descriptors:
+        raise ValueError("expected the path of a file or a folder of descriptors, got ''")
+    path = Path(descriptors)
+    _check_apart(out, path)
     encoded = encode_here if on is None else on_cluster(on)
     hasher = _hasher(encoder)
-    source = open_source(descriptors, column, None if keep is None else split(keep))
-    check_dimension(source, descriptors, hasher)
+    source = open_source(path, column, None if keep is None else split(keep))
+    check_dimension(source, path, hasher)
     if not len(source):
         raise ValueError(f"{descriptors}: expected descriptors, got none")
-    if out.exists() and out.samefile(descriptors):
-        raise ValueError(f"{out} holds the descriptors: write the codes to another file")
     with progress_bar(len(source), "encoding") as progress:
         n_codes = encode_file(hasher, source, out, progress, encoded)
     typer.echo(f"{out}: {n_codes} codes of {code_size(hasher.n_bits)} bytes")
+
+
+def _check_apart(out: Path, descriptors: Path) -> None:
+    """Raise ValueError if the codes would replace descriptors, or lie among them."""
+    files = list(descriptors.iterdir()) if descriptors.is_dir() else [descriptors]
+    if out.exists() and any(out.samefile(file) for file in files if file.exists()):
+        raise ValueError(f"{out} holds the descriptors: write the codes to another file")
+    if descriptors.is_dir() and out.parent.samefile(descriptors):
+        raise ValueError(
+            f"{out} is in the folder of the descriptors: write the codes to another folder"
+        )
 
 
 def _hasher(encoder: str) -> Hasher:
@@ -160,12 +171,16 @@ def _hasher(encoder: str) -> Hasher:
 
     data_dir = load_settings().data_dir
     is_name = Path(encoder).name == encoder and not encoder.endswith(".safetensors")
-    if Path(encoder).exists() or not is_name or not (data_dir / "bitcell.db").is_file():
+    if not encoder:
+        raise ValueError("expected the file or the name of an encoder, got ''")
+    if Path(encoder).exists() or not is_name:
         return load_hasher(encoder)
     try:
-        return from_bytes(file_in(data_dir, encoder))
-    except NotFound as error:
+        check_data(data_dir)
+        data = file_in(data_dir, encoder)
+    except (NotFound, ValueError) as error:
         raise ValueError(f"there is no file {encoder!r}, and {error}") from None
+    return from_bytes(data)
 
 
 def export(

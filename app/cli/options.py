@@ -169,10 +169,10 @@ def integers(option: str, text: str) -> list[int]:
         raise ValueError(f"{option} takes whole numbers, got {text!r}") from None
 
 
-def check_output(path: Path, suffix: str) -> Path:
+def check_output(path: Path, *suffixes: str) -> Path:
     """Return the path of an output file; ValueError, before any work, if it cannot be written."""
-    if path.suffix != suffix:
-        raise ValueError(f"expected a file name that ends in {suffix}, got {path}")
+    if path.suffix not in suffixes:
+        raise ValueError(f"expected a file name that ends in {' or '.join(suffixes)}, got {path}")
     if not path.parent.is_dir():
         raise ValueError(f"there is no folder {path.parent}")
     if path.is_dir():

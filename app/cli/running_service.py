@@ -30,11 +30,24 @@ _LOOPBACK = ("localhost", "127.0.0.1", "::1")
 Answer = TypeVar("Answer", bound=BaseModel)
 
 
+class Refused(ValueError):
+    """The service refused a call, with an HTTP status."""
+
+    def __init__(self, message: str, status: int) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class RunningService:
     """The calls that commands make; ValueError if one fails."""
 
     def __init__(self, http: httpx2.Client, key: str | None) -> None:
         self._http, self._key = http, key
+
+    @property
+    def url(self) -> str:
+        """The address of the service."""
+        return str(self._http.base_url).rstrip("/")
 
     def encoder_fingerprint(self, name: str) -> str | None:
         """Return the fingerprint of an encoder, or None if there is no such encoder."""
@@ -95,11 +108,11 @@ class RunningService:
                     target.write(part)
 
     def send(self, method: str, *path: str, **more: Any) -> httpx2.Response:
-        """Send a call to a path below `/v1`; ValueError if it is refused."""
+        """Send a call to a path below `/v1`; Refused if it is refused."""
         more["headers"] = _authorization(self._key) | more.get("headers", {})
         response = self._http.request(method, _path(*path), **more)
         if response.status_code >= 300:
-            raise ValueError(_detail(response))
+            raise Refused(_detail(response), response.status_code)
         return response
 
     def _request(self, method: str, path: str, body: object = None) -> httpx2.Response:

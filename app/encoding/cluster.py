@@ -52,8 +52,8 @@ def on_cluster(address: str) -> Callable[[Hasher, Source], Iterator[Any]]:
         import distributed  # noqa: F401
     except ImportError as error:
         raise ValueError(
-            f"{address} is a Dask cluster: to use it, `pip install '{PACKAGE}[cluster]'`, in a "
-            f"checkout `pip install '.[cluster]'` ({error})"
+            f"{address} is a Dask cluster: to use it, in a checkout `pip install '.[cluster]'` "
+            f"({error})"
         ) from None
     scheduler = f"{_SCHEMES[found[1]]}://{found[2]}"
 
@@ -72,13 +72,15 @@ def _encoded(scheduler: str, hasher: Hasher, source: ParquetSource) -> Iterator[
         client = Client(scheduler, timeout=PATIENCE, set_as_default=False)
     try:
         _check_workers(client, scheduler)
+        # Tasks are sent even without workers: an adaptive cluster starts workers for them.
         # A task, and not data of this machine: the scheduler can make it again if a worker dies.
         encoder = client.submit(bytes, hasher.to_bytes(), key=f"encoder-{hasher.fingerprint}")
         schema = encoded_schema(source.schema, source.column, hasher.n_bits)
-        most = _TASKS_PER_THREAD * max(1, sum(client.nthreads().values()))
         groups, waiting = iter(source.groups), deque[tuple[Group, Any]]()
         while True:
-            for group in groups:
+            with _described(scheduler):  # Workers come and go.
+                most = _TASKS_PER_THREAD * max(1, sum(client.nthreads().values()))
+            while len(waiting) < most and (group := next(groups, None)):
                 task = client.submit(
                     encode_group,
                     encoder,
@@ -89,8 +91,6 @@ def _encoded(scheduler: str, hasher: Hasher, source: ParquetSource) -> Iterator[
                     pure=False,
                 )
                 waiting.append((group, task))
-                if len(waiting) >= most:
-                    break
             if not waiting:
                 return
             group, task = waiting.popleft()
@@ -126,12 +126,7 @@ def _hasher(encoder: bytes) -> Hasher:
 
 
 def _check_workers(client: Any, scheduler: str) -> None:
-    """Raise ClusterFailed unless there are workers, and all have this version of the package."""
-    with _described(scheduler):
-        try:
-            client.wait_for_workers(1, timeout=PATIENCE)
-        except TimeoutError:
-            raise _no_worker(scheduler) from None
+    """Raise ClusterFailed unless all workers that are there have this version of the package."""
     expected = version(PACKAGE)
     with _described(scheduler):
         versions = _installed(client)
@@ -154,23 +149,23 @@ def _installed(client: Any) -> dict[str, Any]:
 
 def _result(client: Any, scheduler: str, group: Group, task: Any) -> bytes:
     """Wait for a task, as long as the cluster has workers; return its result."""
+    from distributed import wait
+
     alone_since = None
-    with _described(scheduler, f"{group}: "):
+    with _described(scheduler, f"{group}: "), client.as_current():
         while True:
             try:
-                result: bytes = task.result(timeout=min(5.0, PATIENCE))
-                return result
+                wait([task], timeout=min(5.0, PATIENCE))
+                break
             except TimeoutError:
-                if task.done():
-                    raise
-            workers, now = client.scheduler_info()["workers"], time.monotonic()
+                workers, now = client.scheduler_info()["workers"], time.monotonic()
             alone_since = None if workers else alone_since or now
             if alone_since is not None and now - alone_since > PATIENCE:
-                raise _no_worker(scheduler)
-
-
-def _no_worker(scheduler: str) -> ClusterFailed:
-    return ClusterFailed(f"the cluster at {scheduler} has had no worker for {PATIENCE:g} s")
+                raise ClusterFailed(
+                    f"the cluster at {scheduler} has had no worker for {PATIENCE:g} s"
+                )
+        result: bytes = task.result()  # Without a limit: the transfer takes as long as it takes.
+        return result
 
 
 def _checked(data: bytes, schema: Any, group: Group) -> Iterator[Any]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass
+from io import BytesIO
 from typing import Any, BinaryIO
 
 from hashing import Hasher
@@ -17,7 +18,7 @@ from hashing.validation import InvalidInput, check_int
 
 FORMAT = 1
 KEY = b"bitcell"
-# A row group is written when it has so many rows, or bytes.
+# A row group is written when it has at least so many rows, or bytes.
 GROUP_ROWS = 1 << 17
 GROUP_BYTES = 32 << 20
 
@@ -77,6 +78,16 @@ def read_about(schema: Any) -> About:
         ) from None
 
 
+def _paths(schema: Any) -> list[str]:
+    """Return the columns as parquet names them: `tags.list.element`, for instance."""
+    from pyarrow.parquet import ParquetFile, ParquetWriter
+
+    file = BytesIO()
+    ParquetWriter(file, schema).close()
+    columns = ParquetFile(file).schema
+    return [columns.column(place).path for place in range(len(columns))]
+
+
 def write_codes(file: BinaryIO, schema: Any, batches: Iterable[Any]) -> int:
     """Write record batches to a parquet file and return how many rows they have.
 
@@ -86,14 +97,17 @@ def write_codes(file: BinaryIO, schema: Any, batches: Iterable[Any]) -> int:
     from pyarrow.parquet import ParquetWriter
 
     # Codes are as good as random: neither a dictionary nor compression makes them smaller.
-    others = [name for name in schema.names if name != CODE]
+    others = [path for path in _paths(schema) if path != CODE]
     total = n_rows = n_bytes = 0
     waiting: list[Any] = []
-    with ParquetWriter(file, schema, use_dictionary=others) as writer:
+    # A page is written when it is full, which is looked at after so many rows: few, as they may be
+    # wide.
+    with ParquetWriter(file, schema, use_dictionary=others, write_batch_size=128) as writer:
 
         def flush() -> None:
             if waiting:
-                writer.write_table(pa.Table.from_batches(waiting, schema), GROUP_ROWS)
+                table = pa.Table.from_batches(waiting, schema)
+                writer.write_table(table, max(1, len(table)))
                 waiting.clear()
 
         for batch in batches:

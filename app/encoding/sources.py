@@ -23,9 +23,10 @@ from hashing.arrow import descriptor_column, encode_batch, encode_rows, encoded_
 from hashing.validation import InvalidInput, as_descriptors, suggestion
 
 FORMATS = "parquet, npy, fvecs, bvecs and ivecs"
-# Rows that are read and encoded together, and how many bytes of descriptors at most.
+_ZIP = b"PK\x03\x04"
+# Rows that are read and encoded together, and how many bytes at most, as far as known.
 BATCH_ROWS = 8192
-_BATCH_BYTES = 32 << 20
+BATCH_BYTES = 32 << 20
 # Bytes of a column that are read at a time. Otherwise its whole part of a row group is.
 _BUFFER = 1 << 16
 
@@ -57,6 +58,8 @@ class Group:
     first : int
         The number of its first row in the file.
     n_rows : int
+    row_bytes : int
+        The average bytes of a row in the columns that are read, before compression.
     """
 
     path: str
@@ -64,6 +67,7 @@ class Group:
     number: int
     first: int
     n_rows: int
+    row_bytes: int
 
     def __str__(self) -> str:
         return f"{self.path}, row group {self.number}"
@@ -173,7 +177,12 @@ def open_source(path: Path, column: str | None = None, keep: list[str] | None = 
     elif (records := vectors.records_of(path)) is not None:
         matrix = vectors.values_of(records, path, path.name)
     else:
-        raise BadDataset(f"{path} is in no format that is read row by row; these are {FORMATS}")
+        way = ""
+        if start.startswith(_ZIP):
+            way = ": if it is an npz file, write its descriptors to an npy file with `np.save`"
+        raise BadDataset(
+            f"{path} is in no format that is read row by row; these are {FORMATS}{way}"
+        )
     with named(str(path)):
         return MatrixSource(path, as_descriptors(matrix))
 
@@ -198,12 +207,15 @@ def check_dimension(source: Source, path: Path, hasher: Hasher) -> None:
 def read_group(group: Group, schema: Any, rows: int) -> Iterator[Rows]:
     """Read the columns of a schema from a row group, up to so many rows at a time.
 
+    Wide rows are read fewer at a time, so that they take about BATCH_BYTES. A column with a
+    dictionary may take more in memory than it takes in the file.
+
     Raises
     ------
     BadDataset
         The file is damaged, or is not the one that `group` was made of.
     """
-    first = group.first
+    first, rows = group.first, rows_of(group.row_bytes, rows)
     with opened(Path(group.path)) as file:
         if (size := Path(group.path).stat().st_size) != group.file_size:
             raise BadDataset(
@@ -217,7 +229,25 @@ def read_group(group: Group, schema: Any, rows: int) -> Iterator[Rows]:
 
 def batch_rows(hasher: Hasher) -> int:
     """Return how many rows to read and encode together."""
-    return max(1, min(BATCH_ROWS, _BATCH_BYTES // (8 * hasher.n_features_in_)))
+    return max(1, min(BATCH_ROWS, BATCH_BYTES // (8 * hasher.n_features_in_)))
+
+
+def rows_of(row_bytes: int, most: int) -> int:
+    """Return how many rows of so many bytes to read together, at most `most`."""
+    return max(1, min(most, BATCH_BYTES // max(1, row_bytes)))
+
+
+def row_bytes(group: Any, names: list[str]) -> int:
+    """Return the average bytes of a row of a row group in these columns, before compression."""
+    columns = (group.column(place) for place in range(group.num_columns))
+    # The path of a column in a struct or a list starts with the name of the whole.
+    heads = tuple(f"{name}." for name in names)
+    n_bytes = sum(
+        column.total_uncompressed_size
+        for column in columns
+        if f"{column.path_in_schema}.".startswith(heads)
+    )
+    return int(n_bytes // max(1, group.num_rows))
 
 
 def check_pyarrow(path: Path, to: str) -> None:
@@ -236,7 +266,8 @@ def opened(path: Path) -> Iterator[Any]:
     from pyarrow.parquet import ParquetFile
 
     try:
-        with ParquetFile(path, buffer_size=_BUFFER) as file:
+        # With pre_buffer, the columns of a whole row group would be in memory.
+        with ParquetFile(path, buffer_size=_BUFFER, pre_buffer=False) as file:
             yield file
     except FileNotFoundError:
         raise
@@ -258,9 +289,11 @@ def _open_parquet(files: list[Path], column: str | None, keep: list[str] | None)
                 )
             first, about = 0, file.metadata
             for number in range(about.num_row_groups):
-                n_rows = about.row_group(number).num_rows
-                groups.append(Group(str(path), path.stat().st_size, number, first, n_rows))
-                first += n_rows
+                group = about.row_group(number)
+                size = path.stat().st_size
+                width = row_bytes(group, schema.names)
+                groups.append(Group(str(path), size, number, first, group.num_rows, width))
+                first += group.num_rows
     kind = schema.field(column).type
     return ParquetSource(schema, column, getattr(kind, "list_size", None), tuple(groups))
 

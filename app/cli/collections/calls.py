@@ -11,11 +11,20 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import TypeAdapter
 
-from app.cli.running_service import RunningService
+from app.cli.running_service import Refused, RunningService
 from app.http import npy
 from app.http.schemas import CollectionOut, DescriptorsOut, EncoderOut, QueryOut, Upserted
 
 _COLLECTIONS = TypeAdapter(list[CollectionOut])
+
+OPTIONS = {
+    "encoder": "--encoder",
+    "n_bits": "--bits",
+    "ranking": "--ranking",
+    "metric": "--metric",
+    "keep_descriptors": "--keep-descriptors",
+}
+"""The options of `bitcell load` that create a collection, by the fields of the call."""
 
 
 def list_collections(service: RunningService) -> list[CollectionOut]:
@@ -30,12 +39,26 @@ def show_collection(service: RunningService, name: str) -> CollectionOut:
 
 def show_encoder(service: RunningService, name: str) -> EncoderOut:
     """Return one encoder; ValueError if there is none of this name."""
-    return EncoderOut.model_validate_json(service.send("GET", "encoders", name).content)
+    try:
+        return EncoderOut.model_validate_json(service.send("GET", "encoders", name).content)
+    except Refused as error:
+        if error.status != 404:
+            raise
+        raise ValueError(
+            f"{error}; to give its file to the service: "
+            f"`curl -T {name}.safetensors {service.url}/v1/encoders/{name}`"
+        ) from None
 
 
 def create_collection(service: RunningService, new: dict[str, Any]) -> None:
-    """Create an empty collection."""
-    service.send("POST", "collections", json=new)
+    """Create an empty collection; ValueError if there is one of this name."""
+    try:
+        service.send("POST", "collections", json=new)
+    except Refused as error:
+        if error.status != 409:
+            raise
+        options = ", ".join(OPTIONS[name] for name in new if name != "name")
+        raise ValueError(f"{error}; to load into it, leave out {options}") from None
 
 
 def drop_collection(service: RunningService, name: str) -> None:

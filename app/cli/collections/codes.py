@@ -5,10 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from app.cli.collections.calls import show_collection, show_encoder
+import numpy as np
+from numpy.typing import NDArray
+
+from app.cli.collections.calls import OPTIONS, show_collection, show_encoder
 from app.cli.running_service import RunningService
 from app.encoding.items import ItemFiles, Items
 from bitcodes import code_size
+
+# What an item takes in JSON, as `Items.sizes` counts, besides its id, code and payload.
+_FIELDS = 130
 
 
 def check_new(
@@ -17,8 +23,7 @@ def check_new(
     """Raise ValueError, before a collection is created, unless it will take the codes."""
     for name in ("ranking", "metric", "keep_descriptors"):
         if name in new:
-            option = f"--{name.replace('_', '-')}"
-            raise ValueError(f"{source} has codes and no descriptors: leave out {option}")
+            raise ValueError(f"{source} has codes and no descriptors: leave out {OPTIONS[name]}")
     if "encoder" in new:
         encoder = show_encoder(service, new["encoder"])
         _check_encoder(source, made_by, f"encoder {encoder.name!r}", encoder.fingerprint)
@@ -37,6 +42,11 @@ def check_codes(
     _check_bits(source, items, shown.n_bits)
     if shown.encoder is None:
         return None
+    if shown.keep_descriptors or shown.metric is not None:
+        needs = "keeps descriptors" if shown.keep_descriptors else "ranks by estimated distances"
+        raise ValueError(
+            f"collection {collection!r} {needs}, and {source} has codes and no descriptors"
+        )
     _check_encoder(
         source, made_by, f"encoder {shown.encoder!r} of {collection!r}", shown.fingerprint
     )
@@ -44,16 +54,33 @@ def check_codes(
 
 
 def requests(items: ItemFiles, most: int, n_bytes: int) -> Iterator[Items]:
-    """Yield items of at most so many, and about so many bytes, for one request each."""
+    """Yield items of at most so many, and so many bytes if there are several, for requests."""
     for some in items.batches(most):
-        size = most
-        if some.payloads is not None:  # In JSON they take about twice as many bytes.
-            size = max(1, n_bytes * len(some.ids) // max(1, 2 * some.n_bytes))
-        for start in range(0, len(some.ids), size):
-            part = slice(start, start + size)
+        n = len(some.ids)
+        ends = [n]
+        if some.sizes is not None:
+            lengths = np.array([len(str(each)) for each in some.ids.tolist()])
+            ends = _ends(some.sizes + 4 * lengths + 2 * some.codes.shape[1] + _FIELDS, n_bytes)
+        start = 0
+        for end in ends:
+            part = slice(start, end)
             labels = None if some.labels is None else some.labels[part]
             payloads = None if some.payloads is None else some.payloads[part]
-            yield Items(some.ids[part], some.codes[part], labels, payloads, 0)
+            yield Items(some.ids[part], some.codes[part], labels, payloads)
+            start = end
+
+
+def _ends(sizes: NDArray[np.int64], most: int) -> list[int]:
+    """Return where to cut, so that the sizes of each part add up to at most `most`.
+
+    An item that is larger is a part of its own.
+    """
+    sums, ends, end = np.cumsum(sizes), list[int](), 0
+    while end < len(sizes):
+        before = sums[end - 1] if end else 0
+        end = max(end + 1, int(np.searchsorted(sums, before + most, "right")))
+        ends.append(end)
+    return ends
 
 
 def _check_encoder(source: str, made_by: str | None, encoder: str, fingerprint: Any) -> None:

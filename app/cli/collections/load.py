@@ -76,8 +76,14 @@ def load(
     items are stored.
     """
     from app.cli.running_service import connected
+    from app.datasets.catalog import known_datasets
     from app.encoding.items import open_items
 
+    if not source:
+        raise ValueError(
+            "expected the name of a dataset, or the path of a file or a folder, got ''"
+        )
+    data_dir = load_settings().data_dir
     given = {
         "encoder": encoder,
         "n_bits": bits,
@@ -86,12 +92,13 @@ def load(
         "keep_descriptors": keep_descriptors or None,
     }
     new = {name: value for name, value in given.items() if value is not None}
-    items = open_items(Path(source), split(payload or ""))
+    is_dataset = source in known_datasets(data_dir)
+    items = None if is_dataset else open_items(Path(source), split(payload or ""))
     if items is None:
         for option, value in (("--payload", payload), ("--fingerprint", fingerprint)):
             if value is not None:
                 raise ValueError(f"{option} is for parquet files of codes, and {source} is none")
-        arrays, names = _read(source, load_settings().data_dir)
+        arrays, names = _read(source, data_dir)
         with connected(url, key, key_file) as service:
             held = _load_arrays(service, collection, source, new, arrays)
         typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
@@ -101,9 +108,11 @@ def load(
     with connected(url, key, key_file) as service:
         held = _load_codes(service, collection, source, new, items, fingerprint)
     typer.echo(f"{collection}: {len(items):,} items loaded, {held:,} in all")
+    if (names := _in_words(items.class_names)) is not None:
+        typer.echo(f"labels: {names}")
     if items.unused:
-        names = ",".join(items.unused)
-        typer.echo(f"columns that were not loaded: {names} (--payload {names})", err=True)
+        unused = ",".join(items.unused)
+        typer.echo(f"columns that were not loaded: {unused} (--payload {unused})", err=True)
 
 
 def _load_arrays(

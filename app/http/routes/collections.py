@@ -90,11 +90,13 @@ async def collection_statistics(name: str, service: ServiceDep) -> Response:
 
 
 @router.post("/{name}/drift/reference")
-def accept_drift(name: str, service: ServiceDep) -> schemas.DriftOut:
+def accept_drift(name: str, body: BodyDep, service: ServiceDep) -> schemas.DriftOut:
     """Compare new items with all present ones from now on, and forget the alarms.
 
     The collection needs at least 2,000 items. Codes, items and encoder stay as they are.
     """
+    if body.data.strip() not in (b"", b"{}"):
+        raise InvalidInput("this call takes no body")
     return schemas.DriftOut(**service.collections.accept_drift(name))
 
 

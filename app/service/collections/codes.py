@@ -58,6 +58,11 @@ def item_codes(
         return encoders.hasher_of(collection).encode(descriptors)
     if collection.encoder:
         _check_made_by(collection, fingerprint)
+    elif fingerprint is not None:
+        raise InvalidInput(
+            f"collection {collection.name!r} has no encoder that could have made the codes: leave "
+            "out the fingerprint"
+        )
     return packed(codes, collection.n_bits)
 
 

@@ -90,7 +90,7 @@ def test_files_of_codes_are_loaded_and_found(
     parquet.write_table(table, "x.parquet", row_group_size=200)
     run("encode demo x.parquet --out c.parquet")
     line = "load coded c.parquet --encoder demo --payload n,tags"
-    assert run(line) == "coded: 500 items loaded, 500 in all\n"
+    assert run(line) == "coded: 500 items loaded, 500 in all\nlabels: 0 a, 1 b\n"
     np.save("queries.npy", X[[0, 499]])
     for name in ("coded", "plain"):
         if name == "plain":
@@ -106,7 +106,8 @@ def test_files_of_codes_are_loaded_and_found(
     (found,) = json.loads(run('query coded --id i499 -k 1 --filter {"n":499} --json'))["results"]
     assert found[0]["id"] == "i499"
     # Without payloads, and into a collection without an encoder.
-    assert run("load bare c.parquet --bits 128") == "bare: 500 items loaded, 500 in all\n"
+    shown = run("load bare c.parquet --bits 128").splitlines()
+    assert shown == ["bare: 500 items loaded, 500 in all", "labels: 0 a, 1 b"]
     capsys.readouterr()
 
 
@@ -120,6 +121,11 @@ def test_files_of_codes_that_do_not_fit_are_refused(
     codes = pa.array([bytes(16)] * 20, pa.binary())
     parquet.write_table(pa.table({"code": codes, "day": pa.array([0] * 20, pa.date32())}), "s")
     parquet.write_table(pa.table({"codes": codes, "id": pa.array([1, None] * 10)}), "nulls")
+    ids = pa.array([str(i) for i in range(20)])
+    parquet.write_table(pa.table([codes, ids, ids], ["code", "id", "id"]), "twice")
+    parquet.write_table(pa.table([codes, pa.array([0.5] * 20)], ["code", "label"]), "halves")
+    numbers = pa.array([0.5, None, float("nan"), *range(17)])
+    parquet.write_table(pa.table({"code": codes, "n": numbers}), "nan")
     for line, message in {
         "load c own.parquet --encoder demo": f"with fingerprint {own.fingerprint}, and encoder",
         "load demo own.parquet": "and encoder 'demo' of 'demo' has the fingerprint",
@@ -132,11 +138,37 @@ def test_files_of_codes_that_do_not_fit_are_refused(
         "load c s --bits 128 --payload dya": "expected one column 'dya' (did you mean 'day'?)",
         "load c s --bits 128 --payload day": "column 'day' is date32[day]; a payload takes",
         "load c nulls --bits 128": "nulls, rows 0 to 19: column 'id' has nulls",
+        "load c twice --bits 128": "twice: expected one column 'id', got 2",
+        "load c halves --bits 128": "column 'label' must have integers or strings, got double",
+        "load c nan --bits 128 --payload n": "column 'n', row 2: a payload takes finite numbers",
+        "load c own.parquet --encoder none": "`curl -T none.safetensors http",
+        "load demo own.parquet --encoder demo": "and encoder 'demo' has the fingerprint",
+        "load demo s --bits 128": "to load into it, leave out --bits",
         "load c x.npy --payload day": "--payload is for parquet files of codes",
     }.items():
-        with pytest.raises(AssertionError, match=re.escape(message)):
+        with pytest.raises(AssertionError, match=re.escape(message)) as caught:
             run(line)
+        # Before a collection is created, but for what only the service or a row says.
+        created = "no collection is created" in str(caught.value)
+        assert created == any(name in line for name in ("100", "nulls", "load c nan")), line
     assert not [line for line in run("collections").splitlines() if line.startswith("c ")]
+
+
+def test_a_collection_that_keeps_descriptors_refuses_codes_before_they_are_sent(
+    run: Callable[[str], str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    np.save("x.npy", np.eye(384))
+    run("load kept x.npy --encoder demo --keep-descriptors")
+    run("encode demo x.npy --out c.parquet")
+    monkeypatch.setattr(calls, "upsert", None)
+    with pytest.raises(AssertionError, match="collection 'kept' keeps descriptors"):
+        run("load kept c.parquet")
+
+
+def test_a_dataset_goes_before_a_folder_of_its_name(run: Callable[[str], str]) -> None:
+    Path("digits").mkdir()
+    parquet.write_table(pa.table({"code": [bytes(16)]}), "digits/a.parquet")
+    assert run("load folder digits --encoder demo").startswith("folder: 1,797 items loaded")
 
 
 def test_a_dataset_is_loaded_with_its_labels(run: Callable[[str], str]) -> None:

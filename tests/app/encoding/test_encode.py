@@ -13,9 +13,12 @@ import pytest
 from numpy.typing import NDArray
 from pyarrow import parquet
 
+from app.cli.collections.codes import requests
+from app.cli.main import main
 from app.datasets.dataset import BadDataset
 from app.encoding import codes_file, sources
 from app.encoding.codes_file import About, read_about
+from app.encoding.items import open_items
 from hashing import Hasher, make_hasher
 from tests.app.cli.test_main import bitcell
 
@@ -158,6 +161,121 @@ def test_a_file_that_is_there_is_replaced_only_if_asked(
     assert bitcell(monkeypatch, line) == 2
     assert "x.parquet holds the descriptors" in capsys.readouterr().err
     assert Path("x.parquet").read_bytes() == before
+
+
+def test_codes_do_not_go_into_the_folder_of_the_descriptors(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Path("parts").mkdir()
+    write("parts/a.parquet", {"emb": lists(X)})
+    Path("link.parquet").symlink_to("parts/a.parquet")
+    before = Path("parts/a.parquet").read_bytes()
+    for out, message in {
+        "parts/a.parquet": "parts/a.parquet holds the descriptors",
+        "link.parquet": "link.parquet holds the descriptors",
+        "parts/c.parquet": "parts/c.parquet is in the folder of the descriptors",
+    }.items():
+        assert bitcell(monkeypatch, f"encode e.safetensors parts --out {out} --overwrite") == 2
+        assert message in capsys.readouterr().err
+    assert Path("parts/a.parquet").read_bytes() == before
+    assert [path.name for path in Path("parts").iterdir()] == ["a.parquet"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["encode", "e.safetensors", "", "--out", "c.npy"], "of descriptors, got ''"),
+        (["encode", "", "x.npy", "--out", "c.npy"], "the name of an encoder, got ''"),
+        (["encode", "lsh48", "x.npy", "--out", "c.npy"], "there is no file 'lsh48', and"),
+        (["encode", "e.safetensors", "x.npy", "--out", "c.txt"], "in .parquet or .npy, got c.txt"),
+        (["encode", "e.safetensors", "x.npz", "--out", "c.npy"], "npy file with `np.save`"),
+        (["load", "c", ""], "the path of a file or a folder, got ''"),
+    ],
+)
+def test_arguments_that_name_nothing_are_refused(
+    arguments: list[str],
+    message: str,
+    hasher: Hasher,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    write("code.parquet", {"emb": lists(X)})
+    np.save("x.npy", X)
+    np.savez("x.npz", descriptors=X)
+    monkeypatch.setattr(sys, "argv", ["bitcell", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert message in capsys.readouterr().err
+
+
+def test_wide_rows_are_read_fewer_at_a_time(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = np.random.default_rng(0).bytes(N * 500).hex()
+    table = {"emb": lists(X), "text": [text[1000 * i : 1000 * (i + 1)] for i in range(N)]}
+    write("x.parquet", table, group=500)
+    monkeypatch.setattr(sources, "BATCH_BYTES", 20_000)
+    found = [len(rows.batch) for rows in sources.open_source(Path("x.parquet")).batches(400)]
+    assert sum(found) == N
+    assert 10 < max(found) < 20
+    # Columns that are not read do not count.
+    narrow = sources.open_source(Path("x.parquet"), keep=[])
+    assert max(len(rows.batch) for rows in narrow.batches(400)) > 200
+    assert bitcell(monkeypatch, "encode e.safetensors x.parquet --out c.parquet") == 0
+    for payload, most in ([], 400), (["text"], 20):
+        items = open_items(Path("c.parquet"), payload)
+        assert items is not None
+        sizes = [len(some.ids) for some in items.batches(400)]
+        assert sum(sizes) == N
+        assert most / 2 < max(sizes) <= most
+
+
+def test_requests_fit_whatever_the_payloads_take_in_json(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    flags = pa.array([[True, False] * 500] * 20)
+    text = pa.array(["long" * 700] * 20).dictionary_encode()
+    parquet.write_table(pa.table({"code": [b"00"] * 20, "a": flags, "b": text}), "flags")
+    items = open_items(Path("flags"), ["a", "b"])
+    assert items is not None
+    parts = list(requests(items, 20, 40_000))
+    sizes = [len(json.dumps(part.payloads, separators=(",", ":"))) for part in parts]
+    assert max(sizes) < 40_000
+    assert len(parts) < 20
+    assert [each for part in parts for each in part.ids] == list(range(20))
+    assert max(len(part.ids) for part in requests(items, 20, 10)) == 1
+
+
+def test_views_of_text_and_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    names = ["b", "", "a"]
+    table = {
+        "code": pa.array([b"0", b"1", b"2"], pa.binary_view()),
+        "id": pa.array(names, pa.string_view()),
+        "label": pa.array(names, pa.string_view()),
+    }
+    parquet.write_table(pa.table(table), "views")
+    items = open_items(Path("views"), ["id"])
+    assert items is not None
+    (some,) = items.batches(10)
+    assert some.ids.tolist() == names
+    assert some.codes.tolist() == [[48], [49], [50]]
+    assert some.labels is not None
+    assert some.labels.tolist() == [1, -1, 0]
+    assert some.payloads == [{"id": name} for name in names]
+
+
+def test_nested_columns_are_written_with_dictionaries(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write("x.parquet", {"emb": lists(X), **OTHERS})
+    assert bitcell(monkeypatch, "encode e.safetensors x.parquet --out c.parquet") == 0
+    group = parquet.ParquetFile("c.parquet").metadata.row_group(0)
+    columns = [group.column(place) for place in range(group.num_columns)]
+    plain = [each.path_in_schema for each in columns if "RLE_DICTIONARY" not in each.encodings]
+    assert plain == ["code"]
 
 
 def changed(row: int, place: int, value: float) -> NDArray[Any]:
@@ -314,3 +432,28 @@ def test_memory_does_not_grow_with_the_file(
     assert many.nbytes > 7 << 19
     assert 0 < counted.max_memory() < 3 << 19
     np.testing.assert_array_equal(codes_in("c.parquet"), hasher.encode(many))
+
+
+def test_memory_does_not_grow_with_the_width_of_rows(
+    hasher: Hasher, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    text = np.random.default_rng(0).bytes(N * 8000).hex()
+    texts = [text[16_000 * i : 16_000 * (i + 1)] for i in range(N)]
+    table = pa.table({"emb": lists(X), "text": texts})
+    parquet.write_table(table, "x.parquet", write_batch_size=16)
+    monkeypatch.setattr(sources, "BATCH_ROWS", N)
+    monkeypatch.setattr(sources, "BATCH_BYTES", 1 << 18)
+    monkeypatch.setattr(codes_file, "GROUP_BYTES", 1 << 18)
+    counted, before = pa.proxy_memory_pool(pa.default_memory_pool()), pa.default_memory_pool()
+    pa.set_memory_pool(counted)
+    try:
+        assert bitcell(monkeypatch, "encode e.safetensors x.parquet --out c.parquet") == 0
+    finally:
+        pa.set_memory_pool(before)
+    assert table.nbytes > 16_000_000
+    assert 0 < counted.max_memory() < 8_000_000
+    # What is read ahead comes from the default pool, whichever is set.
+    start, taken = before.bytes_allocated(), []
+    for _ in sources.open_source(Path("x.parquet")).batches(N):
+        taken.append(before.bytes_allocated() - start)
+    assert 0 < max(taken) < 8_000_000

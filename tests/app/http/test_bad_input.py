@@ -648,6 +648,8 @@ def test_what_fields_say_together_is_refused_in_a_sentence(
 def test_an_option_of_a_snapshot_in_a_body_is_not_ignored(small: TestClient, body: Any) -> None:
     answer = small.post("/v1/collections/c/snapshots", json=body)
     assert_problem(answer, 422, "this call takes no body: give keep in the URL")
+    answer = small.post("/v1/collections/c/drift/reference", json=body)
+    assert_problem(answer, 422, "this call takes no body")
 
 
 def test_many_unknown_fields_are_only_counted(small: TestClient) -> None:

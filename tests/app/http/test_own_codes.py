@@ -257,6 +257,8 @@ def test_codes_of_the_same_encoder_are_taken_with_its_fingerprint(
     kept = {"name": "kept", "encoder": "f", "keep_descriptors": True}
     small.post("/v1/collections", json=kept)
     assert_problem(put("kept", hasher.fingerprint), 422, "'kept' keeps descriptors: give")
+    small.post("/v1/collections", json={"name": "bare", "n_bits": 12})
+    assert_problem(put("bare", hasher.fingerprint), 422, "'bare' has no encoder that could have")
     item = {"id": "x", "descriptor": X[0].tolist()}
     url = f"/v1/collections/d/items?fingerprint={hasher.fingerprint}"
     assert_problem(small.put(url, json={"items": [item]}), 422, "descriptors are given")
