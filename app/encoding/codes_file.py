@@ -18,7 +18,7 @@ from hashing.validation import InvalidInput, check_int
 
 FORMAT = 1
 KEY = b"bitcell"
-# A row group is written when it has at least so many rows, or bytes.
+# A row group is written when it has at least this many rows, or bytes.
 GROUP_ROWS = 1 << 17
 GROUP_BYTES = 32 << 20
 
@@ -100,8 +100,7 @@ def write_codes(file: BinaryIO, schema: Any, batches: Iterable[Any]) -> int:
     others = [path for path in _paths(schema) if path != CODE]
     total = n_rows = n_bytes = 0
     waiting: list[Any] = []
-    # A page is written when it is full, which is looked at after so many rows: few, as they may be
-    # wide.
+    # Whether a page is full is checked after each batch of rows. Wide rows need small batches.
     with ParquetWriter(file, schema, use_dictionary=others, write_batch_size=128) as writer:
 
         def flush() -> None:

@@ -69,7 +69,7 @@ class ItemFiles:
         return self.n_rows
 
     def batches(self, rows: int) -> Iterator[Items]:
-        """Read items, up to so many at a time, and fewer if they are wide.
+        """Read all items, at most `rows` at a time, and fewer if they are wide.
 
         Without a column of ids, the ids are the numbers of the rows over all files.
 

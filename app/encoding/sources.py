@@ -97,7 +97,7 @@ class ParquetSource:
         return sum(group.n_rows for group in self.groups)
 
     def batches(self, rows: int) -> Iterator[Rows]:
-        """Read the rows, up to so many at a time."""
+        """Read all rows, at most `rows` at a time."""
         for group in self.groups:
             yield from read_group(group, self.schema, rows)
 
@@ -131,7 +131,7 @@ class MatrixSource:
         return self._batch(0, 0).schema
 
     def batches(self, rows: int) -> Iterator[Rows]:
-        """Read the rows, up to so many at a time."""
+        """Read all rows, at most `rows` at a time."""
         for start in range(0, len(self), rows):
             yield Rows(self._batch(start, start + rows), start, str(self.path))
 
@@ -205,7 +205,7 @@ def check_dimension(source: Source, path: Path, hasher: Hasher) -> None:
 
 
 def read_group(group: Group, schema: Any, rows: int) -> Iterator[Rows]:
-    """Read the columns of a schema from a row group, up to so many rows at a time.
+    """Read the columns of a schema from a row group, at most `rows` rows at a time.
 
     Wide rows are read fewer at a time, so that they take about BATCH_BYTES. A column with a
     dictionary may take more in memory than it takes in the file.
@@ -233,7 +233,7 @@ def batch_rows(hasher: Hasher) -> int:
 
 
 def rows_of(row_bytes: int, most: int) -> int:
-    """Return how many rows of so many bytes to read together, at most `most`."""
+    """Return how many rows of `row_bytes` bytes to read together, at most `most`."""
     return max(1, min(most, BATCH_BYTES // max(1, row_bytes)))
 
 
