@@ -54,7 +54,7 @@ def check_codes(
 
 
 def requests(items: ItemFiles, most: int, n_bytes: int) -> Iterator[Items]:
-    """Yield the items of each request: at most `most`, and of `n_bytes` bytes if there are several."""
+    """Yield the items of each request: at most `most`, and `n_bytes` bytes if there are several."""
     for some in items.batches(most):
         n = len(some.ids)
         ends = [n]
