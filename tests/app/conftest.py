@@ -91,3 +91,14 @@ def small(client: TestClient) -> TestClient:
 def contents(client: TestClient) -> Callable[[], Any]:
     """A function that returns everything the service stores, to compare before and after."""
     return lambda: contents_of(client)
+
+
+def without_effort(answer: Any) -> Any:
+    """Return an answer to a query without how much was compared, which building tables changes."""
+    if "certificates" not in answer:
+        return answer
+    certificates = [
+        {name: value for name, value in one.items() if name not in ("looked", "radius")}
+        for one in answer["certificates"]
+    ]
+    return answer | {"certificates": certificates}
