@@ -74,7 +74,8 @@ class ForkedProcess:
     def send_signal(self, number: int) -> None:
         """Send a signal, unless the process has ended."""
         if self.poll() is None:
-            os.kill(self.pid, number)
+            with suppress(ProcessLookupError):  # It has ended, and its exit status is on the way.
+                os.kill(self.pid, number)
 
     def _receive(self) -> int:
         received = self._status.recv(_NUMBER.size)

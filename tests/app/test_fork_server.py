@@ -51,6 +51,15 @@ def test_a_copy_has_the_service_loaded_and_changes_nothing_for_the_next() -> Non
         assert process.wait(30) == 0
 
 
+def test_a_copy_that_has_just_ended_can_be_sent_a_signal(monkeypatch: pytest.MonkeyPatch) -> None:
+    process = ForkedProcess("", [], dict(os.environ))
+    with process.stdout, process.stderr:
+        assert process.wait(30) == 0
+    # As before its exit status has come.
+    monkeypatch.setattr(process, "poll", lambda: None)
+    process.send_signal(signal.SIGTERM)
+
+
 def test_a_copy_is_killed_by_a_signal() -> None:
     process = ForkedProcess("import threading; threading.Event().wait()", [], dict(os.environ))
     assert process.poll() is None
