@@ -287,10 +287,9 @@ def _open_parquet(files: list[Path], column: str | None, keep: list[str] | None)
                 raise InvalidInput(
                     f"expected the columns of {files[0]}, {shown(whole)}; got {shown(found)}"
                 )
-            first, about = 0, file.metadata
+            first, size, about = 0, path.stat().st_size, file.metadata
             for number in range(about.num_row_groups):
                 group = about.row_group(number)
-                size = path.stat().st_size
                 width = row_bytes(group, schema.names)
                 groups.append(Group(str(path), size, number, first, group.num_rows, width))
                 first += group.num_rows

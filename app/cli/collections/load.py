@@ -101,16 +101,15 @@ def load(
         arrays, names = _read(source, data_dir)
         with connected(url, key, key_file) as service:
             held = _load_arrays(service, collection, source, new, arrays)
-        typer.echo(f"{collection}: {len(arrays[0]):,} items loaded, {held:,} in all")
-        if names is not None:
-            typer.echo(f"labels: {names}")
-        return
-    with connected(url, key, key_file) as service:
-        held = _load_codes(service, collection, source, new, items, fingerprint)
-    typer.echo(f"{collection}: {len(items):,} items loaded, {held:,} in all")
-    if (names := _in_words(items.class_names)) is not None:
+        loaded = len(arrays[0])
+    else:
+        with connected(url, key, key_file) as service:
+            held = _load_codes(service, collection, source, new, items, fingerprint)
+        loaded, names = len(items), _in_words(items.class_names)
+    typer.echo(f"{collection}: {loaded:,} items loaded, {held:,} in all")
+    if names is not None:
         typer.echo(f"labels: {names}")
-    if items.unused:
+    if items is not None and items.unused:
         unused = ",".join(items.unused)
         typer.echo(f"columns that were not loaded: {unused} (--payload {unused})", err=True)
 

@@ -29,7 +29,8 @@ class Kept(Generic[T]):
     ) -> T | None:
         """Return the measurement; None if there is none yet or it no longer holds.
 
-        `suffices` tells whether a measurement that still holds is enough for what is asked.
+        A measurement that still holds is also rejected, with None, if `suffices` returns False for
+        it: for instance because a query asks for more neighbours than it measured.
         """
         if self.measured is None:
             return None
