@@ -13,6 +13,7 @@ import structlog
 
 from app.main import create_app
 from app.service.settings import Settings
+from index import Database, Store
 from tests.app.asgi_client import TestClient
 
 NPY = {"Content-Type": "application/x-npy"}
@@ -102,3 +103,13 @@ def without_effort(answer: Any) -> Any:
         for one in answer["certificates"]
     ]
     return answer | {"certificates": certificates}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[Store]:
+    """Collections of a record of their own."""
+    database = Database(tmp_path / "bitcell.db")
+    store = Store(database)
+    yield store
+    store.close()
+    database.close()

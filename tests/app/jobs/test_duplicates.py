@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import itertools
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,20 +19,11 @@ from app.service.collections.duplicates import check_result, export
 from app.service.settings import Settings
 from bitcodes import Codes, hamming
 from bitcodes.near_groups import Groups
-from index import Database, Full, NotFound, Store
+from index import Full, NotFound, Store
 from tests.app.asgi_client import TestClient
 from tests.app.jobs.waiting import ended
 
 URL = "/v1/collections/c/duplicates"
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    database = Database(tmp_path / "bitcell.db")
-    store = Store(database)
-    yield store
-    store.close()
-    database.close()
 
 
 def no_progress(done: int, of: int, now: str) -> None:

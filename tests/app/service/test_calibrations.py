@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Event
@@ -23,15 +22,6 @@ RNG = np.random.default_rng(0)
 CODES = pack(RNG.normal(0, 1, (1000, 24)))
 BOTH = Asked(calibrated=True, false_match_rate=0.1)
 RATE = Asked(false_match_rate=0.1)
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    database = Database(tmp_path / "c.db")
-    store = Store(database)
-    yield store
-    store.close()
-    database.close()
 
 
 @pytest.fixture
@@ -118,7 +108,7 @@ def test_written_items_are_counted_over_a_restart(store: Store, tmp_path: Path) 
     collection.delete(range(300))
     store.close()
     store._database.close()
-    again = Database(tmp_path / "c.db")
+    again = Database(tmp_path / "bitcell.db")
     reopened = Store(again)
     assert reopened.get("w").written == 700
     reopened.close()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -17,7 +16,7 @@ from app.main import create_app
 from app.service.measured import depths
 from app.service.measured.depths import Depths, depth_for, least_queries
 from hashing import InvalidInput
-from index import Collection, Database, SearchOptions, Store
+from index import Collection, SearchOptions, Store
 from tests.app.asgi_client import TestClient
 from tests.app.conftest import NPY, npy, settings_in, without_effort
 from tests.app.problems import assert_problem
@@ -28,15 +27,6 @@ PLANES = np.random.default_rng(1).normal(size=(D, N_BITS))
 GOOD = np.packbits(X @ PLANES > 0, axis=1)
 BAD = np.random.default_rng(2).integers(0, 256, GOOD.shape, np.uint8)
 LIMIT = 600
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[Store]:
-    database = Database(tmp_path / "c.db")
-    store = Store(database)
-    yield store
-    store.close()
-    database.close()
 
 
 @pytest.fixture
