@@ -72,7 +72,8 @@ LOCK := uv pip compile --quiet --universal --python-version 3.11 --fork-strategy
   --no-emit-index-url --no-header --no-annotate --generate-hashes
 lock:
 	$(LOCK) pyproject.toml -o requirements.txt
-	$(LOCK) pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+	$(LOCK) pyproject.toml --extra servers -c requirements.txt -o requirements-servers.txt
+	$(LOCK) pyproject.toml --group dev -c requirements-servers.txt -o requirements-dev.txt
 	$(LOCK) --group torch -c requirements-dev.txt -o requirements-train.txt
 
 clean:
