@@ -17,6 +17,8 @@ from index.errors import (
     InvalidItems,
     NotFound,
     Replaced,
+    ServerError,
+    Unavailable,
     Unreadable,
 )
 from index.filters.filter import Filter
@@ -67,7 +69,9 @@ __all__ = [
     "RerankBy",
     "Scan",
     "SearchOptions",
+    "ServerError",
     "Store",
+    "Unavailable",
     "Unreadable",
     "backend",
     "check_codes",

@@ -59,3 +59,21 @@ class Full(IndexProblem, OSError):
 
 class Closed(IndexProblem):
     """The database has been closed."""
+
+
+class Unavailable(IndexProblem):
+    """A server that the index needs cannot be reached or is not ready; it may be, later.
+
+    Attributes
+    ----------
+    retry_after : float
+        Seconds after which a caller may try again.
+    """
+
+    def __init__(self, message: str = "", retry_after: float = 2.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after
+
+
+class ServerError(IndexProblem, OSError):
+    """A server that the index needs refuses a request that it should take."""
