@@ -32,6 +32,8 @@ _FASTER = {
     "proxy.timeTickInterval": 20,
     "queryCoord.checkInterval": 50,
     "queryCoord.distPullInterval": 50,
+    # Seconds until a part of a server that was killed counts as gone.
+    "common.session.ttl": 6,
 }
 # A server that ends sooner cannot run here, and is not started again.
 _LEAST_UPTIME = 1.0
@@ -122,8 +124,8 @@ def _supervise(folder: Path, owner: int) -> None:
         with (programs / "starting").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             config = MilvusServerConfig(data_dir=str(data))
-            for name, milliseconds in _FASTER.items():
-                config.set(name, milliseconds)
+            for name, value in _FASTER.items():
+                config.set(name, value)
             config.resolve()
             health_port = _free_port(config, 20_530)
             etcd = _etcd(data, config.get("etcd_port"), _free_port(config, 2_480))
@@ -202,10 +204,9 @@ def _programs() -> Path:
     """Return the folder of the unpacked programs, which later runs use again."""
     import milvus
 
-    folder = Path(tempfile.gettempdir()) / f"bitcell-milvus-{milvus.__version__}-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / f"bitcell-milvus-{milvus.__version__}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "unpacking").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         milvus._initialize_data_files(str(folder))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from http import HTTPStatus
+from math import ceil
 from typing import Any
 
 import structlog
@@ -27,6 +28,8 @@ from index import (
     Full,
     InvalidItems,
     NotFound,
+    ServerError,
+    Unavailable,
     Unreadable,
 )
 
@@ -58,8 +61,10 @@ _STATUS: dict[type[Exception], int] = {
     BadSnapshot: 422,
     TooMany: 429,
     DiskError: 500,
+    ServerError: 500,
     Unreadable: 500,
     Closed: 503,
+    Unavailable: 503,
     Unready: 503,
     Full: 507,
 }
@@ -88,9 +93,13 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _handler(status: int) -> Any:
-    headers = {"Retry-After": RETRY_SECONDS} if status in (429, 503) else None
-
     def handle(request: Request, error: Exception) -> JSONResponse:
+        headers = None
+        if isinstance(error, Unavailable):
+            log.warning("the index could not be asked", error=str(error))
+            headers = {"Retry-After": str(max(1, ceil(error.retry_after)))}
+        elif status in (429, 503):
+            headers = {"Retry-After": RETRY_SECONDS}
         if status == 500:
             log.error("data could not be read or written", exc_info=error)
         return problem(status, str(error), headers, **_row(getattr(error, "row", None)))
