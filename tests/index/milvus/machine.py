@@ -324,7 +324,14 @@ def seen(found: Any, collection: backend.Collection) -> Any:
         of = each.certificate
         assert of.exact
         neighbours = [
-            (n.id, n.distance, n.label, n.payload_json, n.code, None if n.score is None else round_(n.score))
+            (
+                n.id,
+                n.distance,
+                n.label,
+                n.payload_json,
+                n.code,
+                None if n.score is None else round_(n.score),
+            )
             for n in each.neighbours
         ]
         answers.append((neighbours, each.code, of.tie, of.within, of.truncated))

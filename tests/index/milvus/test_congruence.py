@@ -12,7 +12,9 @@ from index import Store, backend
 from tests.index.milvus.machine import Pair
 
 
-def run(store: Store, milvus_store: backend.Store, folder: Path, of: settings, **more: bool) -> None:
+def run(
+    store: Store, milvus_store: backend.Store, folder: Path, of: settings, **more: bool
+) -> None:
     machine = type(
         "Machine",
         (Pair,),

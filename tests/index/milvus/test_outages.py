@@ -102,9 +102,7 @@ class Writer(Thread):
             self.enough.set()
 
 
-def kill_while_writing(
-    store: backend.Store, folder: Path, server: Server, rounds: int
-) -> None:
+def kill_while_writing(store: backend.Store, folder: Path, server: Server, rounds: int) -> None:
     collection = store.create("killed", 8)
     acknowledged: set[int] = set()
     deleted: set[int] = set()
