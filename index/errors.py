@@ -62,12 +62,12 @@ class Closed(IndexProblem):
 
 
 class Unavailable(IndexProblem):
-    """A server that the index needs cannot be reached or is not ready; it may be, later.
+    """A server that holds the data does not answer; the same call may succeed later.
 
     Attributes
     ----------
     retry_after : float
-        Seconds after which a caller may try again.
+        Seconds after which another try makes sense.
     """
 
     def __init__(self, message: str = "", retry_after: float = 2.0) -> None:

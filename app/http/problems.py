@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from http import HTTPStatus
-from math import ceil
 from typing import Any
 
 import structlog
@@ -94,17 +93,24 @@ def add_handlers(app: FastAPI) -> None:
 
 def _handler(status: int) -> Any:
     def handle(request: Request, error: Exception) -> JSONResponse:
-        headers = None
+        headers = _retry(error) if status in (429, 503) else None
         if isinstance(error, Unavailable):
-            log.warning("the index could not be asked", error=str(error))
-            headers = {"Retry-After": str(max(1, ceil(error.retry_after)))}
-        elif status in (429, 503):
-            headers = {"Retry-After": RETRY_SECONDS}
+            log.warning("a server that is needed could not be asked", error=str(error))
         if status == 500:
             log.error("data could not be read or written", exc_info=error)
         return problem(status, str(error), headers, **_row(getattr(error, "row", None)))
 
     return handle
+
+
+def unavailable(error: Unavailable) -> JSONResponse:
+    """Return the answer to a request that needs a server which does not answer."""
+    return problem(503, str(error), _retry(error))
+
+
+def _retry(error: Exception) -> dict[str, str]:
+    seconds = getattr(error, "retry_after", None)
+    return {"Retry-After": RETRY_SECONDS if seconds is None else str(max(1, round(seconds)))}
 
 
 async def _system(request: Request, error: Exception) -> JSONResponse:
