@@ -59,7 +59,9 @@ def opened(tmp_path: Path) -> Iterator[Opening]:
     with ExitStack() as closing:
 
         def open_store(server: Server, path: Path | None = None, **more: object) -> backend.Store:
-            engine = create_engine(f"sqlite:///{path or tmp_path / 'milvus.db'}")
+            engine = create_engine(
+                f"sqlite:///{path or tmp_path / 'milvus.db'}", connect_args={"timeout": 30}
+            )
             closing.callback(engine.dispose)
             metadata.create_all(engine)
             store = MilvusStore(server.url, engine, **more)  # type: ignore[arg-type]
@@ -72,7 +74,7 @@ def opened(tmp_path: Path) -> Iterator[Opening]:
 @pytest.fixture
 def milvus_store(milvus: Server, opened: Opening) -> Iterator[backend.Store]:
     """A store whose collections are deleted at the end."""
-    store = opened(milvus)
+    store = opened(milvus, timeout=60.0)
     yield store
     for collection in store.list():
         store.drop(collection.name)
