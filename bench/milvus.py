@@ -57,6 +57,7 @@ class Direct:
         )
 
     def load(self, ids: list[str], codes: NDArray[np.uint8], labels: list[int]) -> None:
+        """Insert or replace items, which pymilvus takes row by row."""
         rows = [
             {"id": name, "code": code.tobytes(), "label": label, "serial": 0, "payload": {}}
             for name, code, label in zip(ids, codes, labels, strict=True)
@@ -64,6 +65,7 @@ class Direct:
         self.client.upsert(self.name, rows)
 
     def search(self, code: NDArray[np.uint8], level: str, k: int = K) -> Any:
+        """Return the nearest, with ties in any order."""
         return self.client.search(
             self.name,
             [code.tobytes()],
@@ -75,6 +77,7 @@ class Direct:
 
 
 def batches(n: int, bits: int) -> Iterator[tuple[list[str], NDArray[np.uint8], list[int]]]:
+    """Yield ids, codes and labels."""
     rng = np.random.default_rng(0)
     for first in range(0, n, BATCH):
         size = min(BATCH, n - first)

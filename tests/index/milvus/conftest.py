@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -43,6 +43,26 @@ def milvus_alone(milvus_folder: Path) -> Iterator[Server]:
     server = running(milvus_folder, owner())
     with shared(milvus_folder, alone=True):
         yield server
+
+
+@contextmanager
+def store_of(milvus_folder: Path, folder: Path, **more: object) -> Iterator[backend.Store]:
+    """Open a store for the tests of a module."""
+    from sqlalchemy import create_engine
+
+    from index.milvus.store import MilvusStore
+    from index.milvus.tables import metadata
+
+    server = running(milvus_folder, owner())
+    engine = create_engine(f"sqlite:///{folder / 'milvus.db'}", connect_args={"timeout": 30})
+    metadata.create_all(engine)
+    with shared(milvus_folder, alone=False):
+        store = MilvusStore(server.url, engine, timeout=60.0, **more)  # type: ignore[arg-type]
+        try:
+            yield store
+        finally:
+            store.close()
+            engine.dispose()
 
 
 Opening = Callable[..., backend.Store]

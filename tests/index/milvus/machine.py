@@ -265,7 +265,7 @@ class Pair(RuleBasedStateMachine):
             new = store.reencode(self.name, encode, self.n_bits, encoder="new", fingerprint="f")
             assert new.key != old.key
             assert new.encoder == "new"
-            assert outcome(len, old)[0] == "Replaced"
+            assert outcome(partial(_get, "a"), old)[0] == "Replaced"
         self.align()
 
     @precondition(lambda self: self.remakes)
@@ -280,7 +280,7 @@ class Pair(RuleBasedStateMachine):
         for store, path in zip(stores, paths[::-1] if crossed else paths, strict=True):
             old = store.get(self.name)
             store.drop(self.name)
-            assert outcome(lambda each: each.get("a"), old)[0] == "NotFound"
+            assert outcome(partial(_get, "a"), old)[0] == "NotFound"
             snapshot.read(store, path, self.name)
         self.align()
 
