@@ -239,6 +239,10 @@ def is_unavailable(
 
 
 def is_well(client: TestClient, key: dict[str, str]) -> None:
+    """Check that calls are answered within some seconds."""
+    begun = time.monotonic()
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() - begun < 5
     assert client.get("/v1/encoders", headers=key).status_code == 200
     assert client.get("/healthz").json() == {"status": "ok"}
     metrics = client.get("/metrics", headers=key).text
@@ -269,4 +273,8 @@ def test_the_service_outlives_an_unreachable_database(
         is_well(client, key)
         with server.paused():
             is_unavailable(client, key, CALLS[1:3], seconds=6)
+            # Those that come soon afterwards are refused at once.
+            service_of(client).state._next_try = time.monotonic() + 60  # type: ignore[attr-defined]
+            is_unavailable(client, key, CALLS, seconds=0.5)
+            service_of(client).state._next_try = 0  # type: ignore[attr-defined]
         is_well(client, key)
