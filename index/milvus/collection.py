@@ -209,7 +209,7 @@ class Collection:
 
     def delete(self, ids: Iterable[str | int]) -> int:
         """Delete items and return how many there were; skip unknown ids."""
-        wanted = [name for name in dict.fromkeys(as_ids(ids)) if fields.are_texts([name])]
+        wanted = list(dict.fromkeys(as_ids(ids)))
         with self.writes.alone() as row:
             n = 0
             for columns, _ in reading.by_ids(self.physical, wanted, [], at("session", row.stamp)):
@@ -278,9 +278,6 @@ class Collection:
         self, ids: Sequence[str], names: Sequence[str], at: At, count: Count = lambda n: None
     ) -> Columns:
         """Return items in the order of ids; raise NotFound if one is missing."""
-        if not fields.are_texts(ids):
-            missing = next(name for name in ids if not fields.are_texts([name]))
-            raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
         parts = []
         size = FEW if {PAYLOAD, DESCRIPTOR} & set(names) else REACH
         for first, (columns, places) in zip(
@@ -450,7 +447,7 @@ class Collection:
         with self.writes.reading() as row:
             texts = self._of_ids(wanted, [DESCRIPTOR], self._at(row)).descriptors
         found = fields.as_descriptors(texts, kept)
-        return found if texts else np.empty((0, self.dimension or 1), kept)
+        return found if texts else np.empty((0, self.dimension or 0), kept)
 
     def has_labels(self) -> bool:
         """Return whether any item has a label."""

@@ -228,7 +228,8 @@ class Physical:
 
 def among(ids: Sequence[str]) -> str:
     """Return the expression of some ids, of which each is a string that nothing in it can end."""
-    return f"id in [{', '.join(map(quoted, ids))}]"
+    # No item has the empty id.
+    return f"id in [{', '.join(map(quoted, ids or ['']))}]"
 
 
 def quoted(text: str) -> str:

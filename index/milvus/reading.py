@@ -20,6 +20,7 @@ from index.milvus.columns import (
     as_descriptors,
     chosen,
     joined,
+    texts,
 )
 from index.milvus.connection import TooMuch
 from index.milvus.fetched import FEW
@@ -158,7 +159,7 @@ def by_ids(
     """Yield the items of ids, `size` at a time, and for each id its place there, -1 if missing."""
     for first in range(0, len(ids), size):
         part = ids[first : first + size]
-        columns = physical.query(among(list(dict.fromkeys(part))), fields, at)
+        columns = physical.query(among(texts(part)), fields, at)
         places = {name: place for place, name in enumerate(columns.ids)}
         yield columns, np.array([places.get(name, -1) for name in part], np.int64)
 
