@@ -36,8 +36,8 @@ _FASTER = {
     "proxy.timeTickInterval": 20,
     "queryCoord.checkInterval": 50,
     "queryCoord.distPullInterval": 50,
-    # Seconds until a part of a server that was killed counts as gone; one that is stopped for longer
-    # never serves again.
+    # Seconds until a part of a server that was killed counts as gone. One that is stopped for
+    # longer never serves again.
     "common.session.ttl": 15,
 }
 # A server that ends sooner cannot run here, and is not started again.

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from bitcodes import Codes, Words, to_words
 from index.callbacks import Checkpoint
 from index.errors import Unavailable
-from index.milvus.columns import (
+from index.milvus.fetched import FEW
+from index.milvus.server.columns import (
     CODE,
     DESCRIPTOR,
     LABEL,
@@ -22,9 +23,8 @@ from index.milvus.columns import (
     joined,
     texts,
 )
-from index.milvus.connection import TooMuch
-from index.milvus.fetched import FEW
-from index.milvus.physical import REACH, At, Physical, among
+from index.milvus.server.connection import TooMuch
+from index.milvus.server.physical import REACH, At, Physical, among
 from index.storage.catalog import DescriptorType
 from index.validation import check_keeps_descriptors
 

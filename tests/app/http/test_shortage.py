@@ -116,11 +116,12 @@ def test_an_index_that_cannot_be_asked_is_503(
         raise Unavailable("Milvus at host:1 did not answer within 3 s: try again later", 6.6)
 
     monkeypatch.setattr(Store, "get", fails)
-    for method, path, body in (
+    calls: list[tuple[str, str, Any]] = [
         ("GET", COLLECTION, None),
         ("PUT", f"{COLLECTION}/items", {"items": ITEMS[:1]}),
         ("POST", f"{COLLECTION}/query", {"descriptors": [[1, 2, 3, 4]]}),
-    ):
-        answer = small.request(method, path, **({} if body is None else {"json": body}))
+    ]
+    for method, path, body in calls:
+        answer = small.request(method, path, json=body)
         assert_problem(answer, 503, "did not answer within 3 s")
         assert answer.headers["Retry-After"] == "7"
