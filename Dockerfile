@@ -1,8 +1,9 @@
 # Install the dependencies before the code, so that this layer changes only with the locked versions.
+# They include what the service needs with PostgreSQL and Milvus, some 90 MB.
 FROM python:3.11-slim-bookworm AS build
 RUN python3 -m venv /opt/bitcell
-COPY requirements.txt /tmp/
-RUN /opt/bitcell/bin/pip install --no-cache-dir --require-hashes -r /tmp/requirements.txt \
+COPY requirements-servers.txt /tmp/
+RUN /opt/bitcell/bin/pip install --no-cache-dir --require-hashes -r /tmp/requirements-servers.txt \
  && find /opt/bitcell -type d -name tests -path '*/site-packages/*' -prune -exec rm -rf {} + \
  # What neither Bitcell nor the rest of scipy loads: Bitcell takes fft, linalg, sparse and
  # special.
