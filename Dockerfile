@@ -21,8 +21,9 @@ RUN /opt/bitcell/bin/pip install --no-cache-dir --no-deps /src \
 # The service, without torch, as an unprivileged user. Build it with
 # `docker build --target serve -t bitcell .`; docs/operating.md describes how to run it.
 FROM python:3.11-slim-bookworm AS serve
+# A new volume at /shared (BITCELL_SHARED_DIR) takes over the owner of that folder.
 RUN useradd --uid 10001 --user-group --no-create-home bitcell \
- && install -d -m 700 -o bitcell -g bitcell /data
+ && install -d -m 700 -o bitcell -g bitcell /data /shared
 COPY --from=build /opt/bitcell /opt/bitcell
 ENV PATH=/opt/bitcell/bin:$PATH \
     BITCELL_DATA_DIR=/data \
