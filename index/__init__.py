@@ -17,6 +17,7 @@ from index.errors import (
     InvalidItems,
     NotFound,
     Replaced,
+    Unavailable,
     Unreadable,
 )
 from index.filters.filter import Filter
@@ -68,6 +69,7 @@ __all__ = [
     "Scan",
     "SearchOptions",
     "Store",
+    "Unavailable",
     "Unreadable",
     "backend",
     "check_codes",

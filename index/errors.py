@@ -59,3 +59,17 @@ class Full(IndexProblem, OSError):
 
 class Closed(IndexProblem):
     """The database has been closed."""
+
+
+class Unavailable(IndexProblem):
+    """A server that holds the data does not answer; the same call may succeed later.
+
+    Attributes
+    ----------
+    retry_after : float
+        Seconds after which another try makes sense.
+    """
+
+    def __init__(self, message: str, retry_after: float = 5.0) -> None:
+        super().__init__(message)
+        self.retry_after = retry_after

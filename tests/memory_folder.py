@@ -18,7 +18,7 @@ import pytest
 MEMORY = Path("/dev/shm")
 ROOM = 1 << 30
 """Bytes that must be free. The tests write about 200 MB."""
-_PREFIX = "bitcell-tests-"
+PREFIX = "bitcell-tests-"
 _LOCK = "in-use"
 
 
@@ -40,14 +40,14 @@ def make_folder(parent: Path) -> Path | None:
     Folders of runs that were killed, which nobody locks, are removed.
     """
     try:
-        for left in parent.glob(f"{_PREFIX}*"):
+        for left in parent.glob(f"{PREFIX}*"):
             remove_unused(left)
         # Some tests run programs that they write. Containers often forbid that here.
         is_forbidden = os.statvfs(parent).f_flag & os.ST_NOEXEC
         if is_forbidden or shutil.disk_usage(parent).free < ROOM:
             return None
         # Another run must not find the folder before it is locked.
-        hidden = Path(tempfile.mkdtemp(prefix=f".{_PREFIX}", dir=parent))
+        hidden = Path(tempfile.mkdtemp(prefix=f".{PREFIX}", dir=parent))
         hidden.chmod(0o711)  # Some tests start processes of other users in folders below it.
         lock = os.open(hidden / _LOCK, os.O_CREAT | os.O_RDWR)
         fcntl.flock(lock, fcntl.LOCK_EX)

@@ -20,7 +20,7 @@ MAX_MODULES = 13
 LAYERS = [
     ["bitcodes"],
     ["hashing", "index"],
-    ["app.errors", "app.pools"],
+    ["app.database", "app.errors", "app.pools"],
     ["app.datasets"],
     ["app.encoding"],
     ["app.benchmark"],
@@ -146,10 +146,7 @@ OPENING = {"app.service.service", "app.cli.snapshot_files"}
 # The database also holds what is not in the index; its errors are those of the index.
 SHARING = {
     *OPENING,
-    "app.jobs.queue",
-    "app.jobs.record",
-    "app.service.drift.watch",
-    "app.service.encoder_store",
+    "app.database.embedded",
     "app.service.prometheus",
 }
 

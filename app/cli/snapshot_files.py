@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from app.cli.running_service import running_service
+from app.database.embedded import EmbeddedState
 from app.service.collections.snapshots import read_checked
 from app.service.data_dir import SNAPSHOTS, open_private
 from app.service.encoder_store import Encoder, EncoderStore
@@ -103,7 +104,7 @@ def _open(settings: Settings) -> Iterator[tuple[Store, EncoderStore]]:
     """Open the collections and encoders of the data directory; InUse while a service owns it."""
     database = Database(settings.data_dir / "bitcell.db")
     try:
-        encoders, store = EncoderStore(database), EmbeddedStore(database)
+        encoders, store = EncoderStore(EmbeddedState(database)), EmbeddedStore(database)
         try:
             yield store, encoders
         finally:

@@ -27,6 +27,7 @@ from index import (
     Full,
     InvalidItems,
     NotFound,
+    Unavailable,
     Unreadable,
 )
 
@@ -60,6 +61,7 @@ _STATUS: dict[type[Exception], int] = {
     DiskError: 500,
     Unreadable: 500,
     Closed: 503,
+    Unavailable: 503,
     Unready: 503,
     Full: 507,
 }
@@ -88,14 +90,23 @@ def add_handlers(app: FastAPI) -> None:
 
 
 def _handler(status: int) -> Any:
-    headers = {"Retry-After": RETRY_SECONDS} if status in (429, 503) else None
-
     def handle(request: Request, error: Exception) -> JSONResponse:
+        headers = _retry(error) if status in (429, 503) else None
         if status == 500:
             log.error("data could not be read or written", exc_info=error)
         return problem(status, str(error), headers, **_row(getattr(error, "row", None)))
 
     return handle
+
+
+def unavailable(error: Unavailable) -> JSONResponse:
+    """Return the answer to a request that needs a server which does not answer."""
+    return problem(503, str(error), _retry(error))
+
+
+def _retry(error: Exception) -> dict[str, str]:
+    seconds = getattr(error, "retry_after", None)
+    return {"Retry-After": RETRY_SECONDS if seconds is None else str(max(1, round(seconds)))}
 
 
 async def _system(request: Request, error: Exception) -> JSONResponse:

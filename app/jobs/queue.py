@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from app.database.state import State
 from app.errors import Conflict, TooMany, is_full, shortage
 from app.jobs.folders import JobFolders
 from app.jobs.kind import Kind, Outcome, Progress, Task
@@ -20,7 +21,6 @@ from app.jobs.open_job import OpenJob
 from app.jobs.process import JobFailed, JobProcess
 from app.jobs.record import JobFields, JobRecord
 from app.pools import Pool
-from index import Database
 
 MAX_STARTS = 3
 """If the service was killed this often while a job ran, the job may be the cause: it fails."""
@@ -50,7 +50,7 @@ class Jobs:
 
     Parameters
     ----------
-    database : Database
+    state : State
     data_dir : Path
     kinds : mapping of str to Kind
     workers : int
@@ -61,14 +61,14 @@ class Jobs:
 
     def __init__(
         self,
-        database: Database,
+        state: State,
         data_dir: Path,
         kinds: Mapping[str, Kind],
         *,
         workers: int = 2,
         limit: int = 16,
     ) -> None:
-        self._record = JobRecord(database)
+        self._record = JobRecord(state)
         self._data_dir = data_dir
         self._kinds = dict(kinds)
         self._folders = JobFolders(data_dir)

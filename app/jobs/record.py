@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections import Counter
+from collections.abc import Sequence
 from typing import Any
 
-from index import Database, NotFound
+from sqlalchemy import (
+    Column,
+    Executable,
+    Select,
+    String,
+    cast,
+    func,
+    insert,
+    literal,
+    null,
+    select,
+    update,
+)
+from sqlalchemy import delete as delete_from
 
-_SCHEMA = """CREATE TABLE IF NOT EXISTS jobs (
-    id TEXT PRIMARY KEY,
-    kind TEXT NOT NULL,
-    state TEXT NOT NULL,
-    request TEXT NOT NULL,
-    material BLOB,
-    starts INTEGER NOT NULL DEFAULT 0,
-    created REAL NOT NULL,
-    started REAL,
-    ended REAL,
-    result TEXT,
-    error TEXT,
-    output BLOB
-) STRICT"""
+from app.database.state import State
+from app.database.tables import jobs
+from index import NotFound
+
+_IS_OPEN = jobs.c.state.in_(["queued", "running"])
+_SHOWN = (jobs.c.id, jobs.c.kind, jobs.c.state, jobs.c.request)
+_AND_WHEN = (jobs.c.error, jobs.c.created, jobs.c.started, jobs.c.ended)
 
 JobFields = dict[str, Any]
 """What is shown of a job: see `app.http.schemas.JobOut`."""
@@ -36,34 +42,22 @@ class JobRecord:
     see `keep_end`. Methods that write must not run at the same time in several threads.
     """
 
-    def __init__(self, database: Database) -> None:
-        self._database = database
+    def __init__(self, state: State) -> None:
+        self._state = state
         self._unwritten: dict[str, JobFields] = {}
-        with database.transaction() as connection:
-            connection.execute(_SCHEMA)
-            _adopt_old_benchmarks(connection)
 
     def add(self, job: str, kind: str, request: dict[str, Any], material: bytes | None) -> None:
         """Add a queued job."""
-        self._write(
-            "INSERT INTO jobs (id, kind, state, request, material, created) "
-            "VALUES (?, ?, 'queued', ?, ?, ?)",
-            (job, kind, json.dumps(request), material, time.time()),
-        )
+        row = {"id": job, "kind": kind, "state": "queued", "request": json.dumps(request)}
+        self._write(insert(jobs).values(**row, material=material, created=time.time()))
 
     def start(self, job: str) -> None:
         """Record that a job runs from now on."""
-        self._write(
-            "UPDATE jobs SET state = 'running', starts = starts + 1, started = ? WHERE id = ?",
-            (time.time(), job),
-        )
+        self._change(job, state="running", starts=jobs.c.starts + 1, started=time.time())
 
     def put_back(self, job: str) -> None:
         """Queue a running job again. The service stopped it normally: this start is not counted."""
-        self._write(
-            "UPDATE jobs SET state = 'queued', starts = starts - 1, started = NULL WHERE id = ?",
-            (job,),
-        )
+        self._change(job, state="queued", starts=jobs.c.starts - 1, started=None)
 
     def end(
         self,
@@ -96,62 +90,57 @@ class JobRecord:
 
         Jobs that were started `max_starts` times fail instead.
         """
-        with self._database.transaction() as connection:
-            connection.execute(
-                "UPDATE jobs SET state = 'failed', ended = ?, material = NULL, "
-                "error = 'the service was killed ' || starts || ' times while it ran' "
-                "WHERE state IN ('queued', 'running') AND starts >= ?",
-                (time.time(), max_starts),
+        killed = literal("the service was killed ") + cast(jobs.c.starts, String)
+        failed = {"state": "failed", "ended": time.time(), "material": None}
+        queued = {"state": "queued", "started": None}
+        with self._state.writing() as execute:
+            execute(
+                update(jobs)
+                .where(_IS_OPEN, jobs.c.starts >= max_starts)
+                .values(**failed, error=killed + " times while it ran")
             )
-            connection.execute(
-                "UPDATE jobs SET state = 'queued', started = NULL WHERE state = 'running'"
-            )
-        rows = self._database.read(
-            "SELECT id, kind, request FROM jobs WHERE state = 'queued' ORDER BY rowid"
+            execute(update(jobs).where(jobs.c.state == "running").values(**queued))
+        rows = self._state.read(
+            select(jobs.c.id, jobs.c.kind, jobs.c.request)
+            .where(jobs.c.state == "queued")
+            .order_by(jobs.c.rowid)
         )
         return [(job, kind, json.loads(request)) for job, kind, request in rows]
 
     def drop(self, job: str) -> None:
         """Delete a job."""
-        self._write("DELETE FROM jobs WHERE id = ?", (job,))
+        self._write(delete_from(jobs).where(jobs.c.id == job))
         self._unwritten.pop(job, None)
 
     def has(self, job: str) -> bool:
         """Return whether there is a job with this id."""
-        return bool(self._database.read("SELECT 1 FROM jobs WHERE id = ?", (job,)))
+        return bool(self._column(job, jobs.c.id))
 
     def get(self, job: str, kind: str | None) -> JobFields:
         """Return a job without its material and output.
 
         Raise NotFound if there is none with this id, or if it is of another kind than `kind`.
         """
-        rows = self._database.read(
-            "SELECT id, kind, state, request, result, error, created, started, ended FROM jobs "
-            "WHERE id = ? AND (kind = ? OR ? IS NULL)",
-            (job, kind, kind),
-        )
+        chosen = select(*_SHOWN, jobs.c.result, *_AND_WHEN).where(jobs.c.id == job)
+        rows = self._state.read(_of_kind(chosen, kind))
         if not rows:
             raise NotFound(f"there is no {kind or 'job'} {job!r:.50}")
         return self._fields(rows[0])
 
     def newest(self, kind: str | None, limit: int) -> list[JobFields]:
         """Return jobs without their results, newest first."""
-        rows = self._database.read(
-            "SELECT id, kind, state, request, NULL, error, created, started, ended FROM jobs "
-            "WHERE kind = ? OR ? IS NULL ORDER BY rowid DESC LIMIT ?",
-            (kind, kind, limit),
-        )
+        chosen = select(*_SHOWN, null(), *_AND_WHEN).order_by(jobs.c.rowid.desc()).limit(limit)
+        rows = self._state.read(_of_kind(chosen, kind))
         return [self._fields(row) for row in rows]
 
     def counts(self) -> list[tuple[str, str, int]]:
         """Return the number of jobs by kind and state."""
         found = Counter[tuple[str, str]]()
-        for kind, state, count in self._database.read(
-            "SELECT kind, state, COUNT(*) FROM jobs GROUP BY kind, state"
-        ):
+        of_all = select(jobs.c.kind, jobs.c.state, func.count())
+        for kind, state, count in self._state.read(of_all.group_by(jobs.c.kind, jobs.c.state)):
             found[kind, state] = count
         for job, end in list(self._unwritten.items()):
-            rows = self._database.read("SELECT kind, state FROM jobs WHERE id = ?", (job,))
+            rows = self._column(job, jobs.c.kind, jobs.c.state)
             for kind, state in rows:
                 found[kind, state] -= 1
                 found[kind, end["state"]] += 1
@@ -159,7 +148,7 @@ class JobRecord:
 
     def material(self, job: str) -> bytes | None:
         """Return the data that came with the request of a job."""
-        rows = self._database.read("SELECT material FROM jobs WHERE id = ?", (job,))
+        rows = self._column(job, jobs.c.material)
         return rows[0][0] if rows else None
 
     def output_part(self, job: str, offset: int, size: int) -> bytes:
@@ -167,23 +156,14 @@ class JobRecord:
 
         Raise NotFound if there is no such job, or if it produced none.
         """
-        with self._database.reading() as connection:
-            connection.execute("BEGIN")  # The job cannot go between the two reads.
-            try:
-                row = connection.execute(
-                    "SELECT rowid FROM jobs WHERE id = ? AND output IS NOT NULL", (job,)
-                ).fetchone()
-                if row is None:
-                    raise NotFound(f"there is no output of a job {job!r:.50}")
-                with connection.blobopen("jobs", "output", row[0], readonly=True) as blob:
-                    blob.seek(min(offset, len(blob)))
-                    return blob.read(size)
-            finally:
-                connection.execute("ROLLBACK")
+        part = self._state.part(jobs.c.output, jobs.c.id == job, offset, size)
+        if part is None:
+            raise NotFound(f"there is no output of a job {job!r:.50}")
+        return part
 
     def output(self, job: str) -> bytes:
         """Return the bytes that a job produced."""
-        rows = self._database.read("SELECT output FROM jobs WHERE id = ?", (job,))
+        rows = self._column(job, jobs.c.output)
         return (rows[0][0] if rows else None) or b""
 
     def _write_end(
@@ -195,15 +175,25 @@ class JobRecord:
         output: bytes | None,
         error: str | None,
     ) -> None:
-        self._write(
-            "UPDATE jobs SET state = ?, ended = ?, material = NULL, result = ?, output = ?, "
-            "error = ? WHERE id = ?",
-            (state, ended, json.dumps(result) if result else None, output, error, job),
+        self._change(
+            job,
+            state=state,
+            ended=ended,
+            material=None,
+            result=json.dumps(result) if result else None,
+            output=output,
+            error=None if error is None else _storable(error),
         )
 
-    def _write(self, sql: str, values: tuple[Any, ...]) -> None:
-        with self._database.transaction() as connection:
-            connection.execute(sql, values)
+    def _change(self, job: str, **values: Any) -> None:
+        self._write(update(jobs).where(jobs.c.id == job).values(**values))
+
+    def _write(self, statement: Executable) -> None:
+        with self._state.writing() as execute:
+            execute(statement)
+
+    def _column(self, job: str, *columns: Column[Any]) -> Sequence[Any]:
+        return self._state.read(select(*columns).where(jobs.c.id == job))
 
     def _fields(self, row: tuple[Any, ...]) -> JobFields:
         job, kind, state, request, result, error, created, started, ended = row
@@ -220,15 +210,10 @@ class JobRecord:
         } | self._unwritten.get(job, {})
 
 
-def _adopt_old_benchmarks(connection: sqlite3.Connection) -> None:
-    """Move benchmarks from the table that they had in version 0.1.0."""
-    table = "SELECT 1 FROM sqlite_master WHERE type = 'table' AND name = 'benchmarks'"
-    if not connection.execute(table).fetchone():
-        return
-    connection.execute(
-        "INSERT INTO jobs (id, kind, state, request, created, result, error, output) "
-        "SELECT id, 'benchmark', iif(state = 'done', 'done', 'failed'), request, 0, result, "
-        "iif(state = 'done', NULL, coalesce(error, 'the service stopped before it was done')), "
-        "CAST(report AS BLOB) FROM benchmarks ORDER BY rowid"
-    )
-    connection.execute("DROP TABLE benchmarks")
+def _of_kind(chosen: Select[Any], kind: str | None) -> Select[Any]:
+    return chosen if kind is None else chosen.where(jobs.c.kind == kind)
+
+
+def _storable(text: str) -> str:
+    """Return a text without what PostgreSQL or UTF-8 cannot hold."""
+    return text.encode(errors="replace").decode().replace("\0", "�")

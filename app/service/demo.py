@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import numpy as np
 import structlog
+from sqlalchemy import insert, select
 
+from app.database.tables import demo
 from app.datasets.catalog import load_dataset
 from app.datasets.thumbnails import thumbnail
 from app.service.service import Service
 
 NAME = "demo"
 N_BITS = 128
-
-_SCHEMA = "CREATE TABLE IF NOT EXISTS demo (state TEXT NOT NULL) STRICT"
 
 log = structlog.stdlib.get_logger("bitcell")
 
@@ -31,9 +31,7 @@ def make_demo(service: Service) -> None:
 
 
 def _make(service: Service) -> None:
-    with service.database.transaction() as connection:
-        connection.execute(_SCHEMA)
-    states = [state for (state,) in service.database.read("SELECT state FROM demo")]
+    states = [state for (state,) in service.state.read(select(demo.c.state))]
     if "done" in states or not service.settings.demo:
         return
     if "begun" not in states and NAME in _names(service):
@@ -51,8 +49,8 @@ def _names(service: Service) -> set[str]:
 
 
 def _record(service: Service, state: str) -> None:
-    with service.database.transaction() as connection:
-        connection.execute("INSERT INTO demo VALUES (?)", (state,))
+    with service.state.writing() as execute:
+        execute(insert(demo).values(state=state))
 
 
 def _fill(service: Service) -> None:

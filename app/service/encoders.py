@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from contextlib import nullcontext
-from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -47,8 +46,6 @@ class Encoders:
         self._store = store
         self._collections = collections
         self._jobs = jobs
-        # Held while a name is checked and then given to a new encoder or to a training.
-        self._naming = Lock()
 
     def get(self, name: str) -> Encoder:
         """Return the encoder with this name; raise NotFound if there is none."""
@@ -116,7 +113,7 @@ class Encoders:
             _check_size(hasher, dimension)
             source = {"collection": collection}
         in_use = nullcontext() if dataset is None else self._datasets.using(dataset)
-        with self._naming, in_use:
+        with self._store.naming(), in_use:
             self._check_name_free(name)
             return self._jobs.add("training", request | {"training": source}, material)
 
@@ -180,7 +177,7 @@ class Encoders:
     def add(self, name: str, hasher: Hasher) -> Encoder:
         """Store a fitted hasher under a new name."""
         check_room(self._settings)
-        with self._naming:
+        with self._store.naming():
             self._check_name_free(name)
             return self._store.add(name, hasher)
 

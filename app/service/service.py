@@ -9,6 +9,7 @@ import numpy as np
 import structlog
 from numpy.typing import NDArray
 
+from app.database.embedded import EmbeddedState
 from app.jobs import benchmark, duplicates, recommendation, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
@@ -83,7 +84,8 @@ class Service:
             self.keys = Keys(settings.data_dir)
             opened.callback(self.keys.close)
             self._prepare_keys()
-            encoder_store = EncoderStore(self.database)
+            self.state = EmbeddedState(self.database)
+            encoder_store = EncoderStore(self.state)
             store = EmbeddedStore(self.database, max_columns=settings.max_columns)
             opened.callback(store.close)
             self._connect(settings, store, encoder_store)
@@ -123,7 +125,7 @@ class Service:
             ),
         }
         self.jobs = Jobs(
-            self.database,
+            self.state,
             settings.data_dir,
             kinds,
             workers=settings.job_workers,
@@ -131,7 +133,7 @@ class Service:
         )
         self.jobs.on_end = self.metrics.count_job
         encoder_store.trained_by = self.jobs.trains
-        drift = Drift(self.database, store, self.statistics_pool)
+        drift = Drift(self.state, store, self.statistics_pool)
         self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database, drift))
         self.collections = Collections(
             settings, store, encoder_store, self.jobs, self.metrics, drift

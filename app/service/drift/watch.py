@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from threading import Lock
 from typing import Any
 
 import numpy as np
 import structlog
+from sqlalchemy import delete, insert, select
+from sqlalchemy.exc import IntegrityError
 
+from app.database.state import State
+from app.database.tables import drift
 from app.pools import Pool
 from app.service.drift.two_samples import differences
 from app.service.drift.watched import LEAST_P, Serials, Watched
-from index import Closed, Database, Full, InvalidItems, NotFound, Patch
+from index import Closed, Full, InvalidItems, NotFound, Patch
 from index.backend import Collection, Moment, Store
 
 REMEMBERED = 10
@@ -32,11 +38,6 @@ _SHARE = 0.01
 _REFERENCE = 2048
 _SEED = 0
 
-_SCHEMA = """CREATE TABLE IF NOT EXISTS drift (
-    collection INTEGER PRIMARY KEY REFERENCES collections (key) ON DELETE CASCADE,
-    watched TEXT NOT NULL
-) STRICT"""
-
 log = structlog.stdlib.get_logger("bitcell")
 
 
@@ -45,22 +46,21 @@ class Drift:
 
     Parameters
     ----------
-    database : Database
+    state : State
+        The database that holds the collections, too.
     store : Store
     pool : Pool
         Runs the tests.
     """
 
-    def __init__(self, database: Database, store: Store, pool: Pool) -> None:
-        self._database, self._store, self._pool = database, store, pool
+    def __init__(self, state: State, store: Store, pool: Pool) -> None:
+        self._state, self._store, self._pool = state, store, pool
         # Held while a collection is tested.
         self._testing = Lock()
         self._queued: set[int] = set()
         # By collection: how many items were written when there were too few left to test.
         self._too_few: dict[int, int] = {}
-        with database.transaction() as connection:
-            connection.execute(_SCHEMA)
-        rows = database.read("SELECT collection, watched FROM drift")
+        rows = state.read(select(drift.c.collection, drift.c.watched))
         listed = {collection.key: collection for collection in store.list()}
         self._watched = {key: Watched.from_json(text) for key, text in rows if key in listed}
         for key in self._watched:
@@ -79,6 +79,7 @@ class Drift:
 
     def alarms(self) -> dict[str, int]:
         """Return how many of the last windows raised an alarm, by collection."""
+        self._read_shared()
         self.forget()
         found = {}
         for collection in self._store.list():
@@ -87,12 +88,16 @@ class Drift:
         return found
 
     def forget(self) -> None:
-        """Free the memory of collections that have been dropped or re-encoded."""
+        """Forget collections that have been dropped or re-encoded."""
         # In this order: a collection is listed before anything is remembered of it.
         remembered = {*self._watched, *self._too_few}
-        for key in remembered.difference(collection.key for collection in self._store.list()):
+        gone = remembered.difference(collection.key for collection in self._store.list())
+        for key in gone:
             self._watched.pop(key, None)
             self._too_few.pop(key, None)
+        if gone and self._state.shared:  # The embedded index deletes the rows of its collections.
+            with self._state.writing() as execute:
+                execute(delete(drift).where(drift.c.collection.in_(gone)))
 
     def report(self, collection: Collection) -> dict[str, Any] | None:
         """Test new items if they are enough; return what `schemas.DriftOut` describes.
@@ -136,7 +141,7 @@ class Drift:
         Full
             The disk has no room; the old reference stays.
         """
-        with self._testing:
+        with self._alone(collection):
             if len(collection) < LEAST_REFERENCE:
                 raise InvalidItems(
                     f"a reference needs at least {LEAST_REFERENCE:,} items; collection "
@@ -169,7 +174,10 @@ class Drift:
             log.exception("new items could not be tested for drift", collection=name)
 
     def _test(self, collection: Collection) -> None:
-        with self._testing:
+        self._read_shared(collection.key)
+        if not self._is_due(collection):
+            return
+        with self._alone(collection):
             if not self._is_due(collection):
                 return
             key, written = collection.key, collection.written
@@ -193,13 +201,28 @@ class Drift:
             if after is not None and after.tested > tested and after.windows[-1] in after.alarms():
                 log.warning("the codes of new items differ", collection=collection.name)
 
+    @contextmanager
+    def _alone(self, collection: Collection) -> Iterator[None]:
+        """Keep out other tests of a collection, and know what those before have found."""
+        with self._testing, self._state.locked(f"drift of {collection.key}"):
+            self._read_shared(collection.key)
+            yield
+
+    def _read_shared(self, key: int | None = None) -> None:
+        """Read what other replicas have found about a collection, or about all."""
+        if not self._state.shared:
+            return
+        chosen = select(drift.c.collection, drift.c.watched)
+        found = self._state.read(chosen if key is None else chosen.where(drift.c.collection == key))
+        for stored, text in found:
+            self._watched[stored] = Watched.from_json(text)
+
     def _keep(self, collection: Collection, watched: Watched) -> None:
-        with self._database.transaction() as connection:
-            # Not for a collection that has been dropped and deleted meanwhile.
-            connection.execute(
-                "INSERT OR REPLACE INTO drift SELECT key, ? FROM collections WHERE key = ?",
-                (watched.json(), collection.key),
-            )
+        key = collection.key
+        # The embedded index refuses this for a collection that has been deleted meanwhile.
+        with suppress(IntegrityError), self._state.writing() as execute:
+            execute(delete(drift).where(drift.c.collection == key))
+            execute(insert(drift).values(collection=key, watched=watched.json()))
         try:
             collection.forget_patches(watched.followed)
         except Full as error:  # Nobody asks for them again; the next test deletes them.

@@ -12,6 +12,7 @@ import pytest
 
 from app.cli.duplicates.output import print_groups
 from app.cli.running_service import RunningService, running_service
+from app.database.embedded import EmbeddedState
 from app.service.encoder_store import EncoderStore
 from app.service.keys import READ, Keys
 from app.service.settings import Settings
@@ -27,7 +28,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Path, st
     data = tmp_path_factory.mktemp("duplicates")
     database = Database(data / "bitcell.db")
     hasher = make_hasher("lsh", n_bits=16, random_state=0).fit(np.eye(4))
-    used, store = EncoderStore(database).add("e", hasher), Store(database)
+    used, store = EncoderStore(EmbeddedState(database)).add("e", hasher), Store(database)
     collection = store.create("c", 16, encoder="e", fingerprint=used.fingerprint)
     codes = np.zeros((9, 2), np.uint8)
     codes[:, 0] = [0, 0, 1, 3, 0, 255, 254, 60, 102]

@@ -16,6 +16,7 @@ import httpx2
 import numpy as np
 import pytest
 
+from app.database.embedded import EmbeddedState
 from app.service.encoder_store import EncoderStore
 from app.service.keys import READ, WRITE, Keys
 from hashing import load_hasher, make_hasher
@@ -39,7 +40,7 @@ def data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def make(path: Path, seed: int = 0) -> None:
     hasher = make_hasher("lsh", n_bits=12, random_state=seed).fit(np.eye(4))
     database = Database(path / "bitcell.db")
-    used, store = EncoderStore(database).add("e", hasher), Store(database)
+    used, store = EncoderStore(EmbeddedState(database)).add("e", hasher), Store(database)
     coded = store.create("c", 12, encoder="e", fingerprint=used.fingerprint)
     codes = hasher.encode(np.random.default_rng(0).normal(size=(300, 4)))
     payloads = [{"i": i} for i in range(300)]
@@ -140,7 +141,7 @@ def test_errors_say_what_is_wrong(
 
 def test_a_snapshot_of_an_earlier_version_needs_a_name(data: Path, run: Run, refused: Run) -> None:
     database = Database(data / "bitcell.db")
-    fingerprint = EncoderStore(database).get("e").fingerprint
+    fingerprint = EncoderStore(EmbeddedState(database)).get("e").fingerprint
     database.close()
     about = {"n_bits": 12, "encoder": "e", "fingerprint": fingerprint, "keep_descriptors": False}
     first = json.dumps(about).encode()

@@ -15,6 +15,7 @@ from pyarrow import parquet
 
 from app.cli.collections.codes import requests
 from app.cli.main import main
+from app.database.embedded import EmbeddedState
 from app.datasets.dataset import BadDataset
 from app.encoding import codes_file, sources
 from app.encoding.codes_file import About, read_about
@@ -137,7 +138,7 @@ def test_an_encoder_of_the_data_directory_goes_by_its_name(
 
     (tmp_path / "data").mkdir()
     database = Database(tmp_path / "data" / "bitcell.db")
-    EncoderStore(database).add("mine", hasher)
+    EncoderStore(EmbeddedState(database)).add("mine", hasher)
     np.save("x.npy", X)
     # The service that has it open may be running.
     assert bitcell(monkeypatch, "encode mine x.npy --out c.npy") == 0

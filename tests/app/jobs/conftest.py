@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from app.database.embedded import EmbeddedState
 from app.jobs.kind import Kind, Outcome, Progress
 from app.jobs.queue import Jobs
 from index import Database
@@ -49,7 +50,7 @@ def start(database: Database, tmp_path: Path) -> Iterator[Callable[..., Jobs]]:
     opened: list[Jobs] = []
 
     def start_queue(**options: Any) -> Jobs:
-        opened.append(Jobs(database, tmp_path, KINDS, **options))
+        opened.append(Jobs(EmbeddedState(database), tmp_path, KINDS, **options))
         opened[-1].resume()
         return opened[-1]
 

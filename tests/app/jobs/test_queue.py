@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from app.database.embedded import EmbeddedState
 from app.errors import TooMany
 from app.jobs.folders import MARKER, NAME
 from app.jobs.kind import Kind
@@ -224,7 +225,7 @@ def test_a_preparation_that_ignores_the_stop_does_not_delay_it(
         go_on.wait()
 
     kinds = {"deaf": Kind(work_functions.three_steps, prepare=wait_without_progress)}
-    jobs = Jobs(database, tmp_path, kinds)
+    jobs = Jobs(EmbeddedState(database), tmp_path, kinds)
     job = jobs.add("deaf", {})
     assert begun.wait(30)
     assert not jobs.close(0.1)

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from app.database.embedded import EmbeddedState
 from app.jobs import queue
 from app.jobs.folders import MARKER, NAME
 from app.jobs.kind import Kind, Outcome, Progress, Task
@@ -114,7 +115,7 @@ def test_a_job_fails_with_the_reason_if_waiting_does_not_help(
     monkeypatch.setattr(queue, "RETRY_SECONDS", (0.0,))
     started = []
     monkeypatch.setattr(Jobs, "_start", lambda self, entry: started.append(entry.start()))
-    jobs = Jobs(database, tmp_path, {"kind": kind})
+    jobs = Jobs(EmbeddedState(database), tmp_path, {"kind": kind})
     shown = end_of(jobs, jobs.add("kind", {}))
     assert shown["state"] == "failed"
     assert error in shown["error"]

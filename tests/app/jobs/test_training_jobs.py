@@ -229,7 +229,7 @@ def test_two_requests_at_the_same_time_cannot_give_one_name_to_two_encoders(
             to.append(str(error.value))
 
         held = HeldLock(refused)
-        monkeypatch.setattr(encoders, "_naming", held)
+        monkeypatch.setattr(encoders._store, "_naming", held)
         made = ways[first](name)
         held.other.join(30)
         if first == "train":

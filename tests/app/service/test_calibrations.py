@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.database.embedded import EmbeddedState
 from app.service.encoder_store import EncoderStore
 from app.service.measured import calibrations
 from app.service.measured.calibrations import Angles, Asked, Calibrations
@@ -33,7 +34,7 @@ def collection(store: Store) -> Collection:
 
 @pytest.fixture
 def measuring(store: Store) -> Calibrations:
-    return Calibrations(EncoderStore(store._database))
+    return Calibrations(EncoderStore(EmbeddedState(store._database)))
 
 
 def time_out() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.database.embedded import EmbeddedState
 from app.http.schemas import StatisticsOut
 from app.main import create_app
 from app.pools import Pool
@@ -41,7 +42,7 @@ class Watching:
     def open(self) -> None:
         self.database, self.pool = Database(self.path), Pool(1, "drift")
         self.store = Store(self.database)
-        self.drift = Drift(self.database, self.store, self.pool)
+        self.drift = Drift(EmbeddedState(self.database), self.store, self.pool)
 
     def close(self) -> None:
         self.pool.close(10)
@@ -295,7 +296,7 @@ def test_rows_of_collections_that_are_being_deleted_are_not_read(watching: Watch
     watching.database = Database(watching.path)
     watching.store, watching.pool = Store(watching.database), Pool(1, "drift")
     with watching.database.exclusive():  # Keeps the deletion back.
-        watching.drift = Drift(watching.database, watching.store, watching.pool)
+        watching.drift = Drift(EmbeddedState(watching.database), watching.store, watching.pool)
     assert not watching.drift._watched
 
 

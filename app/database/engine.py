@@ -1,0 +1,166 @@
+"""The engine of a database by its URL, with limits on how long it is waited for."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from time import monotonic
+from typing import Any
+
+import structlog
+from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy.exc import (
+    ArgumentError,
+    DBAPIError,
+    DisconnectionError,
+    InterfaceError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as NoConnection
+
+from index import Full, Unavailable
+
+CONNECT_SECONDS = 3
+PING_SECONDS = 2.0
+"""How long a connection that is taken from the pool may take to answer."""
+FRESH_SECONDS = 1.0
+STATEMENT_SECONDS = 30.0
+LOCK_SECONDS = 5
+POOL_SECONDS = 5
+RETRY_SECONDS = 5.0
+CONNECTIONS = 20
+"""How many connections a process opens at most; the first five stay open."""
+
+# Codes of PostgreSQL: a full disk or too little memory.
+_FULL = ("53100", "53200")
+# A server that only reads, as after a failover; that starts or stops; that is at its limits.
+_LATER = ("25006", "57014", "57P01", "57P02", "57P03", "53300")
+_IN_THE_WAY = ("40001", "40P01", "55P03")
+
+log = structlog.stdlib.get_logger("bitcell")
+
+
+def database_url(text: str) -> URL:
+    """Return the URL of a PostgreSQL database; raise ValueError, without its password."""
+    try:
+        url = make_url(text)
+    except ArgumentError:
+        raise ValueError(
+            "expected the URL of a PostgreSQL database, such as "
+            "postgresql://user:password@host/database"
+        ) from None
+    if url.drivername == "postgresql":
+        url = url.set(drivername="postgresql+psycopg")
+    if url.drivername != "postgresql+psycopg":
+        raise ValueError(
+            f"expected a URL that begins with postgresql://, got one with {url.drivername}://: "
+            "without a URL, state is in SQLite in the data directory"
+        )
+    return url
+
+
+def open_engine(text: str) -> Engine:
+    """Return an engine for a PostgreSQL database; nothing connects yet.
+
+    Connecting, each statement, and the answer of a connection that has been idle are limited in
+    time, so that a server that is down, unreachable or stopped is noticed within seconds.
+
+    Raises
+    ------
+    ValueError
+        The URL is not one of PostgreSQL, or psycopg is not installed.
+    """
+    url = database_url(text)
+    connect = _connector()
+    engine = create_engine(
+        url,
+        pool_size=5,
+        max_overflow=CONNECTIONS - 5,
+        pool_timeout=POOL_SECONDS,
+        pool_use_lifo=True,
+        connect_args={
+            "connect_timeout": CONNECT_SECONDS,
+            "application_name": "bitcell",
+            "options": f"-c statement_timeout={STATEMENT_SECONDS:.0f}s "
+            f"-c lock_timeout={LOCK_SECONDS}s -c idle_in_transaction_session_timeout=60s",
+        },
+    )
+    event.listen(engine, "do_connect", lambda dialect, record, args, more: connect(**more))
+    event.listen(engine, "checkout", _ping)
+    return engine
+
+
+def _connector() -> Callable[..., Any]:
+    """Return what opens a connection that waits for the server for a limited time."""
+    try:
+        import psycopg
+    except ImportError:
+        raise ValueError(
+            "BITCELL_DATABASE_URL needs psycopg, which is not installed here: pip install "
+            "'bitcell[servers]'"
+        ) from None
+
+    class Connection(psycopg.Connection[Any]):
+        """A connection that gives up a server that does not answer."""
+
+        patience = STATEMENT_SECONDS
+
+        def wait(self, gen: Any, interval: float = 0.1, timeout: float | None = None) -> Any:
+            try:
+                return super().wait(gen, interval, self.patience if timeout is None else timeout)
+            except psycopg.errors._WaitTimeout as error:
+                self.pgconn.finish()  # Nobody knows in which state it is.
+                raise psycopg.OperationalError(f"no answer within {self.patience:g} s") from error
+
+    return Connection.connect
+
+
+def _ping(connection: Any, record: Any, proxy: Any) -> None:
+    """Check a connection that the pool lends; the pool opens another one if this raises.
+
+    One that has answered within the last second is not asked again.
+    """
+    import psycopg
+
+    now = monotonic()
+    if now - record.info.get("answered", -FRESH_SECONDS) < FRESH_SECONDS:
+        return
+    connection.patience = PING_SECONDS
+    try:
+        connection.autocommit = True
+        connection.execute("")
+        connection.autocommit = False
+    except psycopg.Error as error:
+        raise DisconnectionError(str(error)) from error
+    connection.patience = STATEMENT_SECONDS
+    record.info["answered"] = now
+
+
+@contextmanager
+def explained() -> Iterator[None]:
+    """Raise Unavailable or Full for the errors of a server that mean this."""
+    try:
+        yield
+    except NoConnection as error:
+        raise _unavailable(error) from error
+    except DBAPIError as error:
+        code = getattr(error.orig, "sqlstate", None) or ""
+        if code in _FULL:
+            raise Full(f"the database could not be written: {_first_line(error)}") from error
+        if code in _IN_THE_WAY:
+            raise Unavailable("another request is in the way: try again later", 1.0) from error
+        is_lost = isinstance(error, (OperationalError, InterfaceError)) and not code
+        if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
+            raise _unavailable(error) from error
+        raise
+
+
+def _unavailable(error: Exception) -> Unavailable:
+    # The answer to a client names neither the host nor the user; the log does.
+    log.warning("the database cannot be reached", error=_first_line(error))
+    return Unavailable("the database cannot be reached: try again later", RETRY_SECONDS)
+
+
+def _first_line(error: Exception) -> str:
+    cause = getattr(error, "orig", None) or error
+    return str(cause).strip().partition("\n")[0]

@@ -1,0 +1,1 @@
+"""The versions of the schema of a shared database, for Alembic."""

@@ -1,0 +1,90 @@
+"""State in a database that several replicas of the service share."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from threading import BoundedSemaphore
+from typing import Any
+from zlib import crc32
+
+from sqlalchemy import Column, ColumnElement, Engine, Executable, func, literal, select, text
+
+from app.database.engine import POOL_SECONDS, explained
+from app.database.state import Execute
+from index import Unavailable
+
+# Of the 64 bits of an advisory lock, those that tell the locks of Bitcell from others.
+_NAMESPACE = 0xB17CE11 << 32
+# A block under a lock holds a connection, and may need a second one: some must be left for these.
+_LOCKED_BLOCKS = 8
+
+
+class SharedState:
+    """State behind an SQLAlchemy engine, whose tables `migrate` has made.
+
+    Attributes
+    ----------
+    engine : Engine
+    is_reached : bool
+        Whether the last call got an answer.
+    """
+
+    shared = True
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.is_reached = True
+        self._blocks = BoundedSemaphore(_LOCKED_BLOCKS)
+
+    @contextmanager
+    def writing(self) -> Iterator[Execute]:
+        """Commit all that the block executes, or nothing if it raises."""
+        with self._explained(), self.engine.begin() as connection:
+            yield connection.execute
+
+    def read(self, statement: Executable) -> Sequence[Any]:
+        """Return all rows of a query."""
+        with self._explained(), self.engine.connect() as connection:
+            return connection.execute(statement).fetchall()
+
+    def part(
+        self, column: Column[bytes], row: ColumnElement[bool], offset: int, size: int
+    ) -> bytes | None:
+        """Return up to `size` bytes of a binary value, without reading all of it."""
+        found = self.read(
+            select(func.substr(column, offset + 1, size)).where(row, column.is_not(None))
+        )
+        return bytes(found[0][0]) if found else None
+
+    @contextmanager
+    def locked(self, name: str, *, share: bool = False) -> Iterator[None]:
+        """Keep other blocks with the same name out, in this process and in others.
+
+        Blocks that share keep out only those that do not. Raise Unavailable if that takes long.
+        """
+        number = literal(_NAMESPACE | crc32(name.encode()))
+        lock = func.pg_advisory_xact_lock_shared if share else func.pg_advisory_xact_lock
+        if not self._blocks.acquire(timeout=POOL_SECONDS):
+            raise Unavailable("too many requests of this kind are in progress: try again later")
+        try:
+            if self.engine.dialect.name == "sqlite":  # It is the file of one process.
+                yield
+                return
+            with self._explained(), self.engine.connect() as connection:
+                # A block may read a large file before it ends.
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
+                connection.execute(select(lock(number)))
+                yield
+        finally:
+            self._blocks.release()
+
+    @contextmanager
+    def _explained(self) -> Iterator[None]:
+        try:
+            with explained():
+                yield
+        except Unavailable:
+            self.is_reached = False
+            raise
+        self.is_reached = True
