@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.database.embedded import EmbeddedState
 from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
 from app.service.migration.copying import Copied, Place, migrate
@@ -29,7 +30,7 @@ def places(tmp_path: Path) -> Iterator[list[Place]]:
     databases = [Database(tmp_path / f"{name}.db") for name in ("source", "target")]
     stores = [Store(database) for database in databases]
     yield [
-        Place(store, EncoderStore(database))
+        Place(store, EncoderStore(EmbeddedState(database)))
         for store, database in zip(stores, databases, strict=True)
     ]
     for store in stores:
