@@ -66,7 +66,7 @@ class EmbeddedState:
             _adopt_old_benchmarks(connection)
 
     @contextmanager
-    def writing(self) -> Iterator[Execute]:
+    def writing(self, alone: str = "") -> Iterator[Execute]:
         """Commit all that the block executes, or nothing if it raises."""
         try:
             with self._database.transaction() as connection:

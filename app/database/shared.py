@@ -38,9 +38,11 @@ class SharedState:
         self._blocks = BoundedSemaphore(_LOCKED_BLOCKS)
 
     @contextmanager
-    def writing(self) -> Iterator[Execute]:
+    def writing(self, alone: str = "") -> Iterator[Execute]:
         """Commit all that the block executes, or nothing if it raises."""
         with self._explained(), self.engine.begin() as connection:
+            if alone and self.engine.dialect.name == "postgresql":
+                connection.execute(select(func.pg_advisory_xact_lock(_number(alone))))
             yield connection.execute
 
     def read(self, statement: Executable) -> Sequence[Any]:
@@ -63,7 +65,6 @@ class SharedState:
 
         Blocks that share keep out only those that do not. Raise Unavailable if that takes long.
         """
-        number = literal(_NAMESPACE | crc32(name.encode()))
         lock = func.pg_advisory_xact_lock_shared if share else func.pg_advisory_xact_lock
         if not self._blocks.acquire(timeout=POOL_SECONDS):
             raise Unavailable("too many requests of this kind are in progress: try again later")
@@ -74,7 +75,7 @@ class SharedState:
             with self._explained(), self.engine.connect() as connection:
                 # A block may read a large file before it ends.
                 connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
-                connection.execute(select(lock(number)))
+                connection.execute(select(lock(_number(name))))
                 yield
         finally:
             self._blocks.release()
@@ -88,3 +89,8 @@ class SharedState:
             self.is_reached = False
             raise
         self.is_reached = True
+
+
+def _number(name: str) -> ColumnElement[int]:
+    """Return the number of the advisory lock of a name."""
+    return literal(_NAMESPACE | crc32(name.encode()))

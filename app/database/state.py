@@ -39,8 +39,11 @@ class State(Protocol):
 
     shared: bool
 
-    def writing(self) -> AbstractContextManager[Execute]:
-        """Commit all that the block executes, or nothing if it raises."""
+    def writing(self, alone: str = "") -> AbstractContextManager[Execute]:
+        """Commit all that the block executes, or nothing if it raises.
+
+        Blocks with the same name in `alone` do not run at the same time.
+        """
 
     def read(self, statement: Executable) -> Sequence[Any]:
         """Return all rows of a query."""

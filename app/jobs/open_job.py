@@ -10,7 +10,8 @@ from typing import Any
 from app.jobs.process import JobProcess
 
 
-def _first_step(step: str) -> dict[str, Any]:
+def first_step(step: str) -> dict[str, Any]:
+    """Return the progress of a job that has not begun."""
     return {"done": 0, "of": 1, "now": step, "seconds_left": None}
 
 
@@ -21,23 +22,25 @@ class OpenJob:
     id: str
     kind: str
     request: dict[str, Any]
-    progress: dict[str, Any] = field(default_factory=lambda: _first_step("queued"))
+    progress: dict[str, Any] = field(default_factory=lambda: first_step("queued"))
     started: float | None = None
     """When the job started, by a clock that nobody sets."""
     process: JobProcess | None = None
     cancelled: bool = False
+    cancels: int = 0
+    """How often another replica has cancelled the job."""
     interrupted: Event = field(default_factory=Event)
     """Set to end a wait: the job is cancelled or the service stops."""
 
     def start(self) -> None:
         """Note that the job runs from now on."""
         self.started = time.monotonic()
-        self.progress = _first_step("starting")
+        self.progress = first_step("starting")
 
     def postpone(self, reason: str) -> None:
         """Note that the job no longer runs, but will be started again."""
         self.started = self.process = None
-        self.progress = _first_step(reason)
+        self.progress = first_step(reason)
 
     def note_progress(self, done: int, of: int, now: str) -> None:
         """Note progress. The time left follows from the mean duration of the steps so far."""

@@ -14,13 +14,16 @@ from typing import Any
 import structlog
 
 from app.database.state import State
-from app.errors import Conflict, TooMany, is_full, shortage
+from app.errors import Conflict, is_full, shortage
 from app.jobs.folders import JobFolders
 from app.jobs.kind import Kind, Outcome, Progress, Task
-from app.jobs.open_job import OpenJob
+from app.jobs.open_job import OpenJob, first_step
 from app.jobs.process import JobFailed, JobProcess
-from app.jobs.record import JobFields, JobRecord
+from app.jobs.record import JobFields, JobRecord, NotOurs
+from app.jobs.shared.claims import Claims
+from app.jobs.shared.replica import Replica
 from app.pools import Pool
+from index import Unavailable
 
 MAX_STARTS = 3
 """If the service was killed this often while a job ran, the job may be the cause: it fails."""
@@ -30,6 +33,10 @@ STOP_SECONDS = 1.0
 
 RETRY_SECONDS = (1.0, 2.0, 4.0, 8.0, 15.0, 30.0, 60.0, 120.0, 240.0)
 """How long a job waits after each try that fails because the system is short of something."""
+
+BEAT_SECONDS = 1.0
+STALE_SECONDS = 30.0
+"""How long a replica that shares its jobs may be silent before another one takes them."""
 
 ENDED = ("done", "failed", "cancelled")
 
@@ -48,6 +55,9 @@ class Jobs:
     the service was killed three times while it ran. If the system is short of file descriptors,
     memory or processes, a job waits and is tried again.
 
+    Replicas that share a database share its jobs: each runs in one of them, every one shows and
+    cancels them all, and those of a replica that stops or is killed run again in another one.
+
     Parameters
     ----------
     state : State
@@ -57,6 +67,9 @@ class Jobs:
         Number of jobs that run at the same time.
     limit : int
         Number of jobs that may be queued or running.
+    beat, stale : float
+        In a shared database: seconds between two looks into it, and those after which a replica
+        that has not looked counts as killed.
     """
 
     def __init__(
@@ -67,8 +80,12 @@ class Jobs:
         *,
         workers: int = 2,
         limit: int = 16,
+        beat: float = BEAT_SECONDS,
+        stale: float = STALE_SECONDS,
     ) -> None:
-        self._record = JobRecord(state)
+        self._claims = Claims(state, stale) if state.shared else None
+        self._record = JobRecord(state, self._claims.owner if self._claims else None)
+        self._replica = Replica(self._work_with_others, beat)
         self._data_dir = data_dir
         self._kinds = dict(kinds)
         self._folders = JobFolders(data_dir)
@@ -76,6 +93,7 @@ class Jobs:
         self._limit = limit
         # One core is left for queries.
         self._threads = max(1, (os.cpu_count() or 1) - 1)
+        self._n_workers = workers
         self._workers = Pool(workers, "job")
         self._lock = Lock()
         self._open: dict[str, OpenJob] = {}
@@ -88,6 +106,9 @@ class Jobs:
 
     def resume(self) -> None:
         """Queue the jobs that an earlier run left unfinished. Call it once, after all else."""
+        if self._claims is not None:
+            self._replica.start()
+            return
         with self._lock:
             for job, kind, request in self._record.requeue(MAX_STARTS):
                 log.info("job resumed", job=job, kind=kind)
@@ -97,12 +118,10 @@ class Jobs:
         """Queue a job and return its id; raise TooMany if the queue is full."""
         job = uuid.uuid4().hex[:12]
         with self._lock:
-            if len(self._open) >= self._limit:
-                raise TooMany(
-                    f"{self._limit} jobs are queued or running, which is the limit "
-                    "(BITCELL_MAX_JOBS)"
-                )
-            self._record.add(job, kind, request, material)
+            self._record.add(job, kind, request, material, self._limit)
+            if self._claims is not None:
+                self._replica.wake()
+                return job
             try:
                 self._enqueue(OpenJob(job, kind, request))
             except RuntimeError:  # There is no thread for it.
@@ -114,24 +133,22 @@ class Jobs:
 
     def open_requests(self, kind: str) -> list[dict[str, Any]]:
         """Return the requests of all jobs of a kind that have not ended."""
-        with self._lock:
-            return [entry.request for entry in self._open.values() if entry.kind == kind]
+        return [request for _, request in self._record.open_requests(kind)]
 
     def trains(self, encoder: str) -> str | None:
         """Return the id of the job that is to train this encoder; None if there is none."""
-        with self._lock:
-            for entry in self._open.values():
-                if entry.kind == "training" and entry.request["name"] == encoder:
-                    return entry.id
+        for job, request in self._record.open_requests("training"):
+            if request["name"] == encoder:
+                return job
         return None
 
     def get(self, job: str, kind: str | None = None) -> JobFields:
         """Return a job without its output; raise NotFound if there is none, or not of that kind."""
-        return self._with_progress(self._record.get(job, kind))
+        return self._with_progress([self._record.get(job, kind)])[0]
 
     def newest(self, kind: str | None = None, limit: int = 1000) -> list[JobFields]:
         """Return jobs without their results, newest first."""
-        return [self._with_progress(fields) for fields in self._record.newest(kind, limit)]
+        return self._with_progress(self._record.newest(kind, limit))
 
     def counts(self) -> list[tuple[str, str, int]]:
         """Return the number of jobs by kind and state."""
@@ -164,21 +181,37 @@ class Jobs:
         with self._lock:
             entry = self._open.get(job)
             if entry is None:
-                self._record.get(job, None)
-                self._record.drop(job)
-            elif entry.started is None:
-                self._record.end(job, "cancelled")
-                self._close_entry(entry, "cancelled")
-                entry.interrupted.set()
+                self._remove_elsewhere(job)
             else:
-                again = entry.cancelled
-                entry.cancelled = True
-                entry.interrupted.set()
-                if entry.process is not None:
-                    if self._kinds[entry.kind].partial and not again:
-                        entry.process.interrupt()
-                    else:
-                        entry.process.kill()
+                self._cancel(entry)
+
+    def _cancel(self, entry: OpenJob) -> None:
+        """Cancel a job that this process works on. Requires the lock."""
+        if entry.started is None:
+            try:
+                self._record.end(entry.id, "cancelled")
+            except NotOurs:
+                self._forget(entry)
+                self._remove_elsewhere(entry.id)
+                return
+            self._close_entry(entry, "cancelled")
+            entry.interrupted.set()
+            return
+        again = entry.cancelled
+        entry.cancelled = True
+        entry.interrupted.set()
+        if entry.process is not None:
+            if self._kinds[entry.kind].partial and not again:
+                entry.process.interrupt()
+            else:
+                entry.process.kill()
+
+    def _remove_elsewhere(self, job: str) -> None:
+        """Remove a job that this process does not work on."""
+        self._record.get(job, None)
+        if self._claims is None or not self._claims.cancel(job):
+            self._record.drop(job)
+        self._notify()
 
     def listen(self, listener: Callable[[], object]) -> Callable[[], None]:
         """Call `listener`, in any thread, at every change of a job; return what ends this."""
@@ -206,12 +239,70 @@ class Jobs:
                 entry.interrupted.set()
                 if entry.process is not None:
                     entry.process.kill()
+        self._replica.close(seconds)
         ended = self._workers.close(seconds)
         if not ended:
             log.warning("the service stops although jobs are still running")
         with self._lock:
             self._write_kept_ends()
+            self._release_claims()
         return ended
+
+    def _release_claims(self) -> None:
+        """Leave the jobs of this process to other replicas."""
+        if self._claims is not None:
+            try:
+                self._claims.release()
+            except Unavailable:
+                log.warning("other replicas take the jobs of this one after some time")
+
+    def _work_with_others(self) -> None:
+        """Confirm the claims of this replica, pass on who cancels, and take jobs if it has room."""
+        claims = self._claims
+        if claims is None:
+            return
+        with self._lock:
+            self._write_kept_ends()
+            known = dict(self._open)
+        cancels = claims.confirm({job: entry.progress for job, entry in known.items()})
+        for job, entry in known.items():
+            if job not in cancels:
+                self._give_up(entry)
+            elif cancels[job] > entry.cancels:
+                self._pass_on(entry, cancels[job])
+        while len(self._open) < self._n_workers and not self._closed:
+            if (taken := claims.take(self._kinds, MAX_STARTS)) is None:
+                break
+            self._enqueue_taken(OpenJob(*taken))
+        self._notify()  # Of what happens in other replicas, nothing else tells the listeners.
+
+    def _pass_on(self, entry: OpenJob, cancels: int) -> None:
+        """Cancel a job of this process as often as other replicas have done so."""
+        with self._lock:
+            while entry.cancels < cancels and self._open.get(entry.id) is entry:
+                entry.cancels += 1
+                self._cancel(entry)
+
+    def _enqueue_taken(self, entry: OpenJob) -> None:
+        with self._lock:
+            try:
+                self._enqueue(entry)
+            except RuntimeError:  # There is no thread for it: another replica may have one.
+                self._open.pop(entry.id, None)
+                self._release_claims()
+
+    def _give_up(self, entry: OpenJob) -> None:
+        with self._lock:
+            if self._open.get(entry.id) is entry:
+                self._forget(entry)
+
+    def _forget(self, entry: OpenJob) -> None:
+        """Stop working on a job that another replica has taken. Requires the lock."""
+        log.warning("another replica has taken the job", job=entry.id, kind=entry.kind)
+        del self._open[entry.id]
+        entry.interrupted.set()
+        if entry.process is not None:
+            entry.process.kill()
 
     def _enqueue(self, entry: OpenJob) -> None:
         self._open[entry.id] = entry
@@ -233,8 +324,8 @@ class Jobs:
             log.warning("job failed", job=entry.id, kind=entry.kind, exc_info=failure)
         with self._lock:
             entry.process = None
-            if entry.id not in self._open:
-                return  # Cancelled before it started.
+            if self._open.get(entry.id) is not entry:
+                return  # Cancelled before it started, or taken by another replica.
             if outcome is not None:
                 self._end(entry, "cancelled" if outcome.partial else "done", outcome)
             elif entry.cancelled:
@@ -249,14 +340,17 @@ class Jobs:
         for seconds in RETRY_SECONDS:
             try:
                 return self._work(entry)
+            except Unavailable as error:
+                reason = str(error)
             except (OSError, MemoryError, RuntimeError) as error:
                 if (what := shortage(error)) is None:
                     raise
+                reason = f"the service is short of {what}"
                 log.warning("job waits", job=entry.id, short=what, error=str(error))
             with self._lock:
                 if entry.started is not None:
                     self._put_back(entry)
-                entry.postpone(f"waiting: the service is short of {what}")
+                entry.postpone(f"waiting: {reason}")
             self._notify()
             entry.interrupted.wait(seconds)
         return self._work(entry)
@@ -299,13 +393,17 @@ class Jobs:
         return report
 
     def _check_wanted(self, entry: OpenJob) -> None:
-        if self._closed or entry.cancelled or entry.id not in self._open:
+        if self._closed or entry.cancelled or self._open.get(entry.id) is not entry:
             raise _Stopped
 
     def _start(self, entry: OpenJob) -> None:
         """Record that a job runs, or raise _Stopped. Requires the lock."""
         self._check_wanted(entry)
-        self._record.start(entry.id)
+        try:
+            self._record.start(entry.id)
+        except NotOurs:
+            self._forget(entry)
+            raise _Stopped from None
         entry.start()
 
     def _note_progress(self, entry: OpenJob, done: int, of: int, now: str) -> None:
@@ -325,6 +423,9 @@ class Jobs:
         result, output = (outcome.result, outcome.output) if outcome else (None, None)
         try:
             self._record.end(entry.id, state, result, output, error)
+        except NotOurs:
+            self._forget(entry)
+            return
         except Exception as failure:
             log.exception("end of job not written", job=entry.id, kind=entry.kind, state=state)
             if state == "done":
@@ -344,6 +445,7 @@ class Jobs:
     def _close_entry(self, entry: OpenJob, state: str) -> None:
         """Free the place of a job that has ended. Requires the lock."""
         del self._open[entry.id]
+        self._replica.wake()
         seconds = entry.seconds()
         log.info("job ended", job=entry.id, kind=entry.kind, state=state, seconds=round(seconds, 3))
         self.on_end(entry.kind, state, seconds)
@@ -353,10 +455,18 @@ class Jobs:
         for listener in list(self._listeners.values()):
             listener()
 
-    def _with_progress(self, fields: JobFields) -> JobFields:
-        entry = self._open.get(fields["id"])
-        is_open = entry is not None and fields["state"] not in ENDED
-        return fields | {"progress": entry.progress if entry and is_open else None}
+    def _with_progress(self, found: list[JobFields]) -> list[JobFields]:
+        elsewhere: dict[str, JobFields] | None = None
+        for fields in found:
+            fields["progress"] = None
+            if fields["state"] in ENDED:
+                continue
+            if (entry := self._open.get(fields["id"])) is not None:
+                fields["progress"] = entry.progress
+            elif self._claims is not None:
+                elsewhere = self._claims.progress() if elsewhere is None else elsewhere
+                fields["progress"] = elsewhere.get(fields["id"], first_step("queued"))
+        return found
 
 
 def _log_failure(run: Future[None]) -> None:

@@ -8,11 +8,14 @@ from collections import Counter
 from collections.abc import Sequence
 from typing import Any
 
+import structlog
 from sqlalchemy import (
     Column,
+    ColumnElement,
     Executable,
     Select,
     String,
+    Update,
     cast,
     func,
     insert,
@@ -24,15 +27,23 @@ from sqlalchemy import (
 from sqlalchemy import delete as delete_from
 
 from app.database.state import State
+from app.database.tables import job_claims as claims
 from app.database.tables import jobs
-from index import NotFound
+from app.errors import TooMany
+from index import NotFound, Unavailable
 
-_IS_OPEN = jobs.c.state.in_(["queued", "running"])
+IS_OPEN: ColumnElement[bool] = jobs.c.state.in_(["queued", "running"])
 _SHOWN = (jobs.c.id, jobs.c.kind, jobs.c.state, jobs.c.request)
 _AND_WHEN = (jobs.c.error, jobs.c.created, jobs.c.started, jobs.c.ended)
 
+log = structlog.stdlib.get_logger("bitcell")
+
 JobFields = dict[str, Any]
 """What is shown of a job: see `app.http.schemas.JobOut`."""
+
+
+class NotOurs(Exception):
+    """Another replica has taken the job: what this one knows of it no longer counts."""
 
 
 class JobRecord:
@@ -40,16 +51,41 @@ class JobRecord:
 
     Every method is one transaction. The end of a job that could not be written is kept in memory:
     see `keep_end`. Methods that write must not run at the same time in several threads.
+
+    Parameters
+    ----------
+    state : State
+    owner : str, optional
+        By which this replica claims jobs in a shared database; see `app.jobs.shared.claims`.
+        Without a claim, `start`, `put_back`, `end` and `write_kept_ends` raise NotOurs.
     """
 
-    def __init__(self, state: State) -> None:
-        self._state = state
+    def __init__(self, state: State, owner: str | None = None) -> None:
+        self._state, self._owner = state, owner
         self._unwritten: dict[str, JobFields] = {}
+        self._delayed: dict[str, dict[str, Any]] = {}
 
-    def add(self, job: str, kind: str, request: dict[str, Any], material: bytes | None) -> None:
-        """Add a queued job."""
+    def add(
+        self, job: str, kind: str, request: dict[str, Any], material: bytes | None, limit: int
+    ) -> None:
+        """Add a queued job; raise TooMany if `limit` jobs are queued or running."""
         row = {"id": job, "kind": kind, "state": "queued", "request": json.dumps(request)}
-        self._write(insert(jobs).values(**row, material=material, created=time.time()))
+        n_open = select(func.count()).where(IS_OPEN, jobs.c.id.not_in([*self._unwritten]))
+        with self._state.writing("jobs") as execute:
+            if execute(n_open).fetchall()[0][0] >= limit:
+                raise TooMany(
+                    f"{limit} jobs are queued or running, which is the limit (BITCELL_MAX_JOBS)"
+                )
+            execute(insert(jobs).values(**row, material=material, created=time.time()))
+
+    def open_requests(self, kind: str) -> list[tuple[str, dict[str, Any]]]:
+        """Return id and request of all jobs of a kind that have not ended, oldest first."""
+        rows = self._state.read(
+            select(jobs.c.id, jobs.c.request)
+            .where(IS_OPEN, jobs.c.kind == kind, jobs.c.id.not_in([*self._unwritten]))
+            .order_by(jobs.c.rowid)
+        )
+        return [(job, json.loads(request)) for job, request in rows]
 
     def start(self, job: str) -> None:
         """Record that a job runs from now on."""
@@ -67,8 +103,15 @@ class JobRecord:
         output: bytes | None = None,
         error: str | None = None,
     ) -> None:
-        """Record how a job ended, and delete its material."""
-        self._write_end(job, state, time.time(), result, output, error)
+        """Record how a job ended, and delete its material.
+
+        If the database cannot be reached, the end is kept until `write_kept_ends` can write it.
+        """
+        end = _end(state, time.time(), error, result, output)
+        try:
+            self._change(job, **end)
+        except Unavailable:
+            self._delayed[job] = end
 
     def keep_end(self, job: str, state: str, error: str | None) -> None:
         """Keep in memory how a job ended, because it could not be written.
@@ -81,8 +124,17 @@ class JobRecord:
 
     def write_kept_ends(self) -> None:
         """Write the ends that are kept in memory; raise what the database raises."""
+        for job, end in list(self._delayed.items()):
+            try:
+                self._change(job, **end)
+            except NotOurs:
+                log.warning("another replica has taken the job", job=job)
+            del self._delayed[job]
         for job, end in list(self._unwritten.items()):
-            self._write_end(job, end["state"], end["ended"], None, None, end["error"])
+            try:
+                self._change(job, **_end(**end))
+            except NotOurs:
+                log.warning("another replica has taken the job", job=job)
             del self._unwritten[job]
 
     def requeue(self, max_starts: int) -> list[tuple[str, str, dict[str, Any]]]:
@@ -90,15 +142,9 @@ class JobRecord:
 
         Jobs that were started `max_starts` times fail instead.
         """
-        killed = literal("the service was killed ") + cast(jobs.c.starts, String)
-        failed = {"state": "failed", "ended": time.time(), "material": None}
         queued = {"state": "queued", "started": None}
         with self._state.writing() as execute:
-            execute(
-                update(jobs)
-                .where(_IS_OPEN, jobs.c.starts >= max_starts)
-                .values(**failed, error=killed + " times while it ran")
-            )
+            execute(failed_of_starts(jobs.c.starts >= max_starts))
             execute(update(jobs).where(jobs.c.state == "running").values(**queued))
         rows = self._state.read(
             select(jobs.c.id, jobs.c.kind, jobs.c.request)
@@ -166,27 +212,19 @@ class JobRecord:
         rows = self._column(job, jobs.c.output)
         return (rows[0][0] if rows else None) or b""
 
-    def _write_end(
-        self,
-        job: str,
-        state: str,
-        ended: float,
-        result: dict[str, Any] | None,
-        output: bytes | None,
-        error: str | None,
-    ) -> None:
-        self._change(
-            job,
-            state=state,
-            ended=ended,
-            material=None,
-            result=json.dumps(result) if result else None,
-            output=output,
-            error=None if error is None else _storable(error),
-        )
-
     def _change(self, job: str, **values: Any) -> None:
-        self._write(update(jobs).where(jobs.c.id == job).values(**values))
+        this = update(jobs).where(jobs.c.id == job)
+        if self._owner is None:
+            self._write(this.values(**values))
+            return
+        mine = (claims.c.job == job, claims.c.owner == self._owner)
+        with self._state.writing() as execute:
+            # Until the end of the transaction, no other replica can take the job.
+            if not execute(select(claims.c.job).where(*mine).with_for_update()).fetchall():
+                raise NotOurs
+            execute(this.values(**values))
+            if values["state"] not in ("queued", "running"):
+                execute(delete_from(claims).where(*mine))
 
     def _write(self, statement: Executable) -> None:
         with self._state.writing() as execute:
@@ -208,6 +246,31 @@ class JobRecord:
             "started": started,
             "ended": ended,
         } | self._unwritten.get(job, {})
+
+
+def failed_of_starts(chosen: ColumnElement[bool]) -> Update:
+    """Return what lets open jobs fail because the service was killed while they ran."""
+    killed = literal("the service was killed ") + cast(jobs.c.starts, String)
+    ended = {"state": "failed", "ended": time.time(), "material": None}
+    return update(jobs).where(IS_OPEN, chosen).values(**ended, error=killed + " times while it ran")
+
+
+def _end(
+    state: str,
+    ended: float,
+    error: str | None,
+    result: dict[str, Any] | None = None,
+    output: bytes | None = None,
+) -> dict[str, Any]:
+    """Return the columns of a job that has ended."""
+    return {
+        "state": state,
+        "ended": ended,
+        "material": None,
+        "result": json.dumps(result) if result else None,
+        "output": output,
+        "error": None if error is None else _storable(error),
+    }
 
 
 def _of_kind(chosen: Select[Any], kind: str | None) -> Select[Any]:

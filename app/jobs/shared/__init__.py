@@ -1,0 +1,1 @@
+"""Jobs in a database that several replicas of the service share."""

@@ -1,0 +1,201 @@
+"""Jobs of several replicas over one PostgreSQL database."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from threading import Event
+from typing import Any
+
+import pytest
+from sqlalchemy import delete, select, update
+
+from app.database.engine import open_engine
+from app.database.migrate import migrate
+from app.database.shared import SharedState
+from app.database.tables import job_claims, jobs
+from app.errors import TooMany
+from app.jobs.kind import Kind, Outcome, Progress, Task
+from app.jobs.queue import MAX_STARTS, Jobs
+from index import NotFound
+from tests.app.jobs.conftest import KINDS
+from tests.app.jobs.test_queue import has_ended, is_running
+from tests.app.jobs.waiting import end_of, until
+
+Start = Callable[..., Jobs]
+
+
+@pytest.fixture(scope="module")
+def module_state(database_url: str) -> Iterator[SharedState]:
+    engine = open_engine(database_url)
+    migrate(engine)
+    yield SharedState(engine)
+    engine.dispose()
+
+
+@pytest.fixture
+def state(module_state: SharedState) -> SharedState:
+    with module_state.writing() as execute:
+        execute(delete(jobs))
+    return module_state
+
+
+@pytest.fixture
+def start(state: SharedState, tmp_path: Path) -> Iterator[Start]:
+    """Start a replica, which looks into the database twenty times a second."""
+    with ExitStack() as stack:
+
+        def start_replica(kinds: dict[str, Kind] = KINDS, **options: Any) -> Jobs:
+            folder = tmp_path / str(len(list(tmp_path.iterdir())))
+            folder.mkdir()
+            started = Jobs(state, folder, kinds, **{"beat": 0.05} | options)
+            stack.callback(started.close, 30)
+            started.resume()
+            return started
+
+        yield start_replica
+
+
+def kill(replica: Jobs) -> None:
+    """Let a replica end as if it were killed: it records nothing, and confirms no claim."""
+    replica._replica.close(30)
+    for entry in replica._open.values():
+        assert entry.process is not None
+        entry.process.kill()
+    replica._open.clear()  # As if its threads had ended with it.
+
+
+def test_each_job_runs_once(start: Start) -> None:
+    ran = Counter[str]()
+
+    def count(task: Task, progress: Progress) -> Outcome:
+        ran[task.request["n"]] += 1
+        return Outcome({"n": task.request["n"]})
+
+    kinds = {"count": Kind(count, inside=True)}
+    first, second = (start(kinds, workers=2, limit=100) for _ in range(2))
+    added = [(first, second)[n % 2].add("count", {"n": str(n)}) for n in range(40)]
+    ended = [end_of(second, job) for job in added]
+    assert [one["result"]["n"] for one in ended] == [str(n) for n in range(40)]
+    assert ran == {str(n): 1 for n in range(40)}
+    assert first.counts() == [("count", "done", 40)]
+    assert [job["id"] for job in first.newest()] == added[::-1]
+
+
+def test_progress_and_results_are_seen_by_all(start: Start) -> None:
+    def report(task: Task, progress: Progress) -> Outcome:
+        progress(1, 3, "half way")
+        assert go_on.wait(30)
+        return Outcome({"ok": True}, b"0123456789")
+
+    go_on = Event()
+    running = start({"report": Kind(report, inside=True)})
+    watching = start({})  # It knows no kind of job, so that it takes none.
+    job = watching.add("report", {"x": [1]}, b"material")
+    shown = until(watching, job, is_running)
+    assert (shown["progress"]["now"], shown["request"]) == ("half way", {"x": [1]})
+    assert watching.newest("report")[0]["progress"]["of"] == 3
+    assert watching.open_requests("report") == [{"x": [1]}]
+    go_on.set()
+    assert end_of(watching, job)["result"] == {"ok": True}
+    assert watching.output(job, "report") == b"0123456789"
+    assert watching.output_reader(job, "report")(7, 100) == b"789"
+    watching.remove(job)
+    with pytest.raises(NotFound):
+        running.get(job)
+
+
+def test_a_queued_job_waits_without_a_replica_for_it_and_can_be_cancelled(start: Start) -> None:
+    idle = start({})
+    job = idle.add("short", {})
+    shown = idle.get(job)
+    assert (shown["state"], shown["progress"]["now"]) == ("queued", "queued")
+    idle.remove(job)
+    assert idle.get(job)["state"] == "cancelled"
+
+
+@pytest.mark.parametrize(("kind", "times"), [("endless", 1), ("interruptible", 1), ("deaf", 2)])
+def test_a_job_is_cancelled_from_another_replica(start: Start, kind: str, times: int) -> None:
+    other = start({})
+    start()
+    job = other.add(kind, {})
+    process = int(until(other, job, is_running)["progress"]["now"])
+    for _ in range(times):
+        other.remove(job)
+    assert end_of(other, job)["state"] == "cancelled"
+    assert has_ended(process)
+
+
+def test_the_limit_counts_the_jobs_of_all_replicas(start: Start) -> None:
+    first, second = start({}, limit=2), start({}, limit=2)
+    job = first.add("short", {})
+    second.add("short", {})
+    for replica in (first, second):
+        with pytest.raises(TooMany, match="2 jobs are queued or running, which is the limit"):
+            replica.add("short", {})
+    second.remove(job)
+    first.add("short", {})
+
+
+def test_a_job_of_a_killed_replica_is_taken_over(start: Start, state: SharedState) -> None:
+    killed, other = start(), start({}, stale=0.2)
+    job = other.add("endless", {})
+    process = int(until(other, job, is_running)["progress"]["now"])
+    kill(killed)
+    again = start(stale=0.2)
+    shown = until(
+        other, job, lambda now: is_running(now) and now["progress"]["now"] != str(process)
+    )
+    assert state.read(select(jobs.c.starts).where(jobs.c.id == job))[0][0] == 2
+    again.remove(job)
+    assert end_of(other, shown["id"])["state"] == "cancelled"
+
+
+def test_a_job_during_which_replicas_are_killed_fails(start: Start, state: SharedState) -> None:
+    idle = start({}, stale=0.2)
+    job = idle.add("endless", {})
+    for _ in range(MAX_STARTS):
+        replica = start(stale=0.2)
+        until(replica, job, lambda now: is_running(now) and job in replica._open)  # noqa: B023
+        kill(replica)
+    start(stale=0.2)
+    assert end_of(idle, job)["error"] == "the service was killed 3 times while it ran"
+    assert not state.read(select(job_claims.c.job))
+
+
+def test_a_replica_that_stops_leaves_its_job_to_another_at_once(
+    start: Start, state: SharedState
+) -> None:
+    stopping = start()
+    job = stopping.add("endless", {})
+    until(stopping, job, is_running)
+    assert stopping.close(30)
+    assert state.read(select(jobs.c.state, jobs.c.starts)) == [("queued", 0)]
+    other = start()  # The claim would otherwise count for half a minute.
+    until(other, job, is_running)
+
+
+def test_a_replica_whose_job_was_taken_stops_and_records_nothing(
+    start: Start, state: SharedState
+) -> None:
+    def finish(task: Task, progress: Progress) -> Outcome:
+        progress(1, 2, "")
+        assert go_on.wait(30)
+        return Outcome({"stale": True})
+
+    go_on = Event()
+    stalled = start({"finish": Kind(finish, inside=True)})
+    job = stalled.add("finish", {})
+    until(stalled, job, is_running)
+    with state.writing() as execute:  # As another one does after the claim has become stale.
+        execute(update(job_claims).values(owner="another", progress=json.dumps({"now": "mine"})))
+    while job in stalled._open:
+        stalled._replica.wake()
+    go_on.set()
+    stalled.close(30)
+    shown = start({}).get(job)
+    assert (shown["state"], shown["result"]) == ("running", None)
+    assert shown["progress"] == {"now": "mine"}
