@@ -17,6 +17,7 @@ from index.errors import (
     InvalidItems,
     NotFound,
     Replaced,
+    ServerError,
     Unavailable,
     Unreadable,
 )
@@ -68,6 +69,7 @@ __all__ = [
     "RerankBy",
     "Scan",
     "SearchOptions",
+    "ServerError",
     "Store",
     "Unavailable",
     "Unreadable",

@@ -45,26 +45,13 @@ class Capabilities:
         Largest `offset + k`, and largest `rerank`; None for no limit.
     batch : int or None
         Most items of a write; None for no limit.
-    snapshot_reads : bool
-        Whether a search sees each write as a whole or not at all.
-    atomic_on_crash : bool
-        Whether a crash leaves each write as a whole or not at all, without anything to repair.
-    shared : bool
-        Whether several processes use the same collections.
     estimates : bool
         Whether collections can rank by estimated distances.
-    looked, ties : bool
-        Whether certificates say how many codes were compared, and always how many items tie.
     """
 
     reach: int | None
     batch: int | None
-    snapshot_reads: bool
-    atomic_on_crash: bool
-    shared: bool
     estimates: bool
-    looked: bool
-    ties: bool
 
 
 class Moment(Protocol):

@@ -63,13 +63,13 @@ def delete_matching(state: State, where: Filter, checkpoint: Checkpoint) -> int:
 def patch(state: State, ids: Sequence[str], patches: Sequence[Patch], count: Count) -> None:
     """Change labels and payloads as `Collection.patch` does."""
     if ids:
-        checked = _checked(ids, patches)
+        checked = checked_patches(ids, patches)
         state.write(partial(_patch, state, *checked, count, lambda batch: None), ids)
 
 
 def patch_one(state: State, item_id: str, change: Patch) -> Item:
     """Change the label or the payload of one item, and return it as it is then."""
-    checked = _checked([item_id], [change])
+    checked = checked_patches([item_id], [change])
 
     def work(connection: sqlite3.Connection) -> Item:
         def item(batch: Batch) -> Item:
@@ -83,7 +83,7 @@ def patch_one(state: State, item_id: str, change: Patch) -> Item:
     return state.write(work, [item_id])
 
 
-def _checked(
+def checked_patches(
     ids: Sequence[str], patches: Sequence[Patch]
 ) -> tuple[Sequence[str], Sequence[Patch], NDArray[np.int64]]:
     """Return ids, patches and new labels; raise InvalidItems if a patch is not valid."""
@@ -128,7 +128,7 @@ def _patch(
             part = slice(start, start + _CHUNK)
             stored = record.payload_bytes(serials[part].tolist(), count, connection)
             texts = [
-                _patched(stored.get(serial), patches[place], ids[place], place)
+                patched(stored.get(serial), patches[place], ids[place], place)
                 for place, serial in enumerate(serials[part].tolist(), start)
             ]
             record.put_payloads(connection, new[part], texts)
@@ -142,7 +142,7 @@ def _patch(
     return returned
 
 
-def _patched(stored: bytes | None, change: Patch, item_id: str, place: int) -> str | None:
+def patched(stored: bytes | None, change: Patch, item_id: str, place: int) -> str | None:
     """Return the new payload of an item as JSON, None for none."""
     if "payload" not in change:
         return None if stored is None else stored.decode()

@@ -11,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from bitcodes import Codes, code_size
 from index import changes
 from index.callbacks import Checkpoint, Count
-from index.errors import InvalidItems
 from index.filters import evaluate
 from index.filters.filter import Filter
 from index.memory.moment import Moment
@@ -43,6 +42,7 @@ from index.validation import (
     as_texts,
     as_words,
     check_codes,
+    check_given,
     check_ids,
 )
 
@@ -182,15 +182,7 @@ class Collection:
         words = as_words(codes, factors, state.metric)
         column = as_label_column(labels, len(ids))
         kept = state.descriptor_type
-        if (kept is not None) != (descriptors is not None):
-            raise InvalidItems(
-                f"collection {state.name!r} "
-                + (
-                    "keeps descriptors: give one for each item"
-                    if kept is not None
-                    else "keeps no descriptors: make it with keep_descriptors to give some"
-                )
-            )
+        check_given(state.name, kept, descriptors)
         rounded = None
         if kept is not None and descriptors is not None:
             rounded = as_kept(descriptors, len(ids), state.dimension, kept)

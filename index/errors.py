@@ -73,3 +73,7 @@ class Unavailable(IndexProblem):
     def __init__(self, message: str, retry_after: float = 5.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
+
+
+class ServerError(IndexProblem, OSError):
+    """A server that the index needs refuses a request that it should take."""

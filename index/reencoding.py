@@ -25,8 +25,8 @@ _CHUNK = 4096
 # Writes to the collection wait during the last pass, which therefore starts once a pass has had no
 # more changes than this. If items change faster than they are re-encoded, it starts after this many
 # passes.
-_FEW_CHANGES = 500
-_MAX_PASSES = 20
+FEW_CHANGES = 500
+MAX_PASSES = 20
 
 
 class Encoding(NamedTuple):
@@ -46,8 +46,8 @@ def copy_all(old: State, new: State, code: Encoding, progress: Progress) -> None
     for first in range(0, len(rows), _CHUNK):
         _copy(old, new, view, rows[first : first + _CHUNK], code)
         progress(min(first + _CHUNK, len(rows)), len(rows))
-    for _ in range(_MAX_PASSES):
-        if copy_changes(old, new, code, progress) <= _FEW_CHANGES:
+    for _ in range(MAX_PASSES):
+        if copy_changes(old, new, code, progress) <= FEW_CHANGES:
             return
 
 

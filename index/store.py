@@ -25,16 +25,7 @@ from index.validation import check_bits, check_name
 MAX_COLUMNS = 256 << 20
 """Default of `max_columns`."""
 
-_CAPABILITIES = Capabilities(
-    reach=None,
-    batch=None,
-    snapshot_reads=True,
-    atomic_on_crash=True,
-    shared=False,
-    estimates=True,
-    looked=True,
-    ties=True,
-)
+_CAPABILITIES = Capabilities(reach=None, batch=None, estimates=True)
 
 T = TypeVar("T")
 

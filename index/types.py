@@ -204,10 +204,11 @@ class Certificate:
         Every item that the filter allows is among those found, or at least as far away as they are.
     radius : int
         Every code within this distance of the query was compared, if the filter allows it.
-    looked : int
-        Number of codes that were compared.
-    tie : int
-        Number of items at the distance of the last item found, whether returned or not.
+    looked : int or None
+        Number of codes that were compared; None where the index does not say.
+    tie : int or None
+        Number of items at the distance of the last item found, whether returned or not; None where
+        they are so many that the index does not know.
     within : int or None
         Number of items within the radius that the search was given; None without such a radius, or
         if the search ended at its depth and was not asked to count the others.
@@ -230,8 +231,8 @@ class Certificate:
 
     exact: bool
     radius: int
-    looked: int
-    tie: int
+    looked: int | None
+    tie: int | None
     within: int | None = None
     truncated: bool | None = None
     ranking: Literal["estimate"] | None = None

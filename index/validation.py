@@ -96,6 +96,32 @@ def check_keeps_descriptors(collection: str, kept: DescriptorType | None) -> Non
         )
 
 
+def check_given(
+    collection: str, kept: DescriptorType | None, descriptors: ArrayLike | None
+) -> None:
+    """Raise InvalidItems unless descriptors come where, and only where, they are kept."""
+    if (kept is not None) != (descriptors is not None):
+        raise InvalidItems(
+            f"collection {collection!r} "
+            + (
+                "keeps descriptors: give one for each item"
+                if kept is not None
+                else "keeps no descriptors: make it with keep_descriptors to give some"
+            )
+        )
+
+
+def check_hamming(collection: str, max_score: float | None, confidence: float | None) -> None:
+    """Raise InvalidItems if a search by Hamming distance is asked for what estimates have."""
+    if max_score is not None or confidence is not None:
+        why = (
+            "radius takes the place of max_score"
+            if max_score is not None
+            else "confidence needs estimated distances"
+        )
+        raise InvalidItems(f"collection {collection!r} ranks by the Hamming distance: {why}")
+
+
 def check_bits(n_bits: int) -> None:
     """Raise InvalidItems unless codes may have this length."""
     if not _is_integer(n_bits):

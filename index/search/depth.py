@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from bitcodes import distances_to
 from index.callbacks import Checkpoint
-from index.memory.moment import Moment
+from index.backend import Moment
 
 # Items whose descriptors, and whose codes, are compared at once, which bounds the memory.
 _DESCRIPTORS = 2048

@@ -18,6 +18,7 @@ from index.search.rerank import DISTANCES, as_matrix
 from index.state import State
 from index.storage.catalog import Metric
 from index.types import Answer, SearchOptions
+from index.validation import check_hamming
 
 Ranked = tuple[list[Answer], list[NDArray[np.float64]] | None]
 """Answers, and the distances they are sorted by, unless these are the Hamming distances."""
@@ -45,13 +46,7 @@ def nearest(
     words, k, count_all = to_words(codes), options.depth, options.count_within
     metric = state.metric
     if metric is None:
-        if options.max_score is not None or options.confidence is not None:
-            why = (
-                "radius takes the place of max_score"
-                if options.max_score is not None
-                else "confidence needs estimated distances"
-            )
-            raise InvalidItems(f"collection {state.name!r} ranks by the Hamming distance: {why}")
+        check_hamming(state.name, options.max_score, options.confidence)
         radius = options.radius
         return search(view, words, k, radius, mask, checkpoint, count_within=count_all), None
     if options.radius is not None:

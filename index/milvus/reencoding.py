@@ -1,0 +1,113 @@
+"""Re-encoding: copy the items of a collection into another one, with codes of another encoder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+
+import numpy as np
+from pymilvus.grpc_gen import milvus_pb2
+
+from index.milvus import reading
+from index.milvus.catalog import Catalog
+from index.milvus.collection import Collection
+from index.milvus.columns import (
+    CODE,
+    DESCRIPTOR,
+    LABEL,
+    PAYLOAD,
+    SERIAL,
+    Columns,
+    as_descriptors,
+    read_columns,
+)
+from index.milvus.physical import at
+from index.milvus.writes import DELETE
+from index.reencoding import FEW_CHANGES, MAX_PASSES, Encoding
+from index.validation import check_codes
+
+# Items per write.
+_CHUNK = 2048
+_FIELDS = [LABEL, SERIAL, CODE, PAYLOAD, DESCRIPTOR]
+
+
+class Copy:
+    """The copy of all items of `old`, while it takes writes, with their serial numbers.
+
+    What changes meanwhile is in the recorded writes of `old`, which stay as long as its row is
+    being replaced.
+    """
+
+    def __init__(
+        self,
+        catalog: Catalog,
+        old: Collection,
+        new: Collection,
+        code: Encoding,
+        progress: Callable[[int, int], None],
+    ) -> None:
+        self._catalog, self._old, self._new = catalog, old, new
+        self._code, self._progress = code, progress
+        self._until = max(catalog.writes(old.key), default=0)
+
+    def all_items(self) -> None:
+        """Copy all items and then what has changed meanwhile, until that is little."""
+        n, done = len(self._old), 0
+        with self._old.writes.reading() as row:
+            now = at("session", row.stamp)
+            for columns in reading.scan(self._old.physical, "", _FIELDS, now, _CHUNK):
+                self._put(columns)
+                done += len(columns.ids)
+                self._progress(min(done, n), n)
+        for _ in range(MAX_PASSES):
+            if self.changes() <= FEW_CHANGES:
+                return
+
+    def changes(self) -> int:
+        """Repeat all writes since the last call; return how many ids they changed."""
+        numbers = self._catalog.writes(self._old.key, self._until)
+        ids: set[str] = set()
+        for number in numbers:
+            write = self._catalog.write(number)
+            assert write is not None
+            ids.update(self._ids(*write))
+        changed = sorted(ids)
+        for first in range(0, len(changed), _CHUNK):
+            n = len(self._old)
+            self._progress(n, n)
+            part = changed[first : first + _CHUNK]
+            now = at("session", self._old.writes.row().stamp)
+            ((columns, places),) = reading.by_ids(self._old.physical, part, _FIELDS, now, _CHUNK)
+            self._new.delete([part[place] for place in np.flatnonzero(places < 0).tolist()])
+            self._put(columns)
+        self._until = max(numbers, default=self._until)
+        return len(changed)
+
+    def _ids(self, kind: str, body: bytes) -> list[str]:
+        if kind == DELETE:
+            found: list[str] = json.loads(body)
+            return found
+        request = milvus_pb2.UpsertRequest.FromString(body)
+        return read_columns(request.fields_data, self._old.n_bits).ids
+
+    def _put(self, columns: Columns) -> None:
+        if not columns.ids:
+            return
+        kept = self._old.descriptor_type or "float32"
+        assert columns.codes is not None and columns.serials is not None
+        descriptors = as_descriptors(columns.descriptors or [], kept)
+        self._code.check(descriptors, columns.codes)
+        codes = self._code.encode(descriptors)
+        check_codes(codes, len(columns.ids), self._new.n_bits)
+        with self._new.writes.alone() as row:
+            self._new.writes.upsert(
+                row,
+                columns._replace(codes=codes),
+                dimension=descriptors.shape[1],
+                next_serial=int(columns.serials.max()) + 1,
+            )
+
+    def end(self) -> None:
+        """Let the serial numbers go on after those of `old`."""
+        self._catalog.continue_serials(self._new.key, self._old.writes.row())
+

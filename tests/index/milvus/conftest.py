@@ -1,0 +1,79 @@
+"""A real Milvus server for all tests of this folder, and stores on it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from index import backend
+from tests.milvus_server import Server, is_installed, running, shared
+
+REASON = "the wheels milvus and pymilvus are not installed: there is no server to test against"
+
+
+@pytest.fixture(scope="session")
+def milvus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the server, which the processes of a test run share."""
+    if not is_installed():
+        pytest.skip(REASON)
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "milvus"
+
+
+def owner() -> int:
+    """Return the process with which the server ends: that of the whole test run."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+
+@pytest.fixture
+def milvus(milvus_folder: Path) -> Iterator[Server]:
+    """The server, which no other test stops meanwhile."""
+    server = running(milvus_folder, owner())
+    with shared(milvus_folder, alone=False):
+        yield server
+
+
+@pytest.fixture
+def milvus_alone(milvus_folder: Path) -> Iterator[Server]:
+    """The server, which no other test uses meanwhile."""
+    server = running(milvus_folder, owner())
+    with shared(milvus_folder, alone=True):
+        yield server
+
+
+Opening = Callable[..., backend.Store]
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Opening]:
+    """Open a store on a server, with its own database by default."""
+    from sqlalchemy import create_engine
+
+    from index.milvus.store import MilvusStore
+    from index.milvus.tables import metadata
+
+    with ExitStack() as closing:
+
+        def open_store(server: Server, path: Path | None = None, **more: object) -> backend.Store:
+            engine = create_engine(f"sqlite:///{path or tmp_path / 'milvus.db'}")
+            closing.callback(engine.dispose)
+            metadata.create_all(engine)
+            store = MilvusStore(server.url, engine, **more)  # type: ignore[arg-type]
+            closing.callback(store.close)
+            return store
+
+        yield open_store
+
+
+@pytest.fixture
+def milvus_store(milvus: Server, opened: Opening) -> Iterator[backend.Store]:
+    """A store whose collections are deleted at the end."""
+    store = opened(milvus)
+    yield store
+    for collection in store.list():
+        store.drop(collection.name)
+    store.settle()
