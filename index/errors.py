@@ -70,7 +70,7 @@ class Unavailable(IndexProblem):
         Seconds after which another try makes sense.
     """
 
-    def __init__(self, message: str, retry_after: float = 5.0) -> None:
+    def __init__(self, message: str = "", retry_after: float = 2.0) -> None:
         super().__init__(message)
         self.retry_after = retry_after
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from asyncio import Future, TimerHandle
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 
 from app.http.schemas import JobOut
 from app.jobs.queue import ENDED, Jobs
-from index import NotFound
+from index import NotFound, Unavailable
 
 PAUSE_SECONDS = 0.1
 """Changes of jobs within this time are sent together."""
@@ -51,14 +51,23 @@ class JobEvents:
         """Stop listening to the jobs."""
         self._stop_listening()
 
-    async def follow(self, job: str, is_allowed: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def follow(
+        self, job: str, is_allowed: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
         """Yield a job now and after changes.
 
-        This ends when the job has ended or been removed, when the service stops, and when
-        `is_allowed` returns False.
+        This ends when the job has ended or been removed, when the service stops, when
+        `is_allowed` returns False, and when the database of jobs or keys cannot be reached.
         """
+        with suppress(Unavailable):
+            async for event in self._events(job, is_allowed):
+                yield event
+
+    async def _events(
+        self, job: str, is_allowed: Callable[[], Awaitable[bool]]
+    ) -> AsyncIterator[bytes]:
         sent, sent_at = b"", 0.0
-        while is_allowed():
+        while await is_allowed():
             # Before the job is read, so that no change falls between the read and the wait.
             changed = self._changed
             shown = await self._show(job)

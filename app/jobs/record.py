@@ -66,13 +66,18 @@ class JobRecord:
         self._delayed: dict[str, dict[str, Any]] = {}
 
     def add(
-        self, job: str, kind: str, request: dict[str, Any], material: bytes | None, limit: int
+        self,
+        job: str,
+        kind: str,
+        request: dict[str, Any],
+        material: bytes | None,
+        limit: int | None = None,
     ) -> None:
         """Add a queued job; raise TooMany if `limit` jobs are queued or running."""
         row = {"id": job, "kind": kind, "state": "queued", "request": json.dumps(request)}
         n_open = select(func.count()).where(IS_OPEN, jobs.c.id.not_in([*self._unwritten]))
         with self._state.writing("jobs") as execute:
-            if execute(n_open).fetchall()[0][0] >= limit:
+            if limit is not None and execute(n_open).fetchall()[0][0] >= limit:
                 raise TooMany(
                     f"{limit} jobs are queued or running, which is the limit (BITCELL_MAX_JOBS)"
                 )

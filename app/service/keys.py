@@ -77,6 +77,8 @@ class Keys:
     written.
     """
 
+    waits = False
+
     def __init__(self, data_dir: Path) -> None:
         self._path = data_dir / FILE
         self._required_file = data_dir / REQUIRED_FILE
@@ -99,10 +101,7 @@ class Keys:
 
     def create(self, name: str, scope: str) -> tuple[Key, str]:
         """Create a key; return it and its secret, which is not stored and cannot be shown again."""
-        if not 1 <= len(name) <= 100 or not name.isprintable():
-            raise ValueError(f"a key's name has 1 to 100 printable characters, got {name!r:.80}")
-        secret = PREFIX + secrets.token_urlsafe(32)
-        key = Key(secrets.token_hex(4), name, scope, time.time())
+        key, secret = new_key(name, scope)
         self._path.parent.mkdir(parents=True, exist_ok=True)
         first = not self._required_file.exists()
         try:
@@ -114,7 +113,7 @@ class Keys:
                 connection.execute(_SCHEMA)
                 with _transaction(connection):
                     connection.execute(_DELETE_REVOKED)
-                    row = (key.id, key.name, key.scope, _hash(secret), key.created)
+                    row = (key.id, key.name, key.scope, hash_of(secret), key.created)
                     connection.execute(_INSERT, row)
         except OSError:
             if first:
@@ -145,7 +144,7 @@ class Keys:
     def find(self, secret: str) -> Key | None:
         """Return the key with this secret, or None."""
         self._refresh()
-        return self._keys.get(_hash(secret))
+        return self._keys.get(hash_of(secret))
 
     def any(self) -> bool:
         """Return whether there are any keys."""
@@ -157,6 +156,11 @@ class Keys:
         """Whether a key was ever created here, so that requests need one from then on."""
         if not self._required:
             self._refresh()
+        return self._required
+
+    @property
+    def was_required(self) -> bool:
+        """What `required` was when it was last asked."""
         return self._required
 
     def prepare(self) -> None:
@@ -283,5 +287,14 @@ def _transaction(connection: sqlite3.Connection) -> Iterator[None]:
         raise
 
 
-def _hash(secret: str) -> bytes:
+def new_key(name: str, scope: str) -> tuple[Key, str]:
+    """Return a key that is not stored yet, and its secret."""
+    if not 1 <= len(name) <= 100 or not name.isprintable():
+        raise ValueError(f"a key's name has 1 to 100 printable characters, got {name!r:.80}")
+    key = Key(secrets.token_hex(4), name, scope, time.time())
+    return key, PREFIX + secrets.token_urlsafe(32)
+
+
+def hash_of(secret: str) -> bytes:
+    """Return what is stored of a secret."""
     return hashlib.sha256(secret.encode()).digest()

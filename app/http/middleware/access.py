@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import ipaddress
 import re
+from asyncio import wrap_future
+from functools import partial
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from app.http.problems import problem
-from app.service.keys import WRITE, Key, Keys
+from app.http.problems import problem, unavailable
+from app.service.keys import WRITE, Key
+from app.service.service import Service
 from app.service.settings import Settings
+from app.service.state.keys import KeyStore
+from index import Unavailable
 
 SAFE_METHODS = ("GET", "HEAD", "OPTIONS")
 # Paths that never need a key: they show no data, or orchestrators ask for them.
@@ -47,7 +52,7 @@ def is_open(path: str) -> bool:
     return path in OPEN_PATHS or PAGE_FILES.fullmatch(path) is not None
 
 
-def keys_are_required(settings: Settings, keys: Keys) -> bool:
+def keys_are_required(settings: Settings, keys: KeyStore) -> bool:
     """Return whether requests need a key.
 
     By default they do if the service listens on another address than loopback, or if a key was
@@ -72,19 +77,37 @@ class Access:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or refuse it."""
-        if scope["type"] == "http" and (refusal := self._refusal(scope)):
-            status, detail = refusal
-            headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
-            await problem(status, detail, headers)(scope, receive, send)
-            return
-        # A long answer asks again: its key may have been revoked meanwhile.
-        scope["bitcell.is_allowed"] = lambda: self._refusal(scope) is None
+        if scope["type"] == "http":
+            try:
+                refusal = await self._refusal(scope)
+            except Unavailable as error:
+                await unavailable(error)(scope, receive, send)
+                return
+            if refusal is not None:
+                status, detail = refusal
+                headers = {"WWW-Authenticate": "Bearer"} if status == 401 else None
+                await problem(status, detail, headers)(scope, receive, send)
+                return
+        scope["bitcell.is_allowed"] = partial(self._is_allowed, scope)
         await self.app(scope, receive, send)
 
-    def _refusal(self, scope: Scope) -> Refusal | None:
+    async def _is_allowed(self, scope: Scope) -> bool:
+        """Return whether a request is still allowed. A long answer asks while it is sent."""
+        return await self._refusal(scope) is None
+
+    async def _refusal(self, scope: Scope) -> Refusal | None:
+        service: Service = scope["app"].state.service
+        if not service.keys.waits or is_open(scope["path"]):
+            return self._check(scope, service.keys)
+        return await wrap_future(service.key_pool.submit(self._check, scope, service.keys))
+
+    def _check(self, scope: Scope, keys: KeyStore) -> Refusal | None:
         headers = Headers(scope=scope)
-        keys: Keys = scope["app"].state.service.keys
-        need_key = keys.required if self._require_keys is None else self._require_keys
+        need_key = self._require_keys
+        if need_key is None:
+            # An open path must be answered even if a server with the keys is not reached.
+            looks = not (keys.waits and is_open(scope["path"]))
+            need_key = keys.required if looks else keys.was_required
         return (
             self._check_host(headers, need_key)
             or _check_origin(scope, headers)
@@ -115,7 +138,7 @@ def _check_origin(scope: Scope, headers: Headers) -> Refusal | None:
     return 403, f"a page from {origin!r:.100} may not write to {host!r:.100}"
 
 
-def _check_key(scope: Scope, headers: Headers, keys: Keys) -> Refusal | None:
+def _check_key(scope: Scope, headers: Headers, keys: KeyStore) -> Refusal | None:
     """Refuse requests without a key, and writes with a read key; note the key for the log."""
     if is_open(scope["path"]):
         return None
@@ -128,6 +151,6 @@ def _check_key(scope: Scope, headers: Headers, keys: Keys) -> Refusal | None:
     return None
 
 
-def _key(keys: Keys, authorization: str) -> Key | None:
+def _key(keys: KeyStore, authorization: str) -> Key | None:
     scheme, _, secret = authorization.partition(" ")
     return keys.find(secret.strip()) if scheme.lower() == "bearer" else None

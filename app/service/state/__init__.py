@@ -1,0 +1,1 @@
+"""Opening collections, state and keys where the settings say that they are."""
