@@ -189,4 +189,3 @@ class Writes:
         except (Unavailable, ServerError):
             self.row()
             raise
-
