@@ -157,7 +157,9 @@ class Catalog:
 
     def _update(self, key: int, **values: Any) -> None:
         with self._begin() as connection:
-            connection.execute(update(collections).where(collections.c.key == key).values(**values))
+            connection.execute(
+                update(collections).where(collections.c.key == key).values(**values)
+            )
 
     def finish(self, key: int, name: str) -> None:
         """Show a collection that is complete by its name; raise AlreadyExists if it is taken."""
@@ -317,7 +319,9 @@ class Catalog:
         replaced = select(collections.c.replaces).where(collections.c.replaces == key)
         with self._begin() as connection:
             connection.execute(
-                delete(redo).where(redo.c.collection == key, redo.c.id <= until, ~replaced.exists())
+                delete(redo).where(
+                    redo.c.collection == key, redo.c.id <= until, ~replaced.exists()
+                )
             )
 
     def follow_patches(self, key: int) -> None:

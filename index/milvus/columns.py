@@ -89,7 +89,9 @@ def upsert_request(
 
 
 def _scalars(name: str, of: int, **data: Any) -> Any:
-    return schema_pb2.FieldData(type=of, field_name=name, scalars=schema_pb2.ScalarField(**data))
+    return schema_pb2.FieldData(
+        type=of, field_name=name, scalars=schema_pb2.ScalarField(**data)
+    )
 
 
 def read_columns(fields: Any, n_bits: int, ids: Sequence[str] | None = None) -> Columns:

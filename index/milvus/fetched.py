@@ -54,11 +54,7 @@ class Fetched:
         """Return the packed codes."""
         if self._columns.codes is not None:
             return self._columns.codes[rows]
-        parts = [
-            columns.codes[at]
-            for columns, at in self._parts(rows, CODE)
-            if columns.codes is not None
-        ]
+        parts = [columns.codes[at] for columns, at in self._parts(rows, CODE) if columns.codes is not None]
         return _stacked(parts, np.empty((0, code_size(self._n_bits)), np.uint8))
 
     def payloads(self, rows: Rows, count: Count, /) -> Iterable[bytes | None]:

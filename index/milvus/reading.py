@@ -67,13 +67,7 @@ def scan(
 
 
 def page(
-    physical: Physical,
-    where: str,
-    offset: int,
-    limit: int,
-    end: int,
-    at: At,
-    checkpoint: Checkpoint,
+    physical: Physical, where: str, offset: int, limit: int, end: int, at: At, checkpoint: Checkpoint
 ) -> tuple[list[str], int]:
     """Return the ids of a page in the order of serial numbers, and how many items match.
 
@@ -177,7 +171,9 @@ def _whole(parts: Sequence[Any], empty: NDArray[Any]) -> NDArray[Any]:
     return np.concatenate(parts) if parts else empty
 
 
-def sample(physical: Physical, n: int, end: int, limit: int, seed: int, at: At) -> Codes | None:
+def sample(
+    physical: Physical, n: int, end: int, limit: int, seed: int, at: At
+) -> Codes | None:
     """Return codes of `limit` of n items, drawn by their serial numbers; None if most are gaps."""
     if limit >= n or n < end // 20:
         return None
@@ -188,9 +184,7 @@ def sample(physical: Physical, n: int, end: int, limit: int, seed: int, at: At) 
     while len(order) < limit:
         new = [
             each
-            for each in rng.integers(
-                0, end, min(REACH, 2 * (limit - len(order)) * end // n)
-            ).tolist()
+            for each in rng.integers(0, end, min(REACH, 2 * (limit - len(order)) * end // n)).tolist()
             if each not in drawn
         ]
         new = list(dict.fromkeys(new))
@@ -202,3 +196,4 @@ def sample(physical: Physical, n: int, end: int, limit: int, seed: int, at: At) 
             found.update(zip(part.serials.tolist(), part.codes, strict=True))
         order += [each for each in new if each in found]
     return np.stack([found[each] for each in order[:limit]])
+

@@ -110,3 +110,4 @@ class Copy:
     def end(self) -> None:
         """Let the serial numbers go on after those of `old`."""
         self._catalog.continue_serials(self._new.key, self._old.writes.row())
+

@@ -81,9 +81,7 @@ def nearest(
                 checkpoint()
                 complete = _ring(physical, code[None], n_bits, query, hits, checkpoint)
             if reach is not None:
-                n = _n_within(
-                    physical, code[None], query, reach, complete, len(hits.distances), limit
-                )
+                n = _n_within(physical, code[None], query, reach, complete, len(hits.distances), limit)
                 complete = complete._replace(within=n)
             found.append(complete)
     return found
@@ -135,9 +133,7 @@ def _ring(
         return complete
     near = first.distances < last
     nearer = chosen(first.columns, np.flatnonzero(near))
-    ring, tie = _smallest_ids(
-        physical, code, n_bits, query, last, depth - len(nearer.ids), checkpoint
-    )
+    ring, tie = _smallest_ids(physical, code, n_bits, query, last, depth - len(nearer.ids), checkpoint)
     if set(ring.ids) & set(nearer.ids):
         raise Changed
     order = sorted(range(len(nearer.ids)), key=nearer.ids.__getitem__)

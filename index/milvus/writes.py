@@ -189,3 +189,4 @@ class Writes:
         except (Unavailable, ServerError):
             self.row()
             raise
+
