@@ -89,7 +89,7 @@ def compare(codes: Codes, queries: Codes, k: int = K, rounds: int = 3) -> dict[s
         "ratio": faiss_seconds / our_seconds,
         "ms_per_query": 1e3 * our_seconds / len(queries),
         "faiss_ms_per_query": 1e3 * faiss_seconds / len(queries),
-        "looked": float(np.mean([answer.certificate.looked for answer in answers])),
+        "looked": float(np.mean([answer.certificate.looked or 0 for answer in answers])),
         "bytes_per_item": view.segment.nbytes / len(codes),
         "build_seconds": build,
     }

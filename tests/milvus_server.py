@@ -21,11 +21,22 @@ import urllib.error
 import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from time import monotonic, sleep
+from typing import Any
 
 PATIENCE = 120.0
+# How often the server looks for something to do: strong reads and new collections wait for that.
+_FASTER = {
+    "proxy.timeTickInterval": 20,
+    "queryCoord.checkInterval": 50,
+    "queryCoord.distPullInterval": 50,
+    # Seconds until a part of a server that was killed counts as gone.
+    "common.session.ttl": 6,
+}
+# A server that ends sooner cannot run here, and is not started again.
+_LEAST_UPTIME = 1.0
 _TO_START = "server.json"
 
 
@@ -74,13 +85,15 @@ def running(folder: Path, owner: int) -> Server:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if not (folder / _TO_START).exists():
             with (folder / "supervisor.log").open("a") as log:
-                subprocess.Popen(
-                    [sys.executable, "-m", "tests.milvus_server", str(folder), str(owner)],
+                # In a session of its own, so that what interrupts the tests does not end it first.
+                command = [sys.executable, "-m", "tests.milvus_server", str(folder), str(owner)]
+                subprocess.run(
+                    ["setsid", "--fork", *command],
                     cwd=Path(__file__).parents[1],
                     stdout=log,
                     stderr=log,
                     stdin=subprocess.DEVNULL,
-                    start_new_session=True,
+                    check=True,
                 )
         return await_ready(folder)
 
@@ -104,41 +117,70 @@ def _supervise(folder: Path, owner: int) -> None:
     from milvus import MilvusServerConfig
 
     data = Path(tempfile.mkdtemp(prefix="bitcell-milvus-", dir=_memory()))
+    programs = _programs()
+    owned = os.pidfd_open(owner)
     try:
-        config = MilvusServerConfig(data_dir=str(data))
-        config.set("proxy.timeTickInterval", 20)
-        config.set("system_log_level", "warn")
-        config.resolve()
-        health_port, sock = config.resolve_port(config.get("proxy_port") + 1000)
-        sock.close()
-        programs = _programs()
-        pidfd = os.pidfd_open(owner)
+        # Ports are free until the server listens on them: one server starts at a time.
+        with (programs / "starting").open("a") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            config = MilvusServerConfig(data_dir=str(data))
+            for name, value in _FASTER.items():
+                config.set(name, value)
+            config.resolve()
+            health_port = _free_port(config, 20_530)
+            etcd = _etcd(data, config.get("etcd_port"), _free_port(config, 2_480))
+            process = _start(data, programs, health_port, etcd)
+            server = Server(process.pid, config.get("proxy_port"), health_port)
+            end = monotonic() + PATIENCE
+            while not server.is_healthy and process.poll() is None and monotonic() < end:
+                sleep(0.05)
         while True:
-            server = _start(data, programs, health_port)
-            record = {
-                "pid": server.pid,
-                "port": config.get("proxy_port"),
-                "health_port": health_port,
-            }
-            written = folder / "new.json"
-            written.write_text(json.dumps(record))
-            written.replace(folder / _TO_START)
-            ended = os.pidfd_open(server.pid)
-            ready, _, _ = select.select([pidfd, ended], [], [])
+            _publish(folder, server)
+            started = monotonic()
+            ended = os.pidfd_open(process.pid)
+            ready, _, _ = select.select([owned, ended], [], [])
             os.close(ended)
-            if pidfd in ready:
-                server.kill()
-                server.wait()
+            if owned in ready:
+                process.kill()
+            process.wait()
+            if owned in ready or monotonic() - started < _LEAST_UPTIME:
                 return
-            server.wait()
+            process = _start(data, programs, health_port, etcd)
+            server = Server(process.pid, server.port, health_port)
     finally:
         shutil.rmtree(data, ignore_errors=True)
 
 
-def _start(data: Path, programs: Path, health_port: int) -> subprocess.Popen[bytes]:
+def _publish(folder: Path, server: Server) -> None:
+    written = folder / "new.json"
+    written.write_text(json.dumps(asdict(server)))
+    written.replace(folder / _TO_START)
+
+
+def _free_port(config: Any, first: int) -> int:
+    port, listening = config.resolve_port(first)
+    listening.close()
+    return int(port)
+
+
+def _etcd(data: Path, port: int, peer_port: int) -> Path:
+    """Write the configuration of the etcd in the server, one of whose ports is fixed otherwise."""
+    client, peer = (f"http://127.0.0.1:{each}" for each in (port, peer_port))
+    path = data / "etcd.yaml"
+    path.write_text(
+        f"name: default\ndata-dir: {data / 'etcd'}\nlisten-client-urls: {client}\n"
+        f"advertise-client-urls: {client}\nlisten-peer-urls: {peer}\n"
+        f"initial-advertise-peer-urls: {peer}\ninitial-cluster: default={peer}\n"
+        "unsafe-no-fsync: true\nlog-level: error\n"
+    )
+    return path
+
+
+def _start(data: Path, programs: Path, health_port: int, etcd: Path) -> subprocess.Popen[bytes]:
     environment = {
         **os.environ,
         "DEPLOY_MODE": "STANDALONE",
+        "ETCD_CONFIG_PATH": str(etcd),
         "METRICS_PORT": str(health_port),
         "MILVUS_RUN_DIR": str(data / "run"),
         "LD_LIBRARY_PATH": str(programs),
@@ -162,10 +204,9 @@ def _programs() -> Path:
     """Return the folder of the unpacked programs, which later runs use again."""
     import milvus
 
-    folder = Path(tempfile.gettempdir()) / f"bitcell-milvus-{milvus.__version__}-{os.getuid()}"
-    folder.mkdir(mode=0o700, exist_ok=True)
-    if folder.stat().st_uid != os.getuid():
-        raise PermissionError(f"{folder} belongs to somebody else")
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
+    folder = cache / f"bitcell-milvus-{milvus.__version__}"
+    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (folder / "unpacking").open("a") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         milvus._initialize_data_files(str(folder))

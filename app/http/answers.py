@@ -97,7 +97,8 @@ def _neighbour(near: Neighbour, angles: list[str] | None) -> bytes:
 
 def _certificate(of: Certificate, more: str) -> bytes:
     exact = "true" if of.exact else "false"
-    text = f'{{"exact":{exact},"radius":{of.radius},"looked":{of.looked},"tie":{of.tie}'
+    looked, tie = ("null" if each is None else each for each in (of.looked, of.tie))
+    text = f'{{"exact":{exact},"radius":{of.radius},"looked":{looked},"tie":{tie}'
     if of.within is not None:
         truncated = "true" if of.truncated else "false"
         text += f',"within":{of.within},"truncated":{truncated}'

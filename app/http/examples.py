@@ -434,3 +434,10 @@ DISK_FULL = {
     "status": 507,
     "detail": "the disk is full; nothing of this write was kept",
 }
+
+UNAVAILABLE = {
+    "type": "about:blank",
+    "title": "Service Unavailable",
+    "status": 503,
+    "detail": "Milvus at milvus:19530 did not answer within 10 s: try again later",
+}

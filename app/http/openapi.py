@@ -15,7 +15,7 @@ from starlette.routing import BaseRoute
 
 from app.http import npy, schemas
 from app.http.bodies import FILE
-from app.http.examples import ANSWERS, BODIES, DISK_FULL, PARAMETERS, PROBLEM
+from app.http.examples import ANSWERS, BODIES, DISK_FULL, PARAMETERS, PROBLEM, UNAVAILABLE
 from app.http.middleware.access import writes
 from app.http.problems import MEDIA_TYPE
 
@@ -97,6 +97,9 @@ def _complete(method: str, path: str, call: dict[str, Any]) -> None:
     answers = call["responses"]
     answers.pop("422", None)
     answers["4XX"] = _problem("A problem with the request", PROBLEM)
+    away = _problem("The service, or its index, cannot answer now", UNAVAILABLE)
+    retry = {"description": "Seconds after which to ask again.", "schema": {"type": "string"}}
+    answers.setdefault("503", away | {"headers": {"Retry-After": retry}})
     if writes(method, path):
         answers["507"] = _problem("The disk is full", DISK_FULL)
     _add_examples(f"{method} {path}", call)

@@ -27,6 +27,7 @@ from index import (
     Full,
     InvalidItems,
     NotFound,
+    ServerError,
     Unavailable,
     Unreadable,
 )
@@ -59,6 +60,7 @@ _STATUS: dict[type[Exception], int] = {
     BadSnapshot: 422,
     TooMany: 429,
     DiskError: 500,
+    ServerError: 500,
     Unreadable: 500,
     Closed: 503,
     Unavailable: 503,
@@ -92,6 +94,8 @@ def add_handlers(app: FastAPI) -> None:
 def _handler(status: int) -> Any:
     def handle(request: Request, error: Exception) -> JSONResponse:
         headers = _retry(error) if status in (429, 503) else None
+        if isinstance(error, Unavailable):
+            log.warning("a server that is needed could not be asked", error=str(error))
         if status == 500:
             log.error("data could not be read or written", exc_info=error)
         return problem(status, str(error), headers, **_row(getattr(error, "row", None)))

@@ -78,10 +78,11 @@ class Certificate(display.Result):
         No item that the filter allows and that was not found is nearer.
     radius : int
         Every code that the filter allows within this distance was looked at.
-    looked : int
-        How many codes were looked at.
-    tie : int
-        How many items lie at the distance of the last one found.
+    looked : int, optional
+        How many codes were looked at; None if the index of the service is in Milvus.
+    tie : int, optional
+        How many items lie at the distance of the last one found; None if the index of the service
+        is in Milvus and they are more than 16,384.
     within : int, optional
         How many items lie within the `radius` of the query. None for a query without a radius, and
         if the search ended at the `k` of the query.
@@ -105,8 +106,8 @@ class Certificate(display.Result):
 
     exact: bool
     radius: int
-    looked: int
-    tie: int
+    looked: int | None
+    tie: int | None
     within: int | None = None
     truncated: bool | None = None
     ranking: str | None = None

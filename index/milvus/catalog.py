@@ -10,7 +10,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, text, update
-from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError, TimeoutError
+from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
+from sqlalchemy.exc import TimeoutError as NoConnection
 
 from index.errors import AlreadyExists, Unavailable
 from index.milvus.tables import collections, dropped, patches, redo
@@ -67,7 +68,7 @@ class Catalog:
                 yield connection
         except IntegrityError:
             raise
-        except (DBAPIError, TimeoutError) as error:
+        except (DBAPIError, NoConnection) as error:
             raise _unavailable(error) from error
 
     @contextmanager
@@ -88,7 +89,7 @@ class Catalog:
                 wait = max(1, round(1000 * timeout))
                 connection.execute(text(f"SET LOCAL lock_timeout = {wait}"))
                 connection.execute(select(func.pg_advisory_xact_lock(_LOCKS | key)))
-            except (DBAPIError, TimeoutError) as error:
+            except (DBAPIError, NoConnection) as error:
                 raise Unavailable(
                     f"other writes to the collection have not ended in {timeout:g} s, or the "
                     f"database cannot be reached: {getattr(error, 'orig', error)}"
@@ -120,7 +121,7 @@ class Catalog:
                 # Of the session: the row can be seen only when this lock is held.
                 connection.execute(select(func.pg_advisory_lock(-(_LOCKS | row.key))))
                 connection.commit()
-            except (OperationalError, TimeoutError) as error:
+            except (OperationalError, NoConnection) as error:
                 raise _unavailable(error) from error
             try:
                 yield row
@@ -151,15 +152,14 @@ class Catalog:
     def use_generation(self, key: int, generation: int) -> Row:
         """Give a collection that is being made another name in Milvus."""
         self._update(key, generation=generation)
-        row = self.read(key)
-        assert row is not None
-        return row
+        with self._begin() as connection:
+            return Row(
+                *connection.execute(select(collections).where(collections.c.key == key)).one()
+            )
 
     def _update(self, key: int, **values: Any) -> None:
         with self._begin() as connection:
-            connection.execute(
-                update(collections).where(collections.c.key == key).values(**values)
-            )
+            connection.execute(update(collections).where(collections.c.key == key).values(**values))
 
     def finish(self, key: int, name: str) -> None:
         """Show a collection that is complete by its name; raise AlreadyExists if it is taken."""
@@ -309,7 +309,7 @@ class Catalog:
             .group_by(redo.c.collection)
         )
         with self._begin() as connection:
-            return {key: until for key, until in connection.execute(chosen)}
+            return dict(row.tuple() for row in connection.execute(chosen))
 
     def forget_writes(self, key: int, until: int) -> None:
         """Delete the writes up to a number, which are on Milvus's disks.
@@ -319,9 +319,7 @@ class Catalog:
         replaced = select(collections.c.replaces).where(collections.c.replaces == key)
         with self._begin() as connection:
             connection.execute(
-                delete(redo).where(
-                    redo.c.collection == key, redo.c.id <= until, ~replaced.exists()
-                )
+                delete(redo).where(redo.c.collection == key, redo.c.id <= until, ~replaced.exists())
             )
 
     def follow_patches(self, key: int) -> None:

@@ -186,7 +186,8 @@ class Collection:
         fields.check_ids_fit(ids)
         payloads = fields.as_payloads(ids, texts)
         with self.writes.alone() as row:
-            rows, dimension = None, None
+            rows: list[str] = []
+            dimension = None
             if kept is not None and descriptors is not None:
                 rounded = as_kept(descriptors, len(ids), row.dimension, kept)
                 rows, dimension = fields.as_text(rounded), rounded.shape[1]
@@ -195,6 +196,10 @@ class Collection:
             serials = np.arange(row.next_serial, row.next_serial + len(ids))
             columns = Columns(list(ids), codes, column, serials, payloads, rows)
             self.writes.upsert(row, columns, dimension=dimension)
+
+    def end(self) -> int:
+        """Return a number that is larger than all serial numbers."""
+        return self.writes.row().next_serial
 
     def as_kept(self, descriptors: ArrayLike) -> NDArray[Any]:
         """Return descriptors rounded as this collection keeps them."""
@@ -221,9 +226,8 @@ class Collection:
         """
         condition = to_milvus(where)
         with self.writes.alone() as row:
-            found = reading.scan(
-                self.physical, condition, [], at("session", row.stamp), REACH, checkpoint
-            )
+            now = at("session", row.stamp)
+            found = reading.scan(self.physical, condition, [], now, self.end, REACH, checkpoint)
             ids = [name for columns in found for name in columns.ids]
             checkpoint()
             for first in range(0, len(ids), _DELETED):
@@ -243,19 +247,17 @@ class Collection:
     def patch_one(self, item_id: str | int, patch: Mapping[str, Any]) -> Item:
         """Change one item as `patch` does; return it as it is then."""
         columns = self._patch(as_ids([item_id]), [patch], lambda n: None)
-        assert columns is not None
         return self._items(columns, np.arange(1), lambda n: None)[0]
 
     def _patch(
         self, ids: Sequence[str], patches: Sequence[Mapping[str, Any]], count: Count
-    ) -> Columns | None:
+    ) -> Columns:
         if not ids:
-            return None
+            return fields.joined([], self.n_bits)
         ids, patches, new_labels = checked_patches(ids, patches)
         with self.writes.alone() as row:
             names = [LABEL, SERIAL, CODE, PAYLOAD, *[DESCRIPTOR] * self.keep_descriptors]
             old = self._of_ids(ids, names, at("session", row.stamp), count)
-            assert old.payloads is not None and old.labels is not None and old.serials is not None
             labels = np.where(["label" in each for each in patches], new_labels, old.labels)
             texts = [
                 patched(payload, patches[place], ids[place], place)
@@ -289,10 +291,10 @@ class Collection:
             if (places < 0).any():
                 missing = ids[first + int(np.argmax(places < 0))]
                 raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
-            count(sum(len(each or b"") for each in columns.payloads or []))
-            count(sum(len(each) * 3 // 4 for each in columns.descriptors or []))
+            count(sum(len(each or b"") for each in columns.payloads))
+            count(sum(len(each) * 3 // 4 for each in columns.descriptors))
             parts.append(fields.chosen(columns, places))
-        return search.join_columns(parts)
+        return fields.joined(parts, self.n_bits)
 
     def follow_patches(self) -> None:
         """Record from now on which items patches write again, of all replicas."""
@@ -343,7 +345,7 @@ class Collection:
         count(2 * code_size(self.n_bits) * len(rows))
         if not len(rows):
             return []
-        items = Fetched(columns, self.n_bits, self.descriptor_type, lambda where, names: columns)
+        items = Fetched(columns, self.descriptor_type, lambda where, names: columns)
         return [
             Item(item_id, code.tobytes(), label, payload)
             for code, (item_id, label, payload) in zip(
@@ -428,8 +430,7 @@ class Collection:
             )
             answers.append(Answer(rows, hits.distances, of))
         items = Fetched(
-            search.joined(found),
-            self.n_bits,
+            fields.joined([hits.columns for hits in found if hits.columns.ids], self.n_bits),
             self.descriptor_type,
             lambda where, names: self.physical.query(where, names, now),
         )
@@ -439,8 +440,7 @@ class Collection:
         """Return the codes of items; raise NotFound if one is missing."""
         wanted = as_ids(ids)
         with self.writes.reading() as row:
-            found = self._of_ids(wanted, [CODE], self._at(row)).codes
-        return np.empty((0, code_size(self.n_bits)), np.uint8) if found is None else found
+            return self._of_ids(wanted, [CODE], self._at(row)).codes
 
     def descriptors(self, ids: Iterable[str | int]) -> NDArray[Any]:
         """Return the descriptors of items; raise NotFound if one is missing."""
@@ -449,7 +449,7 @@ class Collection:
         kept = self.descriptor_type or "float32"
         with self.writes.reading() as row:
             texts = self._of_ids(wanted, [DESCRIPTOR], self._at(row)).descriptors
-        found = fields.as_descriptors(texts or [], kept)
+        found = fields.as_descriptors(texts, kept)
         return found if texts else np.empty((0, self.dimension or 1), kept)
 
     def has_labels(self) -> bool:
@@ -477,7 +477,7 @@ class Collection:
 
     def _moment(self, row: Row) -> reading.Moment:
         kept = self.descriptor_type
-        return reading.Moment(self.physical, self.name, kept, self._at(row), self.n_bits)
+        return reading.Moment(self.physical, self.name, kept, self._at(row), self.end, self.n_bits)
 
     def neighbour_ranks(
         self, n_queries: int, k: int, checkpoint: Checkpoint = lambda: None
@@ -491,7 +491,6 @@ class Collection:
     ) -> Iterator[CodeBatch]:
         """Yield ids and codes of the current items that match, some at a time."""
         for columns in self._scan(_condition(where), [CODE], REACH, checkpoint):
-            assert columns.codes is not None
             yield CodeBatch(columns.ids, columns.codes)
 
     def descriptor_batches(self) -> Iterator[DescriptorBatch]:
@@ -499,25 +498,23 @@ class Collection:
         check_keeps_descriptors(self.name, self.descriptor_type)
         kept = self.descriptor_type or "float32"
         for columns in self._scan("", [LABEL, DESCRIPTOR], 4096):
-            assert columns.labels is not None and columns.descriptors is not None
             descriptors = fields.as_descriptors(columns.descriptors, kept)
             yield DescriptorBatch(columns.ids, columns.labels, descriptors)
 
     def item_batches(self, size: int) -> Iterator[ItemBatch]:
-        """Yield the current items in the order of ids, at most `size` at a time.
+        """Yield the current items in the order of insertion, at most `size` at a time.
 
-        Each is as it was when its batch was read: all of them are not of one moment.
+        Each is as it is when its batch is read, and comes last if it is written again meanwhile.
         """
         kept = self.descriptor_type
         names = [LABEL, CODE, PAYLOAD, *[DESCRIPTOR] * (kept is not None)]
         for columns in self._scan("", names, size):
-            assert columns.codes is not None and columns.labels is not None
             yield ItemBatch(
                 columns.ids,
                 columns.codes,
                 columns.labels,
-                [None if each is None else each.decode() for each in columns.payloads or []],
-                None if kept is None else fields.as_descriptors(columns.descriptors or [], kept),
+                [None if each is None else each.decode() for each in columns.payloads],
+                None if kept is None else fields.as_descriptors(columns.descriptors, kept),
                 None,
             )
 
@@ -530,7 +527,9 @@ class Collection:
     ) -> Iterator[Columns]:
         with self.writes.reading() as row:
             now = self._at(row)
-            yield from reading.scan(self.physical, condition, names, now, size, checkpoint)
+            yield from reading.scan(
+                self.physical, condition, names, now, self.end, size, checkpoint
+            )
 
     def _at(self, row: Row) -> At:
         return at(self._consistency, row.stamp)

@@ -44,25 +44,19 @@ Types = schema_pb2.DataType
 
 
 class Columns(NamedTuple):
-    """Items by columns; what was not asked for is None. Descriptors are text."""
+    """Items by columns, of which those that were not asked for are empty. Descriptors are text."""
 
     ids: list[str]
-    codes: Codes | None
-    labels: NDArray[np.int64] | None
-    serials: NDArray[np.int64] | None
-    payloads: list[bytes | None] | None
-    descriptors: list[str] | None
+    codes: Codes
+    labels: NDArray[np.int64]
+    serials: NDArray[np.int64]
+    payloads: list[bytes | None]
+    descriptors: list[str]
 
 
-def upsert_request(
-    ids: Sequence[str],
-    codes: Codes,
-    labels: NDArray[np.int64],
-    serials: NDArray[np.int64],
-    payloads: Sequence[bytes | None],
-    descriptors: Sequence[str] | None,
-) -> Any:
+def upsert_request(columns: Columns) -> Any:
     """Return the request that writes items, but for the name of the collection."""
+    ids, codes, labels, serials, payloads, descriptors = columns
     fields = [
         _scalars(ID, Types.VarChar, string_data=schema_pb2.StringArray(data=ids)),
         schema_pb2.FieldData(
@@ -82,21 +76,22 @@ def upsert_request(
             ),
         ),
     ]
-    if descriptors is not None:
+    if descriptors:
         column = schema_pb2.StringArray(data=descriptors)
         fields.append(_scalars(DESCRIPTOR, Types.VarChar, string_data=column))
     return milvus_pb2.UpsertRequest(fields_data=fields, num_rows=len(ids))
 
 
 def _scalars(name: str, of: int, **data: Any) -> Any:
-    return schema_pb2.FieldData(
-        type=of, field_name=name, scalars=schema_pb2.ScalarField(**data)
-    )
+    return schema_pb2.FieldData(type=of, field_name=name, scalars=schema_pb2.ScalarField(**data))
 
 
 def read_columns(fields: Any, n_bits: int, ids: Sequence[str] | None = None) -> Columns:
     """Return the items of fields, as requests and answers have them."""
-    codes = labels = serials = payloads = descriptors = None
+    codes = np.empty((0, code_size(n_bits)), np.uint8)
+    labels = serials = np.empty(0, np.int64)
+    payloads: list[bytes | None] = []
+    descriptors: list[str] = []
     for field in fields:
         scalars = field.scalars
         if field.field_name == ID:
@@ -121,11 +116,29 @@ def chosen(columns: Columns, places: Sequence[int] | NDArray[np.integer]) -> Col
     rows = at.tolist()
 
     def of(column: Any) -> Any:
-        if column is None:
-            return None
+        if not len(column):
+            return column
         return column[at] if isinstance(column, np.ndarray) else [column[row] for row in rows]
 
     return Columns(*map(of, columns))
+
+
+def joined(parts: Sequence[Columns], n_bits: int) -> Columns:
+    """Return the items of several parts, which have the same columns."""
+    if not parts:
+        return read_columns([], n_bits)
+    if len(parts) == 1:
+        return parts[0]
+    n = sum(len(part.ids) for part in parts)
+
+    def of(columns: Sequence[Any]) -> Any:
+        if isinstance(columns[0], np.ndarray):
+            whole: Any = np.concatenate(columns)
+        else:
+            whole = [value for column in columns for value in column]
+        return whole if len(whole) == n else whole[:0]
+
+    return Columns(*map(of, zip(*parts, strict=True)))
 
 
 def as_text(descriptors: NDArray[Any]) -> list[str]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Codes, code_size
+from bitcodes import Codes
 from index.callbacks import Count
 from index.milvus.columns import (
     CODE,
@@ -36,10 +36,8 @@ class Fetched:
     An item that has been written since it was read is another one: it raises Changed.
     """
 
-    def __init__(
-        self, columns: Columns, n_bits: int, kept: DescriptorType | None, read: Read
-    ) -> None:
-        self._columns, self._n_bits, self._kept, self._read = columns, n_bits, kept, read
+    def __init__(self, columns: Columns, kept: DescriptorType | None, read: Read) -> None:
+        self._columns, self._kept, self._read = columns, kept, read
 
     def names(self, rows: Rows, /) -> list[str]:
         """Return the ids."""
@@ -47,15 +45,17 @@ class Fetched:
 
     def labels(self, rows: Rows, /) -> NDArray[np.int64]:
         """Return the labels, -1 for none."""
-        labels = self._columns.labels
-        return np.empty(0, np.int64) if labels is None else labels[rows]
+        return self._columns.labels[rows]
 
     def codes(self, rows: Rows, /) -> Codes:
         """Return the packed codes."""
-        if self._columns.codes is not None:
+        if self._has(self._columns.codes):
             return self._columns.codes[rows]
-        parts = [columns.codes[at] for columns, at in self._parts(rows, CODE) if columns.codes is not None]
-        return _stacked(parts, np.empty((0, code_size(self._n_bits)), np.uint8))
+        parts = [columns.codes[at] for columns, at in self._parts(rows, CODE)]
+        return _stacked(parts, self._columns.codes)
+
+    def _has(self, column: Sequence[Any] | NDArray[Any]) -> bool:
+        return len(column) == len(self._columns.ids)
 
     def payloads(self, rows: Rows, count: Count, /) -> Iterable[bytes | None]:
         """Return the payloads as JSON in UTF-8, None for none. `count` is called with their bytes.
@@ -63,12 +63,12 @@ class Fetched:
         An item whose row occurs again counts again.
         """
         found: list[bytes | None] = []
-        if self._columns.payloads is not None:
+        if self._has(self._columns.payloads):
             found = [self._columns.payloads[row] for row in rows.tolist()]
             count(sum(len(each) for each in found if each is not None))
             return found
         for columns, at in self._parts(rows, PAYLOAD):
-            part = [(columns.payloads or [])[place] for place in at.tolist()]
+            part = [columns.payloads[place] for place in at.tolist()]
             count(sum(len(each) for each in part if each is not None))
             found += part
         return found
@@ -78,8 +78,8 @@ class Fetched:
         kept = self._kept or "float32"
         parts = []
         for columns, at in self._parts(rows, DESCRIPTOR):
-            texts = columns.descriptors or []
-            parts.append(as_descriptors([texts[place] for place in at.tolist()], kept))
+            texts = [columns.descriptors[place] for place in at.tolist()]
+            parts.append(as_descriptors(texts, kept))
         return _stacked(parts, np.empty((0, 1), kept))
 
     def _parts(self, rows: Rows, field: str) -> Iterable[tuple[Columns, Rows]]:
@@ -91,9 +91,7 @@ class Fetched:
             columns = self._read(among(list(dict.fromkeys(names))), [SERIAL, field])
             places = {name: place for place, name in enumerate(columns.ids)}
             at = np.array([places.get(name, -1) for name in names], np.int64)
-            if (at < 0).any() or serials is None or columns.serials is None:
-                raise Changed
-            if (columns.serials[at] != serials[part]).any():
+            if (at < 0).any() or (columns.serials[at] != serials[part]).any():
                 raise Changed
             yield columns, at
 

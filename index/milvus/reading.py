@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from bitcodes import Codes, Words, code_size, to_words
+from bitcodes import Codes, Words, to_words
 from index.callbacks import Checkpoint
 from index.errors import Unavailable
 from index.milvus.columns import (
@@ -18,10 +18,12 @@ from index.milvus.columns import (
     SERIAL,
     Columns,
     as_descriptors,
+    chosen,
+    joined,
 )
 from index.milvus.connection import TooMuch
 from index.milvus.fetched import FEW
-from index.milvus.physical import REACH, At, Physical, among, quoted
+from index.milvus.physical import REACH, At, Physical, among
 from index.storage.catalog import DescriptorType
 from index.validation import check_keeps_descriptors
 
@@ -41,33 +43,82 @@ def scan(
     where: str,
     fields: Sequence[str],
     at: At,
+    end: Callable[[], int],
     size: int,
     checkpoint: Checkpoint = lambda: None,
 ) -> Iterator[Columns]:
-    """Yield the items that meet an expression in the order of ids, at most `size` at a time.
+    """Yield the items that meet an expression in the order of serial numbers, some at a time.
 
-    An item that is there all the time comes once, as it is when it is read.
+    `end` returns a number that is larger than all serial numbers. An item that is there all the
+    time comes once, as it is when it is read: last, if it is written again meanwhile.
     """
-    last, limit = "", min(size, REACH)
-    while True:
+    until = end()
+    # Hashes of the ids that came: items that are written again come to the end.
+    came: list[NDArray[np.int64]] = []
+    for columns in _between(physical, where, fields, at, 0, until, size, checkpoint):
+        came.append(_hashes(columns.ids))
+        yield columns
+    now = end()
+    if now == until:
+        return
+    seen = np.sort(np.concatenate(came)) if came else np.empty(0, np.int64)
+    for columns in _between(physical, where, fields, at, until, now, size, checkpoint):
+        is_new = ~_among(_hashes(columns.ids), seen)
+        if is_new.any():
+            yield chosen(columns, np.flatnonzero(is_new))
+
+
+def _hashes(ids: Sequence[str]) -> NDArray[np.int64]:
+    return np.fromiter(map(hash, ids), np.int64, len(ids))
+
+
+def _among(values: NDArray[np.int64], ascending: NDArray[np.int64]) -> NDArray[np.bool_]:
+    if not len(ascending):
+        return np.zeros(len(values), bool)
+    at = np.minimum(np.searchsorted(ascending, values), len(ascending) - 1)
+    found: NDArray[np.bool_] = ascending[at] == values
+    return found
+
+
+def _between(
+    physical: Physical,
+    where: str,
+    fields: Sequence[str],
+    at: At,
+    low: int,
+    high: int,
+    size: int,
+    checkpoint: Checkpoint,
+) -> Iterator[Columns]:
+    """Yield the items between two serial numbers, in their order, at most `size` at a time."""
+    width = size = min(size, _MOST_READ)
+    while low < high:
         checkpoint()
-        after = f"id > {quoted(last)}" if last else 'id != ""'
+        stop = min(high, low + width)
+        condition = both(where, f"serial >= {low}", f"serial < {stop}")
         try:
-            columns = physical.query(both(after, where), fields, at, limit)
+            columns = physical.query(condition, [SERIAL, *fields], at)
         except TooMuch:
-            if limit == 1:
+            if width == 1:
                 raise
-            limit = max(1, limit // 2)
+            width //= 2
             continue
-        if columns.ids:
-            yield columns
-        if len(columns.ids) < limit:
-            return
-        last = columns.ids[-1]
+        order = np.argsort(columns.serials)
+        for first in range(0, len(order), size):
+            yield chosen(columns, order[first : first + size])
+        low = stop
+        # There may be gaps, of items that are deleted or written again.
+        width = min(2 * width, _MOST_READ) if 2 * len(order) < size else min(width, size)
 
 
 def page(
-    physical: Physical, where: str, offset: int, limit: int, end: int, at: At, checkpoint: Checkpoint
+    physical: Physical,
+    where: str,
+    offset: int,
+    limit: int,
+    end: int,
+    at: At,
+    checkpoint: Checkpoint,
 ) -> tuple[list[str], int]:
     """Return the ids of a page in the order of serial numbers, and how many items match.
 
@@ -93,8 +144,7 @@ def page(
         checkpoint()
         between = both(where, f"serial >= {low}", f"serial < {low + width}")
         part = physical.query(between, [SERIAL], at)
-        if part.serials is not None:
-            found += sorted(zip(part.serials.tolist(), part.ids, strict=True))
+        found += sorted(zip(part.serials.tolist(), part.ids, strict=True))
         low += width
         # No more items than serial numbers.
         width = min(2 * width, _MOST_READ) if len(part.ids) < _FEW_MATCHES else _FEW_MATCHES
@@ -126,18 +176,13 @@ class Moment:
         name: str,
         kept: DescriptorType | None,
         at: At,
+        end: Callable[[], int],
         n_bits: int,
-        checkpoint: Checkpoint = lambda: None,
     ) -> None:
         self._physical, self._name, self._kept, self._at = physical, name, kept, at
-        fields = [SERIAL, LABEL, CODE]
-        parts = list(scan(physical, "", fields, at, REACH, checkpoint))
-        self.serials = _whole([part.serials for part in parts], np.empty(0, np.int64))
-        labels = _whole([part.labels for part in parts], np.empty(0, np.int64))
-        codes = [part.codes for part in parts]
-        all_codes = _whole(codes, np.empty((0, code_size(n_bits)), np.uint8))
-        order = np.argsort(self.serials, kind="stable")
-        self.serials, self.labels, self.codes = self.serials[order], labels[order], all_codes[order]
+        parts = [*scan(physical, "", [LABEL, CODE], at, end, REACH)]
+        columns = joined(parts, n_bits)
+        self.serials, self.labels, self.codes = columns.serials, columns.labels, columns.codes
 
     def __len__(self) -> int:
         """Return the number of items."""
@@ -150,30 +195,24 @@ class Moment:
     def descriptors(self, places: NDArray[np.integer]) -> NDArray[Any]:
         """Return descriptors; raise InvalidItems if the collection keeps none."""
         check_keeps_descriptors(self._name, self._kept)
-        assert self._kept is not None
+        kept = self._kept or "float32"
         wanted = self.serials[places]
         parts = []
         for first in range(0, len(wanted), FEW):
             part = wanted[first : first + FEW]
             listed = ", ".join(map(str, np.unique(part).tolist()))
             found = self._physical.query(f"serial in [{listed}]", [SERIAL, DESCRIPTOR], self._at)
-            serials = found.serials if found.serials is not None else np.empty(0, np.int64)
+            serials = found.serials
             order = np.argsort(serials)
             at = np.searchsorted(serials, part, sorter=order)
             if not len(order) or (serials[order[np.minimum(at, len(order) - 1)]] != part).any():
                 raise Unavailable("items were written while they were measured: try again later")
-            rows = as_descriptors(found.descriptors or [], self._kept)
+            rows = as_descriptors(found.descriptors, kept)
             parts.append(rows[order[at]])
-        return np.concatenate(parts) if parts else np.empty((0, 1), self._kept)
+        return np.concatenate(parts) if parts else np.empty((0, 1), kept)
 
 
-def _whole(parts: Sequence[Any], empty: NDArray[Any]) -> NDArray[Any]:
-    return np.concatenate(parts) if parts else empty
-
-
-def sample(
-    physical: Physical, n: int, end: int, limit: int, seed: int, at: At
-) -> Codes | None:
+def sample(physical: Physical, n: int, end: int, limit: int, seed: int, at: At) -> Codes | None:
     """Return codes of `limit` of n items, drawn by their serial numbers; None if most are gaps."""
     if limit >= n or n < end // 20:
         return None
@@ -184,7 +223,9 @@ def sample(
     while len(order) < limit:
         new = [
             each
-            for each in rng.integers(0, end, min(REACH, 2 * (limit - len(order)) * end // n)).tolist()
+            for each in rng.integers(
+                0, end, min(REACH, 2 * (limit - len(order)) * end // n)
+            ).tolist()
             if each not in drawn
         ]
         new = list(dict.fromkeys(new))
@@ -192,8 +233,6 @@ def sample(
             return None
         drawn.update(new)
         part = physical.query(f"serial in [{', '.join(map(str, new))}]", [SERIAL, CODE], at)
-        if part.serials is not None and part.codes is not None:
-            found.update(zip(part.serials.tolist(), part.codes, strict=True))
+        found.update(zip(part.serials.tolist(), part.codes, strict=True))
         order += [each for each in new if each in found]
     return np.stack([found[each] for each in order[:limit]])
-

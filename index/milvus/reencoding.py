@@ -55,7 +55,8 @@ class Copy:
         n, done = len(self._old), 0
         with self._old.writes.reading() as row:
             now = at("session", row.stamp)
-            for columns in reading.scan(self._old.physical, "", _FIELDS, now, _CHUNK):
+            end = self._old.end
+            for columns in reading.scan(self._old.physical, "", _FIELDS, now, end, _CHUNK):
                 self._put(columns)
                 done += len(columns.ids)
                 self._progress(min(done, n), n)
@@ -69,8 +70,8 @@ class Copy:
         ids: set[str] = set()
         for number in numbers:
             write = self._catalog.write(number)
-            assert write is not None
-            ids.update(self._ids(*write))
+            if write is not None:  # They stay until the end.
+                ids.update(self._ids(*write))
         changed = sorted(ids)
         for first in range(0, len(changed), _CHUNK):
             n = len(self._old)
@@ -94,8 +95,7 @@ class Copy:
         if not columns.ids:
             return
         kept = self._old.descriptor_type or "float32"
-        assert columns.codes is not None and columns.serials is not None
-        descriptors = as_descriptors(columns.descriptors or [], kept)
+        descriptors = as_descriptors(columns.descriptors, kept)
         self._code.check(descriptors, columns.codes)
         codes = self._code.encode(descriptors)
         check_codes(codes, len(columns.ids), self._new.n_bits)
@@ -110,4 +110,3 @@ class Copy:
     def end(self) -> None:
         """Let the serial numbers go on after those of `old`."""
         self._catalog.continue_serials(self._new.key, self._old.writes.row())
-

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from bitcodes import Codes
 from index.callbacks import Checkpoint
 from index.errors import Unavailable
-from index.milvus.columns import LABEL, SERIAL, Columns, chosen, read_columns
+from index.milvus.columns import LABEL, SERIAL, Columns, chosen, joined, read_columns
 from index.milvus.physical import REACH, At, Physical, quoted
 
 # What a search asks for beyond what is wanted: as many again, within these limits.
@@ -81,7 +81,9 @@ def nearest(
                 checkpoint()
                 complete = _ring(physical, code[None], n_bits, query, hits, checkpoint)
             if reach is not None:
-                n = _n_within(physical, code[None], query, reach, complete, len(hits.distances), limit)
+                n = _n_within(
+                    physical, code[None], query, reach, complete, len(hits.distances), limit
+                )
                 complete = complete._replace(within=n)
             found.append(complete)
     return found
@@ -129,17 +131,18 @@ def _ring(
         raise Changed
     if len(all_near.distances) < REACH:
         complete = _cut(all_near, depth, is_all=True)
-        assert complete is not None
-        return complete
+        return complete or all_near
     near = first.distances < last
     nearer = chosen(first.columns, np.flatnonzero(near))
-    ring, tie = _smallest_ids(physical, code, n_bits, query, last, depth - len(nearer.ids), checkpoint)
+    ring, tie = _smallest_ids(
+        physical, code, n_bits, query, last, depth - len(nearer.ids), checkpoint
+    )
     if set(ring.ids) & set(nearer.ids):
         raise Changed
     order = sorted(range(len(nearer.ids)), key=nearer.ids.__getitem__)
     order.sort(key=first.distances.__getitem__)
     distances = np.concatenate([first.distances[order], np.full(len(ring.ids), last)])
-    return Hits(join_columns([chosen(nearer, order), ring]), distances, tie)
+    return Hits(joined([chosen(nearer, order), ring], n_bits), distances, tie)
 
 
 def _within(physical: Physical, code: Codes, query: Query, within: tuple[int, int]) -> Any:
@@ -181,9 +184,9 @@ def _smallest_ids(
         if below is None:
             if n > 0:
                 raise Changed
-            return join_columns(parts), len(ids) if len(parts) == 1 else None
+            return joined(parts, n_bits), len(ids) if len(parts) == 1 else None
         above, below = below, None
-    return join_columns(parts), None
+    return joined(parts, n_bits), None
 
 
 def _n_within(
@@ -205,28 +208,6 @@ def _n_within(
     asked = query._replace(fields=[])
     n = len(_within(physical, code, asked, (0, reach)).scores)
     return n if n < REACH else None
-
-
-def join_columns(parts: Sequence[Columns]) -> Columns:
-    """Return the items of several parts, which have the same columns."""
-    if not parts:
-        return Columns([], None, None, None, None, None)
-    if len(parts) == 1:
-        return parts[0]
-
-    def of(columns: Sequence[Any]) -> Any:
-        if any(column is None for column in columns):
-            return None
-        if isinstance(columns[0], np.ndarray):
-            return np.concatenate(columns)
-        return [value for column in columns for value in column]
-
-    return Columns(*map(of, zip(*parts, strict=True)))
-
-
-def joined(found: Sequence[Hits]) -> Columns:
-    """Return the items of all queries, one after the other; those without any are left out."""
-    return join_columns([hits.columns for hits in found if hits.columns.ids])
 
 
 LIGHT = (LABEL, SERIAL)

@@ -11,7 +11,8 @@ from index.milvus.catalog import Catalog
 from index.milvus.connection import Connection
 from index.milvus.physical import Physical
 
-# Seconds between flushes, unless this many bytes were written: each flush makes a segment in Milvus.
+# Seconds between flushes, each of which makes a segment in Milvus, unless this many bytes were
+# written.
 _PAUSE = 30.0
 _ENOUGH = 64 << 20
 _FLUSH_TIMEOUT = 60.0

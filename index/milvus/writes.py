@@ -1,8 +1,8 @@
 """Writes to one collection: recorded in the database first, and repeated where that is needed.
 
-Milvus alone keeps no promise about a write that it has not confirmed: after a crash a part of it may
-be there. A write is therefore committed to the table `index_redo` before Milvus gets it, and stays
-there until Milvus has flushed it to its disks. What is recorded is repeated before the next write or
+Milvus alone promises nothing about a write that it has not confirmed: after a crash a part of it
+may be there. A write is therefore committed to the table `index_redo` before Milvus gets it, and
+stays there until Milvus has flushed it to its disks. What is recorded is repeated before the next write or
 read whenever an answer was missing, the connection was lost, or this process is new. Repeating is
 safe: items have their serial numbers already, and of several writes of an id only the last counts.
 """
@@ -114,7 +114,7 @@ class Writes:
         columns = read_columns(request.fields_data, self._n_bits)
         places = [place for place, item_id in enumerate(columns.ids) if item_id not in done]
         if len(places) < len(columns.ids):
-            request = upsert_request(*chosen(columns, places))
+            request = upsert_request(chosen(columns, places))
         return columns.ids, (lambda: self._physical.upsert(request)) if places else None
 
     def upsert(
@@ -131,7 +131,7 @@ class Writes:
         `patched` are the serial numbers that they had before a patch, and `next_serial` is the
         next free one, if it does not follow from the row.
         """
-        request = upsert_request(*columns)
+        request = upsert_request(columns)
         body = request.SerializeToString()
         if len(body) > MAX_WRITE:
             raise InvalidItems(
@@ -189,4 +189,3 @@ class Writes:
         except (Unavailable, ServerError):
             self.row()
             raise
-

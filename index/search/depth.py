@@ -6,8 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from bitcodes import distances_to
-from index.callbacks import Checkpoint
 from index.backend import Moment
+from index.callbacks import Checkpoint
 
 # Items whose descriptors, and whose codes, are compared at once, which bounds the memory.
 _DESCRIPTORS = 2048

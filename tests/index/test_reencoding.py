@@ -121,7 +121,7 @@ def test_a_collection_takes_writes_while_a_reencoding_catches_up(store: Store) -
 def test_only_writes_to_the_collection_wait_for_the_last_pass(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reencoding, "_MAX_PASSES", 1)
+    monkeypatch.setattr(reencoding, "MAX_PASSES", 1)
     old, ids = make_large(store, 600)
     other = store.create("other", 8)
     value = 1
@@ -157,7 +157,7 @@ class Overtaken:
         self.collection, self.ids, self.value = collection, ids, 1
 
     def encode(self, X: Any) -> Any:
-        if self.value <= 1 + reencoding._MAX_PASSES:
+        if self.value <= 1 + reencoding.MAX_PASSES:
             self.value += 1
             put(self.collection, self.ids, self.value)
         return X.astype(np.uint8)
@@ -166,7 +166,7 @@ class Overtaken:
 def test_a_reencoding_can_be_stopped_in_every_pass(
     store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(reencoding, "_MAX_PASSES", 1)
+    monkeypatch.setattr(reencoding, "MAX_PASSES", 1)
     old, ids = make_large(store, 600)
 
     class StoppedError(Exception):
@@ -193,5 +193,5 @@ def test_a_reencoding_can_be_stopped_in_every_pass(
 def test_a_reencoding_that_cannot_catch_up_ends(store: Store) -> None:
     overtaken = Overtaken(*make_large(store, 600))
     new = store.reencode("c", overtaken.encode, 8)
-    assert overtaken.value == 2 + reencoding._MAX_PASSES
+    assert overtaken.value == 2 + reencoding.MAX_PASSES
     assert {item.code for item in new.items(0, 600)[0]} == {bytes([overtaken.value])}

@@ -183,8 +183,13 @@ class CertificateOut(BaseModel):
     radius: int = Field(
         description="Every code within this distance that passes the filter was examined."
     )
-    looked: int = Field(description="Number of codes examined.")
-    tie: int = Field(description="Number of items at the distance of the last one found.")
+    looked: int | None = Field(
+        description="Number of codes examined; null for an index in Milvus, which does not say."
+    )
+    tie: int | None = Field(
+        description="Number of items at the distance of the last one found; null for an index in "
+        "Milvus if they are more than 16,384."
+    )
     within: int | None = Field(
         None,
         description="With a `radius`: number of items within it. Omitted if the search ended at "

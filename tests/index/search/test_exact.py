@@ -134,7 +134,7 @@ class RandomActions:
             assert certificate.tie == np.count_nonzero(distances == last)
             covered = last if len(first) == offset + k else reach
             assert certificate.radius >= covered
-            assert certificate.looked >= len(np.unique(same[distances <= covered]))
+            assert (certificate.looked or 0) >= len(np.unique(same[distances <= covered]))
             n_within = int(np.count_nonzero(distances <= reach))
             is_counted = radius is not None and (count or len(first) < offset + k)
             assert certificate.within == (n_within if is_counted else None)
