@@ -19,8 +19,8 @@ from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.service.state.keys import SharedKeys
 from tests.app.service_process import Process
-from tests.index.milvus.conftest import owner
-from tests.milvus_server import Server, is_installed, running
+from tests.index.milvus.conftest import REASON, owner
+from tests.milvus_server import Server, is_installed, running, shared
 
 # A replica that has not been heard of for a second has ended; see app/jobs/queue.py.
 QUICK = "from app.jobs.queue import Jobs; Jobs.__init__.__kwdefaults__.update(beat=0.1, stale=1.0)"
@@ -98,14 +98,16 @@ def keys_of(url: str) -> Iterator[SharedKeys]:
         engine.dispose()
 
 
-@pytest.fixture(scope="session")
-def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Server:
-    """The server that all tests share; no test of this folder stops it."""
+@pytest.fixture(scope="module")
+def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    """The server that all tests share, which no other test stops meanwhile."""
     if not is_installed():
-        pytest.skip("Milvus: pip install milvus pymilvus")
+        pytest.skip(REASON)
     folder = tmp_path_factory.getbasetemp()
-    parent = folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder
-    return running(parent / "milvus", owner())
+    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "milvus"
+    server = running(folder, owner())
+    with shared(folder, alone=False):
+        yield server
 
 
 @pytest.fixture(scope="module")
