@@ -29,8 +29,13 @@ def make(replica: Replica, name: str) -> None:
 
 
 def ids_in(replica: Replica, name: str) -> set[str]:
-    shown = replica.call("GET", f"/v1/collections/{name}/items?limit=10000")
-    return {item["id"] for item in shown["items"]}
+    found: set[str] = set()
+    while True:
+        path = f"/v1/collections/{name}/items?limit=1000&offset={len(found)}"
+        page = replica.call("GET", path)["items"]
+        found |= {item["id"] for item in page}
+        if len(page) < 1000:
+            return found
 
 
 def rows(servers: Servers, statement: str) -> list[Any]:
@@ -85,9 +90,9 @@ def test_writes_through_both_at_the_same_time_are_all_kept(replicas: list[Replic
 
 
 def test_each_of_several_jobs_runs_once(replicas: list[Replica], servers: Servers) -> None:
-    train = {"method": "itq", "n_bits": 8, "train": {"dataset": "digits"}}
+    train = {"method": "itq", "n_bits": 8, "training": {"dataset": "digits"}}
     jobs = [
-        replicas[i % 2].call("POST", "/v1/encoders", {"name": f"trained-{i}", **train})["job"]
+        replicas[i % 2].call("POST", "/v1/encoders", {"name": f"trained-{i}", **train})["id"]
         for i in range(4)
     ]
     for i, job in enumerate(jobs):
@@ -128,7 +133,7 @@ def kill_under_load(servers: Servers, number: int) -> None:
     try:
         make(victim, name)
         benchmark = {"dataset": "digits", "methods": ["ksh"], "bits": [64], "seeds": [0, 1, 2, 3]}
-        job = victim.call("POST", "/v1/benchmarks", benchmark)["job"]
+        job = victim.call("POST", "/v1/benchmarks", benchmark)["id"]
         kept: list[str] = []
         killed = Event()
 
