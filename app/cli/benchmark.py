@@ -131,7 +131,7 @@ def benchmark(
         check_output(json_file, ".json")
     if report is not None:
         check_output(report, ".html")
-    loaded = load_dataset(dataset, load_settings().data_dir, images=report is not None)
+    loaded = load_dataset(dataset, load_settings().files_dir, images=report is not None)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     unlabelled = loaded.given is not None or not is_labelled(loaded.targets).any()

@@ -31,7 +31,7 @@ def cifar10(
     from app.datasets.cifar10 import fetch
     from app.service.data_dir import open_private
 
-    data_dir = load_settings().data_dir
+    data_dir = load_settings().files_dir
     open_private(data_dir)
     path = fetch(data_dir, archive)
     typer.echo(f"{path}: bitcell benchmark --dataset cifar10 --methods raw,lsh")

@@ -19,6 +19,7 @@ from app.cli.options import (
 )
 
 if TYPE_CHECKING:
+    from app.service.settings import Settings
     from hashing import Hasher
 
 _OPTIONS = {"n_bits": "--bits", "random_state": "--seed"}
@@ -52,7 +53,7 @@ def train(
     check_output(out, ".safetensors")
     chosen = _read_params(param or []) | {"n_bits": bits, "random_state": seed}
     make_hasher(method, **chosen).check_parameters()
-    loaded = load_dataset(dataset, load_settings().data_dir)
+    loaded = load_dataset(dataset, load_settings().files_dir)
     if mirror is not None:
         loaded = loaded.with_mirror(mirror)
     if not privileged:
@@ -165,19 +166,19 @@ def _check_apart(out: Path, descriptors: Path) -> None:
 
 def _hasher(encoder: str) -> Hasher:
     """Return the encoder in a file, or of this name in the data directory."""
-    from app.service.encoder_store import file_in
+    from app.service.state.opening import encoder_file
     from hashing.registry import from_bytes, load_hasher
     from index import NotFound
 
-    data_dir = load_settings().data_dir
+    settings = load_settings()
     is_name = Path(encoder).name == encoder and not encoder.endswith(".safetensors")
     if not encoder:
         raise ValueError("expected the file or the name of an encoder, got ''")
     if Path(encoder).exists() or not is_name:
         return load_hasher(encoder)
     try:
-        check_data(data_dir)
-        data = file_in(data_dir, encoder)
+        _check_has_encoders(settings)
+        data = encoder_file(settings, encoder)
     except (NotFound, ValueError) as error:
         raise ValueError(f"there is no file {encoder!r}, and {error}") from None
     return from_bytes(data)
@@ -191,18 +192,23 @@ def export(
 
     The file is what `bitcell train` writes: upload it to another service, or load it in Python.
     """
-    from app.service.encoder_store import file_in
+    from app.service.state.opening import encoder_file
     from hashing.atomic_file import atomic_write
     from hashing.registry import from_bytes
     from index import NotFound
 
-    data_dir = load_settings().data_dir
-    check_data(data_dir)
+    settings = load_settings()
+    _check_has_encoders(settings)
     check_output(out, ".safetensors")
     try:
-        data = file_in(data_dir, encoder)
+        data = encoder_file(settings, encoder)
     except NotFound as error:
         raise ValueError(str(error)) from None
     with atomic_write(out) as file:
         file.write(data)
     typer.echo(f"{out}: {from_bytes(data).fingerprint}")
+
+
+def _check_has_encoders(settings: Settings) -> None:
+    if settings.database_url is None:
+        check_data(settings.data_dir)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -11,7 +11,7 @@ import typer
 from app.cli.options import check_data, load_settings
 
 if TYPE_CHECKING:
-    from app.service.keys import Keys
+    from app.service.state.keys import KeyStore
 
 _WITHOUT_KEYS = (
     "the service refuses every request that needs one. Create one with `bitcell keys create NAME "
@@ -33,12 +33,14 @@ def create_key(
 
     with _open(create=True) as opened:
         key, secret = opened.create(name, WRITE if write else READ)
-    data_dir = load_settings().data_dir
+    settings = load_settings()
+    data_dir, in_file = settings.data_dir, settings.database_url is None
+    place = data_dir if in_file else "the shared database"
     typer.echo(
-        f"{key.id} {key.scope} in {data_dir}, to be sent as `Authorization: Bearer KEY`:", err=True
+        f"{key.id} {key.scope} in {place}, to be sent as `Authorization: Bearer KEY`:", err=True
     )
     typer.echo(secret)
-    if not (data_dir / "bitcell.db").exists():
+    if in_file and not (data_dir / "bitcell.db").exists():
         typer.echo(f"{data_dir} holds no data yet: is this where the service has it?", err=True)
 
 
@@ -69,19 +71,20 @@ def revoke_key(
 
 
 @contextmanager
-def _open(*, create: bool = False) -> Iterator[Keys]:
-    """Open the keys of the data directory; ValueError if there is no file and `create` is false."""
+def _open(*, create: bool = False) -> Iterator[KeyStore]:
+    """Open the keys of the service; ValueError if there is no file and `create` is false."""
     from app.service.data_dir import open_private
-    from app.service.keys import FILE, Keys
+    from app.service.keys import FILE
+    from app.service.state.opening import keys_of
 
     settings = load_settings()
-    data_dir = settings.data_dir
-    if create and "data_dir" not in settings.model_fields_set:
+    data_dir, in_file = settings.data_dir, settings.database_url is None
+    if in_file and create and "data_dir" not in settings.model_fields_set:
         check_data(data_dir)
-    if create or data_dir.is_dir():
+    if in_file and (create or data_dir.is_dir()):
         open_private(data_dir)
-    with closing(Keys(data_dir)) as opened:
-        if not create and not (data_dir / FILE).is_file():
+    with keys_of(settings) as opened:
+        if in_file and not create and not (data_dir / FILE).is_file():
             missing = f"there is no {data_dir / FILE}"
             if opened.required:
                 raise ValueError(f"{missing}, although keys were created there: {_WITHOUT_KEYS}")

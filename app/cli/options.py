@@ -76,6 +76,12 @@ def load_settings(**options: Any) -> Settings:
     return settings
 
 
+def check_settings(settings: Settings) -> None:
+    """Raise ValueError if the data directory holds no data although the settings put some there."""
+    if settings.has_record:
+        check_data(settings.data_dir)
+
+
 def check_data(data_dir: Path) -> None:
     """Raise ValueError if the data directory holds no data, so that nothing is created there."""
     if not (data_dir / "bitcell.db").is_file():

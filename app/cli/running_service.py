@@ -5,7 +5,7 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlsplit
@@ -13,12 +13,14 @@ from urllib.parse import quote, urlsplit
 import httpx2
 from pydantic import BaseModel, ValidationError
 
-from app.cli.options import check_data, chosen_key, load_settings
+from app.cli.options import check_settings, chosen_key, load_settings
 from app.http import npy
 from app.http.schemas import Accepted, CollectionOut, EncoderOut, JobOut, SnapshotOut
 from app.service.data_dir import noted_url
-from app.service.keys import PREFIX, READ, WRITE, Keys
+from app.service.keys import PREFIX, READ, WRITE
 from app.service.settings import Settings
+from app.service.state.keys import KeyStore
+from app.service.state.opening import keys_of
 from hashing.atomic_file import atomic_write
 from hashing.progress import Progress
 
@@ -137,7 +139,7 @@ def connected(url: str | None, key: str | None, key_file: Path | None) -> Iterat
     """
     settings, given = load_settings(), chosen_key(key, key_file)
     if given is None:
-        check_data(settings.data_dir)
+        check_settings(settings)
     with running_service(settings, url, given) as service:
         yield service
 
@@ -197,7 +199,7 @@ def _own_key(
     http: httpx2.Client, settings: Settings, address: str, *, is_chosen: bool
 ) -> Iterator[str | None]:
     """Lend a key of the data directory; None if the service asks for none."""
-    with closing(Keys(settings.data_dir)) as keys:
+    with keys_of(settings) as keys:
         if keys.required and not is_chosen:
             _check_private(address)
         _check_bitcell(http, address)
@@ -247,7 +249,7 @@ def _check_private(address: str) -> None:
         )
 
 
-def _check_owner(http: httpx2.Client, keys: Keys, settings: Settings, address: str) -> None:
+def _check_owner(http: httpx2.Client, keys: KeyStore, settings: Settings, address: str) -> None:
     with _temporary_key(keys, READ) as key:
         response = http.get("/v1/encoders", headers=_authorization(key))
     if response.status_code == 401:
@@ -260,7 +262,7 @@ def _check_owner(http: httpx2.Client, keys: Keys, settings: Settings, address: s
 
 
 @contextmanager
-def _temporary_key(keys: Keys, scope: str) -> Iterator[str]:
+def _temporary_key(keys: KeyStore, scope: str) -> Iterator[str]:
     key, secret = keys.create("bitcell command", scope)
     try:
         yield secret

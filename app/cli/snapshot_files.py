@@ -5,19 +5,18 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from app.cli.running_service import running_service
-from app.database.embedded import EmbeddedState
 from app.service.collections.snapshots import read_checked
 from app.service.data_dir import SNAPSHOTS, open_private
 from app.service.encoder_store import Encoder, EncoderStore
 from app.service.settings import Settings
+from app.service.state.opening import open_all
 from hashing import Hasher
 from hashing.atomic_file import atomic_write, temporary_file
-from index import AlreadyExists, Database, InUse, NotFound, snapshot
-from index import Store as EmbeddedStore
+from index import AlreadyExists, InUse, NotFound, snapshot
 from index.backend import Store
 
 
@@ -65,7 +64,7 @@ def _save_through_service(settings: Settings, url: str | None, name: str, file: 
     with running_service(settings, url) as service:
         made = service.snapshot(name)
     # Whatever the answer says, only a file in that folder is copied and removed.
-    path = settings.data_dir / SNAPSHOTS / Path(made.snapshot).name
+    path = settings.files_dir / SNAPSHOTS / Path(made.snapshot).name
     if path.suffix != ".snapshot" or not path.is_file():
         raise ValueError("the service has another data directory: give its address with --url")
     try:
@@ -88,7 +87,7 @@ def _load_through_service(
         if about.encoder:
             wanted = about.encoder if encoder is None else encoder
             _check_encoder(about, wanted, service.encoder_fingerprint(wanted))
-        folder = settings.data_dir / SNAPSHOTS
+        folder = settings.files_dir / SNAPSHOTS
         folder.mkdir(exist_ok=True)
         with file.open("rb") as source, temporary_file(folder, "restore-") as copy:
             if os.geteuid() == 0:
@@ -102,17 +101,12 @@ def _load_through_service(
 @contextmanager
 def _open(settings: Settings) -> Iterator[tuple[Store, EncoderStore]]:
     """Open the collections and encoders of the data directory; InUse while a service owns it."""
-    database = Database(settings.data_dir / "bitcell.db")
     try:
-        encoders, store = EncoderStore(EmbeddedState(database)), EmbeddedStore(database)
-        try:
-            yield store, encoders
-        finally:
-            store.close()
+        with ExitStack() as opened:
+            found = open_all(settings, opened)
+            yield found.store, EncoderStore(found.state)
     except (NotFound, AlreadyExists) as error:
         raise ValueError(str(error)) from None
-    finally:
-        database.close()
 
 
 class _Keeper:

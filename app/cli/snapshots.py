@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from app.cli.options import UrlOption, check_data, check_output, load_settings
+from app.cli.options import UrlOption, check_output, check_settings, load_settings
 
 
 def snapshot(
@@ -20,7 +20,7 @@ def snapshot(
     from app.cli.snapshot_files import save
 
     settings = load_settings()
-    check_data(settings.data_dir)
+    check_settings(settings)
     with progress_bar(None, f"writing {collection}"):
         items = save(settings, url, collection, check_output(file, ".snapshot"))
     typer.echo(f"{file}: {items} items of {collection}")
@@ -46,7 +46,7 @@ def restore(
     from app.cli.snapshot_files import load
 
     settings = load_settings()
-    check_data(settings.data_dir)
+    check_settings(settings)
     with progress_bar(None, f"reading {file}"):
         restored, items = load(settings, url, file, name, encoder)
     typer.echo(f"{restored}: {items} items")
@@ -64,7 +64,13 @@ def backup(
     from app.service.files.backup import back_up
 
     settings = load_settings()
-    check_data(settings.data_dir)
+    if settings.database_url is not None or settings.index_url is not None:
+        raise ValueError(
+            "this service has data in servers, which `bitcell backup` cannot copy at one moment: "
+            "copy the database with pg_dump, Milvus with its own backup tool, and the folder "
+            f"{settings.files_dir}; or take snapshots of single collections with `bitcell snapshot`"
+        )
+    check_settings(settings)
     open_private(settings.data_dir)
     with progress_bar(1) as progress:
         n_files, n_bytes = back_up(settings.data_dir, folder, progress)

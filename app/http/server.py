@@ -88,7 +88,10 @@ def _check_access(settings: Settings, service: Service, url: str) -> None:
     Raise OSError if keys are required and those that there were are gone.
     """
     if keys_are_required(settings, service.keys):
-        if not service.keys.any():
+        # Of replicas that start at the same time, one creates a key.
+        with service.state.locked("first key"):
+            if service.keys.any():
+                return
             if not service.keys.required:
                 _create_first_key(settings, service, url)
                 return

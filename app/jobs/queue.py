@@ -67,6 +67,8 @@ class Jobs:
         Number of jobs that run at the same time.
     limit : int
         Number of jobs that may be queued or running.
+    files_dir : Path, optional
+        Where datasets are; by default in `data_dir`.
     beat, stale : float
         In a shared database: seconds between two looks into it, and those after which a replica
         that has not looked counts as killed.
@@ -80,13 +82,14 @@ class Jobs:
         *,
         workers: int = 2,
         limit: int = 16,
+        files_dir: Path | None = None,
         beat: float = BEAT_SECONDS,
         stale: float = STALE_SECONDS,
     ) -> None:
         self._claims = Claims(state, stale) if state.shared else None
         self._record = JobRecord(state, self._claims.owner if self._claims else None)
         self._replica = Replica(self._work_with_others, beat)
-        self._data_dir = data_dir
+        self._files_dir = files_dir or data_dir
         self._kinds = dict(kinds)
         self._folders = JobFolders(data_dir)
         self._folders.remove_leftovers(self._record)
@@ -360,7 +363,7 @@ class Jobs:
         self._check_wanted(entry)
         kind, report = self._kinds[entry.kind], self._reporter(entry)
         with self._folders.of(entry.id) as folder:
-            task = Task(self._data_dir, folder, entry.request, self._record.material(entry.id))
+            task = Task(self._files_dir, folder, entry.request, self._record.material(entry.id))
             kind.prepare(entry.request, folder, report)
             if kind.inside:
                 outcome = self._work_inside(entry, kind, task, report)

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 import re
+import sqlite3
 import stat
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import structlog
 
 from hashing.atomic_file import remove_leftovers
+from index import InUse
 
 SNAPSHOTS = "snapshots"
 DATASETS = "datasets"
@@ -42,6 +46,23 @@ def open_private(data_dir: Path) -> None:
         raise OSError(f"{data_dir} cannot hold the data: {error}") from None
     for path in (*data_dir.glob("bitcell.db*"), *data_dir.glob("keys.db*"), data_dir / SNAPSHOTS):
         _close_to_others(path)
+
+
+@contextmanager
+def lock_data_dir(data_dir: Path) -> Iterator[None]:
+    """Keep other services out of a data directory in which there is no record to lock.
+
+    The lock is the one of a record: raise InUse if a service has that open.
+    """
+    file = data_dir / "bitcell.db.lock"
+    with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
+        try:
+            connection.execute("BEGIN EXCLUSIVE")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+                raise InUse(f"{data_dir} is in use by another process") from None
+            raise OSError(f"{file} cannot be locked: {error}") from None
+        yield
 
 
 def note_url(data_dir: Path, url: str) -> None:
@@ -83,7 +104,9 @@ def _close_to_others(path: Path) -> None:
 
 
 def remove_partial_files(data_dir: Path) -> None:
-    """Remove incomplete files that killed processes left. Only the owner of the data calls this.
+    """Remove incomplete files that killed processes left. Only those who own the data call this.
+
+    Files that living processes write are locked, so that replicas may share the folder.
 
     A download of `bitcell data` stays: the next one resumes it.
     """

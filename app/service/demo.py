@@ -10,6 +10,7 @@ from app.database.tables import demo
 from app.datasets.catalog import load_dataset
 from app.datasets.thumbnails import thumbnail
 from app.service.service import Service
+from index import Unavailable
 
 NAME = "demo"
 N_BITS = 128
@@ -25,8 +26,9 @@ def make_demo(service: Service) -> None:
     is not created again.
     """
     try:
-        _make(service)
-    except OSError as error:  # Such as a full disk, which is no reason not to start.
+        with service.state.locked("demo"):
+            _make(service)
+    except (OSError, Unavailable) as error:  # Such as a full disk, which is no reason not to start.
         log.warning("no demo is created: the next start tries again", error=str(error))
 
 

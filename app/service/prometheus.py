@@ -5,9 +5,11 @@ from __future__ import annotations
 import shutil
 from bisect import bisect_left
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from itertools import accumulate
 from operator import attrgetter
+from pathlib import Path
 from threading import Lock
 from typing import Any
 
@@ -29,8 +31,8 @@ from prometheus_client.metrics_core import (
 from app.jobs.queue import Jobs
 from app.service.drift.watch import Drift
 from app.service.encoder_store import EncoderStore
-from index import Database, searches_by_path
-from index.backend import Store
+from app.service.state.opening import Opened
+from index import Unavailable, searches_by_path
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600)
@@ -160,41 +162,55 @@ class Holdings:
     """What a service holds: items, encoders, jobs and bytes on disk."""
 
     def __init__(
-        self,
-        store: Store,
-        encoders: EncoderStore,
-        jobs: Jobs,
-        database: Database,
-        drift: Drift,
+        self, found: Opened, encoders: EncoderStore, jobs: Jobs, drift: Drift, data_dir: Path
     ) -> None:
-        self._store = store
+        self._found, self._store = found, found.store
         self._encoders = encoders
         self._jobs = jobs
-        self._database = database
         self._drift = drift
+        self._data_dir = data_dir
 
     def collect(self) -> Iterator[Metric]:
-        """Yield the metrics; `CollectorRegistry` calls this."""
+        """Yield the metrics; `CollectorRegistry` calls this.
+
+        What a server holds that does not answer is left out.
+        """
+        for part in (self._items, self._alarms, self._n_encoders, self._job_states):
+            with suppress(Unavailable):
+                yield part()
+        searches = CounterMetricFamily("bitcell_searches", "Queries searched", labels=["path"])
+        for path, count in searches_by_path().items():
+            searches.add_metric([path], count)
+        yield searches
+        free = shutil.disk_usage(self._data_dir).free
+        yield GaugeMetricFamily("bitcell_disk_free_bytes", "Free on the disk of the data", free)
+        if self._found.record is not None:
+            size = self._found.record.path.stat().st_size
+            help_text = "Size of the database file in bytes"
+            yield GaugeMetricFamily("bitcell_record_bytes", help_text, size)
+        for state in self._found.servers:
+            help_text = "Whether the shared database answered"
+            yield GaugeMetricFamily("bitcell_database_up", help_text, int(state.is_reached))
+
+    def _items(self) -> Metric:
         items = GaugeMetricFamily("bitcell_items", "Items stored", labels=["collection"])
         for collection in self._store.list():
             items.add_metric([collection.name], len(collection))
-        yield items
+        return items
+
+    def _alarms(self) -> Metric:
         drift = GaugeMetricFamily(
             "bitcell_drift_alarms", "Windows of new items that differ", labels=["collection"]
         )
         for name, count in self._drift.alarms().items():
             drift.add_metric([name], count)
-        yield drift
-        yield GaugeMetricFamily("bitcell_encoders", "Encoders stored", len(self._encoders.list()))
+        return drift
+
+    def _n_encoders(self) -> Metric:
+        return GaugeMetricFamily("bitcell_encoders", "Encoders stored", len(self._encoders.list()))
+
+    def _job_states(self) -> Metric:
         jobs = GaugeMetricFamily("bitcell_jobs", "Jobs on record", labels=["kind", "state"])
         for kind, state, count in self._jobs.counts():
             jobs.add_metric([kind, state], count)
-        yield jobs
-        searches = CounterMetricFamily("bitcell_searches", "Queries searched", labels=["path"])
-        for path, count in searches_by_path().items():
-            searches.add_metric([path], count)
-        yield searches
-        free = shutil.disk_usage(self._database.path.parent).free
-        yield GaugeMetricFamily("bitcell_disk_free_bytes", "Free on the disk of the data", free)
-        size = self._database.path.stat().st_size
-        yield GaugeMetricFamily("bitcell_record_bytes", "Size of the database file in bytes", size)
+        return jobs

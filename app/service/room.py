@@ -24,7 +24,12 @@ _STEP = 4 << 20
 
 def check_room(settings: Settings, needed: int = 0) -> None:
     """Raise Full if less than the reserve would be free after writing `needed` bytes."""
-    disk = shutil.disk_usage(settings.data_dir)
+    for folder in {settings.data_dir, settings.files_dir}:
+        _check_disk(folder, settings, needed)
+
+
+def _check_disk(folder: Path, settings: Settings, needed: int) -> None:
+    disk = shutil.disk_usage(folder)
     reserve = min(settings.disk_reserve, int(disk.total * _LARGEST_SHARE))
     if disk.free - needed < reserve:
         written = f" after {needed:,} more bytes" if needed else ""
@@ -67,7 +72,7 @@ class LimitedFile:
         if self._size > self._next_look:
             self._next_look = self._size + _STEP
             check_room(self._settings, len(data))
-            folder = self._settings.data_dir / self._folder
+            folder = self._settings.files_dir / self._folder
             self._others = _size_of_files(folder, Path(self._file.name).name)
         if self._others + self._size > self._limit:
             raise Full(

@@ -8,8 +8,9 @@ from functools import partial
 import numpy as np
 import structlog
 from numpy.typing import NDArray
+from sqlalchemy import literal, select
 
-from app.database.embedded import EmbeddedState
+from app.errors import Unready
 from app.jobs import benchmark, duplicates, recommendation, training
 from app.jobs.kind import Kind
 from app.jobs.queue import Jobs
@@ -29,19 +30,18 @@ from app.service.drift.watch import Drift
 from app.service.encoder_store import EncoderStore
 from app.service.encoders import Encoders
 from app.service.files.dataset_files import Datasets
-from app.service.keys import Keys
 from app.service.prometheus import Holdings, Metrics
 from app.service.settings import Settings
+from app.service.state.opening import Opened, open_all, open_keys
 from app.service.theory import explanations
-from index import Database
-from index import Store as EmbeddedStore
-from index.backend import Store
 
 # As many as FastAPI has for all other calls.
 QUERY_THREADS = 40
 # Slow queries keep the processors busy by themselves. With several at a time, one that takes very
 # long does not keep the others waiting.
 SLOW_QUERY_THREADS = 8
+# Where keys are in a shared database; a connection for each at most.
+KEY_THREADS = 8
 # How long `close` waits for running work; see GRACE_SECONDS in app/http/server.py.
 STOP_SECONDS = 1.5
 
@@ -66,6 +66,8 @@ class Service:
         One thread that decodes image files, because one file may take much memory.
     statistics_pool : Pool
         One thread that computes statistics and tests for drift, so that these delay nothing else.
+    key_pool : Pool
+        Threads that look up keys in a shared database.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -74,21 +76,20 @@ class Service:
         self.slow_query_pool = Pool(SLOW_QUERY_THREADS, "slow query")
         self.image_pool = Pool(1, "image")
         self.statistics_pool = Pool(1, "statistics")
+        self.key_pool = Pool(KEY_THREADS, "key")
         self.all_ended = True
         # `close` closes these in reverse order, and so does an error before all of them are open.
         open_private(settings.data_dir)
         with ExitStack() as opened:
-            self.database = Database(settings.data_dir / "bitcell.db")
-            opened.callback(self.database.close)
-            remove_partial_files(settings.data_dir)
-            self.keys = Keys(settings.data_dir)
+            found = open_all(settings, opened)
+            self.state, self.database = found.state, found.record
+            settings.files_dir.mkdir(parents=True, exist_ok=True)
+            for folder in {settings.data_dir, settings.files_dir}:
+                remove_partial_files(folder)
+            self.keys = open_keys(settings, self.state)
             opened.callback(self.keys.close)
             self._prepare_keys()
-            self.state = EmbeddedState(self.database)
-            encoder_store = EncoderStore(self.state)
-            store = EmbeddedStore(self.database, max_columns=settings.max_columns)
-            opened.callback(store.close)
-            self._connect(settings, store, encoder_store)
+            self._connect(settings, found, EncoderStore(self.state))
             self.jobs.resume()
             self._opened = opened.pop_all()
         self._closed = False
@@ -100,7 +101,8 @@ class Service:
             # The service can start all the same, for instance on a full disk.
             log.warning("keys could not be prepared for a full disk", error=str(error))
 
-    def _connect(self, settings: Settings, store: Store, encoder_store: EncoderStore) -> None:
+    def _connect(self, settings: Settings, found: Opened, encoder_store: EncoderStore) -> None:
+        self._found, store = found, found.store
         self.metrics = Metrics()
         self.answers = Answers(settings)
         export = partial(kept_descriptors.export, store, settings)
@@ -130,11 +132,12 @@ class Service:
             kinds,
             workers=settings.job_workers,
             limit=settings.max_jobs,
+            files_dir=settings.files_dir,
         )
         self.jobs.on_end = self.metrics.count_job
         encoder_store.trained_by = self.jobs.trains
-        drift = Drift(self.state, store, self.statistics_pool)
-        self.metrics.watch(Holdings(store, encoder_store, self.jobs, self.database, drift))
+        drift = Drift(found.index_state, store, self.statistics_pool)
+        self.metrics.watch(Holdings(found, encoder_store, self.jobs, drift, settings.data_dir))
         self.collections = Collections(
             settings, store, encoder_store, self.jobs, self.metrics, drift
         )
@@ -152,6 +155,20 @@ class Service:
             self.datasets, self.collections, encoder_store, self.jobs
         )
         self.duplicates = finding.Duplicates(store, self.jobs)
+
+    @property
+    def is_reached(self) -> bool:
+        """Whether the shared database, if there is one, answered when it was last asked."""
+        return all(state.is_reached for state in self._found.servers)
+
+    def check_ready(self) -> int:
+        """Return the number of collections; raise Unready or Unavailable if it cannot be read."""
+        if self.database is not None:
+            if (fault := self.database.fault) is not None:
+                raise Unready(fault)
+            self.database.read("SELECT 1")
+        self.state.read(select(literal(1)))
+        return len(self.collections.list())
 
     def describe_images(self, files: list[bytes]) -> NDArray[np.float32]:
         """Return the GIST descriptors of image files, (n, 384). Call it in `image_pool`."""
@@ -171,7 +188,13 @@ class Service:
             return
         self._closed = True
         self.searches.stop()
-        pools = (self.image_pool, self.query_pool, self.slow_query_pool, self.statistics_pool)
+        pools = (
+            self.image_pool,
+            self.query_pool,
+            self.slow_query_pool,
+            self.statistics_pool,
+            self.key_pool,
+        )
         queries_ended = close_all(pools, STOP_SECONDS)
         if not queries_ended:
             log.warning("the service stops although queries are still running")

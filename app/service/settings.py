@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BeforeValidator, ByteSize, Field
+from pydantic import AfterValidator, BeforeValidator, ByteSize, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 PREFIX = "BITCELL_"
@@ -39,6 +39,11 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_ignore_empty=True, frozen=True)
 
     data_dir: Path = Path("bitcell-data")
+    database_url: SecretStr | None = None
+    index_url: SecretStr | None = None
+    index_timeout: float = Field(10.0, gt=0, le=600, allow_inf_nan=False)
+    consistency: Literal["strong", "session", "bounded"] = "strong"
+    shared_dir: Path | None = None
     host: str = "127.0.0.1"
     port: int = Field(8000, ge=0, le=65535)
     demo: bool = True
@@ -67,6 +72,16 @@ class Settings(BaseSettings):
     drain_seconds: float = Field(1.0, ge=0, le=60, allow_inf_nan=False)
     log_level: LogLevel = "info"
     log_format: LogFormat = "auto"
+
+    @property
+    def has_record(self) -> bool:
+        """Whether the data directory has a record, so that it is all or a part of the data."""
+        return self.database_url is None or self.index_url is None
+
+    @property
+    def files_dir(self) -> Path:
+        """The folder of datasets, downloads and snapshots."""
+        return self.data_dir if self.shared_dir is None else self.shared_dir
 
 
 def known_variables() -> list[str]:

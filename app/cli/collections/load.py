@@ -83,7 +83,7 @@ def load(
         raise ValueError(
             "expected the name of a dataset, or the path of a file or a folder, got ''"
         )
-    data_dir = load_settings().data_dir
+    data_dir = load_settings().files_dir
     given = {
         "encoder": encoder,
         "n_bits": bits,

@@ -56,7 +56,7 @@ def explain(
     chosen = LAWS if laws is None else split(laws)
     check_laws(chosen)
     given = None if encoder is None else Encoder(encoder.stem, load_hasher(encoder))
-    loaded = load_dataset(dataset, load_settings().data_dir)
+    loaded = load_dataset(dataset, load_settings().files_dir)
     with progress_bar(len(chosen)) as update:
         found = measure(loaded, update, laws=chosen, encoder=given, n_items=items, seed=seed)
     _write_files(found, report, json_file)

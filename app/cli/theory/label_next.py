@@ -46,7 +46,7 @@ def label_next(
         check_output(json_file, ".json")
     if measure:
         _check_method(method, bits)
-    loaded = load_dataset(dataset, load_settings().data_dir)
+    loaded = load_dataset(dataset, load_settings().files_dir)
     labels = loaded.one_label_each("label-next")
     result: dict[str, Any] = {"dataset": loaded.name}
     # The proposals come first: the measurement takes longer, and asks for more labels.

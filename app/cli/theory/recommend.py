@@ -168,7 +168,7 @@ def _of_dataset(name: str, goal: Goal, limits: dict[str, Any]) -> Recommendation
     from app.datasets.catalog import load_dataset
     from app.recommend.run import recommend as find
 
-    loaded = load_dataset(name, load_settings().data_dir)
+    loaded = load_dataset(name, load_settings().files_dir)
     limits = {"n_items" if name == "items" else name: value for name, value in limits.items()}
     with progress_bar(1) as update:
         return find(loaded, goal, update, **limits)

@@ -13,9 +13,12 @@ router = APIRouter(tags=["health"])
 
 
 @router.get("/healthz")
-async def healthz() -> dict[str, str]:
-    """Report that the process is alive. Running queries do not delay the answer."""
-    return {"status": "ok"}
+async def healthz(service: ServiceDep) -> dict[str, str]:
+    """Report that the process is alive. Running queries do not delay the answer.
+
+    `database` is there, and `unreachable`, while a shared database does not answer.
+    """
+    return {"status": "ok"} | ({} if service.is_reached else {"database": "unreachable"})
 
 
 @router.get(
@@ -26,10 +29,7 @@ def readyz(request: Request, service: ServiceDep) -> dict[str, str | int]:
     """Report that the service can answer: it reads its database, and all collections are loaded."""
     if request.app.state.stopping:
         raise Unready("the service is about to stop")
-    if (fault := service.database.fault) is not None:
-        raise Unready(fault)
-    service.database.read("SELECT 1")
-    return {"status": "ready", "collections": len(service.collections.list())}
+    return {"status": "ready", "collections": service.check_ready()}
 
 
 @router.get(

@@ -76,7 +76,7 @@ class Datasets:
     def __init__(self, settings: Settings, jobs: Jobs) -> None:
         self._settings = settings
         self._jobs = jobs
-        self._folder = settings.data_dir / DATASETS
+        self._folder = settings.files_dir / DATASETS
         self._places = BoundedSemaphore(AT_ONCE)
         # Held while a dataset is deleted or gets its name, and while a job that uses it is queued.
         self._lock = Lock()
@@ -85,7 +85,7 @@ class Datasets:
 
     def list(self) -> builtins.list[str]:
         """Return the names of all datasets."""
-        return list(known_datasets(self._settings.data_dir))
+        return list(known_datasets(self._settings.files_dir))
 
     def get(self, name: str) -> DatasetFile:
         """Return one dataset; raise UnknownDataset if there is none of this name."""
@@ -154,7 +154,7 @@ class Datasets:
                 upload.contents = self._checked(Path(file.name), name)
 
     def _path(self, name: str) -> Path:
-        path = known_datasets(self._settings.data_dir).get(name)
+        path = known_datasets(self._settings.files_dir).get(name)
         if path is None:
             raise self._unknown(name)
         return path
@@ -189,7 +189,7 @@ class Datasets:
     def _checked(self, path: Path, name: str) -> Contents:
         """Read a file in a process of its own; raise BadDataset if it is no dataset."""
         request: dict[str, Any] = {"file": str(path), "name": name}
-        task = Task(self._settings.data_dir, self._folder, request, None)
+        task = Task(self._settings.files_dir, self._folder, request, None)
         process = JobProcess(dataset_check.work, task, threads=1)
         process.start()
         try:

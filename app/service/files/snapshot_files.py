@@ -36,7 +36,7 @@ class SnapshotFiles:
 
     def __init__(self, settings: Settings) -> None:
         self._settings = settings
-        self.folder = settings.data_dir / SNAPSHOTS
+        self.folder = settings.files_dir / SNAPSHOTS
         self._lock = Lock()
         # Names of files that are being uploaded.
         self._uploading: set[str] = set()

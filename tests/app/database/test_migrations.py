@@ -15,6 +15,7 @@ from app.database.engine import open_engine
 from app.database.migrate import VERSION_TABLE, migrate
 from app.database.tables import metadata
 from index import Unreadable
+from index.milvus.tables import metadata as index_metadata
 from tests.postgres import Server
 
 
@@ -25,7 +26,7 @@ def differences(engine: Engine) -> list[object]:
         defaults = engine.dialect.name == "postgresql"
         options = {"version_table": VERSION_TABLE, "compare_server_default": defaults}
         context = MigrationContext.configure(connection, opts=options)
-        return [*compare_metadata(context, metadata)]
+        return [*compare_metadata(context, [metadata, index_metadata])]
 
 
 def test_the_migrations_make_the_tables_of_the_service_in_postgresql(postgres: Server) -> None:

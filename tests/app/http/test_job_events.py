@@ -102,6 +102,10 @@ def test_the_events_of_an_unknown_job_are_not_found(client: TestClient) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
+async def always() -> bool:
+    return True
+
+
 class OneJob:
     """Jobs as `JobEvents` sees them: one that changes when a test says so."""
 
@@ -129,7 +133,7 @@ def test_a_change_is_read_once_for_all_streams(monkeypatch: pytest.MonkeyPatch) 
     received: list[int] = []
 
     async def follow(events: JobEvents) -> None:
-        async for event in events.follow("j", lambda: True):
+        async for event in events.follow("j", always):
             done = json.loads(event.removeprefix(b"data: "))["progress"]["done"]
             received.append(done)
             if done == 5:
@@ -166,8 +170,8 @@ def test_a_read_that_failed_is_tried_again_by_the_next_stream() -> None:
     async def test() -> bytes:
         with closing(JobEvents(jobs)) as events:  # type: ignore[arg-type]
             with pytest.raises(RuntimeError, match="new thread"):
-                await anext(events.follow("j", lambda: True))
-            return await anext(events.follow("j", lambda: True))
+                await anext(events.follow("j", always))
+            return await anext(events.follow("j", always))
 
     jobs.get = fail_once  # type: ignore[method-assign]
     assert asyncio.run(test()).startswith(b"data: ")
@@ -179,7 +183,7 @@ def test_an_idle_stream_is_kept_alive(monkeypatch: pytest.MonkeyPatch) -> None:
 
     async def test() -> list[bytes]:
         with closing(JobEvents(OneJob())) as events:  # type: ignore[arg-type]
-            stream = events.follow("j", lambda: True)
+            stream = events.follow("j", always)
             return [await anext(stream) for _ in range(3)]
 
     first, *pings = asyncio.run(test())

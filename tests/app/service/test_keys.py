@@ -122,7 +122,7 @@ def test_keys_of_an_earlier_version_are_remembered(settings: Settings) -> None:
     folder.mkdir()
     with closing(sqlite3.connect(folder / "keys.db", isolation_level=None)) as connection:
         connection.execute(EARLIER)
-        row = ("1f3a9c02", "a", READ, module._hash("secret"), 1.0)
+        row = ("1f3a9c02", "a", READ, module.hash_of("secret"), 1.0)
         connection.execute("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", row)
     with closing(Service(settings)) as service:
         assert service.keys.find("secret")
@@ -276,7 +276,7 @@ os.kill(os.getpid(), {int(signal.SIGKILL)})
 def test_a_crash_while_a_key_is_revoked_leaves_all_keys(tmp_path: Path, keys: Keys) -> None:
     keys.create("first", READ)
     with closing(sqlite3.connect(tmp_path / "keys.db")) as connection:
-        rows = [(f"{i:08x}", "x" * 100, READ, module._hash(f"{i}"), float(i)) for i in range(60)]
+        rows = [(f"{i:08x}", "x" * 100, READ, module.hash_of(f"{i}"), float(i)) for i in range(60)]
         connection.executemany("INSERT INTO keys VALUES (?, ?, ?, ?, ?)", rows)
         connection.commit()
     made = keys.list()

@@ -13,6 +13,7 @@ def upgrade() -> None:
     """Make all tables."""
     _encoders_and_jobs()
     _drift_and_keys()
+    _collections_in_milvus()
     if op.get_bind().dialect.name == "postgresql":
         # Not compressed, so that a part of an output can be read without the rest.
         op.execute("ALTER TABLE jobs ALTER COLUMN output SET STORAGE EXTERNAL")
@@ -73,3 +74,44 @@ def _drift_and_keys() -> None:
         sa.Column("since", sa.Double, nullable=False),
         comment="It has a row if a key was ever created.",
     )
+
+
+def _collections_in_milvus() -> None:
+    # SQLite counts up only what it calls an integer.
+    key = sa.BigInteger().with_variant(sa.Integer, "sqlite")
+    op.create_table(
+        "index_collections",
+        sa.Column("key", key, primary_key=True, autoincrement=True),
+        sa.Column("generation", sa.Integer, nullable=False, server_default="1"),
+        sa.Column("name", sa.String(64), unique=True),
+        sa.Column("making", sa.String(64), unique=True),
+        sa.Column("replaces", key, unique=True),
+        sa.Column("n_bits", sa.Integer, nullable=False),
+        sa.Column("encoder", sa.Text, nullable=False),
+        sa.Column("fingerprint", sa.Text, nullable=False),
+        sa.Column("descriptor_type", sa.String(8)),
+        sa.Column("dimension", sa.Integer),
+        sa.Column("next_serial", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("written", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("version", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("stamp", sa.BigInteger, nullable=False, server_default="0"),
+        sa.Column("broken", sa.Boolean, nullable=False, server_default=sa.false()),
+        sa.Column("follows_patches", sa.Boolean, nullable=False, server_default=sa.false()),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "index_redo",
+        sa.Column("id", key, primary_key=True, autoincrement=True),
+        sa.Column("collection", key, nullable=False, index=True),
+        sa.Column("kind", sa.String(8), nullable=False),
+        sa.Column("body", sa.LargeBinary, nullable=False),
+        sa.Column("applied", sa.Boolean, nullable=False, server_default=sa.false()),
+        sqlite_autoincrement=True,
+    )
+    op.create_table(
+        "index_patches",
+        sa.Column("collection", key, primary_key=True, autoincrement=False),
+        sa.Column("first", sa.BigInteger, primary_key=True, autoincrement=False),
+        sa.Column("old", sa.LargeBinary, nullable=False),
+    )
+    op.create_table("index_dropped", sa.Column("physical", sa.String(64), primary_key=True))

@@ -1,0 +1,180 @@
+"""Opening what a service works on: in the data directory, in PostgreSQL, or in Milvus."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import dataclass
+
+from sqlalchemy import Engine, create_engine, event, func, literal, select
+
+from app.database.embedded import EmbeddedState
+from app.database.engine import explained, open_engine
+from app.database.migrate import migrate
+from app.database.shared import SharedState
+from app.database.state import State
+from app.database.tables import encoders
+from app.service.data_dir import lock_data_dir
+from app.service.encoder_store import file_in
+from app.service.keys import REQUIRED_FILE, Keys
+from app.service.settings import Settings
+from app.service.state.keys import KeyStore, SharedKeys
+from index import Database, InUse, NotFound
+from index import Store as EmbeddedStore
+from index.backend import Store
+
+# Of the advisory lock that every process holds which uses a shared database.
+_LOCK = 0xB17CE11 << 32 | 0xFFFFFFFE
+_INDEX_FILE = "milvus.db"
+
+
+@dataclass(frozen=True)
+class Opened:
+    """What a service works on.
+
+    Attributes
+    ----------
+    state : State
+        Encoders and jobs.
+    index_state : State
+        What is kept next to the collections.
+    store : Store
+        The collections.
+    record : Database or None
+        `bitcell.db` of the data directory, unless both of the others are servers.
+    """
+
+    state: State
+    index_state: State
+    store: Store
+    record: Database | None
+
+    @property
+    def servers(self) -> list[SharedState]:
+        """The databases that may be unreachable."""
+        return [self.state] if isinstance(self.state, SharedState) else []
+
+
+def open_all(settings: Settings, opened: ExitStack) -> Opened:
+    """Open state and collections where the settings say; `opened` closes them.
+
+    The data directory is locked in any case: this process alone keeps the files of its jobs there.
+
+    Raises
+    ------
+    InUse
+        Another process uses the data directory, or the database in a way that excludes this one.
+    Unreadable
+        A newer version has made the data.
+    Unavailable
+        A server cannot be reached.
+    ValueError
+        A URL or what it needs is wrong.
+    """
+    if settings.database_url is not None and settings.index_url is not None:
+        opened.enter_context(lock_data_dir(settings.data_dir))
+        shared = _open_held(settings, opened, alone=False)
+        return Opened(shared, shared, _milvus(settings, shared.engine, opened), None)
+    record = opened.enter_context(closing(Database(settings.data_dir / "bitcell.db")))
+    embedded = EmbeddedState(record)
+    if settings.index_url is not None:
+        beside = _local_index_state(settings, opened)
+        return Opened(embedded, beside, _milvus(settings, beside.engine, opened), record)
+    state: State = embedded
+    if settings.database_url is not None:
+        state = _open_held(settings, opened, alone=True)
+    store = EmbeddedStore(record, max_columns=settings.max_columns)
+    opened.callback(store.close)
+    return Opened(state, embedded, store, record)
+
+
+def open_state(settings: Settings, opened: ExitStack) -> SharedState:
+    """Open the shared database of the settings, and bring its tables up to date."""
+    url = settings.database_url
+    engine = open_engine("" if url is None else url.get_secret_value())
+    opened.callback(engine.dispose)
+    migrate(engine)
+    return SharedState(engine)
+
+
+def open_keys(settings: Settings, state: State | None) -> KeyStore:
+    """Open the keys: in the shared database, or else in the data directory."""
+    if not isinstance(state, SharedState):
+        return Keys(settings.data_dir)
+    required_here = (settings.data_dir / REQUIRED_FILE).exists()
+    return SharedKeys(state, required_here=required_here)
+
+
+@contextmanager
+def keys_of(settings: Settings) -> Iterator[KeyStore]:
+    """Open the keys of a service for a command, whether or not the service runs."""
+    with ExitStack() as opened:
+        state = None if settings.database_url is None else open_state(settings, opened)
+        yield opened.enter_context(closing(open_keys(settings, state)))
+
+
+def encoder_file(settings: Settings, name: str) -> bytes:
+    """Return the file of an encoder for a command, even while a service runs.
+
+    Raise NotFound if there is none of this name, and OSError if the data cannot be read.
+    """
+    if settings.database_url is None:
+        return file_in(settings.data_dir, name)
+    with ExitStack() as opened:
+        state = open_state(settings, opened)
+        rows = state.read(select(encoders.c.file).where(encoders.c.name == name))
+    if not rows:
+        raise NotFound(f"there is no encoder {name!r:.80} in the shared database")
+    file: bytes = rows[0][0]
+    return file
+
+
+def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedState:
+    """Open the shared database; keep out services that would mix their collections with these.
+
+    Those are the ones with an embedded index: one of them is alone with its database.
+    """
+    state = open_state(settings, opened)
+    lock = func.pg_try_advisory_lock if alone else func.pg_try_advisory_lock_shared
+    with explained():
+        connection = opened.enter_context(
+            state.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
+        )
+        if not connection.execute(select(lock(literal(_LOCK)))).scalar_one():
+            raise InUse(
+                f"the database {state.engine.url.render_as_string()} is in use by another process: "
+                "several processes share it only if all of them have BITCELL_INDEX_URL set"
+            )
+    return state
+
+
+def _local_index_state(settings: Settings, opened: ExitStack) -> SharedState:
+    """Open the tables of the collections in Milvus in the data directory."""
+    engine = create_engine(f"sqlite:///{settings.data_dir / _INDEX_FILE}")
+    opened.callback(engine.dispose)
+
+    @event.listens_for(engine, "connect")
+    def _sync_every_commit(connection: object, record: object) -> None:
+        connection.execute("PRAGMA synchronous = FULL")  # type: ignore[attr-defined]
+
+    migrate(engine)
+    return SharedState(engine)
+
+
+def _milvus(settings: Settings, engine: Engine, opened: ExitStack) -> Store:
+    try:
+        from index.milvus.store import MilvusStore
+    except ImportError as error:
+        raise ValueError(
+            f"BITCELL_INDEX_URL needs {error.name}, which is not installed here: pip install "
+            "'bitcell[servers]'"
+        ) from None
+    url = settings.index_url
+    store = MilvusStore(
+        "" if url is None else url.get_secret_value(),
+        engine,
+        consistency=settings.consistency,
+        timeout=settings.index_timeout,
+    )
+    opened.callback(store.close)
+    return store
