@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import pwd
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -90,8 +91,23 @@ class Server:
 
     def stop(self) -> None:
         """End the server without a checkpoint, and wait for it."""
-        self.process.send_signal(3)  # SIGQUIT: immediate shutdown.
+        self.process.send_signal(signal.SIGQUIT)  # An immediate shutdown.
         self.process.wait(30)
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Keep the server and the processes of its connections from doing anything."""
+        main = self.process.pid
+        os.kill(main, signal.SIGSTOP)
+        children = Path(f"/proc/{main}/task/{main}/children").read_text().split()
+        processes = [main, *map(int, children)]
+        try:
+            for process in processes:
+                os.kill(process, signal.SIGSTOP)
+            yield
+        finally:
+            for process in processes:
+                os.kill(process, signal.SIGCONT)
 
     def close(self) -> None:
         """End the server and delete its data."""

@@ -8,7 +8,7 @@ from time import monotonic
 from typing import Any
 
 import structlog
-from sqlalchemy import URL, Engine, create_engine, event, make_url
+from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
     DBAPIError,
@@ -25,6 +25,8 @@ PING_SECONDS = 2.0
 """How long a connection that is taken from the pool may take to answer."""
 FRESH_SECONDS = 1.0
 STATEMENT_SECONDS = 30.0
+READ_SECONDS = 10.0
+"""How long `SharedState.read` waits for an answer."""
 LOCK_SECONDS = 5
 POOL_SECONDS = 5
 RETRY_SECONDS = 5.0
@@ -100,7 +102,7 @@ def _connector() -> Callable[..., Any]:
             "'bitcell[servers]'"
         ) from None
 
-    class Connection(psycopg.Connection[Any]):
+    class Patient(psycopg.Connection[Any]):
         """A connection that gives up a server that does not answer."""
 
         patience = STATEMENT_SECONDS
@@ -112,7 +114,7 @@ def _connector() -> Callable[..., Any]:
                 self.pgconn.finish()  # Nobody knows in which state it is.
                 raise psycopg.OperationalError(f"no answer within {self.patience:g} s") from error
 
-    return Connection.connect
+    return Patient.connect
 
 
 def _ping(connection: Any, record: Any, proxy: Any) -> None:
@@ -123,6 +125,7 @@ def _ping(connection: Any, record: Any, proxy: Any) -> None:
     import psycopg
 
     now = monotonic()
+    connection.patience = STATEMENT_SECONDS
     if now - record.info.get("answered", -FRESH_SECONDS) < FRESH_SECONDS:
         return
     connection.patience = PING_SECONDS
@@ -134,6 +137,13 @@ def _ping(connection: Any, record: Any, proxy: Any) -> None:
         raise DisconnectionError(str(error)) from error
     connection.patience = STATEMENT_SECONDS
     record.info["answered"] = now
+
+
+def shorten_patience(connection: Connection) -> None:
+    """Have the statements of a connection that is lent wait no longer than reads do."""
+    raw: Any = connection.connection.dbapi_connection
+    if hasattr(raw, "patience"):  # SQLite has none.
+        raw.patience = READ_SECONDS
 
 
 @contextmanager

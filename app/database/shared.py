@@ -10,7 +10,7 @@ from zlib import crc32
 
 from sqlalchemy import Column, ColumnElement, Engine, Executable, func, literal, select, text
 
-from app.database.engine import POOL_SECONDS, explained
+from app.database.engine import POOL_SECONDS, explained, shorten_patience
 from app.database.state import Execute
 from index import Unavailable
 
@@ -48,6 +48,7 @@ class SharedState:
     def read(self, statement: Executable) -> Sequence[Any]:
         """Return all rows of a query."""
         with self._explained(), self.engine.connect() as connection:
+            shorten_patience(connection)
             return connection.execute(statement).fetchall()
 
     def part(
