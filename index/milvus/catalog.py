@@ -74,20 +74,28 @@ class Catalog:
     @contextmanager
     def holding(self, key: int, timeout: float) -> Iterator[None]:
         """Hold the lock of a collection, which one writer has at a time, of all replicas."""
-        if not self._is_shared:
-            with self._lock:
-                lock = self._locks.setdefault(key, Lock())
-            if not lock.acquire(timeout=timeout):
-                raise Unavailable(f"other writes to the collection have not ended in {timeout:g} s")
-            try:
+        with self._lock:
+            lock = self._locks.setdefault(key, Lock())
+        # Also on PostgreSQL, so that only one writer of a process waits with a connection.
+        if not lock.acquire(timeout=timeout):
+            raise Unavailable(f"other writes to the collection have not ended in {timeout:g} s")
+        try:
+            if not self._is_shared:
                 yield
-            finally:
-                lock.release()
-            return
+                return
+            with self._holding_shared(key, timeout):
+                yield
+        finally:
+            lock.release()
+
+    @contextmanager
+    def _holding_shared(self, key: int, timeout: float) -> Iterator[None]:
         with self._engine.connect() as connection:
             try:
                 wait = max(1, round(1000 * timeout))
                 connection.execute(text(f"SET LOCAL lock_timeout = {wait}"))
+                # Nothing but the lock is in this transaction, which lasts as long as the write.
+                connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                 connection.execute(select(func.pg_advisory_xact_lock(_LOCKS | key)))
             except (DBAPIError, NoConnection) as error:
                 raise Unavailable(
@@ -309,7 +317,7 @@ class Catalog:
             .group_by(redo.c.collection)
         )
         with self._begin() as connection:
-            return dict(row.tuple() for row in connection.execute(chosen))
+            return {int(key): int(until) for key, until in connection.execute(chosen)}
 
     def forget_writes(self, key: int, until: int) -> None:
         """Delete the writes up to a number, which are on Milvus's disks.

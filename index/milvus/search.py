@@ -158,7 +158,7 @@ def _smallest_ids(
     n: int,
     checkpoint: Checkpoint,
 ) -> tuple[Columns, int | None]:
-    """Return the n items of the smallest ids at a distance, and how many there are, if that is known.
+    """Return the n items of the smallest ids at a distance, and how many there are if it is known.
 
     The ids between two bounds are halved until Milvus returns all of them.
     """

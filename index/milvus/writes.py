@@ -2,9 +2,10 @@
 
 Milvus alone promises nothing about a write that it has not confirmed: after a crash a part of it
 may be there. A write is therefore committed to the table `index_redo` before Milvus gets it, and
-stays there until Milvus has flushed it to its disks. What is recorded is repeated before the next write or
-read whenever an answer was missing, the connection was lost, or this process is new. Repeating is
-safe: items have their serial numbers already, and of several writes of an id only the last counts.
+stays there until Milvus has flushed it to its disks. What is recorded is repeated before the next
+write or read whenever an answer was missing, the connection was lost, or this process is new.
+Repeating is safe: items have their serial numbers already, and of several writes of an id only the
+last counts.
 """
 
 from __future__ import annotations

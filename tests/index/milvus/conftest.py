@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,6 +45,26 @@ def milvus_alone(milvus_folder: Path) -> Iterator[Server]:
         yield server
 
 
+@contextmanager
+def store_of(milvus_folder: Path, folder: Path, **more: object) -> Iterator[backend.Store]:
+    """Open a store for the tests of a module."""
+    from sqlalchemy import create_engine
+
+    from index.milvus.store import MilvusStore
+    from index.milvus.tables import metadata
+
+    server = running(milvus_folder, owner())
+    engine = create_engine(f"sqlite:///{folder / 'milvus.db'}", connect_args={"timeout": 30})
+    metadata.create_all(engine)
+    with shared(milvus_folder, alone=False):
+        store = MilvusStore(server.url, engine, timeout=60.0, **more)  # type: ignore[arg-type]
+        try:
+            yield store
+        finally:
+            store.close()
+            engine.dispose()
+
+
 Opening = Callable[..., backend.Store]
 
 
@@ -59,7 +79,9 @@ def opened(tmp_path: Path) -> Iterator[Opening]:
     with ExitStack() as closing:
 
         def open_store(server: Server, path: Path | None = None, **more: object) -> backend.Store:
-            engine = create_engine(f"sqlite:///{path or tmp_path / 'milvus.db'}")
+            engine = create_engine(
+                f"sqlite:///{path or tmp_path / 'milvus.db'}", connect_args={"timeout": 30}
+            )
             closing.callback(engine.dispose)
             metadata.create_all(engine)
             store = MilvusStore(server.url, engine, **more)  # type: ignore[arg-type]
@@ -72,7 +94,7 @@ def opened(tmp_path: Path) -> Iterator[Opening]:
 @pytest.fixture
 def milvus_store(milvus: Server, opened: Opening) -> Iterator[backend.Store]:
     """A store whose collections are deleted at the end."""
-    store = opened(milvus)
+    store = opened(milvus, timeout=60.0)
     yield store
     for collection in store.list():
         store.drop(collection.name)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from index import Store, backend
@@ -45,6 +45,8 @@ def test_many_calls_have_the_same_answers(
         max_examples=150,
         stateful_step_count=50,
         deadline=None,
+        # Without shrinking, which makes collections again and again.
+        phases=[Phase.generate],
         print_blob=True,
         suppress_health_check=list(HealthCheck),
     )

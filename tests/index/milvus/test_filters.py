@@ -12,31 +12,20 @@ from index import Filter, InvalidItems, backend
 from index.filters.milvus import to_milvus
 from tests.index.filter_oracle import conditions, holds
 from tests.index.items import CODES, IDS, ITEMS, LABELS, PAYLOADS
-from tests.index.milvus.conftest import owner
-from tests.milvus_server import running, shared
+from tests.index.milvus.conftest import store_of
 
 
 @pytest.fixture(scope="module")
 def collection(
     milvus_folder: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[backend.Collection]:
-    from sqlalchemy import create_engine
-
-    from index.milvus.store import MilvusStore
-    from index.milvus.tables import metadata
-
-    server = running(milvus_folder, owner())
-    engine = create_engine(f"sqlite:///{tmp_path_factory.mktemp('filters') / 'milvus.db'}")
-    metadata.create_all(engine)
-    with shared(milvus_folder, alone=False):
-        store = MilvusStore(server.url, engine, consistency="session")
+    folder = tmp_path_factory.mktemp("filters")
+    with store_of(milvus_folder, folder, consistency="session") as store:
         made = store.create("c", 16)
         made.upsert(IDS, CODES, LABELS, PAYLOADS)
         yield made
         store.drop("c")
         store.settle()
-        store.close()
-        engine.dispose()
 
 
 def check(collection: backend.Collection, condition: Any) -> None:
