@@ -22,8 +22,12 @@ from tests.app.service_process import Process
 from tests.index.milvus.conftest import REASON, owner
 from tests.milvus_server import Server, is_installed, running, shared
 
-# A replica that has not been heard of for a second has ended; see app/jobs/queue.py.
-QUICK = "from app.jobs.queue import Jobs; Jobs.__init__.__kwdefaults__.update(beat=0.1, stale=1.0)"
+# Benchmarks are jobs that take three steps, or never end. A replica that has not been heard of for two
+# seconds has ended; see app/jobs/queue.py.
+_WORK = "from app.jobs import benchmark; from tests.app.jobs import work_functions as w; "
+QUICK_JOBS = f"{_WORK} benchmark.work = w.three_steps"
+ENDLESS_JOBS = f"{_WORK} benchmark.work = w.never_end"
+SOON_STALE = "; from app.jobs.queue import Jobs; Jobs.__init__.__kwdefaults__.update(stale=2.0)"
 
 
 @dataclass(frozen=True)
@@ -36,20 +40,19 @@ class Answer:
 
 
 class Replica(Process):
-    """A replica, which is called with a key."""
+    """A replica, of which refusals are answers too."""
 
-    key = ""
-
-    def ask(
-        self, method: str, path: str, body: Any = None, *, key: str | None = None, timeout: float = 60
-    ) -> Answer:
+    def ask(self, method: str, path: str, body: Any = None, *, key: str = "") -> Answer:
         """Return an answer, also one that refuses the call."""
-        headers = {"Content-Type": "application/json", "Authorization": f"Bearer {key or self.key}"}
+        headers = {"Content-Type": "application/json"} | self.headers
+        if key:
+            headers |= authorization(key)
         data = None if body is None else json.dumps(body).encode()
         request = Request(self.url + path, data, headers, method=method)
         try:
-            with urlopen(request, timeout=timeout) as answer:
-                return Answer(answer.status, dict(answer.headers), json.loads(answer.read() or "null"))
+            with urlopen(request, timeout=60) as answer:
+                found = answer.read()
+                return Answer(answer.status, dict(answer.headers), json.loads(found or "null"))
         except HTTPError as refused:
             with refused:
                 return Answer(refused.code, dict(refused.headers), json.loads(refused.read()))
@@ -61,6 +64,10 @@ class Replica(Process):
         return answer.body
 
 
+def authorization(key: str) -> dict[str, str]:
+    return {"Authorization": f"Bearer {key}"}
+
+
 @dataclass(frozen=True)
 class Servers:
     """What replicas share: the URL of a database, that of Milvus, a folder, and a key to write."""
@@ -70,7 +77,7 @@ class Servers:
     folder: Path
     key: str
 
-    def replica(self, name: str, code: str = QUICK, **environment: str) -> Replica:
+    def replica(self, name: str, code: str = QUICK_JOBS, **environment: str) -> Replica:
         """Start a replica with a data directory of its own."""
         replica = Replica(
             self.folder / name,
@@ -82,7 +89,7 @@ class Servers:
             BITCELL_REQUIRE_KEYS="true",
             **environment,
         )
-        replica.key = self.key
+        replica.headers |= authorization(self.key)
         assert replica.url, replica.log
         return replica
 
@@ -98,27 +105,32 @@ def keys_of(url: str) -> Iterator[SharedKeys]:
         engine.dispose()
 
 
-@pytest.fixture(scope="module")
-def milvus_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
-    """The server that all tests share, which no other test stops meanwhile."""
+@contextmanager
+def milvus(factory: pytest.TempPathFactory, *, alone: bool) -> Iterator[Server]:
+    """Hold on to the server that all tests share, so that no other test stops it meanwhile."""
     if not is_installed():
         pytest.skip(REASON)
-    folder = tmp_path_factory.getbasetemp()
+    folder = factory.getbasetemp()
     folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "milvus"
     server = running(folder, owner())
-    with shared(folder, alone=False):
+    with shared(folder, alone=alone):
         yield server
 
 
-@pytest.fixture(scope="module")
-def servers(
-    database_url: str, milvus_server: Server, tmp_path_factory: pytest.TempPathFactory
-) -> Servers:
-    folder = tmp_path_factory.mktemp("replicas")
+def made(factory: pytest.TempPathFactory, database: str, index: str) -> Servers:
+    """Return what replicas share, with a key in a database that is empty."""
+    folder = factory.mktemp("replicas")
     (folder / "shared").mkdir()
-    with keys_of(database_url) as keys:
+    with keys_of(database) as keys:
         _, secret = keys.create("tests", "write")
-    return Servers(database_url, milvus_server.url, folder, secret)
+    return Servers(database, index, folder, secret)
+
+
+@pytest.fixture(scope="module")
+def servers(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+    """Servers that other tests use as well, and that none stops."""
+    with milvus(tmp_path_factory, alone=False) as server:
+        yield made(tmp_path_factory, database_url, server.url)
 
 
 @pytest.fixture(scope="module")
