@@ -12,6 +12,8 @@ from typing import Any
 import pytest
 import yaml
 
+from app.service.settings import known_variables
+
 ROOT = Path(__file__).resolve().parent.parent
 FILE = ROOT / "docker" / "compose.milvus.yml"
 SECRETS = ROOT / "docker" / "milvus.env.example"
@@ -47,6 +49,12 @@ def test_the_replicas_differ_in_their_data_directory_only(services: dict[str, An
     assert rest[0]["environment"]["BITCELL_SHARED_DIR"] == "/shared"
     # The image has the folder, so that a new volume there belongs to the user of the service.
     assert re.search(r"install .* -o bitcell .* /shared$", (ROOT / "Dockerfile").read_text(), re.M)
+
+
+def test_the_settings_exist(services: dict[str, Any]) -> None:
+    names = set(services[REPLICAS[0]]["environment"])
+    assert {"BITCELL_DATABASE_URL", "BITCELL_INDEX_URL"} < names
+    assert names <= set(known_variables())
 
 
 def test_what_is_waited_for_has_a_health_check(services: dict[str, Any]) -> None:

@@ -12,6 +12,8 @@ import jsonschema_rs
 import pytest
 import yaml
 
+from app.service.settings import known_variables
+
 ROOT = Path(__file__).resolve().parent.parent
 HELM = ROOT / "docker" / "helm"
 CHART = HELM / "bitcell"
@@ -70,6 +72,12 @@ def test_variables_of_kubernetes_are_not_taken_for_settings() -> None:
     assert re.search(r"^      enableServiceLinks: false$", template, re.MULTILINE)
     deploying = (ROOT / "docs" / "deploying.md").read_text()
     assert "      enableServiceLinks: false" in deploying
+
+
+def test_the_settings_exist() -> None:
+    schema = json.loads((CHART / "values.schema.json").read_text())
+    excluded = schema["properties"]["config"]["propertyNames"]["not"]["enum"]
+    assert {*values()["config"], *excluded} <= set(known_variables())
 
 
 def rendered(**changed: Any) -> dict[str, Any]:

@@ -22,8 +22,8 @@ from tests.app.service_process import Process
 from tests.index.milvus.conftest import REASON, owner
 from tests.milvus_server import Server, is_installed, running, shared
 
-# Benchmarks are jobs that take three steps, or never end. A replica that has not been heard of for two
-# seconds has ended; see app/jobs/queue.py.
+# Benchmarks are jobs that take three steps, or never end. A replica that has not been heard of for
+# two seconds has ended; see app/jobs/queue.py.
 _WORK = "from app.jobs import benchmark; from tests.app.jobs import work_functions as w; "
 QUICK_JOBS = f"{_WORK} benchmark.work = w.three_steps"
 ENDLESS_JOBS = f"{_WORK} benchmark.work = w.never_end"

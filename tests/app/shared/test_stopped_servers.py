@@ -17,8 +17,8 @@ from tests.milvus_server import Server as Milvus
 
 ITEM = {"items": [{"id": "x", "code": "55"}]}
 QUERY = {"codes": ["55"], "k": 1}
-# Milvus is given a second here. PostgreSQL is given two for each connection of the pool and three for
-# a new one, 10 in all. The rest is for a machine that is busy.
+# Milvus is given a second here. PostgreSQL is given two for each connection of the pool and three
+# for a new one, 10 in all. The rest is for a machine that is busy.
 SECONDS = 20.0
 
 

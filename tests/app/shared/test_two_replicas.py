@@ -1,4 +1,4 @@
-"""Two replicas over one PostgreSQL and one Milvus: writes, jobs, keys, and the end of one of them."""
+"""Two replicas over one PostgreSQL and one Milvus: writes, jobs, keys, and one that is killed."""
 
 from __future__ import annotations
 
