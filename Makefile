@@ -6,13 +6,14 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: serve test lint bench train-deps lock clean help
+.PHONY: serve test lint bench congruence train-deps lock clean help
 
 help:
 	@echo "make serve       set up the environment and start the service on http://localhost:8000"
 	@echo "make test        set up the environment, with torch where possible, and run the tests"
 	@echo "make lint        check style with ruff and types with mypy --strict"
 	@echo "make bench       run the slow tests and the measurements; fails if a floor is missed"
+	@echo "make congruence  compare an index in Milvus with the embedded one, and kill its server"
 	@echo "make train-deps  install a CPU build of torch, to train the nets"
 	@echo "make lock        resolve the locked versions again (needs uv)"
 	@echo "make clean       remove the environment and the caches of the tools"
@@ -39,6 +40,9 @@ lint: $(VENV)/.dev
 bench: $(VENV)/.dev train-deps
 	$(BIN)/python -m pytest -m slow
 	$(BIN)/python -m bench
+
+congruence: $(VENV)/.dev
+	$(BIN)/python -m pytest -m slow tests/index/milvus
 
 train-deps: $(VENV)/.train
 

@@ -22,6 +22,23 @@ def members(protocol: Any) -> list[str]:
     return [*names, "__len__"] if hasattr(protocol, "__len__") else names
 
 
+def check_methods(protocol: Any, of: type, made: Any) -> None:
+    """Fail unless an object of a class has the members of a protocol, with the same arguments."""
+    assert len(members(protocol)) >= 5
+    for name in members(protocol):
+        assert hasattr(made, name), name
+        method = getattr(protocol, name)
+        if not inspect.isfunction(method):
+            continue
+        wanted = inspect.signature(method).parameters
+        found = inspect.signature(getattr(of, name)).parameters
+        assert list(found) == list(wanted), name
+        for each in wanted:
+            assert found[each].kind == wanted[each].kind, (name, each)
+            has_default = found[each].default is not inspect.Parameter.empty
+            assert has_default == (wanted[each].default is not inspect.Parameter.empty), name
+
+
 @pytest.mark.parametrize(
     ("protocol", "embedded"),
     [(backend.Collection, Collection), (backend.Store, Store), (backend.Moment, Moment)],
@@ -31,19 +48,7 @@ def test_methods_take_the_same_arguments(protocol: Any, embedded: Any, store: St
     if embedded is not Store:
         made = store.create("c", 8)
         made = made.moment() if embedded is Moment else made
-    assert len(members(protocol)) >= 5
-    for name in members(protocol):
-        assert hasattr(made, name), name
-        method = getattr(protocol, name)
-        if not inspect.isfunction(method):
-            continue
-        wanted = inspect.signature(method).parameters
-        found = inspect.signature(getattr(embedded, name)).parameters
-        assert list(found) == list(wanted), name
-        for each in wanted:
-            assert found[each].kind == wanted[each].kind, (name, each)
-            has_default = found[each].default is not inspect.Parameter.empty
-            assert has_default == (wanted[each].default is not inspect.Parameter.empty), name
+    check_methods(protocol, embedded, made)
 
 
 def test_what_is_exported_can_be_put_again(store: Store) -> None:

@@ -99,3 +99,23 @@ def milvus_store(milvus: Server, opened: Opening) -> Iterator[backend.Store]:
     for collection in store.list():
         store.drop(collection.name)
     store.settle()
+
+
+@pytest.fixture(scope="module")
+def module_store(
+    milvus_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[backend.Store]:
+    """A store of a module, with a collection `c` of 8 bits: to make one takes Milvus seconds."""
+    with store_of(milvus_folder, tmp_path_factory.mktemp("store"), consistency="session") as store:
+        store.create("c", 8)
+        yield store
+        store.drop("c")
+        store.settle()
+
+
+@pytest.fixture
+def collection(module_store: backend.Store) -> backend.Collection:
+    """The collection of the module, empty."""
+    collection = module_store.get("c")
+    collection.delete([name for batch in collection.code_batches() for name in batch.ids])
+    return collection

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -88,6 +88,7 @@ class Pair(RuleBasedStateMachine):
     folder: Path
     # Whether collections are made again, by re-encoding and from snapshots.
     remakes = True
+    lengths: Sequence[int] = LENGTHS
 
     def __init__(self) -> None:
         super().__init__()
@@ -104,8 +105,10 @@ class Pair(RuleBasedStateMachine):
         assert found == expected
         return expected
 
-    @initialize(n_bits=st.sampled_from(LENGTHS), keep=st.booleans())
-    def start(self, n_bits: int, keep: bool) -> None:
+    @initialize(place=st.integers(0, 9), keep=st.booleans())
+    def start(self, place: int, keep: bool) -> None:
+        n_bits = self.lengths[place % len(self.lengths)]
+        keep = keep or not self.remakes
         self.name = f"c{n_bits}{'-kept' if keep else ''}"
         for store in (self.embedded, self.milvus):
             if self.name not in [each.name for each in store.list()]:

@@ -13,7 +13,7 @@ from tests.index.milvus.machine import Pair
 
 
 def run(
-    store: Store, milvus_store: backend.Store, folder: Path, of: settings, **more: bool
+    store: Store, milvus_store: backend.Store, folder: Path, of: settings, **more: object
 ) -> None:
     machine = type(
         "Machine",
@@ -28,13 +28,13 @@ def test_some_calls_have_the_same_answers(
 ) -> None:
     few = settings(
         max_examples=4,
-        stateful_step_count=15,
+        stateful_step_count=20,
         deadline=None,
         derandomize=True,
         database=None,
         suppress_health_check=list(HealthCheck),
     )
-    run(store, milvus_store, tmp_path, few, remakes=False)
+    run(store, milvus_store, tmp_path, few, remakes=False, lengths=[9])
 
 
 @pytest.mark.slow
@@ -42,7 +42,7 @@ def test_many_calls_have_the_same_answers(
     store: Store, milvus_store: backend.Store, tmp_path: Path
 ) -> None:
     many = settings(
-        max_examples=150,
+        max_examples=80,
         stateful_step_count=50,
         deadline=None,
         # Without shrinking, which makes collections again and again.
