@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import pairwise
+
+import numpy as np
 
 from app.errors import Conflict
 from app.service.encoder_store import Encoder, EncoderStore
 from app.service.migration.comparing import Differs, check_same, check_same_answers
 from hashing.progress import Progress
-from index import AlreadyExists, InvalidItems, NotFound
+from index import AlreadyExists, InvalidItems, ItemBatch, NotFound
 from index.backend import Collection, Store
 
-# Limits of a batch: its items, and about how many bytes they take.
-_ITEMS = 10_000
-_BYTES = 8 << 20
+# Limits of a batch: its items, and about how many characters they take. Milvus takes 48 MiB.
+_ITEMS = 5_000
+_SIZE = 8 << 20
 
 
 @dataclass(frozen=True)
@@ -153,7 +156,7 @@ def _copy(source: Collection, target: Store, progress: Callable[[int], None]) ->
             descriptor_type=source.descriptor_type,
             metric=source.metric,
         ) as made:
-            for batch in source.item_batches(_batch_size(source, target)):
+            for batch in _batches(source, target.capabilities.batch or _ITEMS):
                 progress(done)
                 made.put(batch)
                 done += len(batch.ids)
@@ -171,11 +174,16 @@ def _copy(source: Collection, target: Store, progress: Callable[[int], None]) ->
         raise Conflict(f"{error} in the target: somebody else makes it, start again") from None
 
 
-def _batch_size(source: Collection, target: Store) -> int:
-    """Return how many items to copy at a time; payloads are taken for short."""
-    width = 8 if source.descriptor_type is None else (source.dimension or 1) * 4
-    size = max(1, min(_ITEMS, _BYTES // (width + source.n_bits // 8 + 64)))
-    return min(size, target.capabilities.batch or size)
+def _batches(source: Collection, most: int) -> Iterator[ItemBatch]:
+    """Yield all items in batches that every back end takes; `most` is the most items of one."""
+    width = 64 + source.n_bits // 8
+    if source.descriptor_type is not None:
+        width += 6 * (source.dimension or 0)
+    for batch in source.item_batches(min(most, _ITEMS, max(1, _SIZE // width))):
+        sizes = np.cumsum([width + len(text or "") for text in batch.payloads])
+        cuts = np.flatnonzero(np.diff(sizes // _SIZE)) + 1
+        for start, end in pairwise([0, *cuts.tolist(), len(sizes)]):
+            yield ItemBatch(*(None if column is None else column[start:end] for column in batch))
 
 
 def _compare(source: Collection, target: Store, queries: int, *, is_new: bool) -> None:

@@ -118,6 +118,29 @@ def test_an_interrupted_copy_leaves_nothing_and_can_be_repeated(
     assert contents(target.store.get("c")) == contents(source.store.get("c"))
 
 
+def test_batches_of_large_items_are_smaller(
+    source: Place, target: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sizes = []
+    put = Collection.put
+
+    def note(collection: Collection, batch: Any) -> None:
+        sizes.append(sum(len(text or "") for text in batch.payloads))
+        put(collection, batch)
+
+    monkeypatch.setattr(Collection, "put", note)
+    monkeypatch.setattr("app.service.migration.copying._SIZE", 1 << 16)
+    large = source.store.create("large", 12)
+    texts = ["x" * (n * 997 % 30_000) for n in range(60)]
+    large.upsert(
+        [str(n) for n in range(60)], np.zeros((60, 2), np.uint8), None, [{"t": t} for t in texts]
+    )
+    run(source, target, ["large"])
+    assert contents(target.store.get("large")) == contents(large)
+    assert max(sizes) < (1 << 16) + 30_000
+    assert min(sizes[:-1]) > (1 << 16) - 2 * 30_000
+
+
 def test_another_encoder_of_the_name_is_found_before_anything_is_copied(
     source: Place, target: Place
 ) -> None:
