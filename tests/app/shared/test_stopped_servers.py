@@ -83,6 +83,7 @@ def test_a_stopped_milvus(replica: Replica, both: tuple[postgresql.Server, Milvu
     assert [(hit["id"], hit["distance"]) for hit in found[0]] == [("x", 0)]
 
 
+@pytest.mark.slow  # Noticing it takes 10 s; shorter tests are in tests/app/service.
 def test_a_stopped_postgresql(replica: Replica, both: tuple[postgresql.Server, Milvus]) -> None:
     with both[0].paused():
         unavailable(replica, "POST", "/v1/collections/c/query", QUERY)
