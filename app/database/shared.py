@@ -8,9 +8,16 @@ from threading import BoundedSemaphore
 from typing import Any
 from zlib import crc32
 
+import structlog
 from sqlalchemy import Column, ColumnElement, Engine, Executable, func, literal, select, text
 
-from app.database.engine import POOL_SECONDS, explained, shorten_patience
+from app.database.engine import (
+    POOL_SECONDS,
+    Unreachable,
+    explained,
+    first_line,
+    shorten_patience,
+)
 from app.database.state import Execute
 from index import Unavailable
 
@@ -18,6 +25,9 @@ from index import Unavailable
 _NAMESPACE = 0xB17CE11 << 32
 # A block under a lock holds a connection, and may need a second one: some must be left for these.
 _LOCKED_BLOCKS = 8
+
+
+log = structlog.stdlib.get_logger("bitcell")
 
 
 class SharedState:
@@ -88,9 +98,13 @@ class SharedState:
         try:
             with explained():
                 yield
-        except Unavailable:
+        except Unreachable as error:
+            if self.is_reached:
+                log.warning("the database cannot be reached", error=first_line(error.__cause__))
             self.is_reached = False
             raise
+        if not self.is_reached:
+            log.info("the database is reached again")
         self.is_reached = True
 
 

@@ -442,6 +442,8 @@ class Jobs:
     def _write_kept_ends(self) -> None:
         try:
             self._record.write_kept_ends()
+        except Unavailable:
+            log.debug("ends of earlier jobs are written when the database is back")
         except Exception:
             log.exception("ends of earlier jobs still not written")
 
