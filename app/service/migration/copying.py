@@ -73,6 +73,8 @@ def migrate(
         other answers. What was copied before stays.
     """
     collections = [source.store.get(name) for name in names] or list(source.store.list())
+    # Otherwise what a killed call was copying could still have its name.
+    target.store.settle()
     _check_fits(collections, target.store)
     encoders = source.encoders.list()
     if names:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +18,7 @@ from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.service.state.keys import SharedKeys
 from tests.app.service_process import Process
-from tests.index.milvus.conftest import REASON, owner
-from tests.milvus_server import Server, is_installed, running, shared
+from tests.milvus_server import Server, owner, running, shared
 
 # Benchmarks are jobs that take three steps, or never end. A replica that has not been heard of for
 # two seconds has ended; see app/jobs/queue.py.
@@ -106,12 +104,8 @@ def keys_of(url: str) -> Iterator[SharedKeys]:
 
 
 @contextmanager
-def milvus(factory: pytest.TempPathFactory, *, alone: bool) -> Iterator[Server]:
+def index_server(folder: Path, *, alone: bool) -> Iterator[Server]:
     """Hold on to the server that all tests share, so that no other test stops it meanwhile."""
-    if not is_installed():
-        pytest.skip(REASON)
-    folder = factory.getbasetemp()
-    folder = (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "milvus"
     server = running(folder, owner())
     with shared(folder, alone=alone):
         yield server
@@ -127,9 +121,11 @@ def made(factory: pytest.TempPathFactory, database: str, index: str) -> Servers:
 
 
 @pytest.fixture(scope="module")
-def servers(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Servers]:
+def servers(
+    database_url: str, milvus_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Servers]:
     """Servers that other tests use as well, and that none stops."""
-    with milvus(tmp_path_factory, alone=False) as server:
+    with index_server(milvus_folder, alone=False) as server:
         yield made(tmp_path_factory, database_url, server.url)
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,8 +17,21 @@ from app.service.keys import READ, Keys
 from hashing import make_hasher
 from index import Database, SearchOptions, Store
 from tests.app.cli.test_main import bitcell
+from tests.app.fork_server import ForkedProcess
 from tests.app.shared.conftest import Servers, keys_of
 
+# A process that is killed when it has copied a hundred items of `things`.
+KILLED = """
+import os, signal
+from app.cli.main import main
+from app.service.migration import copying
+
+def report(progress, before, total, name, n):
+    if name == "things" and n == 100:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+copying._report, copying._ITEMS = report, 100
+main()"""
 N = 500
 X = np.random.default_rng(0).normal(size=(N, 8)).astype(np.float32)
 IDS = [f"ü {i}'/\"x" for i in range(N)]
@@ -80,10 +95,14 @@ def test_a_replica_goes_on_where_the_embedded_service_ended(
     monkeypatch.setenv("BITCELL_DATABASE_URL", servers.database)
     # The options count more than the variables.
     monkeypatch.setenv("BITCELL_INDEX_URL", "milvus://127.0.0.1:1")
+    killed = ForkedProcess(KILLED, ["migrate", "--index-url", servers.index], dict(os.environ))
+    assert killed.wait(60) == -signal.SIGKILL
+    killed.stdout.close()
+    killed.stderr.close()
     status, out, err = run(f"migrate --keys --index-url {servers.index}")
     assert status == 0, err
     assert out.splitlines() == [
-        "own: 50 items copied, with the same answers",
+        "own: 50 items were there, with the same answers",
         "things: 490 items copied, with the same answers",
         "keys: 1 copied",
     ]

@@ -6,13 +6,14 @@ import os
 import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Event
 from time import monotonic
 
 import pytest
 
 from tests import postgres as postgresql
-from tests.app.shared.conftest import Answer, Replica, made, milvus
+from tests.app.shared.conftest import Answer, Replica, index_server, made
 from tests.milvus_server import Server as Milvus
 
 ITEM = {"items": [{"id": "x", "code": "55"}]}
@@ -23,9 +24,9 @@ SECONDS = 20.0
 
 
 @pytest.fixture(scope="module")
-def both(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[postgresql.Server, Milvus]]:
+def both(milvus_folder: Path) -> Iterator[tuple[postgresql.Server, Milvus]]:
     """Servers that no other test uses meanwhile."""
-    with postgresql.running() as database, milvus(tmp_path_factory, alone=True) as index:
+    with postgresql.running() as database, index_server(milvus_folder, alone=True) as index:
         yield database, index
 
 
