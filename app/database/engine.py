@@ -147,6 +147,11 @@ class Unreachable(Unavailable):
     """The database does not answer, or does not take writes."""
 
 
+def unreachable() -> Unreachable:
+    """Return the error for a client, which names neither the host nor the user."""
+    return Unreachable("the database cannot be reached: try again later", RETRY_SECONDS)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
     """Raise Unreachable, Unavailable or Full for the errors of a server that mean this."""
@@ -162,10 +167,7 @@ def explained() -> Iterator[None]:
             raise Unavailable("another request is in the way: try again later", 1.0) from error
         is_lost = isinstance(error, (OperationalError, InterfaceError)) and not code
         if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
-            # The answer to a client names neither the host nor the user; the log does.
-            raise Unreachable(
-                "the database cannot be reached: try again later", RETRY_SECONDS
-            ) from error
+            raise unreachable() from error
         raise
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
+from time import monotonic
 from typing import Any
 from zlib import crc32
 
@@ -17,6 +18,7 @@ from app.database.engine import (
     explained,
     first_line,
     shorten_patience,
+    unreachable,
 )
 from app.database.state import Execute
 from index import Unavailable
@@ -26,6 +28,9 @@ _NAMESPACE = 0xB17CE11 << 32
 # A block under a lock holds a connection, and may need a second one: some must be left for these.
 _LOCKED_BLOCKS = 8
 
+# For this long after a call without an answer, others are refused without asking again: those that
+# wait for a thread would otherwise each wait for the database as well.
+_PAUSE_SECONDS = 1.0
 
 log = structlog.stdlib.get_logger("bitcell")
 
@@ -46,7 +51,7 @@ class SharedState:
         self.engine = engine
         # Without a transaction, a query is one message instead of three.
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.is_reached = True
+        self.is_reached, self._next_try = True, 0.0
         self._blocks = BoundedSemaphore(_LOCKED_BLOCKS)
 
     @contextmanager
@@ -95,13 +100,15 @@ class SharedState:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        if not self.is_reached and monotonic() < self._next_try:
+            raise unreachable()
         try:
             with explained():
                 yield
         except Unreachable as error:
             if self.is_reached:
                 log.warning("the database cannot be reached", error=first_line(error.__cause__))
-            self.is_reached = False
+            self.is_reached, self._next_try = False, monotonic() + _PAUSE_SECONDS
             raise
         if not self.is_reached:
             log.info("the database is reached again")

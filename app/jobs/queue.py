@@ -251,11 +251,11 @@ class Jobs:
             self._release_claims()
         return ended
 
-    def _release_claims(self) -> None:
-        """Leave the jobs of this process to other replicas."""
+    def _release_claims(self, job: str | None = None) -> None:
+        """Leave a job of this process, or all, to other replicas."""
         if self._claims is not None:
             try:
-                self._claims.release()
+                self._claims.release(job)
             except Unavailable:
                 log.warning("other replicas take the jobs of this one after some time")
 
@@ -292,7 +292,7 @@ class Jobs:
                 self._enqueue(entry)
             except RuntimeError:  # There is no thread for it: another replica may have one.
                 self._open.pop(entry.id, None)
-                self._release_claims()
+                self._release_claims(entry.id)
 
     def _give_up(self, entry: OpenJob) -> None:
         with self._lock:

