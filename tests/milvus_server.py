@@ -31,11 +31,9 @@ from typing import Any
 import pytest
 
 PATIENCE = 120.0
-# How often the server looks for something to do: strong reads and new collections wait for that.
-_FASTER = {
+# Strong reads wait for the next tick, in milliseconds.
+_SETTINGS = {
     "proxy.timeTickInterval": 20,
-    "queryCoord.checkInterval": 50,
-    "queryCoord.distPullInterval": 50,
     # Seconds until a part of a server that was killed counts as gone. One that is stopped for
     # longer never serves again.
     "common.session.ttl": 15,
@@ -129,7 +127,7 @@ def _supervise(folder: Path, owner: int) -> None:
         with (programs / "starting").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             config = MilvusServerConfig(data_dir=str(data))
-            for name, value in _FASTER.items():
+            for name, value in _SETTINGS.items():
                 config.set(name, value)
             config.resolve()
             health_port = _free_port(config, 20_530)
