@@ -241,7 +241,7 @@ class Collection(Protocol):
         """Yield ids, labels and descriptors of the current items, some at a time."""
 
     def item_batches(self, size: int) -> Iterator[ItemBatch]:
-        """Yield all of the current items, at most `size` at a time."""
+        """Yield all of the current items, at most `size` at a time, in the order of insertion."""
 
 
 class Store(Protocol):

@@ -395,9 +395,10 @@ class Collection:
             yield CodeBatch(view.names(part), view.codes(part))
 
     def item_batches(self, size: int) -> Iterator[ItemBatch]:
-        """Yield all of the current items, at most `size` at a time."""
+        """Yield all of the current items, at most `size` at a time, in the order of insertion."""
         state = self._state
         view, rows = state.live()
+        rows = rows[np.argsort(view.serials(rows), kind="stable")]
         for first in range(0, len(rows), size):
             part = rows[first : first + size]
             yield ItemBatch(

@@ -32,6 +32,18 @@ def test_every_package_is_copied() -> None:
     assert {pattern.removesuffix("*") for pattern in patterns} <= set(COPIED)
 
 
+def test_the_image_works_with_postgresql_and_milvus() -> None:
+    (locked,) = re.findall(r"pip install .*--require-hashes -r /tmp/(\S+)", DOCKERFILE)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    wanted = {
+        re.split(r"[^\w-]", one)[0]
+        for one in (*project["dependencies"], *project["optional-dependencies"]["servers"])
+    }
+    assert {"pymilvus", "psycopg", "sqlalchemy"} < wanted
+    lines = (ROOT / locked).read_text().splitlines()
+    assert wanted <= {line.partition("==")[0] for line in lines}
+
+
 def test_compose_bounds_the_service_as_the_documentation_says() -> None:
     compose = (ROOT / "docker" / "compose.yml").read_text()
     settings = dict(re.findall(r"^    (\w+): (.+)$", compose, re.MULTILINE))

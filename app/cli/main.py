@@ -10,6 +10,7 @@ import typer
 
 from app.cli import benchmark, datasets, encoders, keys, options, serve, snapshots
 from app.cli.collections.load import load
+from app.cli.collections.migrate import migrate
 from app.cli.collections.query import query
 from app.cli.collections.show import collections, methods
 from app.cli.duplicates.command import duplicates
@@ -31,6 +32,7 @@ for command in (
     snapshots.snapshot,
     snapshots.restore,
     snapshots.backup,
+    migrate,
     duplicates,
     encoders.train,
     encoders.encode,

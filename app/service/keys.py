@@ -126,6 +126,10 @@ class Keys:
         self._refresh()
         return list(self._keys.values())
 
+    def hashes(self) -> dict[bytes, Key]:
+        """Return all keys by the hashes of their secrets, to copy them."""
+        return self._read(_PATIENCE)
+
     def revoke(self, key: str) -> None:
         """Revoke the key with this id, which needs no room; raise ValueError if there is none."""
         if key not in [known.id for known in self._read(_PATIENCE).values()]:

@@ -36,6 +36,8 @@ class Process:
     url : str
         The address that the service logged, or an empty string if it ended before that.
     data_dir : Path
+    headers : dict
+        What each request is sent with, such as a key.
     started, ready : float
         By `time.perf_counter`: when the process was started, and when the address was logged.
     """
@@ -47,6 +49,7 @@ class Process:
         self.started = time.perf_counter()
         self.data_dir = data_dir
         self.url = ""
+        self.headers: dict[str, str] = {}
         self._lines: list[str] = []
         self._has_started = Event()
         code += "\nfrom app.cli.main import main; main()"
@@ -84,20 +87,21 @@ class Process:
 
     def get(self, path: str) -> str:
         """Return the body of an answer to GET."""
-        with urlopen(self.url + path, timeout=30) as answer:
+        with urlopen(Request(self.url + path, headers=self.headers), timeout=30) as answer:
             return str(answer.read().decode())
 
     def call(self, method: str, path: str, body: Any = None) -> Any:
         """Return the JSON of an answer."""
         data = None if body is None else json.dumps(body).encode()
-        headers = {"Content-Type": "application/json"}
+        headers = {"Content-Type": "application/json"} | self.headers
         request = Request(self.url + path, data, headers, method=method)
         with urlopen(request, timeout=30) as answer:
             return json.loads(answer.read() or b"null")
 
     def follow(self, job: str, until: str) -> dict[str, Any]:
         """Return a job as soon as it is in a state, by its events."""
-        with urlopen(f"{self.url}/v1/jobs/{job}/events", timeout=60) as events:
+        request = Request(f"{self.url}/v1/jobs/{job}/events", headers=self.headers)
+        with urlopen(request, timeout=60) as events:
             for line in events:
                 if line.startswith(b"data: "):
                     shown: dict[str, Any] = json.loads(line.removeprefix(b"data: "))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import builtins
 import time
+from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Protocol
 
 from sqlalchemy import delete, insert, select
@@ -88,6 +90,18 @@ class SharedKeys:
             execute(insert(keys).values(**row, hash=hash_of(secret)))
         self.was_required = True
         return key, secret
+
+    def adopt(self, hashes: Mapping[bytes, Key]) -> int:
+        """Add keys by the hashes of their secrets; return how many were not there yet."""
+        with self._state.writing("keys") as execute:
+            if not execute(select(keys_required)).fetchall():
+                execute(insert(keys_required).values(since=time.time()))
+            there = {bytes(row.hash) for row in execute(select(keys.c.hash)).fetchall()}
+            new = {digest: key for digest, key in hashes.items() if digest not in there}
+            for digest, key in new.items():
+                execute(insert(keys).values(**asdict(key), hash=digest))
+        self.was_required = True
+        return len(new)
 
     def list(self) -> builtins.list[Key]:
         """Return all keys, oldest first."""
