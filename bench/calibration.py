@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from app.database.embedded import EmbeddedState
 from app.service.encoder_store import EncoderStore
 from app.service.measured.calibrations import Asked, Calibrations
 from bitcodes import hamming
@@ -71,7 +72,7 @@ def measure(
     """
     with TemporaryDirectory() as folder:
         database = Database(Path(folder) / "c.db")
-        store, encoders = Store(database), EncoderStore(database)
+        store, encoders = Store(database), EncoderStore(EmbeddedState(database))
         try:
             encoders.add("e", hasher)
             collection = store.create(

@@ -72,6 +72,10 @@ def main() -> None:
     """Run a command. An error that the user can correct is one line on stderr and status 2."""
     try:
         cli()
-    except (ValueError, OSError) as error:
+    except Exception as error:
+        from index import Unavailable  # Only now, because loading it takes time.
+
+        if not isinstance(error, (ValueError, OSError, Unavailable)):
+            raise
         typer.secho(f"bitcell: {error}", fg="red", err=True)
         sys.exit(2)

@@ -110,7 +110,7 @@ def _compiled(statement: Executable) -> tuple[str, list[Any]]:
     compiled = cast(ClauseElement, statement).compile(
         dialect=_DIALECT, compile_kwargs={"render_postcompile": True}
     )
-    values, order = compiled.construct_params(), cast(SQLCompiler, compiled).positiontup
+    values, order = compiled.construct_params() or {}, cast(SQLCompiler, compiled).positiontup
     return str(compiled), [values[name] for name in order or ()]
 
 

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from time import monotonic
 from typing import Any
 
-import structlog
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
@@ -38,8 +37,6 @@ _FULL = ("53100", "53200")
 # A server that only reads, as after a failover; that starts or stops; that is at its limits.
 _LATER = ("25006", "57014", "57P01", "57P02", "57P03", "53300")
 _IN_THE_WAY = ("40001", "40P01", "55P03")
-
-log = structlog.stdlib.get_logger("bitcell")
 
 
 def database_url(text: str) -> URL:
@@ -146,31 +143,35 @@ def shorten_patience(connection: Connection) -> None:
         raw.patience = READ_SECONDS
 
 
+class Unreachable(Unavailable):
+    """The database does not answer, or does not take writes."""
+
+
+def unreachable() -> Unreachable:
+    """Return the error for a client, which names neither the host nor the user."""
+    return Unreachable("the database cannot be reached: try again later", RETRY_SECONDS)
+
+
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise Unavailable or Full for the errors of a server that mean this."""
+    """Raise Unreachable, Unavailable or Full for the errors of a server that mean this."""
     try:
         yield
     except NoConnection as error:
-        raise _unavailable(error) from error
+        raise Unavailable("too many requests wait for the database: try again later") from error
     except DBAPIError as error:
         code = getattr(error.orig, "sqlstate", None) or ""
         if code in _FULL:
-            raise Full(f"the database could not be written: {_first_line(error)}") from error
+            raise Full(f"the database could not be written: {first_line(error)}") from error
         if code in _IN_THE_WAY:
             raise Unavailable("another request is in the way: try again later", 1.0) from error
         is_lost = isinstance(error, (OperationalError, InterfaceError)) and not code
         if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
-            raise _unavailable(error) from error
+            raise unreachable() from error
         raise
 
 
-def _unavailable(error: Exception) -> Unavailable:
-    # The answer to a client names neither the host nor the user; the log does.
-    log.warning("the database cannot be reached", error=_first_line(error))
-    return Unavailable("the database cannot be reached: try again later", RETRY_SECONDS)
-
-
-def _first_line(error: Exception) -> str:
+def first_line(error: BaseException | None) -> str:
+    """Return the first line of what an error of the database says."""
     cause = getattr(error, "orig", None) or error
     return str(cause).strip().partition("\n")[0]

@@ -5,12 +5,21 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from threading import BoundedSemaphore
+from time import monotonic
 from typing import Any
 from zlib import crc32
 
+import structlog
 from sqlalchemy import Column, ColumnElement, Engine, Executable, func, literal, select, text
 
-from app.database.engine import POOL_SECONDS, explained, shorten_patience
+from app.database.engine import (
+    POOL_SECONDS,
+    Unreachable,
+    explained,
+    first_line,
+    shorten_patience,
+    unreachable,
+)
 from app.database.state import Execute
 from index import Unavailable
 
@@ -18,6 +27,12 @@ from index import Unavailable
 _NAMESPACE = 0xB17CE11 << 32
 # A block under a lock holds a connection, and may need a second one: some must be left for these.
 _LOCKED_BLOCKS = 8
+
+# For this long after a call without an answer, others are refused without asking again: those that
+# wait for a thread would otherwise each wait for the database as well.
+_PAUSE_SECONDS = 1.0
+
+log = structlog.stdlib.get_logger("bitcell")
 
 
 class SharedState:
@@ -34,7 +49,9 @@ class SharedState:
 
     def __init__(self, engine: Engine) -> None:
         self.engine = engine
-        self.is_reached = True
+        # Without a transaction, a query is one message instead of three.
+        self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.is_reached, self._next_try = True, 0.0
         self._blocks = BoundedSemaphore(_LOCKED_BLOCKS)
 
     @contextmanager
@@ -47,7 +64,7 @@ class SharedState:
 
     def read(self, statement: Executable) -> Sequence[Any]:
         """Return all rows of a query."""
-        with self._explained(), self.engine.connect() as connection:
+        with self._explained(), self._reading.connect() as connection:
             shorten_patience(connection)
             return connection.execute(statement).fetchall()
 
@@ -83,12 +100,18 @@ class SharedState:
 
     @contextmanager
     def _explained(self) -> Iterator[None]:
+        if not self.is_reached and monotonic() < self._next_try:
+            raise unreachable()
         try:
             with explained():
                 yield
-        except Unavailable:
-            self.is_reached = False
+        except Unreachable as error:
+            if self.is_reached:
+                log.warning("the database cannot be reached", error=first_line(error.__cause__))
+            self.is_reached, self._next_try = False, monotonic() + _PAUSE_SECONDS
             raise
+        if not self.is_reached:
+            log.info("the database is reached again")
         self.is_reached = True
 
 

@@ -251,11 +251,11 @@ class Jobs:
             self._release_claims()
         return ended
 
-    def _release_claims(self) -> None:
-        """Leave the jobs of this process to other replicas."""
+    def _release_claims(self, job: str | None = None) -> None:
+        """Leave a job of this process, or all, to other replicas."""
         if self._claims is not None:
             try:
-                self._claims.release()
+                self._claims.release(job)
             except Unavailable:
                 log.warning("other replicas take the jobs of this one after some time")
 
@@ -292,7 +292,7 @@ class Jobs:
                 self._enqueue(entry)
             except RuntimeError:  # There is no thread for it: another replica may have one.
                 self._open.pop(entry.id, None)
-                self._release_claims()
+                self._release_claims(entry.id)
 
     def _give_up(self, entry: OpenJob) -> None:
         with self._lock:
@@ -442,6 +442,8 @@ class Jobs:
     def _write_kept_ends(self) -> None:
         try:
             self._record.write_kept_ends()
+        except Unavailable:
+            log.debug("ends of earlier jobs are written when the database is back")
         except Exception:
             log.exception("ends of earlier jobs still not written")
 

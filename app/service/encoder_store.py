@@ -42,7 +42,7 @@ class EncoderStore:
     def __init__(self, state: State) -> None:
         self._state = state
         self._lock = Lock()
-        self._naming = Lock()
+        self._naming, self._reencoding = Lock(), Lock()
         self._pins: Counter[str] = Counter()
         self.trained_by: Callable[[str], str | None] = lambda name: None
         """Returns the id of the job that is to train the encoder of a name, if there is one."""
@@ -53,6 +53,12 @@ class EncoderStore:
     def naming(self) -> Iterator[None]:
         """Keep others, here and in other replicas, from giving a name to an encoder or training."""
         with self._naming, self._state.locked("names of encoders"):
+            yield
+
+    @contextmanager
+    def reencoding(self) -> Iterator[None]:
+        """Keep others, here and in other replicas, from queueing a re-encoding."""
+        with self._reencoding, self._state.locked("re-encodings"):
             yield
 
     def add(self, name: str, hasher: Hasher) -> Encoder:

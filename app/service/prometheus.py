@@ -188,9 +188,8 @@ class Holdings:
             size = self._found.record.path.stat().st_size
             help_text = "Size of the database file in bytes"
             yield GaugeMetricFamily("bitcell_record_bytes", help_text, size)
-        for state in self._found.servers:
-            help_text = "Whether the shared database answered"
-            yield GaugeMetricFamily("bitcell_database_up", help_text, int(state.is_reached))
+        up = all(state.is_reached for state in self._found.servers)
+        yield GaugeMetricFamily("bitcell_database_up", "Whether the database answered", int(up))
 
     def _items(self) -> Metric:
         items = GaugeMetricFamily("bitcell_items", "Items stored", labels=["collection"])

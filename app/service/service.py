@@ -141,7 +141,7 @@ class Service:
         self.collections = Collections(
             settings, store, encoder_store, self.jobs, self.metrics, drift
         )
-        self.datasets = Datasets(settings, self.jobs)
+        self.datasets = Datasets(settings, self.jobs, self.state)
         self.encoders = Encoders(
             settings, encoder_store, self.collections, self.jobs, self.datasets
         )

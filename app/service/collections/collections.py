@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
-from threading import Lock
 from typing import Any, Literal
 
 import numpy as np
@@ -58,8 +57,6 @@ class Collections:
         self._jobs = jobs
         self._metrics = metrics
         self._drift = drift
-        # Held while a collection is checked and then given to a re-encoding.
-        self._reencoding = Lock()
 
     def create(
         self,
@@ -318,7 +315,7 @@ class Collections:
 
         By default the collection is ranked as before.
         """
-        with self._reencoding, self._encoders.pinned(encoder) as used:
+        with self._encoders.reencoding(), self._encoders.pinned(encoder) as used:
             dimension, _ = kept_descriptors(self.get(name))
             if dimension != used.hasher.n_features_in_:
                 raise InvalidInput(

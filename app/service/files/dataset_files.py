@@ -10,6 +10,7 @@ from pathlib import Path
 from threading import BoundedSemaphore, Lock
 from typing import Any
 
+from app.database.state import State
 from app.datasets.catalog import BUILT_IN, UPLOADED, UnknownDataset, known_datasets
 from app.datasets.dataset import BadDataset
 from app.errors import Conflict, Unready
@@ -73,8 +74,8 @@ class Upload:
 class Datasets:
     """The datasets of a service. Thread-safe."""
 
-    def __init__(self, settings: Settings, jobs: Jobs) -> None:
-        self._settings = settings
+    def __init__(self, settings: Settings, jobs: Jobs, state: State) -> None:
+        self._settings, self._state = settings, state
         self._jobs = jobs
         self._folder = settings.files_dir / DATASETS
         self._places = BoundedSemaphore(AT_ONCE)
@@ -104,13 +105,13 @@ class Datasets:
 
         Raise UnknownDataset if there is none of this name. A path is never one.
         """
-        with self._lock:
+        with self._lock, self._state.locked("datasets"):
             self._path(name)
             yield
 
     def delete(self, name: str) -> None:
         """Delete a dataset; raise Conflict while a job uses it, and if it is built in."""
-        with self._lock:
+        with self._lock, self._state.locked("datasets"):
             path = self._path(name)
             if name == BUILT_IN:
                 raise Conflict(f"{name!r} comes with the service and cannot be deleted")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from sqlalchemy import Engine, create_engine, event, func, literal, select
 
 from app.database.embedded import EmbeddedState
-from app.database.engine import explained, open_engine
+from app.database.engine import Unreachable, explained, first_line, open_engine
 from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.database.state import State
@@ -19,7 +19,7 @@ from app.service.encoder_store import file_in
 from app.service.keys import REQUIRED_FILE, Keys
 from app.service.settings import Settings
 from app.service.state.keys import KeyStore, SharedKeys
-from index import Database, InUse, NotFound
+from index import Database, NotFound, Unavailable, Unreadable
 from index import Store as EmbeddedStore
 from index.backend import Store
 
@@ -63,9 +63,9 @@ def open_all(settings: Settings, opened: ExitStack) -> Opened:
     Raises
     ------
     InUse
-        Another process uses the data directory, or the database in a way that excludes this one.
+        Another process uses the data directory.
     Unreadable
-        A newer version has made the data.
+        A newer version has made the data, or another process has the database for itself.
     Unavailable
         A server cannot be reached.
     ValueError
@@ -93,7 +93,11 @@ def open_state(settings: Settings, opened: ExitStack) -> SharedState:
     url = settings.database_url
     engine = open_engine("" if url is None else url.get_secret_value())
     opened.callback(engine.dispose)
-    migrate(engine)
+    try:
+        migrate(engine)
+    except Unreachable as error:  # The operator may know why, other than clients.
+        place, why = engine.url.render_as_string(), first_line(error.__cause__)
+        raise Unavailable(f"the database {place} cannot be reached: {why}") from error
     return SharedState(engine)
 
 
@@ -141,7 +145,7 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
             state.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
         )
         if not connection.execute(select(lock(literal(_LOCK)))).scalar_one():
-            raise InUse(
+            raise Unreadable(
                 f"the database {state.engine.url.render_as_string()} is in use by another process: "
                 "several processes share it only if all of them have BITCELL_INDEX_URL set"
             )

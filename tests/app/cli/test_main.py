@@ -426,3 +426,14 @@ def test_a_damaged_file_of_keys_is_one_line(
     message = capsys.readouterr().err
     assert "keys.db: file is not a database" in message
     assert message.count("\n") == 1
+
+
+def test_an_unreachable_database_is_one_line(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BITCELL_DATABASE_URL", "postgresql://u:secret@127.0.0.1:1/d")
+    assert bitcell(monkeypatch, "keys list") == 2
+    shown = capsys.readouterr().err
+    assert "cannot be reached: connection" in shown
+    assert "Connection refused" in shown
+    assert "secret" not in shown

@@ -19,7 +19,7 @@ from app.main import create_app
 from app.service.service import Service
 from app.service.settings import Settings
 from app.service.state import opening
-from index import Database, InUse, Store, Unavailable
+from index import Database, InUse, NotFound, Store, Unavailable, Unreadable
 from tests.app.asgi_client import TestClient
 from tests.app.conftest import fill
 from tests.postgres import Server, running
@@ -165,10 +165,44 @@ def test_an_embedded_index_is_alone_with_its_database(replicas: Replicas) -> Non
     fill(client)
     for index_url in (None, SecretStr("milvus://nowhere")):
         settings = settings_of(replicas.folder / "b", replicas.url, index_url=index_url)
-        with pytest.raises(InUse, match="in use by another process: several processes share it"):
+        with pytest.raises(Unreadable, match="another process: several processes share it"):
             Service(settings)
     with pytest.raises(InUse, match="in use by another process"):
         Service(settings_of(replicas.folder / "a", replicas.url))
+
+
+def test_one_service_may_have_its_collections_in_milvus_without_postgresql(
+    tmp_path: Path, shared_store: Store
+) -> None:
+    settings = settings_of(tmp_path / "a", "", database_url=None)
+    for is_first in (True, False):
+        with TestClient(create_app(settings)) as client:
+            if is_first:
+                fill(client)
+            assert client.get("/v1/encoders/e").status_code == 200
+            assert client.get("/v1/collections/c/statistics").status_code == 200
+            with pytest.raises(InUse):
+                Service(settings)
+    assert {"bitcell.db", "milvus.db"} <= {path.name for path in (tmp_path / "a").iterdir()}
+
+
+def test_an_encoder_that_another_service_is_using_is_not_dropped(
+    replicas: Replicas, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine, "LOCK_SECONDS", 1)
+    one, other = replicas.start("a"), replicas.start("b")
+    assert one.post("/v1/encoders", json={"name": "e", **LSH}).status_code == 201
+    encoders = service_of(one).collections._encoders
+    # As while a collection is made.
+    with encoders.pinned("e"), service_of(other).collections._encoders.pinned("e"):
+        assert one.delete("/v1/encoders/e").status_code == 409
+    with encoders.pinned("e"):
+        answer = other.delete("/v1/encoders/e")
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "1")
+        assert answer.json()["detail"] == "another request is in the way: try again later"
+    assert other.delete("/v1/encoders/e").status_code == 204
+    with pytest.raises(NotFound), encoders.pinned("e"):
+        pass
 
 
 def test_files_are_in_the_shared_folder(replicas: Replicas) -> None:
@@ -205,6 +239,10 @@ def is_unavailable(
 
 
 def is_well(client: TestClient, key: dict[str, str]) -> None:
+    """Check that calls are answered within some seconds."""
+    begun = time.monotonic()
+    while client.get("/readyz").status_code != 200:
+        assert time.monotonic() - begun < 5
     assert client.get("/v1/encoders", headers=key).status_code == 200
     assert client.get("/healthz").json() == {"status": "ok"}
     metrics = client.get("/metrics", headers=key).text
@@ -227,10 +265,16 @@ def test_the_service_outlives_an_unreachable_database(
         is_well(client, key)
         server.stop()
         is_unavailable(client, key, CALLS, seconds=2)
-        with pytest.raises(Unavailable):
-            Service(settings_of(tmp_path / "b", url))
+        with pytest.raises(
+            Unavailable, match=r"bitcell:[*]{3}@.* cannot be reached: conn.* failed"
+        ):
+            Service(settings_of(tmp_path / "b", url.replace("bitcell@", "bitcell:secret@")))
         server.start()
         is_well(client, key)
         with server.paused():
             is_unavailable(client, key, CALLS[1:3], seconds=6)
+            # Those that come soon afterwards are refused at once.
+            service_of(client).state._next_try = time.monotonic() + 60  # type: ignore[attr-defined]
+            is_unavailable(client, key, CALLS, seconds=0.5)
+            service_of(client).state._next_try = 0  # type: ignore[attr-defined]
         is_well(client, key)
