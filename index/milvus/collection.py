@@ -84,7 +84,7 @@ class Collection(About):
                 return self._counted[1]
             n = self.physical.count("", at("strong", row.stamp))
             # A write may go on, whose items are there before it is confirmed.
-            if not self._catalog.has_unconfirmed(self.key) and self.writes.row()[:] == row[:]:
+            if not self._catalog.has_unconfirmed(self.key) and self.writes.row() == row:
                 self._counted = now, n
             return n
 
@@ -158,7 +158,6 @@ class Collection(About):
             for columns, _ in reading.by_ids(self.physical, wanted, [], at("session", row.stamp)):
                 if columns.ids:
                     self.writes.delete(row, columns.ids)
-                    row = self.writes.row()
                 n += len(columns.ids)
             return n
 
@@ -175,7 +174,6 @@ class Collection(About):
             checkpoint()
             for first in range(0, len(ids), _DELETED):
                 self.writes.delete(row, ids[first : first + _DELETED])
-                row = self.writes.row()
             return len(ids)
 
     def patch(
@@ -270,7 +268,7 @@ class Collection(About):
         condition = _condition(where)
         for _ in range(search.TRIES):
             with self.writes.reading() as row:
-                now = self._at(row)
+                now = self._at_each(row)
                 ids, n = reading.page(
                     self.physical, condition, offset, limit, row.next_serial, now, checkpoint
                 )
@@ -401,7 +399,7 @@ class Collection(About):
         """Return codes of items chosen at random, and the number of all items."""
         n = len(self)
         with self.writes.reading() as row:
-            now = self._at(row)
+            now = self._at_each(row)
             drawn = reading.sample(self.physical, n, row.next_serial, limit, seed, now)
             if drawn is None:
                 moment = self._moment(row)
@@ -417,7 +415,9 @@ class Collection(About):
 
     def _moment(self, row: Row) -> reading.Moment:
         kept = self.descriptor_type
-        return reading.Moment(self.physical, self.name, kept, self._at(row), self.end, self.n_bits)
+        return reading.Moment(
+            self.physical, self.name, kept, self._at_each(row), self.end, self.n_bits
+        )
 
     def neighbour_ranks(
         self, n_queries: int, k: int, checkpoint: Checkpoint = lambda: None
@@ -466,13 +466,17 @@ class Collection(About):
         checkpoint: Checkpoint = lambda: None,
     ) -> Iterator[Columns]:
         with self.writes.reading() as row:
-            now = self._at(row)
+            now = self._at_each(row)
             yield from reading.scan(
                 self.physical, condition, names, now, self.end, size, checkpoint
             )
 
     def _at(self, row: Row) -> At:
         return at(self._consistency, row.stamp)
+
+    def _at_each(self, row: Row) -> At:
+        """Return what each of many calls sees, which need not all wait for the next time tick."""
+        return at("bounded" if self._consistency == "bounded" else "session", row.stamp)
 
 
 def _condition(where: Filter | None) -> str:
