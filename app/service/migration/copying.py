@@ -185,7 +185,7 @@ def _batches(source: Collection, most: int) -> Iterator[ItemBatch]:
         sizes = np.cumsum([width + len(text or "") for text in batch.payloads])
         cuts = np.flatnonzero(np.diff(sizes // _SIZE)) + 1
         for start, end in pairwise([0, *cuts.tolist(), len(sizes)]):
-            yield ItemBatch(*(None if column is None else column[start:end] for column in batch))
+            yield ItemBatch._make(None if one is None else one[start:end] for one in batch)
 
 
 def _compare(source: Collection, target: Store, queries: int, *, is_new: bool) -> None:
