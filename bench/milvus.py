@@ -116,7 +116,8 @@ def measure(url: str, folder: Path, n: int, bits: int) -> dict[str, tuple[float,
         embedded.create("c", bits)
         stores[1].create("c", bits)
         collections = [store.get("c") for store in stores]
-        closing.callback(lambda: (stores[1].drop("c"), stores[1].settle()))
+        closing.callback(stores[1].settle)
+        closing.callback(stores[1].drop, "c")
         direct = Direct(url, bits)
         closing.callback(lambda: direct.client.drop_collection(direct.name))
         rates = [
@@ -124,8 +125,8 @@ def measure(url: str, folder: Path, n: int, bits: int) -> dict[str, tuple[float,
             ingest(collections[1].upsert, n, bits),
             ingest(direct.load, n, bits),
         ]
-        for store in stores:
-            store.settle()
+        for each in stores:
+            each.settle()
         direct.client.flush(direct.name)
         queries = np.random.default_rng(1).integers(0, 256, (QUERIES, 1, bits // 8), np.uint8)
         options = SearchOptions(K)

@@ -14,7 +14,12 @@ from app.datasets import catalog
 from app.datasets.dataset import Dataset
 from app.datasets.digits import load_digits
 
-pytest_plugins = ["tests.memory_folder", "tests.postgres", "tests.skips"]
+pytest_plugins = [
+    "tests.memory_folder",
+    "tests.milvus_server",
+    "tests.postgres",
+    "tests.skips",
+]
 
 
 @cache

@@ -1,5 +1,7 @@
 """A real Milvus server from the wheel `milvus`, for tests and benchmarks on this machine.
 
+The fixtures `milvus` and `milvus_alone` give it to a test. All processes of a test run share one.
+
 `python -m tests.milvus_server FOLDER PID` runs the server until the process PID ends, and starts it
 again whenever it is killed. `running` starts that once for all processes that share a folder.
 """
@@ -26,14 +28,15 @@ from pathlib import Path
 from time import monotonic, sleep
 from typing import Any
 
+import pytest
+
 PATIENCE = 120.0
-# How often the server looks for something to do: strong reads and new collections wait for that.
-_FASTER = {
+# Strong reads wait for the next tick, in milliseconds.
+_SETTINGS = {
     "proxy.timeTickInterval": 20,
-    "queryCoord.checkInterval": 50,
-    "queryCoord.distPullInterval": 50,
-    # Seconds until a part of a server that was killed counts as gone.
-    "common.session.ttl": 6,
+    # Seconds until a part of a server that was killed counts as gone. One that is stopped for
+    # longer never serves again.
+    "common.session.ttl": 15,
 }
 # A server that ends sooner cannot run here, and is not started again.
 _LEAST_UPTIME = 1.0
@@ -124,7 +127,7 @@ def _supervise(folder: Path, owner: int) -> None:
         with (programs / "starting").open("a") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             config = MilvusServerConfig(data_dir=str(data))
-            for name, value in _FASTER.items():
+            for name, value in _SETTINGS.items():
                 config.set(name, value)
             config.resolve()
             health_port = _free_port(config, 20_530)
@@ -215,6 +218,39 @@ def _programs() -> Path:
 
 def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
+
+
+REASON = "the wheels milvus and pymilvus are not installed: there is no server to test against"
+
+
+@pytest.fixture(scope="session")
+def milvus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of the server, which the processes of a test run share."""
+    if not is_installed():
+        pytest.skip(REASON)
+    folder = tmp_path_factory.getbasetemp()
+    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "milvus"
+
+
+def owner() -> int:
+    """Return the process with which the server ends: that of the whole test run."""
+    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
+
+
+@pytest.fixture
+def milvus(milvus_folder: Path) -> Iterator[Server]:
+    """The server, which no other test stops meanwhile."""
+    server = running(milvus_folder, owner())
+    with shared(milvus_folder, alone=False):
+        yield server
+
+
+@pytest.fixture
+def milvus_alone(milvus_folder: Path) -> Iterator[Server]:
+    """The server, which no other test uses meanwhile."""
+    server = running(milvus_folder, owner())
+    with shared(milvus_folder, alone=True):
+        yield server
 
 
 if __name__ == "__main__":

@@ -4,8 +4,7 @@ Items have `id` (VARCHAR), `label` (INT64, -1 for none) and `payload` (JSON). Co
 with a missing field, or with one of another type, are false, and `not` of them is true. All text is
 written as JSON, whose escapes Milvus reads, so that no value can end its string.
 
-What is refused, with `InvalidItems`, is what Milvus 2.3 cannot tell apart or would round. The rules
-are those of its documentation and source; they have not been tried on a server.
+What is refused, with `InvalidItems`, is what Milvus 2.3 cannot tell apart or would round.
 """
 
 from __future__ import annotations
@@ -27,7 +26,8 @@ _SIGNS = {"gt": ">", "gte": ">=", "lt": "<", "lte": "<="}
 _PLAIN_NAME = re.compile(r"""[^\x00-\x1f"'\\\[\]]+""")
 # In the path of a list, such a name is a place in the list.
 _PLACE = re.compile(r"[0-9]+|-")
-# Larger integers are not all floats, and Milvus compares some numbers as floats.
+# Larger integers are not all floats. Filters compare numbers as floats with bounds, and Milvus
+# does not; elements of lists it does.
 _EXACT = 1 << 53
 _LARGEST = (1 << 63) - 1
 
@@ -146,10 +146,9 @@ def _bound(value: float | str) -> str:
         return _text(value)
     if value != int(value):
         return repr(value)
-    if abs(value) > _EXACT and (abs(value) > _LARGEST or int(float(value)) != int(value)):
+    if abs(value) >= _EXACT:
         raise InvalidItems(
-            "a bound of a number is an integer up to 2**53, or one that is a float too, below "
-            f"2**63, in a filter of this index; got {value}"
+            f"a bound of a number is smaller than 2**53 in a filter of this index; got {value}"
         )
     return _integer(int(value))
 

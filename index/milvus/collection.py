@@ -14,18 +14,18 @@ from index.changes import checked_patches, patched
 from index.errors import InvalidItems, NotFound
 from index.filters.filter import Filter
 from index.filters.milvus import to_milvus
-from index.milvus import columns as fields
 from index.milvus import reading, search
+from index.milvus.about import About
 from index.milvus.catalog import Catalog, Row
-from index.milvus.columns import CODE, DESCRIPTOR, LABEL, PAYLOAD, SERIAL, Columns
 from index.milvus.fetched import FEW, Fetched
-from index.milvus.physical import REACH, At, Consistency, Physical, at
+from index.milvus.server import columns as fields
+from index.milvus.server.columns import CODE, DESCRIPTOR, LABEL, PAYLOAD, SERIAL, Columns
+from index.milvus.server.physical import REACH, At, Consistency, Physical, at
 from index.milvus.writes import Writes
 from index.search.depth import neighbour_ranks
 from index.search.estimate import Terms
 from index.search.rerank import reranked
 from index.search.results import as_found, describe
-from index.storage.catalog import DescriptorType, Metric
 from index.types import (
     Answer,
     Certificate,
@@ -57,7 +57,7 @@ from index.validation import (
 _DELETED = REACH
 
 
-class Collection:
+class Collection(About):
     """Items in Milvus: a `Collection` of `index.backend`. Made by `MilvusStore`.
 
     Each call reads the collection's row in the database first, so that it sees what other replicas
@@ -72,8 +72,8 @@ class Collection:
         writes: Writes,
         consistency: Consistency,
     ) -> None:
-        self._row, self._catalog, self.physical = row, catalog, physical
-        self.writes, self._consistency = writes, consistency
+        super().__init__(row, catalog, writes)
+        self.physical, self._consistency = physical, consistency
         # The last count of all items, and the row for which it holds.
         self._counted: tuple[tuple[int, int], int] | None = None
 
@@ -84,66 +84,9 @@ class Collection:
                 return self._counted[1]
             n = self.physical.count("", at("strong", row.stamp))
             # A write may go on, whose items are there before it is confirmed.
-            if not self._catalog.has_unconfirmed(self.key) and self.writes.row()[:] == row[:]:
+            if not self._catalog.has_unconfirmed(self.key) and self.writes.row() == row:
                 self._counted = now, n
             return n
-
-    @property
-    def key(self) -> int:
-        """The key in the table of collections, which no other collection ever gets."""
-        return self._row.key
-
-    @property
-    def name(self) -> str:
-        """The name."""
-        return self._row.name or self._row.making or ""
-
-    @property
-    def n_bits(self) -> int:
-        """Code length."""
-        return self._row.n_bits
-
-    @property
-    def encoder(self) -> str:
-        """Name of the encoder that makes the codes; empty if they are given."""
-        return self._row.encoder
-
-    @property
-    def fingerprint(self) -> str:
-        """Fingerprint of that encoder."""
-        return self._row.fingerprint
-
-    @property
-    def keep_descriptors(self) -> bool:
-        """Whether descriptors are kept."""
-        return self._row.descriptor_type is not None
-
-    @property
-    def descriptor_type(self) -> DescriptorType | None:
-        """How descriptors are kept; None if they are not."""
-        return self._row.descriptor_type
-
-    @property
-    def dimension(self) -> int | None:
-        """The dimension of the descriptors that are kept; None before the first."""
-        if self._row.dimension is None and self.keep_descriptors:
-            self._row = self._catalog.read(self.key) or self._row
-        return self._row.dimension
-
-    @property
-    def metric(self) -> Metric | None:
-        """None: codes are ranked by the Hamming distance."""
-        return None
-
-    @property
-    def written(self) -> int:
-        """Number of items that were ever written, as far as Milvus has confirmed it."""
-        return self.writes.row().written
-
-    @property
-    def version(self) -> int:
-        """Another number after each write that searches see."""
-        return self.writes.row().version
 
     def upsert(
         self,
@@ -209,13 +152,12 @@ class Collection:
 
     def delete(self, ids: Iterable[str | int]) -> int:
         """Delete items and return how many there were; skip unknown ids."""
-        wanted = [name for name in dict.fromkeys(as_ids(ids)) if fields.are_texts([name])]
+        wanted = list(dict.fromkeys(as_ids(ids)))
         with self.writes.alone() as row:
             n = 0
             for columns, _ in reading.by_ids(self.physical, wanted, [], at("session", row.stamp)):
                 if columns.ids:
                     self.writes.delete(row, columns.ids)
-                    row = self.writes.row()
                 n += len(columns.ids)
             return n
 
@@ -232,7 +174,6 @@ class Collection:
             checkpoint()
             for first in range(0, len(ids), _DELETED):
                 self.writes.delete(row, ids[first : first + _DELETED])
-                row = self.writes.row()
             return len(ids)
 
     def patch(
@@ -278,9 +219,6 @@ class Collection:
         self, ids: Sequence[str], names: Sequence[str], at: At, count: Count = lambda n: None
     ) -> Columns:
         """Return items in the order of ids; raise NotFound if one is missing."""
-        if not fields.are_texts(ids):
-            missing = next(name for name in ids if not fields.are_texts([name]))
-            raise NotFound(f"there is no item {missing!r} in collection {self.name!r}")
         parts = []
         size = FEW if {PAYLOAD, DESCRIPTOR} & set(names) else REACH
         for first, (columns, places) in zip(
@@ -330,7 +268,7 @@ class Collection:
         condition = _condition(where)
         for _ in range(search.TRIES):
             with self.writes.reading() as row:
-                now = self._at(row)
+                now = self._at_each(row)
                 ids, n = reading.page(
                     self.physical, condition, offset, limit, row.next_serial, now, checkpoint
                 )
@@ -450,7 +388,7 @@ class Collection:
         with self.writes.reading() as row:
             texts = self._of_ids(wanted, [DESCRIPTOR], self._at(row)).descriptors
         found = fields.as_descriptors(texts, kept)
-        return found if texts else np.empty((0, self.dimension or 1), kept)
+        return found if texts else np.empty((0, self.dimension or 0), kept)
 
     def has_labels(self) -> bool:
         """Return whether any item has a label."""
@@ -461,7 +399,7 @@ class Collection:
         """Return codes of items chosen at random, and the number of all items."""
         n = len(self)
         with self.writes.reading() as row:
-            now = self._at(row)
+            now = self._at_each(row)
             drawn = reading.sample(self.physical, n, row.next_serial, limit, seed, now)
             if drawn is None:
                 moment = self._moment(row)
@@ -477,7 +415,9 @@ class Collection:
 
     def _moment(self, row: Row) -> reading.Moment:
         kept = self.descriptor_type
-        return reading.Moment(self.physical, self.name, kept, self._at(row), self.end, self.n_bits)
+        return reading.Moment(
+            self.physical, self.name, kept, self._at_each(row), self.end, self.n_bits
+        )
 
     def neighbour_ranks(
         self, n_queries: int, k: int, checkpoint: Checkpoint = lambda: None
@@ -526,13 +466,17 @@ class Collection:
         checkpoint: Checkpoint = lambda: None,
     ) -> Iterator[Columns]:
         with self.writes.reading() as row:
-            now = self._at(row)
+            now = self._at_each(row)
             yield from reading.scan(
                 self.physical, condition, names, now, self.end, size, checkpoint
             )
 
     def _at(self, row: Row) -> At:
         return at(self._consistency, row.stamp)
+
+    def _at_each(self, row: Row) -> At:
+        """Return what each of many calls sees, which need not all wait for the next time tick."""
+        return at("bounded" if self._consistency == "bounded" else "session", row.stamp)
 
 
 def _condition(where: Filter | None) -> str:

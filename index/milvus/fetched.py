@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from bitcodes import Codes
 from index.callbacks import Count
-from index.milvus.columns import (
+from index.milvus.search import Changed
+from index.milvus.server.columns import (
     CODE,
     DESCRIPTOR,
     PAYLOAD,
@@ -18,8 +19,7 @@ from index.milvus.columns import (
     Columns,
     as_descriptors,
 )
-from index.milvus.physical import among
-from index.milvus.search import Changed
+from index.milvus.server.physical import among
 from index.storage.catalog import DescriptorType
 
 FEW = 512

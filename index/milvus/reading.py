@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from bitcodes import Codes, Words, to_words
 from index.callbacks import Checkpoint
 from index.errors import Unavailable
-from index.milvus.columns import (
+from index.milvus.fetched import FEW
+from index.milvus.server.columns import (
     CODE,
     DESCRIPTOR,
     LABEL,
@@ -20,10 +21,10 @@ from index.milvus.columns import (
     as_descriptors,
     chosen,
     joined,
+    texts,
 )
-from index.milvus.connection import TooMuch
-from index.milvus.fetched import FEW
-from index.milvus.physical import REACH, At, Physical, among
+from index.milvus.server.connection import TooMuch
+from index.milvus.server.physical import REACH, At, Physical, among
 from index.storage.catalog import DescriptorType
 from index.validation import check_keeps_descriptors
 
@@ -158,7 +159,7 @@ def by_ids(
     """Yield the items of ids, `size` at a time, and for each id its place there, -1 if missing."""
     for first in range(0, len(ids), size):
         part = ids[first : first + size]
-        columns = physical.query(among(list(dict.fromkeys(part))), fields, at)
+        columns = physical.query(among(texts(part)), fields, at)
         places = {name: place for place, name in enumerate(columns.ids)}
         yield columns, np.array([places.get(name, -1) for name in part], np.int64)
 

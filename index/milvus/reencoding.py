@@ -11,7 +11,7 @@ from pymilvus.grpc_gen import milvus_pb2
 from index.milvus import reading
 from index.milvus.catalog import Catalog
 from index.milvus.collection import Collection
-from index.milvus.columns import (
+from index.milvus.server.columns import (
     CODE,
     DESCRIPTOR,
     LABEL,
@@ -21,7 +21,7 @@ from index.milvus.columns import (
     as_descriptors,
     read_columns,
 )
-from index.milvus.physical import at
+from index.milvus.server.physical import at
 from index.milvus.writes import DELETE
 from index.reencoding import FEW_CHANGES, MAX_PASSES, Encoding
 from index.validation import check_codes

@@ -17,8 +17,8 @@ from numpy.typing import NDArray
 from bitcodes import Codes
 from index.callbacks import Checkpoint
 from index.errors import Unavailable
-from index.milvus.columns import LABEL, SERIAL, Columns, chosen, joined, read_columns
-from index.milvus.physical import REACH, At, Physical, quoted
+from index.milvus.server.columns import LABEL, SERIAL, Columns, chosen, joined, read_columns
+from index.milvus.server.physical import REACH, At, Physical, quoted
 
 # What a search asks for beyond what is wanted: as many again, within these limits.
 _LEAST_MORE, _MOST_MORE = 16, 256

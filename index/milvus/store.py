@@ -15,10 +15,10 @@ from index.backend import Capabilities
 from index.errors import InvalidItems, NotFound, Replaced
 from index.milvus.catalog import Catalog, Row
 from index.milvus.collection import Collection
-from index.milvus.columns import MAX_BITS
-from index.milvus.connection import Connection
-from index.milvus.physical import CONSISTENCIES, REACH, Consistency, Physical
 from index.milvus.reencoding import Copy
+from index.milvus.server.columns import MAX_BITS
+from index.milvus.server.connection import Connection
+from index.milvus.server.physical import CONSISTENCIES, REACH, Consistency, Physical
 from index.milvus.upkeep import Upkeep
 from index.milvus.writes import Writes
 from index.reencoding import Check, Encoding

@@ -8,8 +8,8 @@ from weakref import ref
 
 from index.errors import IndexProblem
 from index.milvus.catalog import Catalog
-from index.milvus.connection import Connection
-from index.milvus.physical import Physical
+from index.milvus.server.connection import Connection
+from index.milvus.server.physical import Physical
 
 # Seconds between flushes, each of which makes a segment in Milvus, unless this many bytes were
 # written.

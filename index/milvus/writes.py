@@ -21,9 +21,9 @@ from pymilvus.grpc_gen import milvus_pb2
 
 from index.errors import InvalidItems, NotFound, Replaced, ServerError, Unavailable
 from index.milvus.catalog import Catalog, Row
-from index.milvus.columns import MAX_WRITE, Columns, chosen, read_columns, upsert_request
-from index.milvus.connection import Connection
-from index.milvus.physical import Physical
+from index.milvus.server.columns import MAX_WRITE, Columns, chosen, read_columns, upsert_request
+from index.milvus.server.connection import Connection
+from index.milvus.server.physical import Physical
 
 UPSERT, DELETE = "upsert", "delete"
 _UNKNOWN = "whether the write is done is not known, and repeating it is safe"

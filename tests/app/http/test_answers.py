@@ -180,6 +180,10 @@ def test_answers_equal_those_of_the_json_module(payload: bytes | None, label: in
         "codes": ["01", "02"],
     }
     assert "codes" not in json.loads(answers.of_query(found, codes=False))
+    unknown = [Found([], Certificate(True, 16, None, None))]
+    assert json.loads(answers.of_query(unknown, codes=False))["certificates"] == [
+        about | {"looked": None, "tie": None}
+    ]
     assert json.loads(answers.of_items([], 0)) == {"items": [], "of": 0}
 
 

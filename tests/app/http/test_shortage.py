@@ -11,7 +11,7 @@ import pytest
 
 from app.service.settings import Settings
 from hashing import make_hasher
-from index import Database, Store, snapshot
+from index import Database, Store, Unavailable, snapshot
 from tests.app.asgi_client import TestClient
 from tests.app.problems import assert_problem
 from tests.no_more_files import no_more_files
@@ -107,3 +107,21 @@ def test_errors_of_the_system_have_one_meaning_for_every_call(
                 answer = small.request(method, path, **({"json": body} if body else {}))
                 assert_problem(answer, status, message)
     assert small.get(COLLECTION).status_code == 200
+
+
+def test_an_index_that_cannot_be_asked_is_503(
+    small: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(*of: Any) -> Any:
+        raise Unavailable("Milvus at host:1 did not answer within 3 s: try again later", 6.6)
+
+    monkeypatch.setattr(Store, "get", fails)
+    calls: list[tuple[str, str, Any]] = [
+        ("GET", COLLECTION, None),
+        ("PUT", f"{COLLECTION}/items", {"items": ITEMS[:1]}),
+        ("POST", f"{COLLECTION}/query", {"descriptors": [[1, 2, 3, 4]]}),
+    ]
+    for method, path, body in calls:
+        answer = small.request(method, path, json=body)
+        assert_problem(answer, 503, "did not answer within 3 s")
+        assert answer.headers["Retry-After"] == "7"

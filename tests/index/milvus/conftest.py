@@ -1,8 +1,7 @@
-"""A real Milvus server for all tests of this folder, and stores on it."""
+"""Stores on a real Milvus server."""
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -10,39 +9,7 @@ from pathlib import Path
 import pytest
 
 from index import backend
-from tests.milvus_server import Server, is_installed, running, shared
-
-REASON = "the wheels milvus and pymilvus are not installed: there is no server to test against"
-
-
-@pytest.fixture(scope="session")
-def milvus_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the server, which the processes of a test run share."""
-    if not is_installed():
-        pytest.skip(REASON)
-    folder = tmp_path_factory.getbasetemp()
-    return (folder.parent if "PYTEST_XDIST_WORKER" in os.environ else folder) / "milvus"
-
-
-def owner() -> int:
-    """Return the process with which the server ends: that of the whole test run."""
-    return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
-
-
-@pytest.fixture
-def milvus(milvus_folder: Path) -> Iterator[Server]:
-    """The server, which no other test stops meanwhile."""
-    server = running(milvus_folder, owner())
-    with shared(milvus_folder, alone=False):
-        yield server
-
-
-@pytest.fixture
-def milvus_alone(milvus_folder: Path) -> Iterator[Server]:
-    """The server, which no other test uses meanwhile."""
-    server = running(milvus_folder, owner())
-    with shared(milvus_folder, alone=True):
-        yield server
+from tests.milvus_server import Server, owner, running, shared
 
 
 @contextmanager

@@ -119,7 +119,7 @@ def test_a_write_that_could_not_be_sent_is_done_later(
     collection: backend.Collection, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As after a crash of the service between the two."""
-    from index.milvus.physical import Physical
+    from index.milvus.server.physical import Physical
 
     collection.upsert(["a", "b"], CODES[:2])
     written = collection.written

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -132,6 +134,60 @@ def kill_while_writing(store: backend.Store, folder: Path, server: Server, round
         acknowledged |= present
         deleted |= acknowledged - present
     assert len(collection) == SIZE * len(acknowledged - deleted)
+
+
+_WRITE = """
+import sys
+import numpy as np
+from sqlalchemy import create_engine
+from index.milvus.store import MilvusStore
+url, path, batch, size = sys.argv[1], sys.argv[2], int(sys.argv[3]), int(sys.argv[4])
+collection = MilvusStore(url, create_engine(f"sqlite:///{path}"), timeout=60).get("killed")
+codes = np.zeros((size, 1), np.uint8)
+while True:
+    ids = [f"{batch}-{i}" for i in range(size)]
+    print("wants", batch, flush=True)
+    collection.upsert(ids, codes, [batch] * size)
+    print("wrote", batch, flush=True)
+    batch += 1
+"""
+
+
+def kill_the_writer(server: Server, path: Path, opened: Opening, rounds: int) -> None:
+    collection = opened(server, path, timeout=60.0).create("killed", 8)
+    rng = np.random.default_rng(0)
+    n_wanted = n_written = 0
+    for _ in range(rounds):
+        command = [sys.executable, "-c", _WRITE, server.url, path, n_wanted, SIZE]
+        with subprocess.Popen(list(map(str, command)), stdout=subprocess.PIPE, text=True) as writer:
+            assert writer.stdout is not None
+            lines = [writer.stdout.readline() for _ in range(4)]
+            sleep(rng.uniform(0, 0.05))
+            writer.kill()
+            lines += writer.stdout.readlines()
+        wrote = [int(line.split()[1]) for line in lines if line.startswith("wrote")]
+        wants = [int(line.split()[1]) for line in lines if line.startswith("wants")]
+        assert wrote
+        n_written, n_wanted = max(wrote) + 1, max(wants) + 1
+        # The next write repeats what the killed one recorded.
+        collection.delete(["nobody"])
+        counts = [collection.count(Filter({"label": batch})) for batch in range(n_wanted)]
+        assert counts[:n_written] == [SIZE] * n_written
+        assert set(counts) <= {0, SIZE}
+        # A batch that did not get as far as the database is written in the next round.
+        n_wanted = sum(map(bool, counts))
+    assert len(collection) == SIZE * n_wanted
+
+
+def test_a_killed_writer_loses_nothing(milvus: Server, tmp_path: Path, opened: Opening) -> None:
+    kill_the_writer(milvus, tmp_path / "killed.db", opened, rounds=1)
+
+
+@pytest.mark.slow
+def test_a_writer_that_is_killed_again_and_again_loses_nothing(
+    milvus: Server, tmp_path: Path, opened: Opening
+) -> None:
+    kill_the_writer(milvus, tmp_path / "killed.db", opened, rounds=20)
 
 
 def test_a_killed_server_loses_nothing(

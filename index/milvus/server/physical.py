@@ -11,7 +11,7 @@ from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from bitcodes import Codes, code_size
 from index.errors import Unavailable
-from index.milvus.columns import (
+from index.milvus.server.columns import (
     CODE,
     DESCRIPTOR,
     ID,
@@ -24,7 +24,7 @@ from index.milvus.columns import (
     Types,
     read_columns,
 )
-from index.milvus.connection import Connection
+from index.milvus.server.connection import Connection
 
 REACH = 16_384
 """Most items that a search returns for a query, and that a query returns in the order of ids."""
@@ -228,7 +228,8 @@ class Physical:
 
 def among(ids: Sequence[str]) -> str:
     """Return the expression of some ids, of which each is a string that nothing in it can end."""
-    return f"id in [{', '.join(map(quoted, ids))}]"
+    # No item has the empty id.
+    return f"id in [{', '.join(map(quoted, ids or ['']))}]"
 
 
 def quoted(text: str) -> str:

@@ -173,10 +173,17 @@ def check_ids_fit(ids: Sequence[str]) -> None:
             )
 
 
-def are_texts(ids: Sequence[str]) -> bool:
-    """Return whether ids are Unicode; others, with lone surrogates, no item has."""
+def texts(ids: Sequence[str]) -> list[str]:
+    """Return distinct ids that are Unicode; others, with lone surrogates, no item has."""
+    distinct = list(dict.fromkeys(ids))
+    if _is_text("".join(distinct)):
+        return distinct
+    return [item_id for item_id in distinct if _is_text(item_id)]
+
+
+def _is_text(text: str) -> bool:
     try:
-        "".join(ids).encode()
+        text.encode()
     except UnicodeEncodeError:
         return False
     return True

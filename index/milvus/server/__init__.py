@@ -1,0 +1,1 @@
+"""One Milvus server: calls, collections there, and items as its columns."""
