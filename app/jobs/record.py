@@ -224,8 +224,10 @@ class JobRecord:
             return
         mine = (claims.c.job == job, claims.c.owner == self._owner)
         with self._state.writing() as execute:
-            # Until the end of the transaction, no other replica can take the job.
-            if not execute(select(claims.c.job).where(*mine).with_for_update()).fetchall():
+            # Until the end of the transaction, no other replica can take or cancel the job. All
+            # lock a job before its claim, so that none of them waits for another in a circle.
+            execute(select(jobs.c.id).where(jobs.c.id == job).with_for_update())
+            if not execute(select(claims.c.job).where(*mine)).fetchall():
                 raise NotOurs
             execute(this.values(**values))
             if values["state"] not in ("queued", "running"):
