@@ -96,7 +96,10 @@ class EncoderStore:
     def list(self) -> list[Encoder]:
         """Return all encoders, sorted by name."""
         if self._state.shared:
+            loaded = [*self._encoders]
             rows = self._state.read(select(encoders.c.name, encoders.c.fingerprint))
+            for name in {*loaded}.difference(name for name, _ in rows):
+                self._encoders.pop(name, None)  # Another replica has dropped it.
             found = [self._as_stored(*row) for row in rows]
             return sorted((one for one in found if one is not None), key=lambda one: one.name)
         with self._lock:
