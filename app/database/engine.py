@@ -138,9 +138,14 @@ def _ping(connection: Any, record: Any, proxy: Any) -> None:
 
 def shorten_patience(connection: Connection) -> None:
     """Have the statements of a connection that is lent wait no longer than reads do."""
+    be_patient(connection, READ_SECONDS)
+
+
+def be_patient(connection: Connection, seconds: float) -> None:
+    """Have each statement of a connection wait this long for its answer until it is given back."""
     raw: Any = connection.connection.dbapi_connection
     if hasattr(raw, "patience"):  # SQLite has none.
-        raw.patience = READ_SECONDS
+        raw.patience = seconds
 
 
 class Unreachable(Unavailable):

@@ -88,13 +88,16 @@ def open_all(settings: Settings, opened: ExitStack) -> Opened:
     return Opened(state, embedded, store, record)
 
 
-def open_state(settings: Settings, opened: ExitStack) -> SharedState:
-    """Open the shared database of the settings, and bring its tables up to date."""
+def open_state(settings: Settings, opened: ExitStack, *, upgrade: bool = False) -> SharedState:
+    """Open the shared database of the settings, and make its tables if there are none.
+
+    `upgrade` brings those of an older version up to date; without it, they are refused.
+    """
     url = settings.database_url
     engine = open_engine("" if url is None else url.get_secret_value())
     opened.callback(engine.dispose)
     try:
-        migrate(engine)
+        migrate(engine, upgrade=upgrade)
     except Unreachable as error:  # The operator may know why, other than clients.
         place, why = engine.url.render_as_string(), first_line(error.__cause__)
         raise Unavailable(f"the database {place} cannot be reached: {why}") from error
@@ -138,7 +141,7 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
 
     Those are the ones with an embedded index: one of them is alone with its database.
     """
-    state = open_state(settings, opened)
+    state = open_state(settings, opened, upgrade=True)
     lock = func.pg_try_advisory_lock if alone else func.pg_try_advisory_lock_shared
     with explained():
         connection = opened.enter_context(

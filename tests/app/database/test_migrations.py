@@ -2,18 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.migration import MigrationContext
+from pydantic import SecretStr
 from sqlalchemy import Engine, MetaData, create_engine, inspect, text
 
+from app.database import engine as engine_module
+from app.database import migrate as migrate_module
 from app.database.engine import database_url as as_url
 from app.database.engine import open_engine
 from app.database.migrate import VERSION_TABLE, migrate
 from app.database.tables import metadata
+from app.service.settings import Settings
+from app.service.state import opening
 from index import Unreadable
 from index.milvus.tables import metadata as index_metadata
 from tests.postgres import Server
@@ -59,6 +65,49 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
         connection.execute(text(f"UPDATE {VERSION_TABLE} SET version_num = '9999'"))
     with pytest.raises(Unreadable, match="schema version 9999; the newest known here is 0001"):
         migrate(engine)
+    engine.dispose()
+
+
+def test_a_migration_waits_for_another_longer_than_statements_do(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "STATEMENT_SECONDS", 0.1)
+    url = postgres.new_database()
+    engine, other = open_engine(url), open_engine(url)
+    with ThreadPoolExecutor(1) as pool:
+        with other.begin() as connection:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({migrate_module._LOCK})"))
+            waiting = pool.submit(migrate, engine)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        waiting.result(30)
+    assert not differences(other)
+    engine.dispose()
+    other.dispose()
+
+
+def test_only_a_service_changes_the_tables_of_an_older_version(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_database()
+    settings = Settings(data_dir=tmp_path / "data", database_url=SecretStr(url))
+    with opening.keys_of(settings) as keys:  # They may be made before the first start.
+        assert keys.list() == []
+    scripts = tmp_path / "migrations"
+    shutil.copytree(migrate_module._SCRIPTS, scripts)
+    newer = "from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+    newer += "def upgrade():\n    op.execute('ALTER TABLE keys RENAME TO renamed')\n"
+    (scripts / "versions" / "r0002.py").write_text(newer)
+    monkeypatch.setattr(migrate_module, "_SCRIPTS", scripts)
+    with pytest.raises(Unreadable, match="schema version 0001, but this program expects 0002"):
+        opening.keys_of(settings).__enter__()
+    with pytest.raises(Unreadable, match="schema version 0001"):
+        opening.encoder_file(settings, "e")
+    engine = open_engine(url)
+    assert inspect(engine).has_table("keys")
+    migrate(engine)
+    assert not inspect(engine).has_table("keys")
+    migrate(engine, upgrade=False)
     engine.dispose()
 
 
