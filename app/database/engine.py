@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -17,7 +18,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from index import Full, Unavailable
+from index import DiskError, Full, Unavailable
 
 CONNECT_SECONDS = 3
 PING_SECONDS = 2.0
@@ -159,18 +160,21 @@ def unreachable() -> Unreachable:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise Unreachable, Unavailable or Full for the errors of a server that mean this."""
+    """Raise Unreachable, Unavailable, Full or DiskError for errors of a database that mean this."""
     try:
         yield
     except NoConnection as error:
         raise Unavailable("too many requests wait for the database: try again later") from error
     except DBAPIError as error:
         code = getattr(error.orig, "sqlstate", None) or ""
-        if code in _FULL:
+        sqlite = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code in _FULL or sqlite == sqlite3.SQLITE_FULL:
             raise Full(f"the database could not be written: {first_line(error)}") from error
-        if code in _IN_THE_WAY:
+        if sqlite in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise DiskError(f"the database could not be read or written: {error.orig}") from error
+        if code in _IN_THE_WAY or sqlite in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise Unavailable("another request is in the way: try again later", 1.0) from error
-        is_lost = isinstance(error, (OperationalError, InterfaceError)) and not code
+        is_lost = isinstance(error, (OperationalError, InterfaceError)) and not (code or sqlite)
         if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
             raise unreachable() from error
         raise

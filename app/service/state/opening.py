@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 from sqlalchemy import Engine, create_engine, event, func, literal, select
 
@@ -26,6 +27,8 @@ from index.backend import Store
 # Of the advisory lock that every process holds which uses a shared database.
 _LOCK = 0xB17CE11 << 32 | 0xFFFFFFFE
 _INDEX_FILE = "milvus.db"
+_WRITE_SECONDS = 30
+"""How long a write to that file waits for others."""
 
 
 @dataclass(frozen=True)
@@ -157,12 +160,14 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
 
 def _local_index_state(settings: Settings, opened: ExitStack) -> SharedState:
     """Open the tables of the collections in Milvus in the data directory."""
-    engine = create_engine(f"sqlite:///{settings.data_dir / _INDEX_FILE}")
+    path = settings.data_dir / _INDEX_FILE
+    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WRITE_SECONDS})
     opened.callback(engine.dispose)
 
     @event.listens_for(engine, "connect")
-    def _sync_every_commit(connection: object, record: object) -> None:
-        connection.execute("PRAGMA synchronous = FULL")  # type: ignore[attr-defined]
+    def _set_up(connection: Any, record: object) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")  # Reads and writes do not wait.
+        connection.execute("PRAGMA synchronous = FULL")  # Every commit is on the disk.
 
     migrate(engine)
     return SharedState(engine)
