@@ -13,7 +13,7 @@ from app.database.embedded import EmbeddedState
 from app.database.engine import Unreachable, explained, first_line, open_engine
 from app.database.migrate import migrate
 from app.database.shared import SharedState
-from app.database.state import State
+from app.database.state import State, whole
 from app.database.tables import encoders
 from app.service.data_dir import lock_data_dir
 from app.service.encoder_store import file_in
@@ -132,10 +132,9 @@ def encoder_file(settings: Settings, name: str) -> bytes:
         return file_in(settings.data_dir, name)
     with ExitStack() as opened:
         state = open_state(settings, opened)
-        rows = state.read(select(encoders.c.file).where(encoders.c.name == name))
-    if not rows:
+        file = whole(state, encoders.c.file, encoders.c.name == name)
+    if file is None:
         raise NotFound(f"there is no encoder {name!r:.80} in the shared database")
-    file: bytes = rows[0][0]
     return file
 
 

@@ -4,17 +4,21 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import pytest
-from sqlalchemy import delete
+from sqlalchemy import Executable, delete, select, text, update
 
-from app.database.engine import open_engine
+from app.database import state as database_state
+from app.database.engine import Unreachable, open_engine
 from app.database.migrate import migrate
 from app.database.shared import SharedState
-from app.database.tables import encoders
+from app.database.tables import encoders, jobs
+from app.jobs.record import JobRecord
 from app.service.encoder_store import EncoderStore
 from hashing import make_hasher
+from index import Unavailable
 
 
 @pytest.fixture(scope="module")
@@ -47,3 +51,36 @@ def test_an_encoder_that_another_replica_drops_leaves_the_memory(state: SharedSt
     gc.collect()
     assert hasher() is None
     assert other.get("kept") is kept
+
+
+def test_files_are_read_in_parts(state: SharedState, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A state limits the time of each read, whatever the size of the files and their number."""
+    add(EncoderStore(state), "a", "b")
+    expected = [encoder.fingerprint for encoder in EncoderStore(state).list()]
+    read, most = SharedState.read, 0
+
+    def note(self: SharedState, statement: Executable) -> Sequence[Any]:
+        nonlocal most
+        rows = read(self, statement)
+        most = max(most, sum(len(value) for row in rows for value in row if type(value) is bytes))
+        return rows
+
+    monkeypatch.setattr(database_state, "PART_BYTES", 100)
+    monkeypatch.setattr(SharedState, "read", note)
+    assert [encoder.fingerprint for encoder in EncoderStore(state).list()] == expected
+    JobRecord(state).add("a", "short", {}, b"m" * 250)
+    assert JobRecord(state).material("a") == b"m" * 250
+    with state.writing() as execute:
+        execute(update(jobs).values(output=b"o" * 300))
+    assert JobRecord(state).output("a") == b"o" * 300
+    assert most == 100
+
+
+@pytest.mark.parametrize("code", ["57014", "53200"])
+def test_an_overloaded_database_is_not_an_unreachable_one(state: SharedState, code: str) -> None:
+    """57014 is a statement that took too long, 53200 a lack of memory."""
+    with pytest.raises(Unavailable, match="overloaded") as error, state.writing() as execute:
+        execute(text(f"DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '{code}'; END $$"))
+    assert not isinstance(error.value, Unreachable)
+    assert state.is_reached
+    state.read(select(encoders.c.name))
