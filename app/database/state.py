@@ -60,10 +60,10 @@ class State(Protocol):
         """
 
     def locked(self, name: str, *, share: bool = False) -> AbstractContextManager[None]:
-        """Keep other processes out of blocks with the same name; those that share keep no sharers.
+        """Keep other processes out of blocks with the same name.
 
-        Blocks must be short. A block that shares does not wait for others: it raises Unavailable
-        after some seconds. Where no other process uses the database, this does nothing.
+        Blocks that share keep out only those that do not. Blocks must be short: others raise
+        Unavailable after some seconds. Where no other process uses the database, this does nothing.
         """
 
 
