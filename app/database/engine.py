@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     DisconnectionError,
     InterfaceError,
@@ -18,7 +19,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from index import DiskError, Full, Unavailable
+from index import DiskError, Full, NotFound, Unavailable
 
 CONNECT_SECONDS = 3
 PING_SECONDS = 2.0
@@ -155,12 +156,14 @@ def unreachable() -> Unreachable:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise Unreachable, Unavailable, Full or DiskError for errors of a database that mean this."""
+    """Raise Unreachable, Unavailable, Full, DiskError or NotFound for errors that mean this."""
     try:
         yield
     except NoConnection as error:
         raise Unavailable("too many requests wait for the database: try again later") from error
     except DBAPIError as error:
+        if has_null(error):
+            raise NotFound("nothing has a name with a null character") from error
         code = getattr(error.orig, "sqlstate", None) or ""
         sqlite = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         if code in _FULL or sqlite == sqlite3.SQLITE_FULL:
@@ -173,6 +176,11 @@ def explained() -> Iterator[None]:
         if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
             raise unreachable() from error
         raise
+
+
+def has_null(error: DBAPIError) -> bool:
+    """Return whether psycopg refuses text with a null character, which PostgreSQL cannot hold."""
+    return isinstance(error, DataError) and "NUL" in str(error.orig)
 
 
 def first_line(error: BaseException | None) -> str:

@@ -11,12 +11,14 @@ from zlib import crc32
 
 import structlog
 from sqlalchemy import Column, ColumnElement, Engine, Executable, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
 
 from app.database.engine import (
     POOL_SECONDS,
     Unreachable,
     explained,
     first_line,
+    has_null,
     shorten_patience,
     unreachable,
 )
@@ -66,7 +68,12 @@ class SharedState:
         """Return all rows of a query."""
         with self._explained(), self._reading.connect() as connection:
             shorten_patience(connection)
-            return connection.execute(statement).fetchall()
+            try:
+                return connection.execute(statement).fetchall()
+            except DBAPIError as error:
+                if has_null(error):
+                    return []
+                raise
 
     def part(
         self, column: Column[bytes], row: ColumnElement[bool], offset: int, size: int

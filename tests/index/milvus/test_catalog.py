@@ -50,6 +50,7 @@ def test_blocks_that_hold_a_connection_leave_some_for_their_statements(
             with pytest.raises(Unavailable):
                 enter_all(blocks, kind)
         assert catalog.read(0) is None
+        assert catalog.named("a\0b") is None  # Which PostgreSQL refuses to look for.
         assert state.read(select(1)) == [(1,)]
     opened.dispose()
 
