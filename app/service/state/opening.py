@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, func, literal, select
 
 from app.database.embedded import EmbeddedState
-from app.database.engine import Unreachable, explained, first_line, open_engine
+from app.database.engine import Unreachable, explained, first_line, open_engine, shown
 from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.database.state import State
@@ -99,7 +99,7 @@ def open_state(settings: Settings, opened: ExitStack) -> SharedState:
     try:
         migrate(engine)
     except Unreachable as error:  # The operator may know why, other than clients.
-        place, why = engine.url.render_as_string(), first_line(error.__cause__)
+        place, why = shown(engine.url), first_line(error.__cause__)
         raise Unavailable(f"the database {place} cannot be reached: {why}") from error
     return SharedState(engine)
 
@@ -149,7 +149,7 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
         )
         if not connection.execute(select(lock(literal(_LOCK)))).scalar_one():
             raise Unreadable(
-                f"the database {state.engine.url.render_as_string()} is in use by another process: "
+                f"the database {shown(state.engine.url)} is in use by another process: "
                 "several processes share it only if all of them have BITCELL_INDEX_URL set"
             )
     return state
@@ -158,7 +158,9 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
 def _local_index_state(settings: Settings, opened: ExitStack) -> SharedState:
     """Open the tables of the collections in Milvus in the data directory."""
     path = settings.data_dir / _INDEX_FILE
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WRITE_SECONDS})
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": _WRITE_SECONDS}, hide_parameters=True
+    )
     opened.callback(engine.dispose)
 
     @event.listens_for(engine, "connect")
