@@ -34,10 +34,12 @@ RETRY_SECONDS = 5.0
 CONNECTIONS = 20
 """How many connections a process opens at most; the first five stay open."""
 
-# Codes of PostgreSQL: a full disk or too little memory.
-_FULL = ("53100", "53200")
+# Codes of PostgreSQL: a full disk.
+_FULL = ("53100",)
+# Too little memory; a statement that took too long.
+_OVERLOADED = ("53200", "57014")
 # A server that only reads, as after a failover; that starts or stops; that is at its limits.
-_LATER = ("25006", "57014", "57P01", "57P02", "57P03", "53300")
+_LATER = ("25006", "57P01", "57P02", "57P03", "53300")
 _IN_THE_WAY = ("40001", "40P01", "55P03")
 
 
@@ -152,9 +154,14 @@ def _ping(connection: Any, record: Any, proxy: Any) -> None:
 
 def shorten_patience(connection: Connection) -> None:
     """Have the statements of a connection that is lent wait no longer than reads do."""
+    be_patient(connection, READ_SECONDS)
+
+
+def be_patient(connection: Connection, seconds: float) -> None:
+    """Have each statement of a connection wait this long for its answer until it is given back."""
     raw: Any = connection.connection.dbapi_connection
     if hasattr(raw, "patience"):  # SQLite has none.
-        raw.patience = READ_SECONDS
+        raw.patience = seconds
 
 
 class Unreachable(Unavailable):
@@ -184,6 +191,8 @@ def explained() -> Iterator[None]:
             raise DiskError(f"the database could not be read or written: {error.orig}") from error
         if code in _IN_THE_WAY or sqlite in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise Unavailable("another request is in the way: try again later", 1.0) from error
+        if code in _OVERLOADED:
+            raise Unavailable("the database is overloaded: try again later") from error
         is_lost = isinstance(error, (OperationalError, InterfaceError)) and not (code or sqlite)
         if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
             raise unreachable() from error

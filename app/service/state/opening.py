@@ -13,7 +13,7 @@ from app.database.embedded import EmbeddedState
 from app.database.engine import Unreachable, explained, first_line, open_engine, shown
 from app.database.migrate import migrate
 from app.database.shared import SharedState
-from app.database.state import State
+from app.database.state import State, whole
 from app.database.tables import encoders
 from app.service.data_dir import lock_data_dir
 from app.service.encoder_store import file_in
@@ -91,13 +91,16 @@ def open_all(settings: Settings, opened: ExitStack) -> Opened:
     return Opened(state, embedded, store, record)
 
 
-def open_state(settings: Settings, opened: ExitStack) -> SharedState:
-    """Open the shared database of the settings, and bring its tables up to date."""
+def open_state(settings: Settings, opened: ExitStack, *, upgrade: bool = False) -> SharedState:
+    """Open the shared database of the settings, and make its tables if there are none.
+
+    `upgrade` brings those of an older version up to date; without it, they are refused.
+    """
     url = settings.database_url
     engine = open_engine("" if url is None else url.get_secret_value())
     opened.callback(engine.dispose)
     try:
-        migrate(engine)
+        migrate(engine, upgrade=upgrade)
     except Unreachable as error:  # The operator may know why, other than clients.
         place, why = shown(engine.url), first_line(error.__cause__)
         raise Unavailable(f"the database {place} cannot be reached: {why}") from error
@@ -129,10 +132,9 @@ def encoder_file(settings: Settings, name: str) -> bytes:
         return file_in(settings.data_dir, name)
     with ExitStack() as opened:
         state = open_state(settings, opened)
-        rows = state.read(select(encoders.c.file).where(encoders.c.name == name))
-    if not rows:
+        file = whole(state, encoders.c.file, encoders.c.name == name)
+    if file is None:
         raise NotFound(f"there is no encoder {name!r:.80} in the shared database")
-    file: bytes = rows[0][0]
     return file
 
 
@@ -141,7 +143,7 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
 
     Those are the ones with an embedded index: one of them is alone with its database.
     """
-    state = open_state(settings, opened)
+    state = open_state(settings, opened, upgrade=True)
     lock = func.pg_try_advisory_lock if alone else func.pg_try_advisory_lock_shared
     with explained():
         connection = opened.enter_context(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,12 +14,14 @@ from pydantic import SecretStr
 from sqlalchemy import Engine, MetaData, create_engine, inspect, text
 from sqlalchemy.exc import DataError
 
+from app.database import engine as engine_module
+from app.database import migrate as migrate_module
 from app.database.engine import database_url as as_url
 from app.database.engine import message, open_engine
 from app.database.migrate import VERSION_TABLE, migrate
 from app.database.tables import metadata
 from app.service.settings import Settings
-from app.service.state.opening import open_state
+from app.service.state import opening
 from index import InvalidItems, Unavailable, Unreadable
 from index.milvus.server.connection import Connection
 from index.milvus.tables import metadata as index_metadata
@@ -68,6 +71,49 @@ def test_a_newer_schema_is_refused(tmp_path: Path) -> None:
     engine.dispose()
 
 
+def test_a_migration_waits_for_another_longer_than_statements_do(
+    postgres: Server, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(engine_module, "STATEMENT_SECONDS", 0.1)
+    url = postgres.new_database()
+    engine, other = open_engine(url), open_engine(url)
+    with ThreadPoolExecutor(1) as pool:
+        with other.begin() as connection:
+            connection.execute(text(f"SELECT pg_advisory_xact_lock({migrate_module._LOCK})"))
+            waiting = pool.submit(migrate, engine)
+            with pytest.raises(TimeoutError):
+                waiting.result(0.5)
+        waiting.result(30)
+    assert not differences(other)
+    engine.dispose()
+    other.dispose()
+
+
+def test_only_a_service_changes_the_tables_of_an_older_version(
+    postgres: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = postgres.new_database()
+    settings = Settings(data_dir=tmp_path / "data", database_url=SecretStr(url))
+    with opening.keys_of(settings) as keys:  # They may be made before the first start.
+        assert keys.list() == []
+    scripts = tmp_path / "migrations"
+    shutil.copytree(migrate_module._SCRIPTS, scripts)
+    newer = "from alembic import op\nrevision = '0002'\ndown_revision = '0001'\n"
+    newer += "def upgrade():\n    op.execute('ALTER TABLE keys RENAME TO renamed')\n"
+    (scripts / "versions" / "r0002.py").write_text(newer)
+    monkeypatch.setattr(migrate_module, "_SCRIPTS", scripts)
+    with pytest.raises(Unreadable, match="schema version 0001, but this program expects 0002"):
+        opening.keys_of(settings).__enter__()
+    with pytest.raises(Unreadable, match="schema version 0001"):
+        opening.encoder_file(settings, "e")
+    engine = open_engine(url)
+    assert inspect(engine).has_table("keys")
+    migrate(engine)
+    assert not inspect(engine).has_table("keys")
+    migrate(engine, upgrade=False)
+    engine.dispose()
+
+
 @pytest.mark.parametrize(
     "url",
     [
@@ -94,11 +140,8 @@ def test_a_password_among_the_options_is_not_shown() -> None:
     """Nor are the values of a statement that fails."""
     url = "postgresql://127.0.0.1:1/db?user=u&password=secret"
     settings = Settings(database_url=SecretStr(url))
-    with (
-        ExitStack() as opened,
-        pytest.raises(Unavailable, match=r"127\.0\.0\.1:1/db cannot") as error,
-    ):
-        open_state(settings, opened)
+    with ExitStack() as opened, pytest.raises(Unavailable, match="1:1/db cannot") as error:
+        opening.open_state(settings, opened)
     assert "secret" not in str(error.value)
     assert open_engine(url).hide_parameters
 
