@@ -7,10 +7,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, func, literal, select
+from sqlalchemy import Engine, create_engine, event
 
 from app.database.embedded import EmbeddedState
 from app.database.engine import Unreachable, explained, first_line, open_engine, shown
+from app.database.guard import Guard
 from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.database.state import State, whole
@@ -24,8 +25,6 @@ from index import Database, NotFound, Unavailable, Unreadable
 from index import Store as EmbeddedStore
 from index.backend import Store
 
-# Of the advisory lock that every process holds which uses a shared database.
-_LOCK = 0xB17CE11 << 32 | 0xFFFFFFFE
 _INDEX_FILE = "milvus.db"
 _WRITE_SECONDS = 30
 """How long a write to that file waits for others."""
@@ -144,16 +143,15 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
     Those are the ones with an embedded index: one of them is alone with its database.
     """
     state = open_state(settings, opened, upgrade=True)
-    lock = func.pg_try_advisory_lock if alone else func.pg_try_advisory_lock_shared
+    guard = Guard(state.engine, alone=alone)
     with explained():
-        connection = opened.enter_context(
-            state.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        )
-        if not connection.execute(select(lock(literal(_LOCK)))).scalar_one():
+        if not guard.take():
             raise Unreadable(
                 f"the database {shown(state.engine.url)} is in use by another process: "
                 "several processes share it only if all of them have BITCELL_INDEX_URL set"
             )
+    opened.callback(guard.close)
+    state.guard = guard
     return state
 
 
