@@ -106,3 +106,19 @@ def test_a_write_waits_for_another_one_and_reads_do_not(local: SharedState) -> N
             with pytest.raises(Unavailable, match="in the way"), local.writing() as execute:
                 execute(insert(drift).values(collection=2, watched="x"))
     assert local.is_reached
+
+
+def test_an_unreachable_database_is_not_described_to_clients() -> None:
+    away = open_engine("postgresql://somebody@127.0.0.1:1/d")
+    catalog = Catalog(away)
+    message = r"^the database of the index cannot be used: try again later$"
+    with pytest.raises(Unavailable, match=message):
+        catalog.read(1)
+    with pytest.raises(Unavailable, match=message), catalog.holding(1, 1):
+        pass
+    with (
+        pytest.raises(Unavailable, match=message),
+        catalog.inserted(making="c", n_bits=8, encoder="", fingerprint=""),
+    ):
+        pass
+    away.dispose()
