@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     DisconnectionError,
     InterfaceError,
@@ -18,7 +19,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from index import DiskError, Full, Unavailable
+from index import DiskError, Full, NotFound, Unavailable
 
 CONNECT_SECONDS = 3
 PING_SECONDS = 2.0
@@ -46,19 +47,30 @@ def database_url(text: str) -> URL:
     """Return the URL of a PostgreSQL database; raise ValueError, without its password."""
     try:
         url = make_url(text)
-    except ArgumentError:
-        raise ValueError(
-            "expected the URL of a PostgreSQL database, such as "
-            "postgresql://user:password@host/database"
-        ) from None
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number.
+        raise _wrong_url() from None
+    if "@" in (url.host or ""):  # A part of the password would be taken for the host, and shown.
+        raise _wrong_url()
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername != "postgresql+psycopg":
         raise ValueError(
-            f"expected a URL that begins with postgresql://, got one with {url.drivername}://: "
-            "without a URL, state is in SQLite in the data directory"
+            "BITCELL_DATABASE_URL: expected a URL that begins with postgresql://, got one with "
+            f"{url.drivername}://: without a URL, state is in SQLite in the data directory"
         )
     return url
+
+
+def _wrong_url() -> ValueError:
+    return ValueError(
+        "BITCELL_DATABASE_URL: expected the URL of a PostgreSQL database, such as "
+        "postgresql://user:password@host:5432/database, with %40 for an @ in the password"
+    )
+
+
+def shown(url: URL) -> str:
+    """Return a URL without its password, which may also be among the options after `?`."""
+    return url.set(query={}).render_as_string()
 
 
 def open_engine(text: str) -> Engine:
@@ -80,6 +92,7 @@ def open_engine(text: str) -> Engine:
         max_overflow=CONNECTIONS - 5,
         pool_timeout=POOL_SECONDS,
         pool_use_lifo=True,
+        hide_parameters=True,  # The log is no place for what users store.
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "bitcell",
@@ -162,12 +175,14 @@ def unreachable() -> Unreachable:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise Unreachable, Unavailable, Full or DiskError for errors of a database that mean this."""
+    """Raise Unreachable, Unavailable, Full, DiskError or NotFound for errors that mean this."""
     try:
         yield
     except NoConnection as error:
         raise Unavailable("too many requests wait for the database: try again later") from error
     except DBAPIError as error:
+        if has_null(error):
+            raise NotFound("nothing has a name with a null character") from error
         code = getattr(error.orig, "sqlstate", None) or ""
         sqlite = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
         if code in _FULL or sqlite == sqlite3.SQLITE_FULL:
@@ -182,6 +197,16 @@ def explained() -> Iterator[None]:
         if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
             raise unreachable() from error
         raise
+
+
+def has_null(error: DBAPIError) -> bool:
+    """Return whether psycopg refuses text with a null character, which PostgreSQL cannot hold."""
+    return isinstance(error, DataError) and "NUL" in str(error.orig)
+
+
+def message(error: Exception) -> str:
+    """Return what an error says, of an error of the database without the statement."""
+    return first_line(error) if isinstance(error, DBAPIError) else str(error)
 
 
 def first_line(error: BaseException | None) -> str:

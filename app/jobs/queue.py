@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from app.database.engine import message
 from app.database.state import State
 from app.errors import Conflict, is_full, shortage
 from app.jobs.folders import JobFolders
@@ -321,7 +322,7 @@ class Jobs:
         except JobFailed as failure:
             error = str(failure)
         except Exception as failure:
-            error = str(failure) or type(failure).__name__
+            error = message(failure) or type(failure).__name__
             if is_full(failure):
                 error = f"the disk is full: {error}"
             log.warning("job failed", job=entry.id, kind=entry.kind, exc_info=failure)
@@ -448,7 +449,7 @@ class Jobs:
             log.exception("end of job not written", job=entry.id, kind=entry.kind, state=state)
             if state == "done":
                 state = "failed"
-                error = f"the job was done, but its result could not be written: {failure}"
+                error = f"the job was done, but its result could not be written: {message(failure)}"
             self._record.keep_end(entry.id, state, error)
         else:
             self._write_kept_ends()

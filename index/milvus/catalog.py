@@ -111,6 +111,8 @@ class Catalog(Journal):
 
     def named(self, name: str) -> Row | None:
         """Return the finished collection of a name."""
+        if "\0" in name:  # PostgreSQL refuses such text.
+            return None
         return self._one(collections.c.name == name)
 
     def _one(self, condition: Any) -> Row | None:

@@ -7,10 +7,11 @@ from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, func, literal, select
+from sqlalchemy import Engine, create_engine, event
 
 from app.database.embedded import EmbeddedState
-from app.database.engine import Unreachable, explained, first_line, open_engine
+from app.database.engine import Unreachable, explained, first_line, open_engine, shown
+from app.database.guard import Guard
 from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.database.state import State, whole
@@ -24,8 +25,6 @@ from index import Database, NotFound, Unavailable, Unreadable
 from index import Store as EmbeddedStore
 from index.backend import Store
 
-# Of the advisory lock that every process holds which uses a shared database.
-_LOCK = 0xB17CE11 << 32 | 0xFFFFFFFE
 _INDEX_FILE = "milvus.db"
 _WRITE_SECONDS = 30
 """How long a write to that file waits for others."""
@@ -102,7 +101,7 @@ def open_state(settings: Settings, opened: ExitStack, *, upgrade: bool = False) 
     try:
         migrate(engine, upgrade=upgrade)
     except Unreachable as error:  # The operator may know why, other than clients.
-        place, why = engine.url.render_as_string(), first_line(error.__cause__)
+        place, why = shown(engine.url), first_line(error.__cause__)
         raise Unavailable(f"the database {place} cannot be reached: {why}") from error
     return SharedState(engine)
 
@@ -144,23 +143,24 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
     Those are the ones with an embedded index: one of them is alone with its database.
     """
     state = open_state(settings, opened, upgrade=True)
-    lock = func.pg_try_advisory_lock if alone else func.pg_try_advisory_lock_shared
+    guard = Guard(state.engine, alone=alone)
     with explained():
-        connection = opened.enter_context(
-            state.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        )
-        if not connection.execute(select(lock(literal(_LOCK)))).scalar_one():
+        if not guard.take():
             raise Unreadable(
-                f"the database {state.engine.url.render_as_string()} is in use by another process: "
+                f"the database {shown(state.engine.url)} is in use by another process: "
                 "several processes share it only if all of them have BITCELL_INDEX_URL set"
             )
+    opened.callback(guard.close)
+    state.guard = guard
     return state
 
 
 def _local_index_state(settings: Settings, opened: ExitStack) -> SharedState:
     """Open the tables of the collections in Milvus in the data directory."""
     path = settings.data_dir / _INDEX_FILE
-    engine = create_engine(f"sqlite:///{path}", connect_args={"timeout": _WRITE_SECONDS})
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": _WRITE_SECONDS}, hide_parameters=True
+    )
     opened.callback(engine.dispose)
 
     @event.listens_for(engine, "connect")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
@@ -215,6 +216,30 @@ def test_files_are_in_the_shared_folder(replicas: Replicas) -> None:
     assert other.post("/v1/collections/d/restore", json=body).status_code == 201
     assert one.get("/v1/collections/d").json()["items"] == 3
     assert not (replicas.folder / "a" / "snapshots").exists()
+
+
+def test_a_name_with_a_null_character_is_one_that_nothing_has(replicas: Replicas) -> None:
+    """PostgreSQL refuses such text."""
+    client = replicas.start("a")
+    calls = [
+        (method.upper(), path)
+        for path, methods in client.get("/openapi.json").json()["paths"].items()
+        for method in methods
+        if "{" in path
+    ]
+    assert len(calls) > 30
+    bodies: list[Any] = [{}, {"descriptors": [[1]]}, {"snapshot": "x", "encoder": "a\0b"}]
+    for method, path in calls:
+        url = re.sub(r"{\w+}", "a%00b", path)
+        for body in [None] if method in ("GET", "DELETE") else bodies:
+            answer = client.request(method, url, json=body)
+            assert 400 <= answer.status_code < 500, (method, path, answer.text)
+            if method in ("GET", "DELETE"):
+                assert answer.status_code == 404, (method, path, answer.text)
+    for body in ({"encoder": "a\0b"}, {"snapshot": "x", "encoder": "a\0b"}):
+        for method, path in (("POST", "/v1/collections"), ("POST", "/v1/collections/c/restore")):
+            answer = client.request(method, path, json={"name": "c", **body})
+            assert answer.status_code in (404, 422), (path, body)
 
 
 CALLS = [("GET", "/v1/encoders"), ("GET", "/v1/jobs"), ("POST", "/v1/encoders"), ("GET", "/readyz")]

@@ -50,6 +50,7 @@ def test_blocks_that_hold_a_connection_leave_some_for_their_statements(
             with pytest.raises(Unavailable):
                 enter_all(blocks, kind)
         assert catalog.read(0) is None
+        assert catalog.named("a\0b") is None  # Which PostgreSQL refuses to look for.
         assert state.read(select(1)) == [(1,)]
     opened.dispose()
 
@@ -105,3 +106,19 @@ def test_a_write_waits_for_another_one_and_reads_do_not(local: SharedState) -> N
             with pytest.raises(Unavailable, match="in the way"), local.writing() as execute:
                 execute(insert(drift).values(collection=2, watched="x"))
     assert local.is_reached
+
+
+def test_an_unreachable_database_is_not_described_to_clients() -> None:
+    away = open_engine("postgresql://somebody@127.0.0.1:1/d")
+    catalog = Catalog(away)
+    message = r"^the database of the index cannot be used: try again later$"
+    with pytest.raises(Unavailable, match=message):
+        catalog.read(1)
+    with pytest.raises(Unavailable, match=message), catalog.holding(1, 1):
+        pass
+    with (
+        pytest.raises(Unavailable, match=message),
+        catalog.inserted(making="c", n_bits=8, encoder="", fingerprint=""),
+    ):
+        pass
+    away.dispose()
