@@ -80,8 +80,8 @@ def open_all(settings: Settings, opened: ExitStack) -> Opened:
     record = opened.enter_context(closing(Database(settings.data_dir / "bitcell.db")))
     embedded = EmbeddedState(record)
     if settings.index_url is not None:
-        beside = _local_index_state(settings, opened)
-        return Opened(embedded, beside, _milvus(settings, beside.engine, opened), record)
+        index_state = _local_index_state(settings, opened)
+        return Opened(embedded, index_state, _milvus(settings, index_state.engine, opened), record)
     state: State = embedded
     if settings.database_url is not None:
         state = _open_held(settings, opened, alone=True)
@@ -100,7 +100,7 @@ def open_state(settings: Settings, opened: ExitStack, *, upgrade: bool = False) 
     opened.callback(engine.dispose)
     try:
         migrate(engine, upgrade=upgrade)
-    except Unreachable as error:  # The operator may know why, other than clients.
+    except Unreachable as error:  # The operator may know why; clients may not.
         place, why = shown(engine.url), first_line(error.__cause__)
         raise Unavailable(f"the database {place} cannot be reached: {why}") from error
     return SharedState(engine)
