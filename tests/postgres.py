@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -18,6 +19,7 @@ import pytest
 from tests.memory_folder import PREFIX
 
 _NAMES = count()
+_START_SECONDS = 60
 _OPTIONS = "-c listen_addresses= -c fsync=off -c full_page_writes=off -c max_connections=60"
 
 
@@ -80,11 +82,12 @@ class Server:
             )
         import psycopg
 
+        deadline = time.monotonic() + _START_SECONDS
         while True:
             try:
                 psycopg.connect(self._info("postgres")).close()
             except psycopg.OperationalError:
-                if self.process.poll() is not None:
+                if self.process.poll() is not None or time.monotonic() > deadline:
                     raise AssertionError((self.folder / "log").read_text()) from None
             else:
                 return

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Executable, delete, select, text, update
 
 from app.database.engine import open_engine
 from app.database.migrate import migrate
@@ -22,10 +24,12 @@ from app.errors import TooMany
 from app.jobs import queue
 from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.queue import MAX_STARTS, Jobs
+from app.jobs.record import JobRecord, NotOurs
+from app.jobs.shared.claims import Claims
 from index import NotFound, Unavailable
 from tests.app.jobs.conftest import KINDS
 from tests.app.jobs.test_queue import has_ended, is_running
-from tests.app.jobs.waiting import end_of, until
+from tests.app.jobs.waiting import end_of, until, until_left
 
 Start = Callable[..., Jobs]
 
@@ -64,12 +68,16 @@ def start(state: SharedState, tmp_path: Path) -> Iterator[Start]:
 
 
 def kill(replica: Jobs) -> None:
-    """Let a replica end as if it were killed: it records nothing, and confirms no claim."""
+    """Let a replica end as if it had been killed long ago: it records nothing."""
     replica._replica.close(30)
     for entry in replica._open.values():
         if entry.process is not None:
             entry.process.kill()
     replica._open.clear()  # As if its threads had ended with it.
+    assert replica._claims is not None
+    with replica._claims._state.writing() as execute:
+        mine = job_claims.c.owner == replica._claims.owner
+        execute(update(job_claims).where(mine).values(heartbeat=0))
 
 
 def test_each_job_runs_once(start: Start) -> None:
@@ -145,11 +153,11 @@ def test_the_limit_counts_the_jobs_of_all_replicas(start: Start) -> None:
 
 
 def test_a_job_of_a_killed_replica_is_taken_over(start: Start, state: SharedState) -> None:
-    killed, other = start(), start({}, stale=0.2)
+    killed, other = start(), start({})
     job = other.add("endless", {})
     process = int(until(other, job, is_running)["progress"]["now"])
     kill(killed)
-    again = start(stale=0.2)
+    again = start()
     shown = until(
         other, job, lambda now: is_running(now) and now["progress"]["now"] != str(process)
     )
@@ -159,13 +167,13 @@ def test_a_job_of_a_killed_replica_is_taken_over(start: Start, state: SharedStat
 
 
 def test_a_job_during_which_replicas_are_killed_fails(start: Start, state: SharedState) -> None:
-    idle = start({}, stale=0.2)
+    idle = start({})
     job = idle.add("inside", {})
     for _ in range(MAX_STARTS):
-        replica = start(stale=0.2)
+        replica = start()
         until(replica, job, lambda now: is_running(now) and job in replica._open)  # noqa: B023
         kill(replica)
-    start(stale=0.2)
+    start()
     assert end_of(idle, job)["error"] == "the service was killed 3 times while it ran"
     assert not state.read(select(job_claims.c.job))
 
@@ -196,13 +204,67 @@ def test_a_replica_whose_job_was_taken_stops_and_records_nothing(
     until(stalled, job, is_running)
     with state.writing() as execute:  # As another one does after the claim has become stale.
         execute(update(job_claims).values(owner="another", progress=json.dumps({"now": "mine"})))
-    while job in stalled._open:
-        stalled._replica.wake()
+    until_left(stalled, job)
     go_on.set()
     stalled.close(30)
     shown = start({}).get(job)
     assert (shown["state"], shown["result"]) == ("running", None)
     assert shown["progress"] == {"now": "mine"}
+
+
+class SlowState(SharedState):
+    """A state that calls `meanwhile` between the first two statements of its next transaction."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    @contextmanager
+    def writing(self, alone: str = "") -> Iterator[Execute]:
+        with super().writing(alone) as execute:
+
+            def execute_slowly(statement: Executable) -> Any:
+                done = execute(statement)
+                meanwhile, self.meanwhile = self.meanwhile, None
+                if meanwhile is not None:
+                    meanwhile()
+                return done
+
+            yield execute_slowly
+
+
+def wait_for_a_lock(state: SharedState) -> None:
+    """Wait until a statement waits for the lock of another transaction."""
+    deadline = time.monotonic() + 30
+    waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+    while not state.read(waiting):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("other", ["cancel", "take"])
+def test_the_end_of_a_job_does_not_block_a_replica_that_cancels_or_takes_it(
+    other: str, state: SharedState
+) -> None:
+    slow = SlowState(state.engine)
+    first, second = Claims(state, 30), Claims(slow, 0 if other == "take" else 30)
+    JobRecord(state).add("a", "short", {}, None)
+    assert first.take(["short"], MAX_STARTS)
+    record = JobRecord(state, first.owner)
+    with ThreadPoolExecutor(1) as pool:
+        ends = []
+
+        def end() -> None:
+            ends.append(pool.submit(record.end, "a", "done"))
+            wait_for_a_lock(state)
+
+        slow.meanwhile = end
+        if other == "cancel":
+            assert second.cancel("a")
+            assert ends[0].result(30) is None
+        else:
+            assert second.take(["short"], MAX_STARTS)
+            with pytest.raises(NotOurs):
+                ends[0].result(30)
+    found = state.read(select(jobs.c.state))[0][0]
+    assert found == ("done" if other == "cancel" else "queued")
 
 
 class FailingState(SharedState):
@@ -232,8 +294,7 @@ def test_the_end_of_a_job_is_written_when_the_database_is_back(
     until(replica, job, is_running)
     failing.is_up = False
     go_on.set()
-    while job in replica._open:
-        replica._notify()
+    until_left(replica, job)
     assert replica.get(job)["state"] == "running"
     failing.is_up = True
     shown = end_of(replica, job)
