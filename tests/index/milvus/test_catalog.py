@@ -122,3 +122,13 @@ def test_an_unreachable_database_is_not_described_to_clients() -> None:
     ):
         pass
     away.dispose()
+
+
+def test_a_write_that_is_done_does_not_fail_because_its_lock_is_lost(database_url: str) -> None:
+    opened = open_engine(database_url)
+    catalog = Catalog(opened)
+    sessions = "pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    for _ in range(2):
+        with catalog.holding(1, 5), opened.connect() as other:
+            other.execute(text(f"SELECT pg_terminate_backend(pid, 5000) FROM {sessions}"))
+    opened.dispose()
