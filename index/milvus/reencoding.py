@@ -36,6 +36,11 @@ class Copy:
 
     What changes meanwhile is in the recorded writes of `old`, which stay as long as its row is
     being replaced.
+
+    Attributes
+    ----------
+    until : int
+        The number of the last recorded write of `old` that is repeated.
     """
 
     def __init__(
@@ -48,7 +53,7 @@ class Copy:
     ) -> None:
         self._catalog, self._old, self._new = catalog, old, new
         self._code, self._progress = code, progress
-        self._until = max(catalog.writes(old.key), default=0)
+        self.until = max(catalog.writes(old.key), default=0)
 
     def all_items(self) -> None:
         """Copy all items and then what has changed meanwhile, until that is little."""
@@ -66,7 +71,7 @@ class Copy:
 
     def changes(self) -> int:
         """Repeat all writes since the last call; return how many ids they changed."""
-        numbers = self._catalog.writes(self._old.key, self._until)
+        numbers = self._catalog.writes(self._old.key, self.until)
         ids: set[str] = set()
         for number in numbers:
             write = self._catalog.write(number)
@@ -81,7 +86,7 @@ class Copy:
             ((columns, places),) = reading.by_ids(self._old.physical, part, _FIELDS, now, _CHUNK)
             self._new.delete([part[place] for place in np.flatnonzero(places < 0).tolist()])
             self._put(columns)
-        self._until = max(numbers, default=self._until)
+        self.until = max(numbers, default=self.until)
         return len(changed)
 
     def _ids(self, kind: str, body: bytes) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -137,24 +138,28 @@ class MilvusStore:
 
     @contextmanager
     def _made(self, **values: Any) -> Iterator[Collection]:
-        """Make a collection in Milvus; if the block raises, delete it and its row."""
+        """Make a collection in Milvus; if the block raises, delete it unless it is finished.
+
+        It may be finished although the block raises: where the database does it, but the
+        connection is lost before its answer.
+        """
         with self._catalog.inserted(**values) as row:
             try:
-                row = self._create(row)
-                yield self._new(row)
+                yield self._new(self._create(row))
             except BaseException:
-                self._catalog.remove(row)
+                self._catalog.abandon(row.key)
                 self._upkeep.wake()
                 raise
 
     def _create(self, row: Row) -> Row:
         """Make the collection of a row in Milvus, by a name that nothing there has."""
-        while True:
-            physical = self._physical(row)
-            if not physical.exists():
-                physical.create(keeps_descriptors=row.descriptor_type is not None)
-                return row
-            row = self._catalog.use_generation(row.key, row.generation + 1)
+        for generation in count(row.generation + 1):
+            if not self._physical(row._replace(generation=generation)).exists():
+                break
+        # The database knows it first, so that what is left of it is deleted, and nothing else is.
+        row = self._catalog.use_generation(row.key, generation)
+        self._physical(row).create(keeps_descriptors=row.descriptor_type is not None)
+        return row
 
     def _physical(self, row: Row) -> Physical:
         return Physical(self._connection, row.physical, row.n_bits)
@@ -257,7 +262,7 @@ class MilvusStore:
             with old.writes.alone() as last:
                 copy.changes()
                 copy.end()
-                if not self._catalog.switch(last, new.key):
+                if not self._catalog.switch(last, new.key, copy.until):
                     raise old.writes.gone()
         self._forget(old.key)
         return self._open(self._row(name))

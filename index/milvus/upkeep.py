@@ -75,7 +75,7 @@ class Upkeep:
 
     def _drop(self) -> None:
         for row in self._catalog.abandoned():
-            self._catalog.remove(row)
+            self._catalog.abandon(row.key)
         for name in self._catalog.to_drop():
             Physical(self._connection, name, 8).drop()
             self._catalog.is_dropped(name)
