@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from pymilvus.grpc_gen import milvus_pb2
 
+from index.errors import Unavailable
 from index.milvus import reading
 from index.milvus.catalog import Catalog
 from index.milvus.collection import Collection
@@ -21,6 +22,7 @@ from index.milvus.server.columns import (
     as_descriptors,
     read_columns,
 )
+from index.milvus.server.connection import Connection
 from index.milvus.server.physical import at
 from index.milvus.writes import DELETE
 from index.reencoding import FEW_CHANGES, MAX_PASSES, Encoding
@@ -46,14 +48,18 @@ class Copy:
     def __init__(
         self,
         catalog: Catalog,
+        connection: Connection,
         old: Collection,
         new: Collection,
         code: Encoding,
         progress: Callable[[int, int], None],
     ) -> None:
-        self._catalog, self._old, self._new = catalog, old, new
+        self._catalog, self._connection, self._old, self._new = catalog, connection, old, new
         self._code, self._progress = code, progress
-        self.until = max(catalog.writes(old.key), default=0)
+        # Nobody writes: readers see all that is recorded.
+        with old.writes.alone():
+            self._losses = connection.losses
+            self.until = max(catalog.writes(old.key), default=0)
 
     def all_items(self) -> None:
         """Copy all items and then what has changed meanwhile, until that is little."""
@@ -70,8 +76,16 @@ class Copy:
                 return
 
     def changes(self) -> int:
-        """Repeat all writes since the last call; return how many ids they changed."""
+        """Repeat all writes since the last call; return how many ids they changed.
+
+        Those that go on are repeated by the next call too, since readers may not see them yet.
+        """
+        losses = self._connection.losses
+        if losses != self._losses:
+            # What was read may have lacked items, all of whose writes are still recorded.
+            self._losses, self.until = losses, 0
         numbers = self._catalog.writes(self._old.key, self.until)
+        unconfirmed = self._catalog.first_unconfirmed(self._old.key)
         ids: set[str] = set()
         for number in numbers:
             write = self._catalog.write(number)
@@ -82,11 +96,12 @@ class Copy:
             n = len(self._old)
             self._progress(n, n)
             part = changed[first : first + _CHUNK]
-            now = at("session", self._old.writes.row().stamp)
+            now = at("session", self._old.writes.ready().stamp)
             ((columns, places),) = reading.by_ids(self._old.physical, part, _FIELDS, now, _CHUNK)
             self._new.delete([part[place] for place in np.flatnonzero(places < 0).tolist()])
             self._put(columns)
-        self.until = max(numbers, default=self.until)
+        confirmed = [each for each in numbers if unconfirmed is None or each < unconfirmed]
+        self.until = max(confirmed, default=self.until)
         return len(changed)
 
     def _ids(self, kind: str, body: bytes) -> list[str]:
@@ -113,5 +128,10 @@ class Copy:
             )
 
     def end(self) -> None:
-        """Let the serial numbers go on after those of `old`."""
+        """Let the serial numbers go on after those of `old`, once nothing can change any more."""
+        if self._connection.losses != self._losses:
+            raise Unavailable(
+                f"the connection to Milvus was lost in the last step of re-encoding collection "
+                f"{self._old.name!r}: encode it again"
+            )
         self._catalog.continue_serials(self._new.key, self._old.writes.row())

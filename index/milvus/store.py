@@ -257,7 +257,8 @@ class MilvusStore:
             fingerprint=fingerprint,
             descriptor_type=old.descriptor_type,
         ) as new:
-            copy = Copy(self._catalog, old, new, Encoding(encode, None, check), progress)
+            code = Encoding(encode, None, check)
+            copy = Copy(self._catalog, self._connection, old, new, code, progress)
             copy.all_items()
             with old.writes.alone() as last:
                 copy.changes()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -219,3 +221,63 @@ def test_replicas_leave_each_others_collections_on_postgresql(
     for store, engine in zip((one, other), engines, strict=True):
         store.close()
         engine.dispose()
+
+
+@pytest.mark.parametrize("starts", ["before", "meanwhile"])
+def test_a_write_that_goes_on_is_encoded_again(
+    replica: MilvusStore, server: InMemory, monkeypatch: pytest.MonkeyPatch, starts: str
+) -> None:
+    """It is recorded, but Milvus has it only once the re-encoding waits for the lock."""
+    old = replica.create("c", 8, keep_descriptors=True)
+    old.upsert(["a"], CODES[:1], descriptors=X[:1])
+    recorded, waits = Event(), Event()
+
+    def wait() -> None:
+        recorded.set()
+        assert waits.wait(30)
+
+    def holding(key: int, timeout: float) -> Any:
+        if key == old.key and recorded.is_set():
+            waits.set()
+        return hold(key, timeout)
+
+    with ThreadPoolExecutor() as pool:
+
+        def write() -> None:
+            server.before["upsert"] = [wait]
+            pool.submit(old.upsert, ["b"], CODES[1:2], descriptors=X[1:2])
+            assert recorded.wait(30)
+
+        def encode_later(X: Any) -> Any:
+            if not recorded.is_set():
+                write()
+            return encode(X)
+
+        hold = replica._catalog.holding
+        if starts == "before":
+            write()
+        monkeypatch.setattr(replica._catalog, "holding", holding)
+        new = replica.reencode("c", encode_later, 3)
+    assert ids(new) == ["a", "b"]
+
+
+def test_what_milvus_loses_meanwhile_is_encoded_again(
+    replica: MilvusStore, server: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from index.milvus.reencoding import Copy
+
+    def lose() -> None:
+        server.lose()
+        replica._connection._losses += 1
+
+    old = replica.create("c", 8, keep_descriptors=True)
+    old.upsert(list("ab"), CODES[:2], descriptors=X[:2])
+    server.before["query"] = [lose]
+    assert sorted(ids(replica.reencode("c", encode, 3))) == ["a", "b"]
+    # In the last pass that is refused.
+    old = replica.get("c")
+    with monkeypatch.context() as patched:
+        patched.setattr(Copy, "changes", then(Copy.changes, lose))
+        with pytest.raises(Unavailable, match="encode it again"):
+            replica.reencode("c", encode, 3)
+    assert sorted(ids(replica.get("c"))) == ["a", "b"]
