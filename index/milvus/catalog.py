@@ -173,12 +173,15 @@ class Catalog(Journal):
         self._update(key, next_serial=old.next_serial, written=old.next_serial)
 
     def abandoned(self) -> list[Row]:
-        """Return the collections that nobody makes any more."""
+        """Return the collections that nobody makes any more, for `abandon`."""
         unfinished = select(collections).where(collections.c.name.is_(None))
-        with self._lock, self._begin() as connection:
-            rows = [Row(*row) for row in connection.execute(unfinished)]
-            if not self._is_shared:
+        if not self._is_shared:
+            with self._lock, self._begin() as connection:
+                rows = [Row(*row) for row in connection.execute(unfinished)]
                 return [row for row in rows if row.key not in self._made]
+        with self._begin() as connection:
+            # One that ends between these two looks may be among them.
+            rows = [Row(*row) for row in connection.execute(unfinished)]
             return [
                 row
                 for row in rows

@@ -73,7 +73,9 @@ class MilvusStore:
         self._lock = Lock()
         # By key, so that callers get the same object again.
         self._collections: dict[int, Collection] = {}
-        self._upkeep = Upkeep(self._catalog, self._connection)
+        # Of the collections that are being made here, by key.
+        self._making: dict[int, Writes] = {}
+        self._upkeep = Upkeep(self._catalog, self._connection, self._writes)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -145,11 +147,15 @@ class MilvusStore:
         """
         with self._catalog.inserted(**values) as row:
             try:
-                yield self._new(self._create(row))
+                made = self._new(self._create(row))
+                self._making[row.key] = made.writes
+                yield made
             except BaseException:
                 self._catalog.abandon(row.key)
                 self._upkeep.wake()
                 raise
+            finally:
+                self._making.pop(row.key, None)
 
     def _create(self, row: Row) -> Row:
         """Make the collection of a row in Milvus, by a name that nothing there has."""
@@ -176,6 +182,9 @@ class MilvusStore:
             if found is None:
                 found = self._collections[row.key] = self._new(row)
             return found
+
+    def _writes(self, row: Row) -> Writes | None:
+        return self._making.get(row.key) if row.name is None else self._open(row).writes
 
     def _row(self, name: str) -> Row:
         row = self._catalog.named(name)

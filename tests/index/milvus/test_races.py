@@ -197,6 +197,9 @@ def test_replicas_leave_each_others_collections_on_postgresql(
     metadata.create_all(engines[0])
     one, other = (MilvusStore("milvus://127.0.0.1:1", engine) for engine in engines)
     catalog = other._catalog
+    # To look for what is abandoned takes no lock that writers need.
+    with ThreadPoolExecutor() as pool, catalog._lock:
+        assert pool.submit(catalog.abandoned).result(30) == []
     # One finishes between the looks of the other one at the rows and at their locks.
     with one.making("c", 8, **MADE) as made:
         made.upsert(["a"], CODES[:1])
@@ -281,3 +284,58 @@ def test_what_milvus_loses_meanwhile_is_encoded_again(
         with pytest.raises(Unavailable, match="encode it again"):
             replica.reencode("c", encode, 3)
     assert sorted(ids(replica.get("c"))) == ["a", "b"]
+
+
+def test_writes_that_milvus_lost_are_repeated_before_they_are_forgotten(
+    replica: MilvusStore, server: InMemory, engine: Engine
+) -> None:
+    from index.milvus.store import MilvusStore
+
+    collection = replica.create("c", 8)
+    collection.upsert(["a"], CODES[:1])
+    server.lose()
+    new = MilvusStore("milvus://127.0.0.1:1", engine)
+    new.settle()
+    assert new._catalog.writes(collection.key) == []
+    assert ids(new.get("c")) == ["a"]
+    # The connection is lost while Milvus flushes, and before.
+    collection = new.get("c")
+    collection.upsert(["b"], CODES[1:2])
+
+    def lose() -> None:
+        server.lose()
+        new._connection._losses += 1
+
+    server.before["flush"] = [lose]
+    new.settle()
+    assert len(new._catalog.writes(collection.key)) == 1
+    new.settle()
+    assert new._catalog.writes(collection.key) == []
+    assert ids(new.get("c")) == ["a", "b"]
+    new.close()
+
+
+def test_writes_of_a_collection_that_is_being_made_are_forgotten(replica: MilvusStore) -> None:
+    with replica.making("c", 8, **MADE) as made:
+        made.upsert(["a"], CODES[:1])
+        replica.settle()
+        assert replica._catalog.writes(made.key) == []
+    assert ids(replica.get("c")) == ["a"]
+
+
+def test_upkeep_goes_on_after_what_fails(replica: MilvusStore, server: InMemory) -> None:
+    keys = []
+    for name in "abcd":
+        collection = replica.create(name, 8)
+        collection.upsert(["a"], CODES[:1])
+        keys.append(collection.key)
+    replica.drop("a")
+    replica.drop("b")
+    server.before = {"drop": [fail], "flush": [fail]}
+    with pytest.raises(Unavailable, match="answer was lost"):
+        replica.settle()
+    assert replica._catalog.to_drop() == ["bc_1_1"]
+    assert [len(replica._catalog.writes(key)) for key in keys] == [0, 0, 1, 0]
+    replica.settle()
+    assert [*server.collections] == ["bc_3_1", "bc_4_1"]
+    assert [len(replica._catalog.writes(key)) for key in keys] == [0, 0, 0, 0]
