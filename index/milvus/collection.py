@@ -168,8 +168,9 @@ class Collection(About):
         """
         condition = to_milvus(where)
         with self.writes.alone() as row:
-            now = at("session", row.stamp)
-            found = reading.scan(self.physical, condition, [], now, self.end, REACH, checkpoint)
+            end = row.next_serial
+            now = reading.Now(at("session", row.stamp), end, end)
+            found = reading.scan(self.physical, condition, [], lambda: now, REACH, checkpoint)
             ids = [name for columns in found for name in columns.ids]
             checkpoint()
             for first in range(0, len(ids), _DELETED):
@@ -402,7 +403,7 @@ class Collection(About):
             now = self._at_each(row)
             drawn = reading.sample(self.physical, n, row.next_serial, limit, seed, now)
             if drawn is None:
-                moment = self._moment(row)
+                moment = self._moment()
                 n = len(moment)
                 rng = np.random.default_rng(seed)
                 drawn = moment.codes[rng.choice(n, min(limit, n), replace=False)]
@@ -410,14 +411,12 @@ class Collection(About):
 
     def moment(self) -> reading.Moment:
         """Return the items of this moment, to measure samples of them."""
-        with self.writes.reading() as row:
-            return self._moment(row)
+        with self.writes.reading():
+            return self._moment()
 
-    def _moment(self, row: Row) -> reading.Moment:
+    def _moment(self) -> reading.Moment:
         kept = self.descriptor_type
-        return reading.Moment(
-            self.physical, self.name, kept, self._at_each(row), self.end, self.n_bits
-        )
+        return reading.Moment(self.physical, self.name, kept, self._now, self.n_bits)
 
     def neighbour_ranks(
         self, n_queries: int, k: int, checkpoint: Checkpoint = lambda: None
@@ -465,11 +464,12 @@ class Collection(About):
         size: int,
         checkpoint: Checkpoint = lambda: None,
     ) -> Iterator[Columns]:
-        with self.writes.reading() as row:
-            now = self._at_each(row)
-            yield from reading.scan(
-                self.physical, condition, names, now, self.end, size, checkpoint
-            )
+        with self.writes.reading():
+            yield from reading.scan(self.physical, condition, names, self._now, size, checkpoint)
+
+    def _now(self) -> reading.Now:
+        row = self.writes.ready()
+        return reading.Now(self._at_each(row), row.written, row.next_serial)
 
     def _at(self, row: Row) -> At:
         return at(self._consistency, row.stamp)

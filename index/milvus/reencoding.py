@@ -65,9 +65,9 @@ class Copy:
         """Copy all items and then what has changed meanwhile, until that is little."""
         n, done = len(self._old), 0
         with self._old.writes.reading() as row:
-            now = at("session", row.stamp)
-            end = self._old.end
-            for columns in reading.scan(self._old.physical, "", _FIELDS, now, end, _CHUNK):
+            # What is written again meanwhile is among the changes.
+            now = reading.Now(at("session", row.stamp), row.written, row.written)
+            for columns in reading.scan(self._old.physical, "", _FIELDS, lambda: now, _CHUNK):
                 self._put(columns)
                 done += len(columns.ids)
                 self._progress(min(done, n), n)

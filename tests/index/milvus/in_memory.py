@@ -103,7 +103,8 @@ class InMemory:
 
 
 def _meets(item: Columns, field: str, operator: str, text: str) -> bool:
-    value: Any = {"id": item.ids, "serial": item.serials, "label": item.labels}[field][0]
+    columns: dict[str, Any] = {"id": item.ids, "serial": item.serials, "label": item.labels}
+    value = columns[field][0]
     other = json.loads(text)
     if operator == "in":
         return value in other

@@ -339,3 +339,43 @@ def test_upkeep_goes_on_after_what_fails(replica: MilvusStore, server: InMemory)
     replica.settle()
     assert [*server.collections] == ["bc_3_1", "bc_4_1"]
     assert [len(replica._catalog.writes(key)) for key in keys] == [0, 0, 0, 0]
+
+
+def test_a_scan_yields_what_is_written_again_and_again(
+    replica: MilvusStore, server: InMemory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from index.milvus import reading
+
+    collection = replica.create("c", 8, keep_descriptors=True)
+    collection.upsert(list("abcdef"), CODES[:6], descriptors=X[:6])
+
+    def write() -> None:
+        collection.upsert(list("ef"), CODES[4:6], descriptors=X[4:6])
+
+    def read() -> list[str]:
+        return [name for batch in collection.item_batches(2) for name in batch.ids]
+
+    # Before each call of Milvus.
+    server.before["query"] = [write] * 50
+    assert read() == [*"abcdef"]
+    assert (np.diff(collection.moment().serials) > 0).all()
+    # Where more was written than one call reads.
+    with monkeypatch.context() as patched:
+        patched.setattr(reading, "_AT_ONCE", 1)
+        server.before["query"] = [write] * 6
+        assert read() == [*"abcdef"]
+        patched.setattr(reading, "_PASSES", 3)
+        server.before["query"] = [write] * 1000
+        with pytest.raises(Unavailable, match="written faster"):
+            read()
+    server.before.clear()
+    # A write that goes on when the scan starts does not let an item come twice.
+    row = replica._row("c")
+    replica._catalog.record(row, "delete", b"[]", 1, None)
+    items = server.collections[row.physical]
+
+    def apply() -> None:
+        items["a"] = items["a"]._replace(serials=np.array([row.next_serial]))
+
+    server.before["query"] = [lambda: None, apply]
+    assert read() == [*"abcdef"]
