@@ -347,11 +347,11 @@ class Collection(About):
         row: Row,
         checkpoint: Checkpoint,
     ) -> tuple[list[Answer], Fetched]:
-        names = list(search.LIGHT)
+        names: tuple[str, ...] = search.LIGHT
         if options.codes or options.rerank is not None:
-            names.append(CODE)
+            names += (CODE,)
         if options.payloads and options.rerank is None and len(codes) * options.depth <= FEW // 4:
-            names.append(PAYLOAD)
+            names += (PAYLOAD,)
         now = self._at(row)
         query = search.Query(
             options.depth, options.radius, condition, names, now, options.count_within

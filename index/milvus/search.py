@@ -18,8 +18,11 @@ from bitcodes import Codes
 from index.callbacks import Checkpoint
 from index.errors import Unavailable
 from index.milvus.server.columns import LABEL, SERIAL, Columns, chosen, joined, read_columns
+from index.milvus.server.connection import TooMuch
 from index.milvus.server.physical import REACH, At, Physical, quoted
 
+LIGHT = (LABEL, SERIAL)
+"""The fields of every search."""
 # What a search asks for beyond what is wanted: as many again, within these limits.
 _LEAST_MORE, _MOST_MORE = 16, 256
 # Items that a call returns at most, for all of its codes.
@@ -51,7 +54,10 @@ class Hits(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What is asked for besides codes: `fields` of items that meet an expression."""
+    """What is asked for besides codes: `fields` of items that meet an expression.
+
+    Items may come without the fields that not every search has: then none of them has these.
+    """
 
     depth: int
     radius: int | None
@@ -74,7 +80,13 @@ def nearest(
         checkpoint()
         block = codes[first : first + step]
         within = None if reach is None else (0, reach)
-        answer = physical.search(block, limit, query.fields, query.where, query.at, within)
+        try:
+            answer = physical.search(block, limit, query.fields, query.where, query.at, within)
+        except TooMuch:
+            if query.fields == LIGHT:
+                raise
+            query = query._replace(fields=LIGHT)
+            answer = physical.search(block, limit, query.fields, query.where, query.at, within)
         for code, hits in zip(block, _split(answer, n_bits), strict=True):
             complete = _cut(hits, query.depth, is_all=len(hits.distances) < limit)
             if complete is None:
@@ -124,7 +136,11 @@ def _ring(
     first: Hits,
     checkpoint: Checkpoint,
 ) -> Hits:
-    """Return the nearest of a code whose last distance more items have than were found."""
+    """Return the nearest of a code whose last distance more items have than were found.
+
+    There may be very many: only the light fields are read.
+    """
+    query = query._replace(fields=LIGHT)
     depth, last = query.depth, int(first.distances[query.depth - 1])
     (all_near,) = _split(_within(physical, code, query, (0, last)), n_bits)
     if len(all_near.distances) < depth:
@@ -208,7 +224,3 @@ def _n_within(
     asked = query._replace(fields=[])
     n = len(_within(physical, code, asked, (0, reach)).scores)
     return n if n < REACH else None
-
-
-LIGHT = (LABEL, SERIAL)
-"""The fields of every search."""
