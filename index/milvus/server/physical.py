@@ -24,7 +24,7 @@ from index.milvus.server.columns import (
     Types,
     read_columns,
 )
-from index.milvus.server.connection import Connection
+from index.milvus.server.connection import Connection, NotDone
 
 REACH = 16_384
 """Most items that a search returns for a query, and that a query returns in the order of ids."""
@@ -155,7 +155,7 @@ class Physical:
         try:
             request = milvus_pb2.AllocTimestampRequest()
             return int(self._connection.call("AllocTimestamp", request).timestamp)
-        except ServerError as error:
+        except (ServerError, NotDone) as error:
             # What was written is there, and must not count as refused.
             raise Unavailable(f"Milvus does not say what time it is: {error}") from error
 

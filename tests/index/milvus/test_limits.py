@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import SearchOptions, Store, backend
+from index import SearchOptions, Store, Unavailable, backend
 
 CODES = np.random.default_rng(0).integers(0, 4, (200, 1), np.uint8)
 IDS = [f"{i:03d}" for i in np.random.default_rng(1).permutation(200)]
@@ -38,3 +38,55 @@ def test_ties_with_payloads_stay_within_what_milvus_answers(
         monkeypatch.setattr(search, "REACH", reach)
         expected, answers = (each.search(CODES[:2], options) for each in both)
         assert [each.neighbours for each in answers] == [each.neighbours for each in expected]
+
+
+def failing(
+    store: backend.Store, monkeypatch: pytest.MonkeyPatch, method: str = "Upsert", **status: Any
+) -> None:
+    """Let Milvus refuse calls."""
+    from pymilvus.grpc_gen import common_pb2, milvus_pb2
+
+    def refuse(request: Any, **options: Any) -> Any:
+        return milvus_pb2.MutationResult(status=common_pb2.Status(**status))
+
+    monkeypatch.setattr(store._connection._stub, method, refuse)  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("status", [{"code": 8}, {"code": 9}, {"error_code": 49}])
+def test_a_write_over_a_quota_is_not_done_and_blocks_no_read(
+    module_store: backend.Store,
+    collection: backend.Collection,
+    monkeypatch: pytest.MonkeyPatch,
+    status: dict[str, Any],
+) -> None:
+    collection.upsert(["a"], CODES[:1], [1])
+    with monkeypatch.context() as patched:
+        failing(module_store, patched, reason="quota exceeded", **status)
+        with pytest.raises(Unavailable, match=r"quota exceeded: try again later$") as raised:
+            collection.upsert(["a", "b"], CODES[:2], [2, 2])
+        assert raised.value.retry_after > 0
+        assert collection.get("a").label == 1
+    collection.upsert(["c"], CODES[:1])
+    assert [(each.id, each.label) for each in collection.items(0, 9)[0]] == [("a", 1), ("c", None)]
+
+
+def test_only_codes_say_that_a_write_is_refused(
+    module_store: backend.Store, collection: backend.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patched:
+        failing(module_store, patched, code=65_535, reason="invalid channel: lag exceeds 3 s")
+        with pytest.raises(Unavailable, match="repeating it is safe"):
+            collection.upsert(["a"], CODES[:1], [2])
+    # Since it may have been done in part, it is repeated before it is read.
+    assert collection.get("a").label == 2
+
+
+def test_a_deletion_is_done_where_milvus_does_not_say_the_time(
+    module_store: backend.Store, collection: backend.Collection, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    collection.upsert(["a", "b"], CODES[:2])
+    with monkeypatch.context() as patched:
+        failing(module_store, patched, "AllocTimestamp", code=8)
+        with pytest.raises(Unavailable, match="repeating it is safe"):
+            collection.delete(["a"])
+    assert [each.id for each in collection.items(0, 9)[0]] == ["b"]
