@@ -90,3 +90,47 @@ def test_a_deletion_is_done_where_milvus_does_not_say_the_time(
         with pytest.raises(Unavailable, match="repeating it is safe"):
             collection.delete(["a"])
     assert [each.id for each in collection.items(0, 9)[0]] == ["b"]
+
+
+def test_large_items_are_re_encoded(
+    milvus_store: backend.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More of them than one write, or one answer of Milvus, may have."""
+    from index.milvus import reencoding, writes
+    from index.milvus.server.connection import TooMuch
+    from index.milvus.server.physical import Physical
+
+    found = Physical.query
+
+    def limited(self: Any, *of: Any) -> Any:
+        columns = found(self, *of)
+        if columns.descriptors and len(columns.ids) > 50:
+            raise TooMuch("maxOutputSize")
+        return columns
+
+    old = milvus_store.create("c", 8, keep_descriptors="float16")
+    X = np.random.default_rng(0).normal(size=(120, 8)).astype(np.float16)
+    payloads = [{"text": "x" * (500 + i)} for i in range(120)]
+    for at in (0, 30, 60, 90):
+        rows = slice(at, at + 30)
+        old.upsert(IDS[rows], CODES[rows], None, payloads[rows], X[rows])
+    monkeypatch.setattr(Physical, "query", limited)
+    monkeypatch.setattr(writes, "MAX_WRITE", 25_000)
+    monkeypatch.setattr(reencoding, "_SIZE", 10_000, raising=False)
+    monkeypatch.setattr(reencoding, "FEW", 50, raising=False)
+    calls = 0
+
+    def encode(batch: Any) -> Any:
+        nonlocal calls
+        calls += 1
+        if calls == 1:
+            # What changes meanwhile is as large.
+            for at in (0, 30):
+                rows = slice(at, at + 30)
+                old.upsert(IDS[rows], CODES[rows], None, payloads[rows], X[rows])
+        return np.packbits(batch[:, :3] > 0, axis=1)
+
+    new = milvus_store.reencode("c", encode, 3, encoder="other")
+    items, n = new.items(0, 200)
+    assert n == 120
+    assert {each.id: each.payload for each in items} == dict(zip(IDS, payloads, strict=False))
