@@ -9,7 +9,7 @@ from __future__ import annotations
 import base64
 from threading import Lock
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import grpc
 from pymilvus.grpc_gen import common_pb2, milvus_pb2_grpc
@@ -73,15 +73,10 @@ class Connection:
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("milvus", "milvuss") or not parts.hostname:
-            raise InvalidItems(
-                "the URL of an index is milvus://host:port, with milvuss for TLS; got one that "
-                f"begins with {parts.scheme or parts.path!r:.20}"
-            )
+        parts, port = _parsed(url)
         self.timeout = timeout
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self.address = f"{host}:{parts.port or 19530}"
+        host = parts.hostname or ""
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if parts.scheme == "milvuss":
             credentials = grpc.ssl_channel_credentials()
             self._channel = grpc.secure_channel(self.address, credentials, _OPTIONS)
@@ -143,6 +138,26 @@ class Connection:
         """Close the connection."""
         self._channel.unsubscribe(self._note)
         self._channel.close()
+
+
+def _parsed(url: str) -> tuple[SplitResult, int]:
+    """Return the parts of a URL and its port; raise InvalidItems, without quoting any of it.
+
+    A password that is not percent-encoded may end up in any part.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 19530
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    rest = parts.path + parts.query + parts.fragment
+    if parts.scheme not in ("milvus", "milvuss") or not parts.hostname or "@" in rest:
+        raise InvalidItems(
+            "the URL of an index is milvus://host:port/database or "
+            "milvus://user:password@host:port/database, with milvuss for TLS, and with special "
+            "characters of the password percent-encoded; got another one"
+        )
+    return parts, port
 
 
 def check(method: str, status: Any) -> None:

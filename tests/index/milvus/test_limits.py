@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from index import SearchOptions, Store, Unavailable, backend
+from index import InvalidItems, SearchOptions, Store, Unavailable, backend
 
 CODES = np.random.default_rng(0).integers(0, 4, (200, 1), np.uint8)
 IDS = [f"{i:03d}" for i in np.random.default_rng(1).permutation(200)]
@@ -104,7 +104,7 @@ def test_large_items_are_re_encoded(
 
     def limited(self: Any, *of: Any) -> Any:
         columns = found(self, *of)
-        if columns.descriptors and len(columns.ids) > 50:
+        if columns.descriptors and len(columns.ids) > 100:
             raise TooMuch("maxOutputSize")
         return columns
 
@@ -134,3 +134,28 @@ def test_large_items_are_re_encoded(
     items, n = new.items(0, 200)
     assert n == 120
     assert {each.id: each.payload for each in items} == dict(zip(IDS, payloads, strict=False))
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "s3cret@host:19530",
+        "//u:s3cret@host",
+        "s3cret://host",
+        "milvus://u:s3cret/1@host:19530",
+        "milvus://u:s3cret#1@host",
+        "milvus://u:s3cret?1@host",
+        "milvus://u:1/s3cret@host",
+        "milvus://u:s3cret[@host",
+        "milvus://host:s3cret",
+        "milvus://host:99999",
+    ],
+)
+def test_an_error_of_a_url_shows_nothing_of_it(url: str) -> None:
+    from index.milvus.server.connection import Connection
+
+    with pytest.raises(InvalidItems, match="percent-encoded") as raised:
+        Connection(url, 1)
+    assert "s3cret" not in str(raised.value)
+    # Nor does a traceback.
+    assert raised.value.__context__ is None
