@@ -3,7 +3,7 @@
 Milvus returns any of the items at equal distances. A search therefore asks for some more than are
 wanted. Where even the last of these is as far away as the last that is wanted, a second call asks
 for all items up to this distance; and where they are more than Milvus returns, the smallest ids
-among those at this distance are found by halving the range of ids.
+among those at this distance are found by narrowing the range of ids.
 """
 
 from __future__ import annotations
@@ -56,7 +56,8 @@ class Hits(NamedTuple):
 class Query(NamedTuple):
     """What is asked for besides codes: `fields` of items that meet an expression.
 
-    Items may come without the fields that not every search has: then none of them has these.
+    The first call sees `at`, and those that follow `again`: they need not wait once more. Items may
+    come without the fields that not every search has: then none of them has these.
     """
 
     depth: int
@@ -64,6 +65,7 @@ class Query(NamedTuple):
     where: str
     fields: Sequence[str]
     at: At
+    again: At
     count_within: bool
 
 
@@ -162,7 +164,7 @@ def _ring(
 
 
 def _within(physical: Physical, code: Codes, query: Query, within: tuple[int, int]) -> Any:
-    return physical.search(code, REACH, query.fields, query.where, query.at, within)
+    return physical.search(code, REACH, query.fields, query.where, query.again, within)
 
 
 def _smallest_ids(
@@ -176,7 +178,7 @@ def _smallest_ids(
 ) -> tuple[Columns, int | None]:
     """Return the n items of the smallest ids at a distance, and how many there are if it is known.
 
-    The ids between two bounds are halved until Milvus returns all of them.
+    The range of ids is narrowed until Milvus returns all of them.
     """
     parts: list[Columns] = []
     above, below = "", None
@@ -190,7 +192,8 @@ def _smallest_ids(
         ids = hits.columns.ids
         order = sorted(range(len(ids)), key=ids.__getitem__)
         if len(ids) >= REACH:
-            middle = ids[order[len(order) // 2]]
+            # The n smallest of all are not larger than the n-th of any of them.
+            middle = ids[order[min(n - 1, len(order) // 2)]]
             if middle == below:
                 raise Changed
             below = middle

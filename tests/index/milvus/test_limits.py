@@ -159,3 +159,34 @@ def test_an_error_of_a_url_shows_nothing_of_it(url: str) -> None:
     assert "s3cret" not in str(raised.value)
     # Nor does a traceback.
     assert raised.value.__context__ is None
+
+
+def test_only_the_first_call_of_a_search_waits_for_all_writes(
+    milvus_store: backend.Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the calls for ties of each code, and few of these narrow the range of ids."""
+    from index.milvus import search
+    from index.milvus.server.physical import Physical, at
+
+    asked = []
+    found = Physical._query, Physical.search
+
+    def query(self: Any, where: Any, fields: Any, at: Any, params: Any) -> Any:
+        asked.append(at)
+        return found[0](self, where, fields, at, params)
+
+    def nearest(self: Any, codes: Any, limit: Any, fields: Any, where: Any, *of: Any) -> Any:
+        asked.append(of[0])
+        return found[1](self, codes, limit, fields, where, *of)
+
+    collection = milvus_store.create("c", 8)
+    collection.upsert(IDS, np.zeros((200, 1), np.uint8), None, [{"n": 1}] * 200)
+    monkeypatch.setattr(Physical, "_query", query)
+    monkeypatch.setattr(Physical, "search", nearest)
+    monkeypatch.setattr(search, "REACH", 16)
+    options = SearchOptions(2, payloads=True, radius=1, count_within=True)
+    answers = collection.search(CODES[:3] // 4, options)
+    assert [[each.id for each in answer.neighbours] for answer in answers] == [["000", "001"]] * 3
+    strong = at("strong", 0).level
+    assert [each.level == strong for each in asked] == [True] + [False] * (len(asked) - 1)
+    assert len(asked) < 20
