@@ -348,14 +348,15 @@ class Collection(About):
         row: Row,
         checkpoint: Checkpoint,
     ) -> tuple[list[Answer], Fetched]:
-        names = list(search.LIGHT)
+        names: tuple[str, ...] = search.LIGHT
         if options.codes or options.rerank is not None:
-            names.append(CODE)
+            names += (CODE,)
         if options.payloads and options.rerank is None and len(codes) * options.depth <= FEW // 4:
-            names.append(PAYLOAD)
-        now = self._at(row)
+            names += (PAYLOAD,)
+        # The one shard of a collection does not go back to what was before the first call.
+        now, again = self._at(row), self._at_each(row)
         query = search.Query(
-            options.depth, options.radius, condition, names, now, options.count_within
+            options.depth, options.radius, condition, names, now, again, options.count_within
         )
         found = search.nearest(self.physical, codes, self.n_bits, query, checkpoint)
         is_exact = self.physical.is_exact()
@@ -371,7 +372,7 @@ class Collection(About):
         items = Fetched(
             fields.joined([hits.columns for hits in found if hits.columns.ids], self.n_bits),
             self.descriptor_type,
-            lambda where, names: self.physical.query(where, names, now),
+            lambda where, names: self.physical.query(where, names, again),
         )
         return answers, items
 

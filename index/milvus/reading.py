@@ -273,26 +273,28 @@ class Moment:
 
 
 def sample(physical: Physical, n: int, end: int, limit: int, seed: int, at: At) -> Codes | None:
-    """Return codes of `limit` of n items, drawn by their serial numbers; None if most are gaps."""
-    if limit >= n or n < end // 20:
+    """Return codes of `limit` of n items, drawn by their serial numbers.
+
+    Return None if so many calls would find too few: where most items are wanted, most serial
+    numbers are gaps, or many items are deleted meanwhile.
+    """
+    if not 0 < limit <= n // 2 or n < end // 20:
         return None
     rng = np.random.default_rng(seed)
     found: dict[int, NDArray[np.uint8]] = {}
     drawn: set[int] = set()
     order: list[int] = []
-    while len(order) < limit:
-        new = [
-            each
-            for each in rng.integers(
-                0, end, min(REACH, 2 * (limit - len(order)) * end // n)
-            ).tolist()
-            if each not in drawn
-        ]
-        new = list(dict.fromkeys(new))
-        if not new and len(drawn) >= end:
-            return None
+    # Each number that is new is one of an item with a probability of n / (2 end) at least.
+    for _ in range(10 + 3 * limit * end // (n * REACH)):
+        size = min(REACH, 2 * (limit - len(order)) * end // n)
+        listed = dict.fromkeys(rng.integers(0, end, size).tolist())
+        new = [each for each in listed if each not in drawn]
+        if not new:
+            continue
         drawn.update(new)
         part = physical.query(f"serial in [{', '.join(map(str, new))}]", [SERIAL, CODE], at)
         found.update(zip(part.serials.tolist(), part.codes, strict=True))
         order += [each for each in new if each in found]
-    return np.stack([found[each] for each in order[:limit]])
+        if len(order) >= limit:
+            return np.stack([found[each] for each in order[:limit]])
+    return None

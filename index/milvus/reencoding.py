@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 from pymilvus.grpc_gen import milvus_pb2
@@ -12,14 +12,18 @@ from index.errors import Unavailable
 from index.milvus import reading
 from index.milvus.catalog import Catalog
 from index.milvus.collection import Collection
+from index.milvus.fetched import FEW
 from index.milvus.server.columns import (
     CODE,
     DESCRIPTOR,
     LABEL,
+    MAX_ID,
+    MAX_WRITE,
     PAYLOAD,
     SERIAL,
     Columns,
     as_descriptors,
+    chosen,
     read_columns,
 )
 from index.milvus.server.connection import Connection
@@ -28,8 +32,9 @@ from index.milvus.writes import DELETE
 from index.reencoding import FEW_CHANGES, MAX_PASSES, Encoding
 from index.validation import check_codes
 
-# Items per write.
+# Limits of a write: its items, and the bytes that these take.
 _CHUNK = 2048
+_SIZE = MAX_WRITE // 4
 _FIELDS = [LABEL, SERIAL, CODE, PAYLOAD, DESCRIPTOR]
 
 
@@ -92,12 +97,12 @@ class Copy:
             if write is not None:  # They stay until the end.
                 ids.update(self._ids(*write))
         changed = sorted(ids)
-        for first in range(0, len(changed), _CHUNK):
+        for first in range(0, len(changed), FEW):
             n = len(self._old)
             self._progress(n, n)
-            part = changed[first : first + _CHUNK]
+            part = changed[first : first + FEW]
             now = at("session", self._old.writes.ready().stamp)
-            ((columns, places),) = reading.by_ids(self._old.physical, part, _FIELDS, now, _CHUNK)
+            ((columns, places),) = reading.by_ids(self._old.physical, part, _FIELDS, now, FEW)
             self._new.delete([part[place] for place in np.flatnonzero(places < 0).tolist()])
             self._put(columns)
         confirmed = [each for each in numbers if unconfirmed is None or each < unconfirmed]
@@ -119,13 +124,14 @@ class Copy:
         self._code.check(descriptors, columns.codes)
         codes = self._code.encode(descriptors)
         check_codes(codes, len(columns.ids), self._new.n_bits)
-        with self._new.writes.alone() as row:
-            self._new.writes.upsert(
-                row,
-                columns._replace(codes=codes),
-                dimension=descriptors.shape[1],
-                next_serial=int(columns.serials.max()) + 1,
-            )
+        for part in _parts(columns._replace(codes=codes)):
+            with self._new.writes.alone() as row:
+                self._new.writes.upsert(
+                    row,
+                    part,
+                    dimension=descriptors.shape[1],
+                    next_serial=int(part.serials.max()) + 1,
+                )
 
     def end(self) -> None:
         """Let the serial numbers go on after those of `old`, once nothing can change any more."""
@@ -135,3 +141,13 @@ class Copy:
                 f"{self._old.name!r}: encode it again"
             )
         self._catalog.continue_serials(self._new.key, self._old.writes.row())
+
+
+def _parts(columns: Columns) -> Iterator[Columns]:
+    """Yield the items in parts of which each fits into a write."""
+    width = MAX_ID + columns.codes.shape[1]
+    texts = zip(columns.payloads, columns.descriptors, strict=True)
+    sizes = np.cumsum([width + len(payload or b"") + len(text) for payload, text in texts])
+    cuts = np.flatnonzero(np.diff(sizes // _SIZE)) + 1
+    for places in np.split(np.arange(len(sizes)), cuts):
+        yield chosen(columns, places)
