@@ -15,7 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from app.database.state import Execute
 from index import Database
 
-# As earlier versions made them.
+# The tables are as earlier versions made them.
 _SCHEMA = (
     """CREATE TABLE IF NOT EXISTS encoders (
         name TEXT PRIMARY KEY,
@@ -35,6 +35,8 @@ _SCHEMA = (
         error TEXT,
         output BLOB
     ) STRICT""",
+    # Without it, accepting a job would read all that have ended.
+    "CREATE INDEX IF NOT EXISTS jobs_state ON jobs (state, kind)",
     """CREATE TABLE IF NOT EXISTS drift (
         collection INTEGER PRIMARY KEY REFERENCES collections (key) ON DELETE CASCADE,
         watched TEXT NOT NULL

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from time import monotonic
@@ -10,6 +11,7 @@ from typing import Any
 from sqlalchemy import URL, Connection, Engine, create_engine, event, make_url
 from sqlalchemy.exc import (
     ArgumentError,
+    DataError,
     DBAPIError,
     DisconnectionError,
     InterfaceError,
@@ -17,7 +19,7 @@ from sqlalchemy.exc import (
 )
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from index import Full, Unavailable
+from index import DiskError, Full, NotFound, Unavailable
 
 CONNECT_SECONDS = 3
 PING_SECONDS = 2.0
@@ -32,10 +34,12 @@ RETRY_SECONDS = 5.0
 CONNECTIONS = 20
 """How many connections a process opens at most; the first five stay open."""
 
-# Codes of PostgreSQL: a full disk or too little memory.
-_FULL = ("53100", "53200")
+# Codes of PostgreSQL: a full disk.
+_FULL = ("53100",)
+# Too little memory; a statement that took too long.
+_OVERLOADED = ("53200", "57014")
 # A server that only reads, as after a failover; that starts or stops; that is at its limits.
-_LATER = ("25006", "57014", "57P01", "57P02", "57P03", "53300")
+_LATER = ("25006", "57P01", "57P02", "57P03", "53300")
 _IN_THE_WAY = ("40001", "40P01", "55P03")
 
 
@@ -43,19 +47,30 @@ def database_url(text: str) -> URL:
     """Return the URL of a PostgreSQL database; raise ValueError, without its password."""
     try:
         url = make_url(text)
-    except ArgumentError:
-        raise ValueError(
-            "expected the URL of a PostgreSQL database, such as "
-            "postgresql://user:password@host/database"
-        ) from None
+    except (ArgumentError, ValueError):  # ValueError: the port is not a number.
+        raise _wrong_url() from None
+    if "@" in (url.host or ""):  # A part of the password would be taken for the host, and shown.
+        raise _wrong_url()
     if url.drivername == "postgresql":
         url = url.set(drivername="postgresql+psycopg")
     if url.drivername != "postgresql+psycopg":
         raise ValueError(
-            f"expected a URL that begins with postgresql://, got one with {url.drivername}://: "
-            "without a URL, state is in SQLite in the data directory"
+            "BITCELL_DATABASE_URL: expected a URL that begins with postgresql://, got one with "
+            f"{url.drivername}://: without a URL, state is in SQLite in the data directory"
         )
     return url
+
+
+def _wrong_url() -> ValueError:
+    return ValueError(
+        "BITCELL_DATABASE_URL: expected the URL of a PostgreSQL database, such as "
+        "postgresql://user:password@host:5432/database, with %40 for an @ in the password"
+    )
+
+
+def shown(url: URL) -> str:
+    """Return a URL without its password, which may also be among the options after `?`."""
+    return url.set(query={}).render_as_string()
 
 
 def open_engine(text: str) -> Engine:
@@ -77,6 +92,7 @@ def open_engine(text: str) -> Engine:
         max_overflow=CONNECTIONS - 5,
         pool_timeout=POOL_SECONDS,
         pool_use_lifo=True,
+        hide_parameters=True,  # The log is no place for what users store.
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
             "application_name": "bitcell",
@@ -138,9 +154,14 @@ def _ping(connection: Any, record: Any, proxy: Any) -> None:
 
 def shorten_patience(connection: Connection) -> None:
     """Have the statements of a connection that is lent wait no longer than reads do."""
+    be_patient(connection, READ_SECONDS)
+
+
+def be_patient(connection: Connection, seconds: float) -> None:
+    """Have each statement of a connection wait this long for its answer until it is given back."""
     raw: Any = connection.connection.dbapi_connection
     if hasattr(raw, "patience"):  # SQLite has none.
-        raw.patience = READ_SECONDS
+        raw.patience = seconds
 
 
 class Unreachable(Unavailable):
@@ -154,21 +175,38 @@ def unreachable() -> Unreachable:
 
 @contextmanager
 def explained() -> Iterator[None]:
-    """Raise Unreachable, Unavailable or Full for the errors of a server that mean this."""
+    """Raise Unreachable, Unavailable, Full, DiskError or NotFound for errors that mean this."""
     try:
         yield
     except NoConnection as error:
         raise Unavailable("too many requests wait for the database: try again later") from error
     except DBAPIError as error:
+        if has_null(error):
+            raise NotFound("nothing has a name with a null character") from error
         code = getattr(error.orig, "sqlstate", None) or ""
-        if code in _FULL:
+        sqlite = getattr(error.orig, "sqlite_errorcode", 0) & 0xFF
+        if code in _FULL or sqlite == sqlite3.SQLITE_FULL:
             raise Full(f"the database could not be written: {first_line(error)}") from error
-        if code in _IN_THE_WAY:
+        if sqlite in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+            raise DiskError(f"the database could not be read or written: {error.orig}") from error
+        if code in _IN_THE_WAY or sqlite in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
             raise Unavailable("another request is in the way: try again later", 1.0) from error
-        is_lost = isinstance(error, (OperationalError, InterfaceError)) and not code
+        if code in _OVERLOADED:
+            raise Unavailable("the database is overloaded: try again later") from error
+        is_lost = isinstance(error, (OperationalError, InterfaceError)) and not (code or sqlite)
         if error.connection_invalidated or is_lost or code in _LATER or code.startswith("08"):
             raise unreachable() from error
         raise
+
+
+def has_null(error: DBAPIError) -> bool:
+    """Return whether psycopg refuses text with a null character, which PostgreSQL cannot hold."""
+    return isinstance(error, DataError) and "NUL" in str(error.orig)
+
+
+def message(error: Exception) -> str:
+    """Return what an error says, of an error of the database without the statement."""
+    return first_line(error) if isinstance(error, DBAPIError) else str(error)
 
 
 def first_line(error: BaseException | None) -> str:

@@ -11,15 +11,18 @@ from zlib import crc32
 
 import structlog
 from sqlalchemy import Column, ColumnElement, Engine, Executable, func, literal, select, text
+from sqlalchemy.exc import DBAPIError
 
 from app.database.engine import (
     POOL_SECONDS,
     Unreachable,
     explained,
     first_line,
+    has_null,
     shorten_patience,
     unreachable,
 )
+from app.database.guard import Guard
 from app.database.state import Execute
 from index import Unavailable
 
@@ -43,6 +46,8 @@ class SharedState:
     engine : Engine
     is_reached : bool
         Whether the last call got an answer.
+    guard : Guard or None
+        What keeps unlike processes out. While it refuses, every call raises Unavailable.
     """
 
     shared = True
@@ -52,21 +57,35 @@ class SharedState:
         # Without a transaction, a query is one message instead of three.
         self._reading = engine.execution_options(isolation_level="AUTOCOMMIT")
         self.is_reached, self._next_try = True, 0.0
+        self.guard: Guard | None = None
         self._blocks = BoundedSemaphore(_LOCKED_BLOCKS)
 
     @contextmanager
     def writing(self, alone: str = "") -> Iterator[Execute]:
         """Commit all that the block executes, or nothing if it raises."""
-        with self._explained(), self.engine.begin() as connection:
+        with self._explained():
+            # Each replica writes every second, when it looks for jobs.
+            if self.guard is not None:
+                self.guard.check()
+            yield from self._write(alone)
+
+    def _write(self, alone: str) -> Iterator[Execute]:
+        with self.engine.begin() as connection:
             if alone and self.engine.dialect.name == "postgresql":
                 connection.execute(select(func.pg_advisory_xact_lock(_number(alone))))
             yield connection.execute
 
     def read(self, statement: Executable) -> Sequence[Any]:
         """Return all rows of a query."""
+        self._require_guard()
         with self._explained(), self._reading.connect() as connection:
             shorten_patience(connection)
-            return connection.execute(statement).fetchall()
+            try:
+                return connection.execute(statement).fetchall()
+            except DBAPIError as error:
+                if has_null(error):
+                    return []
+                raise
 
     def part(
         self, column: Column[bytes], row: ColumnElement[bool], offset: int, size: int
@@ -83,6 +102,7 @@ class SharedState:
 
         Blocks that share keep out only those that do not. Raise Unavailable if that takes long.
         """
+        self._require_guard()
         lock = func.pg_advisory_xact_lock_shared if share else func.pg_advisory_xact_lock
         if not self._blocks.acquire(timeout=POOL_SECONDS):
             raise Unavailable("too many requests of this kind are in progress: try again later")
@@ -97,6 +117,10 @@ class SharedState:
                 yield
         finally:
             self._blocks.release()
+
+    def _require_guard(self) -> None:
+        if self.guard is not None:
+            self.guard.require()
 
     @contextmanager
     def _explained(self) -> Iterator[None]:

@@ -8,6 +8,9 @@ from typing import Any, Protocol
 
 from sqlalchemy import Column, ColumnElement, Executable
 
+PART_BYTES = 1 << 23
+"""How much `whole` reads at once."""
+
 
 class Rows(Protocol):
     """What a statement returns."""
@@ -62,3 +65,18 @@ class State(Protocol):
         Blocks must be short. A block that shares does not wait for others: it raises Unavailable
         after some seconds. Where no other process uses the database, this does nothing.
         """
+
+
+def whole(state: State, column: Column[bytes], row: ColumnElement[bool]) -> bytes | None:
+    """Return a binary value, read in parts, because a state limits the time of each read.
+
+    None if there is no such row, or no value in it, or if it goes while it is read. The value must
+    not be replaced by another one meanwhile.
+    """
+    parts = list[bytes]()
+    while not parts or len(parts[-1]) == PART_BYTES:
+        part = state.part(column, row, len(parts) * PART_BYTES, PART_BYTES)
+        if part is None:
+            return None
+        parts.append(part)
+    return b"".join(parts)

@@ -77,7 +77,7 @@ class Kind:
     finish : callable
         (request, outcome) to the outcome that is kept, in a thread of the service when the process
         has ended. It may run twice for one job, if the service is killed before the job is
-        recorded as done.
+        recorded as done, or if it raised because a server did not answer.
     """
 
     work: Callable[[Task, Progress], Outcome]

@@ -13,6 +13,7 @@ from typing import Any
 
 import structlog
 
+from app.database.engine import message
 from app.database.state import State
 from app.errors import Conflict, is_full, shortage
 from app.jobs.folders import JobFolders
@@ -321,7 +322,7 @@ class Jobs:
         except JobFailed as failure:
             error = str(failure)
         except Exception as failure:
-            error = str(failure) or type(failure).__name__
+            error = message(failure) or type(failure).__name__
             if is_full(failure):
                 error = f"the disk is full: {error}"
             log.warning("job failed", job=entry.id, kind=entry.kind, exc_info=failure)
@@ -340,9 +341,28 @@ class Jobs:
 
     def _work_patiently(self, entry: OpenJob) -> Outcome:
         """Work on a job; if the system is short of files, memory or processes, try again later."""
+
+        def wait(reason: str) -> None:
+            with self._lock:
+                if entry.started is not None:
+                    self._put_back(entry)
+                entry.postpone(reason)
+
+        def keep_running(reason: str) -> None:
+            entry.progress = first_step(reason)
+
+        outcome = self._patiently(entry, lambda: self._work(entry), wait)
+        finish = self._kinds[entry.kind].finish
+        # Tried again alone: the work before it may have taken hours.
+        return self._patiently(entry, lambda: finish(entry.request, outcome), keep_running)
+
+    def _patiently(
+        self, entry: OpenJob, step: Callable[[], Outcome], wait: Callable[[str], None]
+    ) -> Outcome:
+        """Return what a step of a job returns; call `wait` with the reason before each new try."""
         for seconds in RETRY_SECONDS:
             try:
-                return self._work(entry)
+                return step()
             except Unavailable as error:
                 reason = str(error)
             except (OSError, MemoryError, RuntimeError) as error:
@@ -350,13 +370,11 @@ class Jobs:
                     raise
                 reason = f"the service is short of {what}"
                 log.warning("job waits", job=entry.id, short=what, error=str(error))
-            with self._lock:
-                if entry.started is not None:
-                    self._put_back(entry)
-                entry.postpone(f"waiting: {reason}")
+            wait(f"waiting: {reason}")
             self._notify()
             entry.interrupted.wait(seconds)
-        return self._work(entry)
+            self._check_wanted(entry)
+        return step()
 
     def _work(self, entry: OpenJob) -> Outcome:
         """Return what a job produced; raise _Stopped, JobFailed, or what its kind raises."""
@@ -366,10 +384,8 @@ class Jobs:
             task = Task(self._files_dir, folder, entry.request, self._record.material(entry.id))
             kind.prepare(entry.request, folder, report)
             if kind.inside:
-                outcome = self._work_inside(entry, kind, task, report)
-            else:
-                outcome = self._work_in_process(entry, kind, task)
-        return kind.finish(entry.request, outcome)
+                return self._work_inside(entry, kind, task, report)
+            return self._work_in_process(entry, kind, task)
 
     def _work_inside(self, entry: OpenJob, kind: Kind, task: Task, report: Progress) -> Outcome:
         with self._lock:
@@ -433,7 +449,7 @@ class Jobs:
             log.exception("end of job not written", job=entry.id, kind=entry.kind, state=state)
             if state == "done":
                 state = "failed"
-                error = f"the job was done, but its result could not be written: {failure}"
+                error = f"the job was done, but its result could not be written: {message(failure)}"
             self._record.keep_end(entry.id, state, error)
         else:
             self._write_kept_ends()

@@ -26,7 +26,7 @@ from sqlalchemy import (
 )
 from sqlalchemy import delete as delete_from
 
-from app.database.state import State
+from app.database.state import State, whole
 from app.database.tables import job_claims as claims
 from app.database.tables import jobs
 from app.errors import TooMany
@@ -199,8 +199,7 @@ class JobRecord:
 
     def material(self, job: str) -> bytes | None:
         """Return the data that came with the request of a job."""
-        rows = self._column(job, jobs.c.material)
-        return rows[0][0] if rows else None
+        return whole(self._state, jobs.c.material, jobs.c.id == job)
 
     def output_part(self, job: str, offset: int, size: int) -> bytes:
         """Return up to `size` of the bytes that a job produced, without reading all of them.
@@ -214,8 +213,7 @@ class JobRecord:
 
     def output(self, job: str) -> bytes:
         """Return the bytes that a job produced."""
-        rows = self._column(job, jobs.c.output)
-        return (rows[0][0] if rows else None) or b""
+        return whole(self._state, jobs.c.output, jobs.c.id == job) or b""
 
     def _change(self, job: str, **values: Any) -> None:
         this = update(jobs).where(jobs.c.id == job)
@@ -224,8 +222,10 @@ class JobRecord:
             return
         mine = (claims.c.job == job, claims.c.owner == self._owner)
         with self._state.writing() as execute:
-            # Until the end of the transaction, no other replica can take the job.
-            if not execute(select(claims.c.job).where(*mine).with_for_update()).fetchall():
+            # Until the end of the transaction, no other replica can take or cancel the job. All
+            # lock a job before its claim, so that none of them waits for another in a circle.
+            execute(select(jobs.c.id).where(jobs.c.id == job).with_for_update())
+            if not execute(select(claims.c.job).where(*mine)).fetchall():
                 raise NotOurs
             execute(this.values(**values))
             if values["state"] not in ("queued", "running"):

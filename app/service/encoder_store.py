@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import and_, delete, insert, select
 from sqlalchemy.exc import IntegrityError
 
-from app.database.state import State
+from app.database.state import State, whole
 from app.database.tables import encoders
 from app.errors import Conflict
 from app.service.files.backup import RECORD, connect
@@ -46,8 +46,14 @@ class EncoderStore:
         self._pins: Counter[str] = Counter()
         self.trained_by: Callable[[str], str | None] = lambda name: None
         """Returns the id of the job that is to train the encoder of a name, if there is one."""
-        rows = state.read(select(encoders.c.name, encoders.c.file))
-        self._encoders = {name: _encoder(name, from_bytes(file)) for name, file in rows}
+        self._encoders: dict[str, Encoder] = {}
+        if state.shared:
+            self.list()
+            return
+        # One file at a time, so as not to hold the bytes of all.
+        for (name,) in state.read(select(encoders.c.name)):
+            ((file,),) = state.read(select(encoders.c.file).where(encoders.c.name == name))
+            self._encoders[name] = _encoder(name, from_bytes(file))
 
     @contextmanager
     def naming(self) -> Iterator[None]:
@@ -96,7 +102,10 @@ class EncoderStore:
     def list(self) -> list[Encoder]:
         """Return all encoders, sorted by name."""
         if self._state.shared:
+            loaded = [*self._encoders]
             rows = self._state.read(select(encoders.c.name, encoders.c.fingerprint))
+            for name in {*loaded}.difference(name for name, _ in rows):
+                self._encoders.pop(name, None)  # Another replica has dropped it.
             found = [self._as_stored(*row) for row in rows]
             return sorted((one for one in found if one is not None), key=lambda one: one.name)
         with self._lock:
@@ -189,11 +198,14 @@ class EncoderStore:
         encoder = self._encoders.get(name)
         if encoder is not None and encoder.fingerprint == fingerprint:
             return encoder
-        rows = self._state.read(select(encoders.c.file).where(encoders.c.name == name))
-        if not rows:
+        file = None
+        if fingerprint is not None:
+            same = and_(encoders.c.name == name, encoders.c.fingerprint == fingerprint)
+            file = whole(self._state, encoders.c.file, same)
+        if file is None:
             self._encoders.pop(name, None)
             return None
-        encoder = self._encoders[name] = _encoder(name, from_bytes(rows[0][0]))
+        encoder = self._encoders[name] = _encoder(name, from_bytes(file))
         return encoder
 
 

@@ -32,7 +32,7 @@ from app.jobs.queue import Jobs
 from app.service.drift.watch import Drift
 from app.service.encoder_store import EncoderStore
 from app.service.state.opening import Opened
-from index import Unavailable, searches_by_path
+from index import NotFound, ServerError, Unavailable, searches_by_path
 
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _JOB_SECONDS = (0.5, 1, 2, 5, 10, 30, 60, 300, 900, 3600, 4 * 3600)
@@ -173,10 +173,10 @@ class Holdings:
     def collect(self) -> Iterator[Metric]:
         """Yield the metrics; `CollectorRegistry` calls this.
 
-        What a server holds that does not answer is left out.
+        What a server holds that does not answer, or answers with an error, is left out.
         """
         for part in (self._items, self._alarms, self._n_encoders, self._job_states):
-            with suppress(Unavailable):
+            with suppress(Unavailable, ServerError):
                 yield part()
         searches = CounterMetricFamily("bitcell_searches", "Queries searched", labels=["path"])
         for path, count in searches_by_path().items():
@@ -194,7 +194,8 @@ class Holdings:
     def _items(self) -> Metric:
         items = GaugeMetricFamily("bitcell_items", "Items stored", labels=["collection"])
         for collection in self._store.list():
-            items.add_metric([collection.name], len(collection))
+            with suppress(NotFound):  # Another replica has dropped it since.
+                items.add_metric([collection.name], len(collection))
         return items
 
     def _alarms(self) -> Metric:

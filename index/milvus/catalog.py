@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
-from threading import Lock
+from contextlib import ExitStack, contextmanager, suppress
+from threading import BoundedSemaphore, Lock
 from typing import Any
 
 from sqlalchemy import Connection, Engine, delete, func, insert, select, text, update
@@ -12,13 +12,19 @@ from sqlalchemy.exc import DBAPIError, IntegrityError, OperationalError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
 from index.errors import AlreadyExists, Unavailable
-from index.milvus.journal import Journal, Row, unavailable
+from index.milvus.journal import Journal, Row, problem
 from index.milvus.tables import collections, dropped, patches, redo
 
 __all__ = ["Catalog", "Row"]
 
 # PostgreSQL knows a lock by one number, which starts with this one in those of collections.
 _LOCKS = 0x6263 << 40
+# Each of these holds a connection and needs a second one meanwhile. With the blocks under a lock of
+# the service, they are fewer than the connections that a process opens (`app.database.engine`).
+_WRITERS = 6
+_MAKERS = 3
+_MAKER_SECONDS = 5.0
+_LOCK_TIMEOUT = "55P03"
 
 
 class Catalog(Journal):
@@ -30,6 +36,7 @@ class Catalog(Journal):
         self._lock = Lock()
         self._locks: dict[int, Lock] = {}
         self._made: set[int] = set()
+        self._writers, self._makers = BoundedSemaphore(_WRITERS), BoundedSemaphore(_MAKERS)
 
     @contextmanager
     def holding(self, key: int, timeout: float) -> Iterator[None]:
@@ -38,7 +45,7 @@ class Catalog(Journal):
             lock = self._locks.setdefault(key, Lock())
         # Also on PostgreSQL, so that only one writer of a process waits with a connection.
         if not lock.acquire(timeout=timeout):
-            raise Unavailable(f"other writes to the collection have not ended in {timeout:g} s")
+            raise _busy(timeout)
         try:
             if not self._is_shared:
                 yield
@@ -50,18 +57,19 @@ class Catalog(Journal):
 
     @contextmanager
     def _holding_shared(self, key: int, timeout: float) -> Iterator[None]:
-        with self._engine.connect() as connection:
+        wait = max(1, round(1000 * timeout))
+        with _one_of(self._writers, timeout), ExitStack() as held:
             try:
-                wait = max(1, round(1000 * timeout))
+                connection = self._engine.connect()
+                held.callback(_release, connection)
                 connection.execute(text(f"SET LOCAL lock_timeout = {wait}"))
                 # Nothing but the lock is in this transaction, which lasts as long as the write.
                 connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
                 connection.execute(select(func.pg_advisory_xact_lock(_LOCKS | key)))
             except (DBAPIError, NoConnection) as error:
-                raise Unavailable(
-                    f"other writes to the collection have not ended in {timeout:g} s, or the "
-                    f"database cannot be reached: {getattr(error, 'orig', error)}"
-                ) from error
+                if getattr(getattr(error, "orig", None), "sqlstate", None) == _LOCK_TIMEOUT:
+                    raise _busy(timeout) from error
+                raise problem(error) from error
             # The lock ends with the transaction, also where the process dies.
             yield
 
@@ -83,14 +91,15 @@ class Catalog(Journal):
                 with self._lock:
                     self._made.discard(row.key)
             return
-        with self._engine.connect() as connection:
+        with _one_of(self._makers, _MAKER_SECONDS), ExitStack() as held:
             try:
+                connection = held.enter_context(self._engine.connect())
                 row = _insert(connection, values)
                 # Of the session: the row can be seen only when this lock is held.
                 connection.execute(select(func.pg_advisory_lock(-(_LOCKS | row.key))))
                 connection.commit()
             except (OperationalError, NoConnection) as error:
-                raise unavailable(error) from error
+                raise problem(error) from error
             try:
                 yield row
             finally:
@@ -103,6 +112,8 @@ class Catalog(Journal):
 
     def named(self, name: str) -> Row | None:
         """Return the finished collection of a name."""
+        if "\0" in name:  # PostgreSQL refuses such text.
+            return None
         return self._one(collections.c.name == name)
 
     def _one(self, condition: Any) -> Row | None:
@@ -199,6 +210,27 @@ class Catalog(Journal):
         """Note that Milvus has deleted a collection."""
         with self._begin() as connection:
             connection.execute(delete(dropped).where(dropped.c.physical == physical))
+
+
+def _release(connection: Connection) -> None:
+    """Return a connection to the pool; do not fail if it is lost, since the write is done."""
+    with suppress(DBAPIError):
+        connection.rollback()
+    connection.close()
+
+
+def _busy(timeout: float) -> Unavailable:
+    return Unavailable(f"other writes to the collection have not ended in {timeout:g} s")
+
+
+@contextmanager
+def _one_of(blocks: BoundedSemaphore, timeout: float) -> Iterator[None]:
+    if not blocks.acquire(timeout=timeout):
+        raise Unavailable("too many other writes are in progress: try again later")
+    try:
+        yield
+    finally:
+        blocks.release()
 
 
 def _insert(connection: Connection, values: dict[str, Any]) -> Row:

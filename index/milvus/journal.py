@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -12,10 +14,14 @@ from sqlalchemy import Connection, Engine, delete, func, insert, or_, select, up
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.exc import TimeoutError as NoConnection
 
-from index.errors import Unavailable
+from index.errors import Full, Unavailable
 from index.milvus.tables import collections, patches, redo
 from index.storage.catalog import DescriptorType
 from index.types import Patch
+
+_DISK_FULL = "53100"
+
+log = logging.getLogger("bitcell")
 
 
 class Row(NamedTuple):
@@ -47,7 +53,7 @@ class Row(NamedTuple):
 class Journal:
     """The recorded writes of all collections. Safe for threads and, on PostgreSQL, shared.
 
-    Every method raises Unavailable if the database cannot be reached.
+    Every method raises Unavailable if the database cannot be reached, and Full without room.
     """
 
     def __init__(self, engine: Engine) -> None:
@@ -61,7 +67,7 @@ class Journal:
         except IntegrityError:
             raise
         except (DBAPIError, NoConnection) as error:
-            raise unavailable(error) from error
+            raise problem(error) from error
 
     def _update(self, key: int, **values: Any) -> None:
         with self._begin() as connection:
@@ -100,7 +106,16 @@ class Journal:
             return int(number)
 
     def confirm(self, key: int, until: int, stamp: int) -> None:
-        """Note that Milvus has confirmed all writes up to a number."""
+        """Note that Milvus has confirmed all writes up to a number.
+
+        Raise Unavailable instead of Full, which says that nothing was written.
+        """
+        try:
+            self._confirm(key, until, stamp)
+        except Full as error:
+            raise Unavailable(str(error)) from error
+
+    def _confirm(self, key: int, until: int, stamp: int) -> None:
         with self._begin() as connection:
             connection.execute(
                 update(redo)
@@ -200,7 +215,16 @@ class Journal:
             )
 
 
-def unavailable(error: Exception) -> Unavailable:
-    """Return the error of a database that cannot be used."""
+def problem(error: Exception) -> Full | Unavailable:
+    """Return the error of a database that cannot be used, without what only the operator may see.
+
+    That is logged.
+    """
     why = getattr(error, "orig", None) or error
-    return Unavailable(f"the database of the index cannot be used: {why}")
+    log.warning("the database of the index cannot be used: %s", str(why).strip())
+    sqlite = getattr(why, "sqlite_errorcode", 0) & 0xFF
+    if sqlite == sqlite3.SQLITE_FULL or getattr(why, "sqlstate", None) == _DISK_FULL:
+        return Full("the disk of the database of the index has no room")
+    if sqlite in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return Unavailable("another write to the database of the index is in the way", 1.0)
+    return Unavailable("the database of the index cannot be used: try again later")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from contextlib import suppress
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
@@ -15,6 +16,7 @@ from app.http.dependencies import BodyDep, ServiceDep
 from app.service.collections.collections import ranking_of
 from app.service.service import Service
 from hashing import InvalidInput
+from index import NotFound
 from index.backend import Collection
 
 STATISTICS_SECONDS = 10.0
@@ -41,7 +43,11 @@ def create_collection(body: BodyDep, service: ServiceDep) -> schemas.CollectionO
 @router.get("")
 def list_collections(service: ServiceDep) -> list[schemas.CollectionOut]:
     """List all collections, sorted by name."""
-    return [collection_out(collection) for collection in service.collections.list()]
+    found = []
+    for collection in service.collections.list():
+        with suppress(NotFound):  # Another replica has dropped it since.
+            found.append(collection_out(collection))
+    return found
 
 
 @router.put(

@@ -114,7 +114,7 @@ def upsert_items(
             fingerprint=fingerprint,
             **_given_with(items),
         )
-    return schemas.Upserted(upserted=len(names), items=len(collection))
+    return schemas.Upserted(upserted=len(names), items=service.collections.n_items(collection))
 
 
 @router.get("/items", response_model=schemas.ItemsOut)
@@ -160,7 +160,7 @@ def change_items(name: str, body: BodyDep, service: ServiceDep) -> schemas.Chang
     items = body.parse(schemas.ItemChanges).items
     ids, patches = [item.id for item in items], [item.as_given() for item in items]
     collection = service.collections.patch(name, ids, patches)
-    return schemas.Changed(changed=len(ids), items=len(collection))
+    return schemas.Changed(changed=len(ids), items=service.collections.n_items(collection))
 
 
 def _matrix(

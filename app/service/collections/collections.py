@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Any, Literal
 
 import numpy as np
@@ -236,6 +237,15 @@ class Collections:
         item, collection = self._store.use(name, patched)
         self._drift.note(collection)
         return item
+
+    def n_items(self, written: Collection) -> int:
+        """Return how many items a collection has after a write: 0 if it is dropped by then."""
+        try:
+            return len(written)
+        except NotFound:
+            with suppress(NotFound):  # It has been re-encoded.
+                return self._store.use(written.name, len)
+            return 0
 
     def item(self, name: str, item_id: str) -> Item:
         """Return one item; raise NotFound if there is none with this id."""

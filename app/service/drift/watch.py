@@ -18,7 +18,7 @@ from app.database.tables import drift
 from app.pools import Pool
 from app.service.drift.two_samples import differences
 from app.service.drift.watched import LEAST_P, Serials, Watched
-from index import Closed, Full, InvalidItems, NotFound, Patch
+from index import Closed, Full, InvalidItems, NotFound, Patch, ServerError, Unavailable
 from index.backend import Collection, Moment, Store
 
 REMEMBERED = 10
@@ -67,10 +67,16 @@ class Drift:
             listed[key].follow_patches()
 
     def note(self, collection: Collection) -> None:
-        """Note that items have been written; test them in the pool if they are enough."""
+        """Note that items have been written; test them in the pool if they are enough.
+
+        The write is done, so nothing is raised if the collection can no longer be read.
+        """
         key = collection.key
-        if key in self._queued or not self._is_due(collection):
-            return
+        try:
+            if key in self._queued or not self._is_due(collection):
+                return
+        except (NotFound, Unavailable, ServerError):
+            return  # It is gone, or the next write finds the items due.
         self._queued.add(key)
         try:
             self._pool.submit(self._test_later, collection.name, key)

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Engine, create_engine, event, func, literal, select
+from sqlalchemy import Engine, create_engine, event
 
 from app.database.embedded import EmbeddedState
-from app.database.engine import Unreachable, explained, first_line, open_engine
+from app.database.engine import Unreachable, explained, first_line, open_engine, shown
+from app.database.guard import Guard
 from app.database.migrate import migrate
 from app.database.shared import SharedState
-from app.database.state import State
+from app.database.state import State, whole
 from app.database.tables import encoders
 from app.service.data_dir import lock_data_dir
 from app.service.encoder_store import file_in
@@ -23,9 +25,9 @@ from index import Database, NotFound, Unavailable, Unreadable
 from index import Store as EmbeddedStore
 from index.backend import Store
 
-# Of the advisory lock that every process holds which uses a shared database.
-_LOCK = 0xB17CE11 << 32 | 0xFFFFFFFE
 _INDEX_FILE = "milvus.db"
+_WRITE_SECONDS = 30
+"""How long a write to that file waits for others."""
 
 
 @dataclass(frozen=True)
@@ -88,15 +90,18 @@ def open_all(settings: Settings, opened: ExitStack) -> Opened:
     return Opened(state, embedded, store, record)
 
 
-def open_state(settings: Settings, opened: ExitStack) -> SharedState:
-    """Open the shared database of the settings, and bring its tables up to date."""
+def open_state(settings: Settings, opened: ExitStack, *, upgrade: bool = False) -> SharedState:
+    """Open the shared database of the settings, and make its tables if there are none.
+
+    `upgrade` brings those of an older version up to date; without it, they are refused.
+    """
     url = settings.database_url
     engine = open_engine("" if url is None else url.get_secret_value())
     opened.callback(engine.dispose)
     try:
-        migrate(engine)
+        migrate(engine, upgrade=upgrade)
     except Unreachable as error:  # The operator may know why, other than clients.
-        place, why = engine.url.render_as_string(), first_line(error.__cause__)
+        place, why = shown(engine.url), first_line(error.__cause__)
         raise Unavailable(f"the database {place} cannot be reached: {why}") from error
     return SharedState(engine)
 
@@ -126,10 +131,9 @@ def encoder_file(settings: Settings, name: str) -> bytes:
         return file_in(settings.data_dir, name)
     with ExitStack() as opened:
         state = open_state(settings, opened)
-        rows = state.read(select(encoders.c.file).where(encoders.c.name == name))
-    if not rows:
+        file = whole(state, encoders.c.file, encoders.c.name == name)
+    if file is None:
         raise NotFound(f"there is no encoder {name!r:.80} in the shared database")
-    file: bytes = rows[0][0]
     return file
 
 
@@ -138,28 +142,31 @@ def _open_held(settings: Settings, opened: ExitStack, *, alone: bool) -> SharedS
 
     Those are the ones with an embedded index: one of them is alone with its database.
     """
-    state = open_state(settings, opened)
-    lock = func.pg_try_advisory_lock if alone else func.pg_try_advisory_lock_shared
+    state = open_state(settings, opened, upgrade=True)
+    guard = Guard(state.engine, alone=alone)
     with explained():
-        connection = opened.enter_context(
-            state.engine.connect().execution_options(isolation_level="AUTOCOMMIT")
-        )
-        if not connection.execute(select(lock(literal(_LOCK)))).scalar_one():
+        if not guard.take():
             raise Unreadable(
-                f"the database {state.engine.url.render_as_string()} is in use by another process: "
+                f"the database {shown(state.engine.url)} is in use by another process: "
                 "several processes share it only if all of them have BITCELL_INDEX_URL set"
             )
+    opened.callback(guard.close)
+    state.guard = guard
     return state
 
 
 def _local_index_state(settings: Settings, opened: ExitStack) -> SharedState:
     """Open the tables of the collections in Milvus in the data directory."""
-    engine = create_engine(f"sqlite:///{settings.data_dir / _INDEX_FILE}")
+    path = settings.data_dir / _INDEX_FILE
+    engine = create_engine(
+        f"sqlite:///{path}", connect_args={"timeout": _WRITE_SECONDS}, hide_parameters=True
+    )
     opened.callback(engine.dispose)
 
     @event.listens_for(engine, "connect")
-    def _sync_every_commit(connection: object, record: object) -> None:
-        connection.execute("PRAGMA synchronous = FULL")  # type: ignore[attr-defined]
+    def _set_up(connection: Any, record: object) -> None:
+        connection.execute("PRAGMA journal_mode = WAL")  # Reads and writes do not wait.
+        connection.execute("PRAGMA synchronous = FULL")  # Every commit is on the disk.
 
     migrate(engine)
     return SharedState(engine)

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from threading import Event
 from typing import Any
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import Executable, delete, select, text, update
 
 from app.database.engine import open_engine
 from app.database.migrate import migrate
@@ -22,6 +24,8 @@ from app.errors import TooMany
 from app.jobs import queue
 from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.queue import MAX_STARTS, Jobs
+from app.jobs.record import JobRecord, NotOurs
+from app.jobs.shared.claims import Claims
 from index import NotFound, Unavailable
 from tests.app.jobs.conftest import KINDS
 from tests.app.jobs.test_queue import has_ended, is_running
@@ -203,6 +207,61 @@ def test_a_replica_whose_job_was_taken_stops_and_records_nothing(
     shown = start({}).get(job)
     assert (shown["state"], shown["result"]) == ("running", None)
     assert shown["progress"] == {"now": "mine"}
+
+
+class SlowState(SharedState):
+    """A state that calls `meanwhile` between the first two statements of its next transaction."""
+
+    meanwhile: Callable[[], object] | None = None
+
+    @contextmanager
+    def writing(self, alone: str = "") -> Iterator[Execute]:
+        with super().writing(alone) as execute:
+
+            def execute_slowly(statement: Executable) -> Any:
+                done = execute(statement)
+                meanwhile, self.meanwhile = self.meanwhile, None
+                if meanwhile is not None:
+                    meanwhile()
+                return done
+
+            yield execute_slowly
+
+
+def wait_for_a_lock(state: SharedState) -> None:
+    """Wait until a statement waits for the lock of another transaction."""
+    deadline = time.monotonic() + 30
+    waiting = text("SELECT 1 FROM pg_locks WHERE NOT granted")
+    while not state.read(waiting):
+        assert time.monotonic() < deadline
+
+
+@pytest.mark.parametrize("other", ["cancel", "take"])
+def test_the_end_of_a_job_does_not_block_a_replica_that_cancels_or_takes_it(
+    other: str, state: SharedState
+) -> None:
+    slow = SlowState(state.engine)
+    first, second = Claims(state, 30), Claims(slow, 0 if other == "take" else 30)
+    JobRecord(state).add("a", "short", {}, None)
+    assert first.take(["short"], MAX_STARTS)
+    record = JobRecord(state, first.owner)
+    with ThreadPoolExecutor(1) as pool:
+        ends = []
+
+        def end() -> None:
+            ends.append(pool.submit(record.end, "a", "done"))
+            wait_for_a_lock(state)
+
+        slow.meanwhile = end
+        if other == "cancel":
+            assert second.cancel("a")
+            assert ends[0].result(30) is None
+        else:
+            assert second.take(["short"], MAX_STARTS)
+            with pytest.raises(NotOurs):
+                ends[0].result(30)
+    found = state.read(select(jobs.c.state))[0][0]
+    assert found == ("done" if other == "cancel" else "queued")
 
 
 class FailingState(SharedState):

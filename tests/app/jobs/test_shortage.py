@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 from collections.abc import Callable
 from pathlib import Path
-from threading import Thread
+from threading import Event, Thread
 from typing import Any
 
 import pytest
@@ -15,7 +15,7 @@ from app.jobs import queue
 from app.jobs.folders import MARKER, NAME
 from app.jobs.kind import Kind, Outcome, Progress, Task
 from app.jobs.queue import Jobs
-from index import Database
+from index import Database, Unavailable
 from tests.app.jobs import work_functions
 from tests.app.jobs.waiting import end_of, until
 from tests.no_more_files import no_more_files
@@ -121,3 +121,60 @@ def test_a_job_fails_with_the_reason_if_waiting_does_not_help(
     assert error in shown["error"]
     assert len(started) == starts
     assert jobs.close(30)
+
+
+class Finish:
+    """A `Kind.finish` that fails while a server does not answer. It counts its tries."""
+
+    def __init__(self) -> None:
+        self.works, self.tries, self.server_is_up = 0, 0, Event()
+
+    def work(self, task: Task, progress: Progress) -> Outcome:
+        self.works += 1
+        return Outcome({"work": self.works}, b"trained")
+
+    def __call__(self, request: dict[str, Any], outcome: Outcome) -> Outcome:
+        self.tries += 1
+        if not self.server_is_up.is_set():
+            raise Unavailable("the database cannot be reached")
+        return outcome
+
+
+def waits_for_the_database(shown: dict[str, Any]) -> bool:
+    progress = shown["progress"]
+    return progress is not None and progress["now"] == "waiting: the database cannot be reached"
+
+
+def test_work_is_not_repeated_if_a_server_does_not_take_its_result(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "RETRY_SECONDS", (0.01,) * 1000)
+    finish = Finish()
+    kind = Kind(finish.work, inside=True, finish=finish)
+    jobs = Jobs(EmbeddedState(database), tmp_path, {"train": kind})
+    job = jobs.add("train", {})
+    shown = until(jobs, job, lambda now: waits_for_the_database(now) and finish.tries > 2)
+    assert shown["state"] == "running"
+    finish.server_is_up.set()
+    shown = end_of(jobs, job)
+    assert (shown["state"], shown["result"], finish.works) == ("done", {"work": 1}, 1)
+    assert jobs.output(job, "train") == b"trained"
+    assert jobs.close(30)
+
+
+def test_a_job_that_waits_to_finish_can_be_cancelled_and_does_not_delay_a_stop(
+    database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "RETRY_SECONDS", (600,))
+    finish = Finish()
+    kinds = {"train": Kind(finish.work, inside=True, finish=finish)}
+    jobs = Jobs(EmbeddedState(database), tmp_path, kinds, workers=1)
+    job = jobs.add("train", {})
+    until(jobs, job, waits_for_the_database)
+    jobs.remove(job)
+    assert end_of(jobs, job)["state"] == "cancelled"
+    job = jobs.add("train", {})
+    until(jobs, job, waits_for_the_database)
+    assert jobs.close(30)
+    assert jobs.get(job)["state"] == "queued"
+    assert finish.tries == 2

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,9 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from app.cli.main import cli
-from app.database import engine
+from app.database import engine, shared
 from app.main import create_app
+from app.service.keys import Keys
 from app.service.service import Service
 from app.service.settings import Settings
 from app.service.state import opening
@@ -141,6 +143,18 @@ def test_a_key_counts_for_all_and_is_refused_at_once_by_all(replicas: Replicas) 
     assert replicas.start("c").get("/v1/encoders").status_code == 401
 
 
+def test_keys_stay_required_where_there_was_a_file_of_keys(replicas: Replicas) -> None:
+    folder = replicas.folder / "a"
+    folder.mkdir()
+    with closing(Keys(folder)) as keys:
+        _, secret = keys.create("before", "write")
+    client = replicas.start("a")
+    assert client.get("/v1/encoders").status_code == 401
+    assert status(client, secret) == 401
+    _, secret = service_of(client).keys.create("after", "write")
+    assert status(client, secret) == 200
+
+
 def test_commands_change_the_keys_of_the_shared_database(
     replicas: Replicas, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +231,30 @@ def test_files_are_in_the_shared_folder(replicas: Replicas) -> None:
     assert not (replicas.folder / "a" / "snapshots").exists()
 
 
+def test_a_name_with_a_null_character_is_one_that_nothing_has(replicas: Replicas) -> None:
+    """PostgreSQL refuses such text."""
+    client = replicas.start("a")
+    calls = [
+        (method.upper(), path)
+        for path, methods in client.get("/openapi.json").json()["paths"].items()
+        for method in methods
+        if "{" in path
+    ]
+    assert len(calls) > 30
+    bodies: list[Any] = [{}, {"descriptors": [[1]]}, {"snapshot": "x", "encoder": "a\0b"}]
+    for method, path in calls:
+        url = re.sub(r"{\w+}", "a%00b", path)
+        for body in [None] if method in ("GET", "DELETE") else bodies:
+            answer = client.request(method, url, json=body)
+            assert 400 <= answer.status_code < 500, (method, path, answer.text)
+            if method in ("GET", "DELETE"):
+                assert answer.status_code == 404, (method, path, answer.text)
+    for body in ({"encoder": "a\0b"}, {"snapshot": "x", "encoder": "a\0b"}):
+        for method, path in (("POST", "/v1/collections"), ("POST", "/v1/collections/c/restore")):
+            answer = client.request(method, path, json={"name": "c", **body})
+            assert answer.status_code in (404, 422), (path, body)
+
+
 CALLS = [("GET", "/v1/encoders"), ("GET", "/v1/jobs"), ("POST", "/v1/encoders"), ("GET", "/readyz")]
 
 
@@ -274,7 +312,9 @@ def test_the_service_outlives_an_unreachable_database(
         with server.paused():
             is_unavailable(client, key, CALLS[1:3], seconds=6)
             # Those that come soon afterwards are refused at once.
-            service_of(client).state._next_try = time.monotonic() + 60  # type: ignore[attr-defined]
-            is_unavailable(client, key, CALLS, seconds=0.5)
+            monkeypatch.setattr(shared, "_PAUSE_SECONDS", 60)
+            client.get("/v1/encoders", headers=key)
+            is_unavailable(client, key, CALLS, seconds=1)
+            monkeypatch.setattr(shared, "_PAUSE_SECONDS", 0)
             service_of(client).state._next_try = 0  # type: ignore[attr-defined]
         is_well(client, key)

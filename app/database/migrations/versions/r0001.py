@@ -15,8 +15,9 @@ def upgrade() -> None:
     _drift_and_keys()
     _collections_in_milvus()
     if op.get_bind().dialect.name == "postgresql":
-        # Not compressed, so that a part of an output can be read without the rest.
-        op.execute("ALTER TABLE jobs ALTER COLUMN output SET STORAGE EXTERNAL")
+        # Not compressed, so that a part of a value can be read without the rest.
+        for table, column in (("jobs", "output"), ("jobs", "material"), ("encoders", "file")):
+            op.execute(f"ALTER TABLE {table} ALTER COLUMN {column} SET STORAGE EXTERNAL")
 
 
 def _encoders_and_jobs() -> None:
