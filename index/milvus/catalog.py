@@ -129,35 +129,54 @@ class Catalog(Journal):
         return sorted((Row(*row) for row in rows), key=lambda row: row.name or "")
 
     def use_generation(self, key: int, generation: int) -> Row:
-        """Give a collection that is being made another name in Milvus."""
-        self._update(key, generation=generation)
-        with self._begin() as connection:
-            return Row(
-                *connection.execute(select(collections).where(collections.c.key == key)).one()
-            )
+        """Record the name in Milvus that a collection is made by, before it is made there."""
+        self._update_unfinished(key, generation=generation)
+        row = self.read(key)
+        if row is None:
+            raise _interrupted()
+        return row
 
     def finish(self, key: int, name: str) -> None:
         """Show a collection that is complete by its name; raise AlreadyExists if it is taken."""
         try:
-            self._update(key, name=name, making=None)
+            self._update_unfinished(key, name=name, making=None)
         except IntegrityError:
             raise AlreadyExists(f"there is already a collection {name!r}") from None
+
+    def _update_unfinished(self, key: int, **values: Any) -> None:
+        with self._begin() as connection:
+            _update_unfinished(connection, key, values)
 
     def remove(self, row: Row) -> bool:
         """Delete a collection, and note that it is to be deleted in Milvus; False if none was."""
         with self._begin() as connection:
-            return _remove(connection, row)
+            return _remove(connection, collections.c.key == row.key)
 
-    def switch(self, old: Row, new: int) -> bool:
-        """Replace a finished collection by the one that was made for that; False if it is gone."""
+    def abandon(self, key: int) -> bool:
+        """Delete a collection as `remove` does, but only if it is not finished."""
         with self._begin() as connection:
-            if not _remove(connection, old):
+            return _remove(connection, (collections.c.key == key) & collections.c.name.is_(None))
+
+    def switch(self, old: Row, new: int, until: int) -> bool:
+        """Replace a finished collection by the one that was made for that; False if it is gone.
+
+        Raise Unavailable, and change nothing, if the old one has recorded writes after the number
+        `until`: then its lock was lost with the connection that held it.
+        """
+        with self._begin() as connection:
+            # Other writers wait for this row, and find it gone.
+            removed = _delete(connection, collections.c.key == old.key)
+            if removed is None:
                 return False
-            connection.execute(
-                update(collections)
-                .where(collections.c.key == new)
-                .values(name=old.name, replaces=None, follows_patches=old.follows_patches)
-            )
+            late = select(redo.c.id).where(redo.c.collection == old.key, redo.c.id > until)
+            if connection.execute(late.limit(1)).first() is not None:
+                raise Unavailable(
+                    f"collection {old.name!r} was written meanwhile, as the connection to the "
+                    "database was lost: re-encode it again"
+                )
+            _delete_rest(connection, removed)
+            values = {"name": old.name, "replaces": None, "follows_patches": old.follows_patches}
+            _update_unfinished(connection, new, values)
         return True
 
     def continue_serials(self, key: int, old: Row) -> None:
@@ -165,12 +184,15 @@ class Catalog(Journal):
         self._update(key, next_serial=old.next_serial, written=old.next_serial)
 
     def abandoned(self) -> list[Row]:
-        """Return the collections that nobody makes any more."""
+        """Return the collections that nobody makes any more, for `abandon`."""
         unfinished = select(collections).where(collections.c.name.is_(None))
-        with self._lock, self._begin() as connection:
-            rows = [Row(*row) for row in connection.execute(unfinished)]
-            if not self._is_shared:
+        if not self._is_shared:
+            with self._lock, self._begin() as connection:
+                rows = [Row(*row) for row in connection.execute(unfinished)]
                 return [row for row in rows if row.key not in self._made]
+        with self._begin() as connection:
+            # One that ends between these two looks may be among them.
+            rows = [Row(*row) for row in connection.execute(unfinished)]
             return [
                 row
                 for row in rows
@@ -217,7 +239,8 @@ def _insert(connection: Connection, values: dict[str, Any]) -> Row:
     if name is not None and connection.execute(taken).first() is not None:
         raise AlreadyExists(f"there is already a collection {name!r}")
     try:
-        result = connection.execute(insert(collections).values(**values))
+        # Generation 0: nothing in Milvus is this collection's yet.
+        result = connection.execute(insert(collections).values(generation=0, **values))
     except IntegrityError:
         if name is None:
             raise AlreadyExists("the collection is already being re-encoded") from None
@@ -226,11 +249,37 @@ def _insert(connection: Connection, values: dict[str, Any]) -> Row:
     return Row(*connection.execute(select(collections).where(collections.c.key == key)).one())
 
 
-def _remove(connection: Connection, row: Row) -> bool:
-    removed = connection.execute(delete(collections).where(collections.c.key == row.key))
-    if not removed.rowcount:
-        return False
+def _update_unfinished(connection: Connection, key: int, values: dict[str, Any]) -> None:
+    """Change a collection that is being made; raise Unavailable if it is not any more."""
+    unfinished = (collections.c.key == key) & collections.c.name.is_(None)
+    if not connection.execute(update(collections).where(unfinished).values(**values)).rowcount:
+        raise _interrupted()
+
+
+def _interrupted() -> Unavailable:
+    return Unavailable(
+        "the collection that was being made has been deleted meanwhile, as the connection to the "
+        "database was lost: make it again"
+    )
+
+
+def _remove(connection: Connection, condition: Any) -> bool:
+    row = _delete(connection, condition)
+    if row is not None:
+        _delete_rest(connection, row)
+    return row is not None
+
+
+def _delete(connection: Connection, condition: Any) -> Row | None:
+    """Delete the row of the collection that meets a condition, and return it."""
+    deleted = delete(collections).where(condition).returning(*collections.c)
+    found = connection.execute(deleted).one_or_none()
+    return None if found is None else Row(*found)
+
+
+def _delete_rest(connection: Connection, row: Row) -> None:
+    """Delete the recorded writes of a collection, and note that Milvus is to delete it."""
     connection.execute(delete(redo).where(redo.c.collection == row.key))
     connection.execute(delete(patches).where(patches.c.collection == row.key))
-    connection.execute(insert(dropped).values(physical=row.physical))
-    return True
+    if row.generation:
+        connection.execute(insert(dropped).values(physical=row.physical))

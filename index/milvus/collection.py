@@ -168,8 +168,9 @@ class Collection(About):
         """
         condition = to_milvus(where)
         with self.writes.alone() as row:
-            now = at("session", row.stamp)
-            found = reading.scan(self.physical, condition, [], now, self.end, REACH, checkpoint)
+            end = row.next_serial
+            now = reading.Now(at("session", row.stamp), end, end)
+            found = reading.scan(self.physical, condition, [], lambda: now, REACH, checkpoint)
             ids = [name for columns in found for name in columns.ids]
             checkpoint()
             for first in range(0, len(ids), _DELETED):
@@ -347,14 +348,15 @@ class Collection(About):
         row: Row,
         checkpoint: Checkpoint,
     ) -> tuple[list[Answer], Fetched]:
-        names = list(search.LIGHT)
+        names: tuple[str, ...] = search.LIGHT
         if options.codes or options.rerank is not None:
-            names.append(CODE)
+            names += (CODE,)
         if options.payloads and options.rerank is None and len(codes) * options.depth <= FEW // 4:
-            names.append(PAYLOAD)
-        now = self._at(row)
+            names += (PAYLOAD,)
+        # The one shard of a collection does not go back to what was before the first call.
+        now, again = self._at(row), self._at_each(row)
         query = search.Query(
-            options.depth, options.radius, condition, names, now, options.count_within
+            options.depth, options.radius, condition, names, now, again, options.count_within
         )
         found = search.nearest(self.physical, codes, self.n_bits, query, checkpoint)
         is_exact = self.physical.is_exact()
@@ -370,7 +372,7 @@ class Collection(About):
         items = Fetched(
             fields.joined([hits.columns for hits in found if hits.columns.ids], self.n_bits),
             self.descriptor_type,
-            lambda where, names: self.physical.query(where, names, now),
+            lambda where, names: self.physical.query(where, names, again),
         )
         return answers, items
 
@@ -402,7 +404,7 @@ class Collection(About):
             now = self._at_each(row)
             drawn = reading.sample(self.physical, n, row.next_serial, limit, seed, now)
             if drawn is None:
-                moment = self._moment(row)
+                moment = self._moment()
                 n = len(moment)
                 rng = np.random.default_rng(seed)
                 drawn = moment.codes[rng.choice(n, min(limit, n), replace=False)]
@@ -410,14 +412,12 @@ class Collection(About):
 
     def moment(self) -> reading.Moment:
         """Return the items of this moment, to measure samples of them."""
-        with self.writes.reading() as row:
-            return self._moment(row)
+        with self.writes.reading():
+            return self._moment()
 
-    def _moment(self, row: Row) -> reading.Moment:
+    def _moment(self) -> reading.Moment:
         kept = self.descriptor_type
-        return reading.Moment(
-            self.physical, self.name, kept, self._at_each(row), self.end, self.n_bits
-        )
+        return reading.Moment(self.physical, self.name, kept, self._now, self.n_bits)
 
     def neighbour_ranks(
         self, n_queries: int, k: int, checkpoint: Checkpoint = lambda: None
@@ -465,11 +465,12 @@ class Collection(About):
         size: int,
         checkpoint: Checkpoint = lambda: None,
     ) -> Iterator[Columns]:
-        with self.writes.reading() as row:
-            now = self._at_each(row)
-            yield from reading.scan(
-                self.physical, condition, names, now, self.end, size, checkpoint
-            )
+        with self.writes.reading():
+            yield from reading.scan(self.physical, condition, names, self._now, size, checkpoint)
+
+    def _now(self) -> reading.Now:
+        row = self.writes.ready()
+        return reading.Now(self._at_each(row), row.written, row.next_serial)
 
     def _at(self, row: Row) -> At:
         return at(self._consistency, row.stamp)

@@ -144,9 +144,13 @@ class Journal:
 
     def has_unconfirmed(self, key: int) -> bool:
         """Return whether Milvus has not confirmed all writes."""
+        return self.first_unconfirmed(key) is not None
+
+    def first_unconfirmed(self, key: int) -> int | None:
+        """Return the number of the first write that Milvus has not confirmed."""
         chosen = select(redo.c.id).where(redo.c.collection == key, redo.c.applied.is_(False))
         with self._begin() as connection:
-            return connection.execute(chosen.limit(1)).first() is not None
+            return connection.execute(chosen.order_by(redo.c.id).limit(1)).scalar_one_or_none()
 
     def writes(self, key: int, after: int = 0) -> list[int]:
         """Return the numbers of the recorded writes that follow one, ascending."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +31,9 @@ from index.validation import check_keeps_descriptors
 # Of the items that match, so many are read to sort them.
 _FEW_MATCHES = 8192
 _MOST_READ = 1 << 17
+# So many serial numbers are read in one call, and so often is tried to have no more of them left.
+_AT_ONCE = REACH
+_PASSES = 20
 
 
 def both(*conditions: str) -> str:
@@ -39,34 +42,88 @@ def both(*conditions: str) -> str:
     return given[0] if len(given) == 1 else " and ".join(f"({each})" for each in given)
 
 
+class Now(NamedTuple):
+    """What a read sees: all items of serial numbers below `written`, and there are none from `end`.
+
+    The writes between go on.
+    """
+
+    at: At
+    written: int
+    end: int
+
+
 def scan(
     physical: Physical,
     where: str,
     fields: Sequence[str],
-    at: At,
-    end: Callable[[], int],
+    now: Callable[[], Now],
     size: int,
     checkpoint: Checkpoint = lambda: None,
 ) -> Iterator[Columns]:
     """Yield the items that meet an expression in the order of serial numbers, some at a time.
 
-    `end` returns a number that is larger than all serial numbers. An item that is there all the
-    time comes once, as it is when it is read: last, if it is written again meanwhile.
+    An item that is there all the time comes once, as it is when it is read: last, if it is written
+    again meanwhile.
     """
-    until = end()
+    start = now()
     # Hashes of the ids that came: items that are written again come to the end.
     came: list[NDArray[np.int64]] = []
-    for columns in _between(physical, where, fields, at, 0, until, size, checkpoint):
+    for columns in _between(physical, where, fields, start.at, 0, start.written, size, checkpoint):
         came.append(_hashes(columns.ids))
         yield columns
-    now = end()
-    if now == until:
-        return
     seen = np.sort(np.concatenate(came)) if came else np.empty(0, np.int64)
-    for columns in _between(physical, where, fields, at, until, now, size, checkpoint):
-        is_new = ~_among(_hashes(columns.ids), seen)
-        if is_new.any():
-            yield chosen(columns, np.flatnonzero(is_new))
+    left = _written_since(physical, where, start.written, now, seen, checkpoint)
+    # By their ids, at which they are however often they are written again.
+    first, width = 0, size
+    while first < len(left):
+        checkpoint()
+        part = left[first : first + width]
+        try:
+            columns = physical.query(both(where, among(part)), [SERIAL, *fields], now().at)
+        except TooMuch:
+            if width == 1:
+                raise
+            width = max(1, width // 2)
+            continue
+        first += len(part)
+        if columns.ids:
+            yield chosen(columns, np.argsort(columns.serials))
+
+
+def _written_since(
+    physical: Physical,
+    where: str,
+    low: int,
+    now: Callable[[], Now],
+    seen: NDArray[np.int64],
+    checkpoint: Checkpoint,
+) -> list[str]:
+    """Return the ids, except those seen, of items with a serial number `low` or larger."""
+    left: dict[str, None] = {}
+
+    def note(columns: Columns) -> None:
+        is_new = np.flatnonzero(~_among(_hashes(columns.ids), seen))
+        for name in chosen(columns, is_new[np.argsort(columns.serials[is_new])]).ids:
+            left.pop(name, None)  # To the end.
+            left[name] = None
+
+    for _ in range(_PASSES):
+        at, _, end = now()
+        if end == low:
+            return list(left)
+        if end - low <= _AT_ONCE:
+            try:
+                # An answer is of one moment, so that no item is written again between two answers.
+                note(physical.query(both(where, f"serial >= {low}"), [SERIAL], at))
+            except TooMuch:
+                pass
+            else:
+                return list(left)
+        for columns in _between(physical, where, [], at, low, end, REACH, checkpoint):
+            note(columns)
+        low = end
+    raise Unavailable("items are written faster than they can be read: try again later")
 
 
 def _hashes(ids: Sequence[str]) -> NDArray[np.int64]:
@@ -176,13 +233,15 @@ class Moment:
         physical: Physical,
         name: str,
         kept: DescriptorType | None,
-        at: At,
-        end: Callable[[], int],
+        now: Callable[[], Now],
         n_bits: int,
     ) -> None:
-        self._physical, self._name, self._kept, self._at = physical, name, kept, at
-        parts = [*scan(physical, "", [LABEL, CODE], at, end, REACH)]
+        self._physical, self._name, self._kept = physical, name, kept
+        parts = [*scan(physical, "", [LABEL, CODE], now, REACH)]
+        self._at = now().at
         columns = joined(parts, n_bits)
+        if (np.diff(columns.serials) < 0).any():  # Of items that were written meanwhile.
+            columns = chosen(columns, np.argsort(columns.serials))
         self.serials, self.labels, self.codes = columns.serials, columns.labels, columns.codes
 
     def __len__(self) -> int:
@@ -214,26 +273,28 @@ class Moment:
 
 
 def sample(physical: Physical, n: int, end: int, limit: int, seed: int, at: At) -> Codes | None:
-    """Return codes of `limit` of n items, drawn by their serial numbers; None if most are gaps."""
-    if limit >= n or n < end // 20:
+    """Return codes of `limit` of n items, drawn by their serial numbers.
+
+    Return None if so many calls would find too few: where most items are wanted, most serial
+    numbers are gaps, or many items are deleted meanwhile.
+    """
+    if not 0 < limit <= n // 2 or n < end // 20:
         return None
     rng = np.random.default_rng(seed)
     found: dict[int, NDArray[np.uint8]] = {}
     drawn: set[int] = set()
     order: list[int] = []
-    while len(order) < limit:
-        new = [
-            each
-            for each in rng.integers(
-                0, end, min(REACH, 2 * (limit - len(order)) * end // n)
-            ).tolist()
-            if each not in drawn
-        ]
-        new = list(dict.fromkeys(new))
-        if not new and len(drawn) >= end:
-            return None
+    # Each number that is new is one of an item with a probability of n / (2 end) at least.
+    for _ in range(10 + 3 * limit * end // (n * REACH)):
+        size = min(REACH, 2 * (limit - len(order)) * end // n)
+        listed = dict.fromkeys(rng.integers(0, end, size).tolist())
+        new = [each for each in listed if each not in drawn]
+        if not new:
+            continue
         drawn.update(new)
         part = physical.query(f"serial in [{', '.join(map(str, new))}]", [SERIAL, CODE], at)
         found.update(zip(part.serials.tolist(), part.codes, strict=True))
         order += [each for each in new if each in found]
-    return np.stack([found[each] for each in order[:limit]])
+        if len(order) >= limit:
+            return np.stack([found[each] for each in order[:limit]])
+    return None

@@ -3,7 +3,7 @@
 Milvus returns any of the items at equal distances. A search therefore asks for some more than are
 wanted. Where even the last of these is as far away as the last that is wanted, a second call asks
 for all items up to this distance; and where they are more than Milvus returns, the smallest ids
-among those at this distance are found by halving the range of ids.
+among those at this distance are found by narrowing the range of ids.
 """
 
 from __future__ import annotations
@@ -18,8 +18,11 @@ from bitcodes import Codes
 from index.callbacks import Checkpoint
 from index.errors import Unavailable
 from index.milvus.server.columns import LABEL, SERIAL, Columns, chosen, joined, read_columns
+from index.milvus.server.connection import TooMuch
 from index.milvus.server.physical import REACH, At, Physical, quoted
 
+LIGHT = (LABEL, SERIAL)
+"""The fields of every search."""
 # What a search asks for beyond what is wanted: as many again, within these limits.
 _LEAST_MORE, _MOST_MORE = 64, 256
 # Items that a call returns at most, for all of its codes.
@@ -51,13 +54,18 @@ class Hits(NamedTuple):
 
 
 class Query(NamedTuple):
-    """What is asked for besides codes: `fields` of items that meet an expression."""
+    """What is asked for besides codes: `fields` of items that meet an expression.
+
+    The first call sees `at`, and those that follow `again`: they need not wait once more. Items may
+    come without the fields that not every search has: then none of them has these.
+    """
 
     depth: int
     radius: int | None
     where: str
     fields: Sequence[str]
     at: At
+    again: At
     count_within: bool
 
 
@@ -74,7 +82,13 @@ def nearest(
         checkpoint()
         block = codes[first : first + step]
         within = None if reach is None else (0, reach)
-        answer = physical.search(block, limit, query.fields, query.where, query.at, within)
+        try:
+            answer = physical.search(block, limit, query.fields, query.where, query.at, within)
+        except TooMuch:
+            if query.fields == LIGHT:
+                raise
+            query = query._replace(fields=LIGHT)
+            answer = physical.search(block, limit, query.fields, query.where, query.at, within)
         for code, hits in zip(block, _split(answer, n_bits), strict=True):
             complete = _cut(hits, query.depth, is_all=len(hits.distances) < limit)
             if complete is None:
@@ -124,7 +138,11 @@ def _ring(
     first: Hits,
     checkpoint: Checkpoint,
 ) -> Hits:
-    """Return the nearest of a code whose last distance more items have than were found."""
+    """Return the nearest of a code whose last distance more items have than were found.
+
+    There may be very many: only the light fields are read.
+    """
+    query = query._replace(fields=LIGHT)
     depth, last = query.depth, int(first.distances[query.depth - 1])
     (all_near,) = _split(_within(physical, code, query, (0, last)), n_bits)
     if len(all_near.distances) < depth:
@@ -146,7 +164,7 @@ def _ring(
 
 
 def _within(physical: Physical, code: Codes, query: Query, within: tuple[int, int]) -> Any:
-    return physical.search(code, REACH, query.fields, query.where, query.at, within)
+    return physical.search(code, REACH, query.fields, query.where, query.again, within)
 
 
 def _smallest_ids(
@@ -160,7 +178,7 @@ def _smallest_ids(
 ) -> tuple[Columns, int | None]:
     """Return the n items of the smallest ids at a distance, and how many there are if it is known.
 
-    The ids between two bounds are halved until Milvus returns all of them.
+    The range of ids is narrowed until Milvus returns all of them.
     """
     parts: list[Columns] = []
     above, below = "", None
@@ -174,7 +192,8 @@ def _smallest_ids(
         ids = hits.columns.ids
         order = sorted(range(len(ids)), key=ids.__getitem__)
         if len(ids) >= REACH:
-            middle = ids[order[len(order) // 2]]
+            # The n smallest of all are not larger than the n-th of any of them.
+            middle = ids[order[min(n - 1, len(order) // 2)]]
             if middle == below:
                 raise Changed
             below = middle
@@ -208,7 +227,3 @@ def _n_within(
     asked = query._replace(fields=[])
     n = len(_within(physical, code, asked, (0, reach)).scores)
     return n if n < REACH else None
-
-
-LIGHT = (LABEL, SERIAL)
-"""The fields of every search."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from itertools import count
 from threading import Lock
 from typing import Any, TypeVar
 
@@ -72,7 +73,9 @@ class MilvusStore:
         self._lock = Lock()
         # By key, so that callers get the same object again.
         self._collections: dict[int, Collection] = {}
-        self._upkeep = Upkeep(self._catalog, self._connection)
+        # Of the collections that are being made here, by key.
+        self._making: dict[int, Writes] = {}
+        self._upkeep = Upkeep(self._catalog, self._connection, self._writes)
 
     @property
     def capabilities(self) -> Capabilities:
@@ -137,24 +140,32 @@ class MilvusStore:
 
     @contextmanager
     def _made(self, **values: Any) -> Iterator[Collection]:
-        """Make a collection in Milvus; if the block raises, delete it and its row."""
+        """Make a collection in Milvus; if the block raises, delete it unless it is finished.
+
+        It may be finished although the block raises: where the database does it, but the
+        connection is lost before its answer.
+        """
         with self._catalog.inserted(**values) as row:
             try:
-                row = self._create(row)
-                yield self._new(row)
+                made = self._new(self._create(row))
+                self._making[row.key] = made.writes
+                yield made
             except BaseException:
-                self._catalog.remove(row)
+                self._catalog.abandon(row.key)
                 self._upkeep.wake()
                 raise
+            finally:
+                self._making.pop(row.key, None)
 
     def _create(self, row: Row) -> Row:
         """Make the collection of a row in Milvus, by a name that nothing there has."""
-        while True:
-            physical = self._physical(row)
-            if not physical.exists():
-                physical.create(keeps_descriptors=row.descriptor_type is not None)
-                return row
-            row = self._catalog.use_generation(row.key, row.generation + 1)
+        for generation in count(row.generation + 1):
+            if not self._physical(row._replace(generation=generation)).exists():
+                break
+        # The database knows it first, so that what is left of it is deleted, and nothing else is.
+        row = self._catalog.use_generation(row.key, generation)
+        self._physical(row).create(keeps_descriptors=row.descriptor_type is not None)
+        return row
 
     def _physical(self, row: Row) -> Physical:
         return Physical(self._connection, row.physical, row.n_bits)
@@ -171,6 +182,9 @@ class MilvusStore:
             if found is None:
                 found = self._collections[row.key] = self._new(row)
             return found
+
+    def _writes(self, row: Row) -> Writes | None:
+        return self._making.get(row.key) if row.name is None else self._open(row).writes
 
     def _row(self, name: str) -> Row:
         row = self._catalog.named(name)
@@ -252,12 +266,13 @@ class MilvusStore:
             fingerprint=fingerprint,
             descriptor_type=old.descriptor_type,
         ) as new:
-            copy = Copy(self._catalog, old, new, Encoding(encode, None, check), progress)
+            code = Encoding(encode, None, check)
+            copy = Copy(self._catalog, self._connection, old, new, code, progress)
             copy.all_items()
             with old.writes.alone() as last:
                 copy.changes()
                 copy.end()
-                if not self._catalog.switch(last, new.key):
+                if not self._catalog.switch(last, new.key, copy.until):
                     raise old.writes.gone()
         self._forget(old.key)
         return self._open(self._row(name))

@@ -24,7 +24,8 @@ collections = Table(
     "index_collections",
     metadata,
     Column("key", _KEY, primary_key=True, autoincrement=True),
-    # In the name of the collection in Milvus, where one of this key may be left from before.
+    # In the name of the collection in Milvus, where one of this key may be left from before;
+    # 0 before there is one.
     Column("generation", Integer, nullable=False, server_default="1"),
     # Null until the collection is complete.
     Column("name", String(64), unique=True),

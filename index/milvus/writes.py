@@ -22,7 +22,7 @@ from pymilvus.grpc_gen import milvus_pb2
 from index.errors import InvalidItems, NotFound, Replaced, ServerError, Unavailable
 from index.milvus.catalog import Catalog, Row
 from index.milvus.server.columns import MAX_WRITE, Columns, chosen, read_columns, upsert_request
-from index.milvus.server.connection import Connection
+from index.milvus.server.connection import Connection, NotDone
 from index.milvus.server.physical import Physical
 
 UPSERT, DELETE = "upsert", "delete"
@@ -165,6 +165,8 @@ class Writes:
                 raise self.gone()
             stamp = max(row.stamp, self._send(number, send))
             self._catalog.confirm(self._key, number, stamp)
+        except NotDone:
+            raise
         except Unavailable as error:
             raise Unavailable(f"{error}; {_UNKNOWN}", error.retry_after) from error
         self._on_write(len(body))
@@ -172,7 +174,7 @@ class Writes:
     def _send(self, number: int, send: _Send) -> int:
         try:
             return send()
-        except ServerError:
+        except (ServerError, NotDone):
             self._catalog.discard(number)
             raise
         except BaseException:

@@ -9,18 +9,27 @@ from __future__ import annotations
 import base64
 from threading import Lock
 from typing import Any
-from urllib.parse import unquote, urlsplit
+from urllib.parse import SplitResult, unquote, urlsplit
 
 import grpc
-from pymilvus.grpc_gen import milvus_pb2_grpc
+from pymilvus.grpc_gen import common_pb2, milvus_pb2_grpc
 
 from index.errors import InvalidItems, ServerError, Unavailable
 
 RETRY_SECONDS = 2.0
 """When a caller may ask again, if the server could not be asked."""
 
-# A status of Milvus: a parameter is invalid.
-_INVALID = 1100
+# Hundreds of codes of Milvus: a parameter is invalid, or the user may not do it.
+_REFUSED = (11, 14)
+# Codes, and those of earlier versions: a rate or a quota is used up, and nothing was done.
+_LATER = {8, 9}
+_LATER_BEFORE = {
+    common_pb2.ForceDeny,
+    common_pb2.RateLimit,
+    common_pb2.MemoryQuotaExhausted,
+    common_pb2.DiskQuotaExhausted,
+}
+_WRITES = {"Upsert", "Delete"}
 _AWAY = {
     grpc.StatusCode.UNAVAILABLE,
     grpc.StatusCode.DEADLINE_EXCEEDED,
@@ -47,6 +56,10 @@ class TooMuch(ServerError):
     """An answer of the server would be larger than it sends: ask for less at a time."""
 
 
+class NotDone(Unavailable):
+    """The server has done nothing, because of a rate or a quota, and may do it later."""
+
+
 class Connection:
     """A connection to the server of a URL. Safe for threads.
 
@@ -60,15 +73,10 @@ class Connection:
     """
 
     def __init__(self, url: str, timeout: float) -> None:
-        parts = urlsplit(url)
-        if parts.scheme not in ("milvus", "milvuss") or not parts.hostname:
-            raise InvalidItems(
-                "the URL of an index is milvus://host:port, with milvuss for TLS; got one that "
-                f"begins with {parts.scheme or parts.path!r:.20}"
-            )
+        parts, port = _parsed(url)
         self.timeout = timeout
-        host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self.address = f"{host}:{parts.port or 19530}"
+        host = parts.hostname or ""
+        self.address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
         if parts.scheme == "milvuss":
             credentials = grpc.ssl_channel_credentials()
             self._channel = grpc.secure_channel(self.address, credentials, _OPTIONS)
@@ -98,9 +106,10 @@ class Connection:
         Raises
         ------
         Unavailable
-            The server cannot be reached, does not answer in time, or is not ready.
+            The server cannot be reached, does not answer in time, or is not ready. What was asked
+            may have been done, in part too, except for NotDone.
         ServerError
-            It refuses the request.
+            It refuses the request, and has done nothing.
         """
         try:
             answer = getattr(self._stub, method)(
@@ -131,14 +140,44 @@ class Connection:
         self._channel.close()
 
 
+def _parsed(url: str) -> tuple[SplitResult, int]:
+    """Return the parts of a URL and its port; raise InvalidItems, without quoting any of it.
+
+    A password that is not percent-encoded may end up in any part.
+    """
+    try:
+        parts = urlsplit(url)
+        port = parts.port or 19530
+    except ValueError:
+        parts = SplitResult("", "", "", "", "")
+    rest = parts.path + parts.query + parts.fragment
+    if parts.scheme not in ("milvus", "milvuss") or not parts.hostname or "@" in rest:
+        raise InvalidItems(
+            "the URL of an index is milvus://host:port/database or "
+            "milvus://user:password@host:port/database, with milvuss for TLS, and with special "
+            "characters of the password percent-encoded; got another one"
+        )
+    return parts, port
+
+
 def check(method: str, status: Any) -> None:
-    """Raise if a status of Milvus is an error."""
-    if not status.code and not status.error_code:
+    """Raise if a status of Milvus is an error.
+
+    Of writes only the code says that nothing was done. Reads may be judged by words.
+    """
+    code, before = status.code, status.error_code
+    if not code and not before:
         return
-    reason = status.reason or status.detail or f"error {status.code or status.error_code}"
-    if "larger than max" in reason or "maxOutputSize" in reason or "exceeds" in reason:
+    reason = status.reason or status.detail or f"error {code or before}"
+    if code in _LATER or before in _LATER_BEFORE:
+        raise NotDone(f"Milvus takes no {method} for now: {reason}: try again later", RETRY_SECONDS)
+    if method not in _WRITES and any(
+        words in reason for words in ("larger than max", "maxOutputSize", "exceeds")
+    ):
         raise TooMuch(f"Milvus refuses {method}: {reason}")
-    if status.code == _INVALID or "cannot parse" in reason or "invalid" in reason:
+    if code // 100 in _REFUSED or (
+        method not in _WRITES and ("cannot parse" in reason or "invalid" in reason)
+    ):
         raise ServerError(f"Milvus refuses {method}: {reason}")
     raise Unavailable(f"Milvus is not ready for {method}: {reason}", RETRY_SECONDS)
 

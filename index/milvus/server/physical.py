@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple
 from pymilvus.grpc_gen import common_pb2, milvus_pb2, schema_pb2
 
 from bitcodes import Codes, code_size
-from index.errors import Unavailable
+from index.errors import ServerError, Unavailable
 from index.milvus.server.columns import (
     CODE,
     DESCRIPTOR,
@@ -24,7 +24,7 @@ from index.milvus.server.columns import (
     Types,
     read_columns,
 )
-from index.milvus.server.connection import Connection
+from index.milvus.server.connection import Connection, NotDone
 
 REACH = 16_384
 """Most items that a search returns for a query, and that a query returns in the order of ids."""
@@ -146,11 +146,18 @@ class Physical:
     def delete(self, ids: Sequence[str]) -> int:
         """Delete items by their ids; return Milvus's time of the write."""
         request = milvus_pb2.DeleteRequest(collection_name=self.name, expr=among(ids))
-        stamp = int(self._connection.call("Delete", request).timestamp)
-        if stamp == 0:  # As Milvus 2.3 says it: a later time serves as well.
-            later = self._connection.call("AllocTimestamp", milvus_pb2.AllocTimestampRequest())
-            stamp = int(later.timestamp)
-        return stamp
+        deleted = self._connection.call("Delete", request).timestamp
+        # Milvus 2.3 does not say when it deletes.
+        return int(deleted or self._now())
+
+    def _now(self) -> int:
+        """Return a time of Milvus that is later than what was written before."""
+        try:
+            request = milvus_pb2.AllocTimestampRequest()
+            return int(self._connection.call("AllocTimestamp", request).timestamp)
+        except (ServerError, NotDone) as error:
+            # What was written is there, and must not count as refused.
+            raise Unavailable(f"Milvus does not say what time it is: {error}") from error
 
     def query(
         self,

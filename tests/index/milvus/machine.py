@@ -79,8 +79,8 @@ filters = st.one_of(st.none(), conditions, st.sampled_from([{"id": each} for eac
 class Pair(RuleBasedStateMachine):
     """Two stores with a collection each that hold the same.
 
-    `pair` opens both stores, and `made` keeps collections of each code length for the next example,
-    because Milvus takes seconds to make one.
+    A subclass says which stores. The collections of each code length are used again by the next
+    example, because Milvus takes seconds to make one.
     """
 
     embedded: backend.Store
