@@ -14,7 +14,11 @@ from app.database.embedded import EmbeddedState
 from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
 from app.service.migration import copying
+from app.service.migration import places as places_module
+from app.service.migration.comparing import check_same
 from app.service.migration.copying import Copied, Place, migrate
+from app.service.settings import Settings
+from app.service.state.opening import open_all
 from hashing import Hasher, make_hasher
 from index import Collection, Database, InvalidItems, NotFound, Store, Unavailable
 
@@ -209,7 +213,7 @@ def test_a_copy_that_answers_otherwise_is_never_seen(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A target that changes what it is given, everywhere but at the ends of the collection."""
-    put, compare = Collection.put, copying.check_same
+    put = Collection.put
 
     def change(collection: Collection, batch: Any) -> None:
         if "codes" in changed:
@@ -228,7 +232,7 @@ def test_a_copy_that_answers_otherwise_is_never_seen(
 
     def compare_unseen(expected: Any, got: Any) -> None:
         assert not target.store.list()
-        compare(expected, got)
+        check_same(expected, got)
 
     monkeypatch.setattr(Collection, "put", change)
     monkeypatch.setattr(copying, "check_same", compare_unseen)
@@ -266,20 +270,19 @@ def test_items_that_the_target_refuses_are_named(
 def test_a_target_that_does_not_answer_for_a_while_is_waited_for(
     call: str, source: Place, target: Place, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    done, refused, waited = getattr(Collection, call), [], []
+    done = getattr(Collection, call)
+    refused: list[str] = []
+    waited: list[float] = []
+    store: Any = target.store
 
     def refuse(collection: Any, *arguments: Any) -> Any:
         """Refuse three calls, each in its own collection, after having done what is asked."""
         answer = done(collection, *arguments)
-        if is_target(collection) and len(refused) < 3:
+        if collection._state.database is store._database and len(refused) < 3:
             refused.append(call)
             raise Unavailable("Milvus does not answer", 7.0)
         return answer
 
-    def is_target(collection: Any) -> bool:
-        return collection._state.database is target_database
-
-    target_database = target.store._database
     monkeypatch.setattr(Collection, call, refuse)
     monkeypatch.setattr("app.service.migration.copying._ITEMS", 50)
     monkeypatch.setattr(copying, "sleep", waited.append)
@@ -322,7 +325,7 @@ def test_a_target_that_never_answers_again_is_given_up(
     ],
 )
 def test_what_is_too_large_is_found_before_anything_is_copied(
-    limits: dict[str, int],
+    limits: dict[str, Any],
     message: str,
     source: Place,
     target: Place,
@@ -333,3 +336,20 @@ def test_what_is_too_large_is_found_before_anything_is_copied(
         run(source, target)
     assert not target.encoders.list()
     assert len(run(source, target, ["empty"])) == 1
+
+
+def test_the_target_is_read_with_strong_consistency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(tmp_path / "bitcell.db").close()
+    seen: list[str] = []
+    urls = {"database_url": "postgresql://nowhere/d", "index_url": "milvus://nowhere"}
+
+    def open_embedded(settings: Settings, stack: Any) -> Any:
+        seen.append(settings.consistency)
+        return open_all(settings.model_copy(update=dict.fromkeys(urls)), stack)
+
+    monkeypatch.setattr(places_module, "open_all", open_embedded)
+    settings = Settings.model_validate({"data_dir": tmp_path, "consistency": "bounded"} | urls)
+    with places_module.opened(settings):
+        assert seen[1] == "strong"
