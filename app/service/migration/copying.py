@@ -224,7 +224,7 @@ def _batches(source: Collection) -> Iterator[ItemBatch]:
     """Yield all items in batches that every back end takes."""
     width = 64 + source.n_bits // 8
     if source.descriptor_type is not None:
-        width += 6 * (source.dimension or 0)
+        width += 6 * (source.dimension or 0)  # The most that a number takes as text.
     for batch in source.item_batches(min(_ITEMS, max(1, _SIZE // width))):
         sizes = np.cumsum([width + len(text or "") for text in batch.payloads])
         cuts = np.flatnonzero(np.diff(sizes // _SIZE)) + 1

@@ -32,8 +32,8 @@ def opened(settings: Settings) -> Iterator[tuple[Place, Place, SharedKeys]]:
         A server cannot be reached.
     """
     if missing := [name for name in _URLS if getattr(settings, name) is None]:
-        options = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise ValueError(f"say where to copy to, with {options} or the settings of that name")
+        options = [f"--{name.replace('_', '-')} or BITCELL_{name.upper()}" for name in missing]
+        raise ValueError(f"say where to copy to: give {', and '.join(options)}")
     with ExitStack() as stack:
         try:
             source = open_all(_embedded(settings), stack)

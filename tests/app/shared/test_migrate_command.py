@@ -141,7 +141,7 @@ def test_a_replica_goes_on_where_the_embedded_service_ended(
 def test_mistakes_are_explained(data: Path, run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     status, _, err = run("migrate")
     assert (status, "\n" in err) == (2, False)
-    assert "say where to copy to, with --database-url and --index-url" in err
+    assert "to: give --database-url or BITCELL_DATABASE_URL, and --index-url or BIT" in err
     urls = "--database-url postgresql://u:secret@127.0.0.1:1/d --index-url milvus://127.0.0.1:1"
     database = Database(data / "bitcell.db")
     status, _, err = run(f"migrate {urls}")
