@@ -47,11 +47,17 @@ class Capabilities:
         Most items of a write; None for no limit.
     estimates : bool
         Whether collections can rank by estimated distances.
+    bits : int or None
+        Largest code length; None for that of `index.validation`.
+    descriptor_bytes : int or None
+        Largest size of a kept descriptor; None for no limit.
     """
 
     reach: int | None
     batch: int | None
     estimates: bool
+    bits: int | None = None
+    descriptor_bytes: int | None = None
 
 
 class Moment(Protocol):

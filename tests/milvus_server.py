@@ -221,7 +221,7 @@ def _memory() -> str | None:
     return "/dev/shm" if os.access("/dev/shm", os.W_OK) else None
 
 
-REASON = "the wheels milvus and pymilvus are not installed: there is no server to test against"
+REASON = "Milvus: install the wheels of its server and client (pip install milvus pymilvus)"
 
 
 @pytest.fixture(scope="session")

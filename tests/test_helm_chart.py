@@ -131,6 +131,23 @@ def test_one_replica_needs_no_shared_volume_and_no_budget() -> None:
     assert {"name": "shared", "emptyDir": {}} in volumes
 
 
+def test_a_volume_of_one_node_is_given_up_before_the_next_pod_wants_it() -> None:
+    template = (CHART / "templates" / "deployment.yaml").read_text()
+    condition = 'if and .Values.shared.persistence (ne .Values.shared.accessMode "ReadWriteMany")'
+    _, _, rest = template.partition(condition)
+    assert re.search(r"\n    type: Recreate\n", rest.partition("else")[0])
+
+
+@pytest.mark.may_skip_in_ci
+def test_only_a_volume_of_many_nodes_is_updated_pod_by_pod() -> None:
+    for mode in ("ReadWriteOnce", "ReadWriteOncePod"):
+        found = rendered(replicas=1, shared={"accessMode": mode})
+        assert found["Deployment"]["spec"]["strategy"] == {"type": "Recreate"}
+    assert rendered()["Deployment"]["spec"]["strategy"]["rollingUpdate"]["maxUnavailable"] == 0
+    without = rendered(replicas=1, shared={"persistence": False})
+    assert "rollingUpdate" in without["Deployment"]["spec"]["strategy"]
+
+
 @pytest.mark.may_skip_in_ci
 def test_the_name_of_the_secret_is_needed() -> None:
     with pytest.raises(Exception, match=r"secret\.name is needed"):

@@ -86,5 +86,5 @@ keys_required = Table(
     "keys_required",
     metadata,
     Column("since", Double, nullable=False),
-    comment="It has a row if a key was ever created.",
+    comment="It has a row if keys are required; since is 0 until one is created.",
 )

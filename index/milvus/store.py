@@ -17,7 +17,7 @@ from index.errors import InvalidItems, NotFound, Replaced
 from index.milvus.catalog import Catalog, Row
 from index.milvus.collection import Collection
 from index.milvus.reencoding import Copy
-from index.milvus.server.columns import MAX_BITS
+from index.milvus.server.columns import MAX_BITS, MAX_TEXT
 from index.milvus.server.connection import Connection
 from index.milvus.server.physical import CONSISTENCIES, REACH, Consistency, Physical
 from index.milvus.upkeep import Upkeep
@@ -26,7 +26,13 @@ from index.reencoding import Check, Encoding
 from index.storage.catalog import DescriptorType, Metric
 from index.validation import check_bits, check_keeps_descriptors, check_name
 
-_CAPABILITIES = Capabilities(reach=REACH, batch=None, estimates=False)
+_CAPABILITIES = Capabilities(
+    reach=REACH,
+    batch=None,
+    estimates=False,
+    bits=MAX_BITS,
+    descriptor_bytes=MAX_TEXT // 4 * 3,  # As base64.
+)
 _NO_ESTIMATES = (
     "an index in Milvus ranks by the Hamming distance: it has no estimates, so metric is None; "
     "got {metric!r}"

@@ -32,9 +32,7 @@ def migrate(
     ] = None,
     keys: Annotated[
         bool,
-        typer.Option(
-            "--keys", help="Copy the API keys too, also those that were revoked there since."
-        ),
+        typer.Option("--keys", help="Copy the API keys too, if none has been created there."),
     ] = False,
     queries: Annotated[
         int, typer.Option(help="Sampled queries that each collection is compared by.", min=1)
@@ -68,15 +66,12 @@ def _run(settings: Settings, names: list[str], queries: int, *, keys: bool) -> N
 
     try:
         with places.opened(settings) as (source, target, shared_keys):
+            # First: nobody may read without a key what needed one before.
+            typer.echo(places.copy_keys(settings.data_dir, shared_keys, wanted=keys))
             with progress_bar(1) as progress:
                 copied = copying.migrate(source, target, names, queries=queries, progress=progress)
-            n_keys = places.copy_keys(settings.data_dir, shared_keys) if keys else None
-    except (Conflict, NotFound) as error:
+    except (Conflict, NotFound, Unavailable) as error:
         raise ValueError(str(error)) from None
-    except Unavailable as error:
-        raise ValueError(f"{error}; then run the command again") from None
     for one in copied:
         done = "copied" if one.is_new else "were there"
         typer.echo(f"{one.name}: {one.items:,} items {done}, with the same answers")
-    if n_keys is not None:
-        typer.echo(f"keys: {n_keys} copied")

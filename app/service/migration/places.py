@@ -32,19 +32,22 @@ def opened(settings: Settings) -> Iterator[tuple[Place, Place, SharedKeys]]:
         A server cannot be reached.
     """
     if missing := [name for name in _URLS if getattr(settings, name) is None]:
-        options = " and ".join(f"--{name.replace('_', '-')}" for name in missing)
-        raise ValueError(f"say where to copy to, with {options} or the settings of that name")
+        options = [f"--{name.replace('_', '-')} or BITCELL_{name.upper()}" for name in missing]
+        raise ValueError(f"say where to copy to: give {', and '.join(options)}")
     with ExitStack() as stack:
         try:
             source = open_all(_embedded(settings), stack)
         except InUse:
             raise ValueError(
-                f"a service has {settings.data_dir} open: stop it; or copy its data with `bitcell "
-                "backup` while it runs, and migrate the copy, if nothing is written meanwhile"
+                f"a service has {settings.data_dir} open: stop it. Or, to go on answering queries, "
+                "stop the writers, then make a copy with `bitcell backup`, without "
+                "BITCELL_DATABASE_URL and BITCELL_INDEX_URL, and migrate the copy"
             ) from None
-        # The files of jobs would be here; the source is locked already.
+        # An open service has a data directory for itself, and that of the source is locked.
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="bitcell-")))
-        target = open_all(settings.model_copy(update={"data_dir": folder}), stack)
+        # The comparison must see all that was written.
+        update = {"data_dir": folder, "consistency": "strong"}
+        target = open_all(settings.model_copy(update=update), stack)
         yield (
             Place(source.store, EncoderStore(source.state)),
             Place(target.store, EncoderStore(target.state)),
@@ -52,10 +55,27 @@ def opened(settings: Settings) -> Iterator[tuple[Place, Place, SharedKeys]]:
         )
 
 
-def copy_keys(data_dir: Path, target: SharedKeys) -> int:
-    """Copy the API keys of a data directory; return how many were not there yet."""
+def copy_keys(data_dir: Path, target: SharedKeys, *, wanted: bool) -> str:
+    """Copy the API keys of a data directory if that is wanted; return what was done.
+
+    If the data directory requires keys, so does the target from then on.
+    """
     with closing(Keys(data_dir)) as source:
-        return target.adopt(source.hashes()) if source.required else 0
+        if not source.required:
+            return "keys: none to copy"
+        hashes = source.hashes()
+    if not wanted:
+        target.require()
+        return (
+            "keys: required from now on, and not copied: copy them with --keys before others are "
+            "created there, or create others with `bitcell keys create`"
+        )
+    if not target.adopt(hashes):
+        return (
+            "keys: not copied, because keys were copied or created there before: those that were "
+            "revoked since stay revoked"
+        )
+    return f"keys: {len(hashes):,} copied"
 
 
 def _embedded(settings: Settings) -> Settings:

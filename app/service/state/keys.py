@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Protocol
 
-from sqlalchemy import delete, insert, select
+from sqlalchemy import delete, insert, select, update
 
-from app.database.state import State
+from app.database.state import Execute, State
 from app.database.tables import keys, keys_required
 from app.service.keys import Key, hash_of, new_key
 
+# The value of `keys_required.since` where keys are required and none has been created yet.
+_NONE_CREATED = 0.0
 _KEY = (keys.c.id, keys.c.name, keys.c.scope, keys.c.created)
 
 
@@ -85,23 +87,33 @@ class SharedKeys:
         key, secret = new_key(name, scope)
         row = {"id": key.id, "name": key.name, "scope": key.scope, "created": key.created}
         with self._state.writing("keys") as execute:
-            if not execute(select(keys_required)).fetchall():
-                execute(insert(keys_required).values(since=time.time()))
+            _note_created(execute)
             execute(insert(keys).values(**row, hash=hash_of(secret)))
         self.was_required = True
         return key, secret
 
-    def adopt(self, hashes: Mapping[bytes, Key]) -> int:
-        """Add keys by the hashes of their secrets; return how many were not there yet."""
+    def require(self) -> None:
+        """Require keys from now on, though none has been created here."""
         with self._state.writing("keys") as execute:
             if not execute(select(keys_required)).fetchall():
-                execute(insert(keys_required).values(since=time.time()))
-            there = {bytes(row.hash) for row in execute(select(keys.c.hash)).fetchall()}
-            new = {digest: key for digest, key in hashes.items() if digest not in there}
-            for digest, key in new.items():
-                execute(insert(keys).values(**asdict(key), hash=digest))
+                execute(insert(keys_required).values(since=_NONE_CREATED))
         self.was_required = True
-        return len(new)
+
+    def adopt(self, hashes: Mapping[bytes, Key]) -> bool:
+        """Add keys by the hashes of their secrets, and require keys from now on.
+
+        Return False, and add none, if keys were created or added here before: those that were
+        revoked since must not become valid again.
+        """
+        with self._state.writing("keys") as execute:
+            rows = execute(select(keys_required)).fetchall()
+            is_first = all(row.since == _NONE_CREATED for row in rows)
+            if is_first:
+                _note_created(execute)
+                for digest, key in hashes.items():
+                    execute(insert(keys).values(**asdict(key), hash=digest))
+        self.was_required = True
+        return is_first
 
     def list(self) -> builtins.list[Key]:
         """Return all keys, oldest first."""
@@ -134,3 +146,11 @@ class SharedKeys:
 
     def close(self) -> None:
         """Do nothing: the database is closed by those who opened it."""
+
+
+def _note_created(execute: Execute) -> None:
+    """Require keys from now on, because some are created."""
+    if not execute(select(keys_required)).fetchall():
+        execute(insert(keys_required).values(since=time.time()))
+    is_none = keys_required.c.since == _NONE_CREATED
+    execute(update(keys_required).where(is_none).values(since=time.time()))

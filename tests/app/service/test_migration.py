@@ -13,9 +13,14 @@ import pytest
 from app.database.embedded import EmbeddedState
 from app.errors import Conflict
 from app.service.encoder_store import EncoderStore
+from app.service.migration import copying
+from app.service.migration import places as places_module
+from app.service.migration.comparing import check_same
 from app.service.migration.copying import Copied, Place, migrate
+from app.service.settings import Settings
+from app.service.state.opening import open_all
 from hashing import Hasher, make_hasher
-from index import Collection, Database, InvalidItems, NotFound, Store
+from index import Collection, Database, InvalidItems, NotFound, Store, Unavailable
 
 N = 300
 
@@ -146,7 +151,9 @@ def test_another_encoder_of_the_name_is_found_before_anything_is_copied(
 ) -> None:
     source.encoders.add("a", hasher(3))
     target.encoders.add("e", hasher(1))
-    with pytest.raises(Conflict, match=r"another encoder 'e': its fingerprint is .* drop it there"):
+    with pytest.raises(
+        Conflict, match=r"another encoder 'e': its fingerprint is .*; name the coll"
+    ):
         run(source, target)
     assert [one.name for one in target.encoders.list()] == ["e"]
     assert not target.store.list()
@@ -155,7 +162,11 @@ def test_another_encoder_of_the_name_is_found_before_anything_is_copied(
 @pytest.mark.parametrize(
     ("n_bits", "ids", "message"),
     [
-        (12, ["x"], "it holds 1 items, and 100 in the source; drop it there to copy it again"),
+        (
+            12,
+            ["x"],
+            "it holds 1 items, and 100 in the source; .* or name the other collections only",
+        ),
         (13, [], "n_bits is 13, and 12 in the source"),
     ],
 )
@@ -191,10 +202,10 @@ def test_a_collection_that_the_target_cannot_rank_is_refused(
         ({"labels": True}, "items from place 0, at place 0: expected .* got"),
         ({"payloads": True}, "items from place 0, at place 0"),
         ({"descriptors": True}, "the kept descriptors are not the same"),
-        ({"ids": True}, "the target, which then had|it holds"),
+        ({"ids": True}, "differs in the target: it holds 279 items, and 280 in the source"),
     ],
 )
-def test_a_copy_that_answers_otherwise_is_dropped_again(
+def test_a_copy_that_answers_otherwise_is_never_seen(
     changed: dict[str, bool],
     message: str,
     source: Place,
@@ -219,10 +230,28 @@ def test_a_copy_that_answers_otherwise_is_dropped_again(
             batch = type(batch)(*(None if part is None else part[1:] for part in batch))
         put(collection, batch)
 
+    def compare_unseen(expected: Any, got: Any) -> None:
+        assert not target.store.list()
+        check_same(expected, got)
+
     monkeypatch.setattr(Collection, "put", change)
-    with pytest.raises(Conflict, match=message):
+    monkeypatch.setattr(copying, "check_same", compare_unseen)
+    # What can be seen may have been written to, and is never dropped.
+    monkeypatch.setattr(Store, "drop", None)
+    with pytest.raises(Conflict, match=f"{message}.*; nothing of it was kept"):
         run(source, target, ["c"])
     assert not target.store.list()
+
+
+def test_a_collection_that_is_there_and_answers_otherwise_is_left(
+    source: Place, target: Place
+) -> None:
+    run(source, target)
+    own = target.store.get("own")
+    own.upsert(["ü 0/x"], np.full((1, 2), 0xF0, np.uint8))
+    with pytest.raises(Conflict, match=r"'own' differs in the target: .* it was left as it is"):
+        run(source, target)
+    assert len(target.store.get("own")) == 100
 
 
 def test_items_that_the_target_refuses_are_named(
@@ -235,3 +264,92 @@ def test_items_that_the_target_refuses_are_named(
     with pytest.raises(Conflict, match=r"'c', after 0 of its 280 items: a payload has .* was kept"):
         run(source, target, ["c"])
     assert not target.store.list()
+
+
+@pytest.mark.parametrize("call", ["put", "search", "items"])
+def test_a_target_that_does_not_answer_for_a_while_is_waited_for(
+    call: str, source: Place, target: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done = getattr(Collection, call)
+    refused: list[str] = []
+    waited: list[float] = []
+    store: Any = target.store
+
+    def refuse(collection: Any, *arguments: Any) -> Any:
+        """Refuse three calls, each in its own collection, after having done what is asked."""
+        answer = done(collection, *arguments)
+        if collection._state.database is store._database and len(refused) < 3:
+            refused.append(call)
+            raise Unavailable("Milvus does not answer", 7.0)
+        return answer
+
+    monkeypatch.setattr(Collection, call, refuse)
+    monkeypatch.setattr("app.service.migration.copying._ITEMS", 50)
+    monkeypatch.setattr(copying, "sleep", waited.append)
+    seen: list[str] = []
+    run(source, target, progress=lambda done, of, now: seen.append(now))
+    assert len(refused) == 3
+    assert waited == [7.0] * 3
+    assert "waiting for the target, for c" in seen
+    assert [contents(one) for one in target.store.list()] == [
+        contents(one) for one in source.store.list()
+    ]
+
+
+def test_a_target_that_never_answers_again_is_given_up(
+    source: Place, target: Place, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = 0.0
+
+    def put(collection: Collection, batch: Any) -> None:
+        raise Unavailable("Milvus does not answer", 7.0)
+
+    def sleep(seconds: float) -> None:
+        nonlocal now
+        now += seconds
+
+    monkeypatch.setattr(Collection, "put", put)
+    monkeypatch.setattr(copying, "sleep", sleep)
+    monkeypatch.setattr(copying, "monotonic", lambda: now)
+    with pytest.raises(Unavailable, match="Milvus does not answer"):
+        run(source, target)
+    assert 300 < now < 700
+    assert not target.store.list()
+
+
+@pytest.mark.parametrize(
+    ("limits", "message"),
+    [
+        ({"bits": 11}, "'c' has codes of 12 bits, and the target takes at most 11: re-encode"),
+        ({"descriptor_bytes": 7}, "'c' keeps descriptors of 8 bytes each, and the target takes"),
+    ],
+)
+def test_what_is_too_large_is_found_before_anything_is_copied(
+    limits: dict[str, Any],
+    message: str,
+    source: Place,
+    target: Place,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("index.store._CAPABILITIES", replace(target.store.capabilities, **limits))
+    with pytest.raises(Conflict, match=message):
+        run(source, target)
+    assert not target.encoders.list()
+    assert len(run(source, target, ["empty"])) == 1
+
+
+def test_the_target_is_read_with_strong_consistency(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Database(tmp_path / "bitcell.db").close()
+    seen: list[str] = []
+    urls = {"database_url": "postgresql://nowhere/d", "index_url": "milvus://nowhere"}
+
+    def open_embedded(settings: Settings, stack: Any) -> Any:
+        seen.append(settings.consistency)
+        return open_all(settings.model_copy(update=dict.fromkeys(urls)), stack)
+
+    monkeypatch.setattr(places_module, "open_all", open_embedded)
+    settings = Settings.model_validate({"data_dir": tmp_path, "consistency": "bounded"} | urls)
+    with places_module.opened(settings):
+        assert seen[1] == "strong"

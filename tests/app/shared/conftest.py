@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import json
+import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event, Timer
+from time import monotonic
 from typing import Any
 from urllib.error import HTTPError
 from urllib.request import Request, urlopen
 
+import numpy as np
 import pytest
 
 from app.database.engine import open_engine
@@ -18,7 +23,7 @@ from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.service.state.keys import SharedKeys
 from tests.app.service_process import Process
-from tests.milvus_server import Server, owner, running, shared
+from tests.milvus_server import PATIENCE, Server, owner, running, shared
 
 # Benchmarks are jobs that take three steps, or never end. A replica that has not been heard of for
 # two seconds has ended; see app/jobs/queue.py.
@@ -26,6 +31,11 @@ _WORK = "from app.jobs import benchmark; from tests.app.jobs import work_functio
 QUICK_JOBS = f"{_WORK} benchmark.work = w.three_steps"
 ENDLESS_JOBS = f"{_WORK} benchmark.work = w.never_end"
 SOON_STALE = "; from app.jobs.queue import Jobs; Jobs.__init__.__kwdefaults__.update(stale=2.0)"
+
+ENCODER = {"method": "lsh", "n_bits": 64, "dimension": 8}
+# Milvus is given a second in the tests that stop it. PostgreSQL is given two for each connection of
+# the pool and three for a new one, 10 in all. The rest is for a machine that is busy.
+SECONDS = 20.0
 
 
 @dataclass(frozen=True)
@@ -90,6 +100,59 @@ class Servers:
         replica.headers |= authorization(self.key)
         assert replica.url, replica.log
         return replica
+
+
+def items(first: int, n: int) -> list[dict[str, Any]]:
+    """Return items whose descriptors are theirs alone."""
+    rows = np.random.default_rng(first).normal(size=(n, 8)).round(6).tolist()
+    return [{"id": f"item-{first + i}", "descriptor": row} for i, row in enumerate(rows)]
+
+
+def make(replica: Replica, name: str) -> None:
+    replica.call("POST", "/v1/encoders", {"name": name, **ENCODER})
+    replica.call("POST", "/v1/collections", {"name": name, "encoder": name})
+
+
+def ids_in(replica: Replica, name: str) -> set[str]:
+    found: set[str] = set()
+    while True:
+        path = f"/v1/collections/{name}/items?limit=1000&offset={len(found)}"
+        page = replica.call("GET", path)["items"]
+        found |= {item["id"] for item in page}
+        if len(page) < 1000:
+            return found
+
+
+@contextmanager
+def stopped(process: int) -> Iterator[None]:
+    """Stop a process during the block, but not so long that Milvus would never serve again."""
+    going_on = Timer(10, os.kill, (process, signal.SIGCONT))
+    os.kill(process, signal.SIGSTOP)
+    going_on.start()
+    try:
+        yield
+    finally:
+        going_on.cancel()
+        os.kill(process, signal.SIGCONT)
+
+
+def unavailable(replica: Replica, method: str, path: str, body: object = None) -> Answer:
+    """Return an answer, which must be 503 with Retry-After and come in time."""
+    start = monotonic()
+    answer = replica.ask(method, path, body)
+    assert monotonic() - start < SECONDS
+    assert answer.status == 503, answer
+    assert int(answer.headers.get("Retry-After", answer.headers.get("retry-after", "0"))) > 0
+    return answer
+
+
+def recovered(replica: Replica, method: str, path: str, body: object = None) -> Answer:
+    """Return the first answer that is not 503, which must come within some time."""
+    end = monotonic() + PATIENCE
+    while (answer := replica.ask(method, path, body)).status == 503:
+        assert monotonic() < end, answer
+        Event().wait(0.1)
+    return answer
 
 
 @contextmanager

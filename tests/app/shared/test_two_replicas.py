@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
+from http.client import HTTPException
 from itertools import count
 from threading import Event
 from typing import Any
 
-import numpy as np
 import pytest
 from sqlalchemy import create_engine, text
 
@@ -20,32 +20,16 @@ from tests.app.shared.conftest import (
     SOON_STALE,
     Replica,
     Servers,
+    ids_in,
+    items,
     keys_of,
+    make,
 )
 
+# Shorter tests are in tests/app/service and test_replicas.py.
+pytestmark = pytest.mark.slow
+
 BENCHMARK = {"dataset": "digits", "methods": ["lsh"], "bits": [8]}
-ENCODER = {"method": "lsh", "n_bits": 64, "dimension": 8}
-
-
-def items(first: int, n: int) -> list[dict[str, Any]]:
-    """Return items whose descriptors are theirs alone."""
-    rows = np.random.default_rng(first).normal(size=(n, 8)).round(6).tolist()
-    return [{"id": f"item-{first + i}", "descriptor": row} for i, row in enumerate(rows)]
-
-
-def make(replica: Replica, name: str) -> None:
-    replica.call("POST", "/v1/encoders", {"name": name, **ENCODER})
-    replica.call("POST", "/v1/collections", {"name": name, "encoder": name})
-
-
-def ids_in(replica: Replica, name: str) -> set[str]:
-    found: set[str] = set()
-    while True:
-        path = f"/v1/collections/{name}/items?limit=1000&offset={len(found)}"
-        page = replica.call("GET", path)["items"]
-        found |= {item["id"] for item in page}
-        if len(page) < 1000:
-            return found
 
 
 def rows(servers: Servers, statement: str) -> list[Any]:
@@ -55,25 +39,6 @@ def rows(servers: Servers, statement: str) -> list[Any]:
             return list(connection.execute(text(statement)))
     finally:
         engine.dispose()
-
-
-def test_what_one_writes_the_other_sees_at_once(replicas: list[Replica]) -> None:
-    a, b = replicas
-    make(a, "seen")
-    assert b.call("GET", "/v1/encoders/seen")["n_bits"] == 64
-    for number, (writer, reader) in enumerate([(a, b), (b, a)]):
-        new = items(10 * number, 5)
-        assert writer.call("PUT", "/v1/collections/seen/items", {"items": new})["upserted"] == 5
-        query = {"descriptors": [item["descriptor"] for item in new], "k": 1}
-        found = reader.call("POST", "/v1/collections/seen/query", query)["results"]
-        assert [hits[0]["distance"] for hits in found] == [0] * 5
-        assert {item["id"] for item in new} <= ids_in(reader, "seen")
-        gone = new[0]["id"]
-        writer.call("DELETE", f"/v1/collections/seen/items/{gone}")
-        assert reader.ask("GET", f"/v1/collections/seen/items/{gone}").status == 404
-    b.call("DELETE", "/v1/collections/seen")
-    assert a.ask("GET", "/v1/collections/seen").status == 404
-    assert a.ask("POST", "/v1/collections/seen/query", query).status == 404
 
 
 def test_writes_through_both_at_the_same_time_are_all_kept(replicas: list[Replica]) -> None:
@@ -142,7 +107,7 @@ def kill_under_load(servers: Servers, number: int) -> None:
                 new = items(1_000_000 * thread + 10 * n, 10)
                 try:
                     answer = replica.ask("PUT", f"/v1/collections/{name}/items", {"items": new})
-                except OSError:
+                except (OSError, HTTPException):  # The answer may be cut off.
                     assert replica is victim, "the other one answers"
                     return
                 assert answer.status in (200, 503), answer
@@ -176,7 +141,6 @@ def test_one_is_killed_under_load_and_the_other_goes_on(servers: Servers) -> Non
     kill_under_load(servers, 0)
 
 
-@pytest.mark.slow
 def test_nothing_is_lost_when_replicas_are_killed_again_and_again(servers: Servers) -> None:
     for number in range(1, 21):
         kill_under_load(servers, number)

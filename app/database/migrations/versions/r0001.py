@@ -73,7 +73,7 @@ def _drift_and_keys() -> None:
     op.create_table(
         "keys_required",
         sa.Column("since", sa.Double, nullable=False),
-        comment="It has a row if a key was ever created.",
+        comment="It has a row if keys are required; since is 0 until one is created.",
     )
 
 
