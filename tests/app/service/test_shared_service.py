@@ -252,7 +252,7 @@ LIMIT_SECONDS = 20
 @pytest.fixture
 def asked(monkeypatch: pytest.MonkeyPatch) -> list[float]:
     """When services asked the database, one entry per call."""
-    asked, explained = list[float](), shared.explained
+    asked, explained = list[float](), engine.explained
 
     @contextmanager
     def note() -> Iterator[None]:
