@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from threading import BoundedSemaphore, Lock
 from typing import Any
 
@@ -60,7 +60,8 @@ class Catalog(Journal):
         wait = max(1, round(1000 * timeout))
         with _one_of(self._writers, timeout), ExitStack() as held:
             try:
-                connection = held.enter_context(self._engine.connect())
+                connection = self._engine.connect()
+                held.callback(_release, connection)
                 connection.execute(text(f"SET LOCAL lock_timeout = {wait}"))
                 # Nothing but the lock is in this transaction, which lasts as long as the write.
                 connection.execute(text("SET LOCAL idle_in_transaction_session_timeout = 0"))
@@ -187,6 +188,13 @@ class Catalog(Journal):
         """Note that Milvus has deleted a collection."""
         with self._begin() as connection:
             connection.execute(delete(dropped).where(dropped.c.physical == physical))
+
+
+def _release(connection: Connection) -> None:
+    """Return a connection to the pool; do not fail if it is lost, since the write is done."""
+    with suppress(DBAPIError):
+        connection.rollback()
+    connection.close()
 
 
 def _busy(timeout: float) -> Unavailable:

@@ -106,7 +106,16 @@ class Journal:
             return int(number)
 
     def confirm(self, key: int, until: int, stamp: int) -> None:
-        """Note that Milvus has confirmed all writes up to a number."""
+        """Note that Milvus has confirmed all writes up to a number.
+
+        Raise Unavailable instead of Full, which says that nothing was written.
+        """
+        try:
+            self._confirm(key, until, stamp)
+        except Full as error:
+            raise Unavailable(str(error)) from error
+
+    def _confirm(self, key: int, until: int, stamp: int) -> None:
         with self._begin() as connection:
             connection.execute(
                 update(redo)

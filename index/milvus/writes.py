@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pymilvus.grpc_gen import milvus_pb2
 
-from index.errors import Full, InvalidItems, NotFound, Replaced, ServerError, Unavailable
+from index.errors import InvalidItems, NotFound, Replaced, ServerError, Unavailable
 from index.milvus.catalog import Catalog, Row
 from index.milvus.server.columns import MAX_WRITE, Columns, chosen, read_columns, upsert_request
 from index.milvus.server.connection import Connection
@@ -164,10 +164,7 @@ class Writes:
             if number is None:
                 raise self.gone()
             stamp = max(row.stamp, self._send(number, send))
-            try:
-                self._catalog.confirm(self._key, number, stamp)
-            except Full as error:  # It is there, and the next write confirms it.
-                raise Full(f"{error}; {_UNKNOWN}") from error
+            self._catalog.confirm(self._key, number, stamp)
         except Unavailable as error:
             raise Unavailable(f"{error}; {_UNKNOWN}", error.retry_after) from error
         self._on_write(len(body))

@@ -66,16 +66,9 @@ class Connection:
                 "the URL of an index is milvus://host:port, with milvuss for TLS; got one that "
                 f"begins with {parts.scheme or parts.path!r:.20}"
             )
-        try:
-            port = parts.port or 19530
-        except ValueError:  # Its message may contain a part of the password.
-            raise InvalidItems(
-                "the port in the URL of an index is no number up to 65535; a special character of "
-                "the password is written as % and two digits"
-            ) from None
         self.timeout = timeout
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
-        self.address = f"{host}:{port}"
+        self.address = f"{host}:{parts.port or 19530}"
         if parts.scheme == "milvuss":
             credentials = grpc.ssl_channel_credentials()
             self._channel = grpc.secure_channel(self.address, credentials, _OPTIONS)

@@ -146,7 +146,11 @@ class Physical:
     def delete(self, ids: Sequence[str]) -> int:
         """Delete items by their ids; return Milvus's time of the write."""
         request = milvus_pb2.DeleteRequest(collection_name=self.name, expr=among(ids))
-        return int(self._connection.call("Delete", request).timestamp)
+        stamp = int(self._connection.call("Delete", request).timestamp)
+        if stamp == 0:  # As Milvus 2.3 says it: a later time serves as well.
+            later = self._connection.call("AllocTimestamp", milvus_pb2.AllocTimestampRequest())
+            stamp = int(later.timestamp)
+        return stamp
 
     def query(
         self,

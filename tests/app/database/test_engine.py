@@ -29,5 +29,5 @@ def test_only_a_psycopg_whose_waits_can_be_limited_may_be_installed() -> None:
     assert len(wanted) == 2
     for versions in wanted:
         assert psycopg.__version__ in versions
-        assert "3.2.10" not in versions
+        assert "3.3.8" not in versions
         assert "3.4.0" not in versions

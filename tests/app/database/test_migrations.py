@@ -22,8 +22,7 @@ from app.database.migrate import VERSION_TABLE, migrate
 from app.database.tables import metadata
 from app.service.settings import Settings
 from app.service.state import opening
-from index import InvalidItems, Unavailable, Unreadable
-from index.milvus.server.connection import Connection
+from index import Unavailable, Unreadable
 from index.milvus.tables import metadata as index_metadata
 from tests.postgres import Server
 
@@ -150,9 +149,3 @@ def test_what_a_job_says_of_the_database_has_no_statement() -> None:
     error = DataError("UPDATE jobs SET x", {"x": "private"}, Exception("too long\nmore"))
     assert message(error) == "too long"
     assert message(ValueError("one\ntwo")) == "one\ntwo"
-
-
-def test_a_wrong_port_of_the_index_shows_no_password() -> None:
-    with pytest.raises(InvalidItems, match="the port in the URL of an index") as error:
-        Connection("milvus://u:secret/more@h:1", 1)
-    assert "secret" not in str(error.value)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from app.cli.main import cli
 from app.database import engine, shared
 from app.main import create_app
+from app.service.keys import Keys
 from app.service.service import Service
 from app.service.settings import Settings
 from app.service.state import opening
@@ -140,6 +141,18 @@ def test_a_key_counts_for_all_and_is_refused_at_once_by_all(replicas: Replicas) 
     # Keys stay required, also for a replica that starts now.
     assert [client.get("/v1/encoders").status_code for client in (one, other)] == [401, 401]
     assert replicas.start("c").get("/v1/encoders").status_code == 401
+
+
+def test_keys_stay_required_where_there_was_a_file_of_keys(replicas: Replicas) -> None:
+    folder = replicas.folder / "a"
+    folder.mkdir()
+    with closing(Keys(folder)) as keys:
+        _, secret = keys.create("before", "write")
+    client = replicas.start("a")
+    assert client.get("/v1/encoders").status_code == 401
+    assert status(client, secret) == 401
+    _, secret = service_of(client).keys.create("after", "write")
+    assert status(client, secret) == 200
 
 
 def test_commands_change_the_keys_of_the_shared_database(
@@ -318,9 +331,11 @@ def test_the_service_outlives_an_unreachable_database(
         with server.paused():
             is_unavailable(client, key, CALLS[1:3])
             # Those that come soon afterwards are refused without asking the database.
-            service_of(client).state._next_try = time.monotonic() + 600  # type: ignore[attr-defined]
+            monkeypatch.setattr(shared, "_PAUSE_SECONDS", 600)
+            client.get("/v1/encoders", headers=key)
             so_far = len(asked)
             is_unavailable(client, key)
             assert 0 < so_far == len(asked)
+            monkeypatch.setattr(shared, "_PAUSE_SECONDS", 0)
             service_of(client).state._next_try = 0  # type: ignore[attr-defined]
         is_well(client, key)

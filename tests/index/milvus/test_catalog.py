@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack
 from itertools import count
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from sqlalchemy import event, insert, select, text
@@ -74,7 +74,13 @@ def local(tmp_path: Path) -> Iterator[SharedState]:
         yield _local_index_state(Settings(data_dir=tmp_path), stack)
 
 
-def test_a_full_disk_is_said_to_be_full(local: SharedState) -> None:
+def raise_full() -> NoReturn:
+    raise Full("the disk has no room")
+
+
+def test_a_full_disk_is_said_to_be_full(
+    local: SharedState, monkeypatch: pytest.MonkeyPatch
+) -> None:
     catalog = Catalog(local.engine)
     with catalog.inserted(making="c", n_bits=8, encoder="", fingerprint="") as row:
         pass
@@ -85,6 +91,10 @@ def test_a_full_disk_is_said_to_be_full(local: SharedState) -> None:
 
     with pytest.raises(Full, match=r"^the disk of the database of the index has no room$"):
         catalog.record(row, "upsert", bytes(1 << 20), 1, None)
+    with monkeypatch.context() as patch:
+        patch.setattr(catalog, "_begin", raise_full)
+        with pytest.raises(Unavailable, match="has no room"):  # The write may be done.
+            catalog.confirm(row.key, 1, 1)
     with pytest.raises(Full, match="could not be written"), local.writing() as execute:
         execute(insert(drift).values(collection=1, watched="x" * (1 << 20)))
     # It is not taken for a server that does not answer.
@@ -122,3 +132,13 @@ def test_an_unreachable_database_is_not_described_to_clients() -> None:
     ):
         pass
     away.dispose()
+
+
+def test_a_write_that_is_done_does_not_fail_because_its_lock_is_lost(database_url: str) -> None:
+    opened = open_engine(database_url)
+    catalog = Catalog(opened)
+    sessions = "pg_stat_activity WHERE pid <> pg_backend_pid() AND datname = current_database()"
+    for _ in range(2):
+        with catalog.holding(1, 5), opened.connect() as other:
+            other.execute(text(f"SELECT pg_terminate_backend(pid, 5000) FROM {sessions}"))
+    opened.dispose()

@@ -235,3 +235,13 @@ def test_two_processes_share_collections_through_postgresql(
     for store, engine in zip(stores, engines, strict=True):
         store.close()
         engine.dispose()
+
+
+def test_reads_wait_for_deletions_too(collection: backend.Collection) -> None:
+    """Milvus gives no time of them, by which readers could wait."""
+    for _ in range(5):
+        collection.upsert(IDS, CODES)
+        collection.delete(IDS)
+        assert len(collection) == 0
+        with pytest.raises(NotFound):
+            collection.patch(IDS[:1], [{"label": 1}])
