@@ -151,6 +151,7 @@ def _supervise(folder: Path, owner: int) -> None:
             process = _start(data, programs, health_port, etcd)
             server = Server(process.pid, server.port, health_port)
     finally:
+        (folder / _TO_START).unlink(missing_ok=True)
         shutil.rmtree(data, ignore_errors=True)
 
 

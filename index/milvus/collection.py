@@ -82,7 +82,7 @@ class Collection(About):
             now = row.version, row.next_serial
             if self._counted is not None and self._counted[0] == now:
                 return self._counted[1]
-            n = self.physical.count("", at("strong", row.stamp))
+            n = self.physical.count("", at("session", row.stamp))
             # A write may go on, whose items are there before it is confirmed.
             if not self._catalog.has_unconfirmed(self.key) and self.writes.row() == row:
                 self._counted = now, n

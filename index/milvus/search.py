@@ -24,7 +24,7 @@ from index.milvus.server.physical import REACH, At, Physical, quoted
 LIGHT = (LABEL, SERIAL)
 """The fields of every search."""
 # What a search asks for beyond what is wanted: as many again, within these limits.
-_LEAST_MORE, _MOST_MORE = 16, 256
+_LEAST_MORE, _MOST_MORE = 64, 256
 # Items that a call returns at most, for all of its codes.
 _ROWS = 1 << 16
 # How often a search is repeated because items were written meanwhile.

@@ -22,7 +22,7 @@ from app.main import create_app
 from app.service.settings import Settings
 from tests.app.asgi_client import TestClient
 
-QUICK, LONG = 4, 160
+QUICK, LONG = 2, 160
 """Cases per call: in every run of the tests, and in `make bench`."""
 
 # A schema cannot state that rows have the same length, or that a dataset exists.

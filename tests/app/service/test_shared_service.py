@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,9 @@ from pydantic import SecretStr
 from typer.testing import CliRunner
 
 from app.cli.main import cli
-from app.database import engine
+from app.database import engine, shared
 from app.main import create_app
+from app.service.keys import Keys
 from app.service.service import Service
 from app.service.settings import Settings
 from app.service.state import opening
@@ -139,6 +140,18 @@ def test_a_key_counts_for_all_and_is_refused_at_once_by_all(replicas: Replicas) 
     # Keys stay required, also for a replica that starts now.
     assert [client.get("/v1/encoders").status_code for client in (one, other)] == [401, 401]
     assert replicas.start("c").get("/v1/encoders").status_code == 401
+
+
+def test_keys_stay_required_where_there_was_a_file_of_keys(replicas: Replicas) -> None:
+    folder = replicas.folder / "a"
+    folder.mkdir()
+    with closing(Keys(folder)) as keys:
+        _, secret = keys.create("before", "write")
+    client = replicas.start("a")
+    assert client.get("/v1/encoders").status_code == 401
+    assert status(client, secret) == 401
+    _, secret = service_of(client).keys.create("after", "write")
+    assert status(client, secret) == 200
 
 
 def test_commands_change_the_keys_of_the_shared_database(
@@ -274,7 +287,9 @@ def test_the_service_outlives_an_unreachable_database(
         with server.paused():
             is_unavailable(client, key, CALLS[1:3], seconds=6)
             # Those that come soon afterwards are refused at once.
-            service_of(client).state._next_try = time.monotonic() + 60  # type: ignore[attr-defined]
-            is_unavailable(client, key, CALLS, seconds=0.5)
+            monkeypatch.setattr(shared, "_PAUSE_SECONDS", 60)
+            client.get("/v1/encoders", headers=key)
+            is_unavailable(client, key, CALLS, seconds=1)
+            monkeypatch.setattr(shared, "_PAUSE_SECONDS", 0)
             service_of(client).state._next_try = 0  # type: ignore[attr-defined]
         is_well(client, key)

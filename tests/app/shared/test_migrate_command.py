@@ -141,7 +141,7 @@ def test_mistakes_are_explained(data: Path, run: Run, monkeypatch: pytest.Monkey
     database.close()
     status, _, err = run(f"migrate {urls}")
     assert status == 2
-    assert "the database cannot be reached" in err
+    assert "127.0.0.1:1/d cannot be reached" in err
     assert "secret" not in err
     status, _, err = run(f"--data-dir {data.parent / 'no'} migrate {urls}")
     assert status == 2

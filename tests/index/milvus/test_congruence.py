@@ -42,7 +42,7 @@ def test_many_calls_have_the_same_answers(
     store: Store, milvus_store: backend.Store, tmp_path: Path
 ) -> None:
     many = settings(
-        max_examples=80,
+        max_examples=40,
         stateful_step_count=50,
         deadline=None,
         # Without shrinking, which makes collections again and again.

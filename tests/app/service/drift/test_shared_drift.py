@@ -15,6 +15,7 @@ from app.database.shared import SharedState
 from app.database.tables import drift
 from app.pools import Pool
 from app.service.drift import watch
+from app.service.drift.two_samples import differences
 from app.service.drift.watch import LEAST_REFERENCE, WINDOW, Drift
 from index import Collection, Database, Store
 from tests.app.service.drift.test_watch import N_BITS, codes
@@ -50,7 +51,6 @@ def test_replicas_know_what_each_other_has_found(
         tests += 1
         return differences(*arguments, **named)  # type: ignore[arg-type]
 
-    differences = watch.differences
     monkeypatch.setattr(watch, "differences", count)
     with ExitStack() as stack:
         pool = Pool(1, "drift")
