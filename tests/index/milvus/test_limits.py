@@ -13,7 +13,7 @@ CODES = np.random.default_rng(0).integers(0, 4, (200, 1), np.uint8)
 IDS = [f"{i:03d}" for i in np.random.default_rng(1).permutation(200)]
 
 
-@pytest.mark.parametrize("most", [0, 50])
+@pytest.mark.parametrize("most", [0, 150])
 def test_ties_with_payloads_stay_within_what_milvus_answers(
     store: Store, collection: backend.Collection, monkeypatch: pytest.MonkeyPatch, most: int
 ) -> None:

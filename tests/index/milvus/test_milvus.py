@@ -139,15 +139,6 @@ def test_a_write_that_could_not_be_sent_is_done_later(
     assert (collection.written, len(collection)) == (written + 2, 3)
 
 
-def test_a_read_that_waits_for_confirmed_writes_waits_for_deletions(
-    collection: backend.Collection,
-) -> None:
-    for _ in range(10):
-        collection.upsert(["a", "b"], CODES[:2])
-        collection.delete(["a"])
-        assert [each.id for each in collection.items(0, 9)[0]] == ["b"]
-
-
 def test_writes_are_forgotten_when_milvus_has_flushed_them(
     module_store: backend.Store, collection: backend.Collection
 ) -> None:
