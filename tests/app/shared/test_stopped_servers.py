@@ -31,11 +31,11 @@ def replica(
     """A replica with a collection `c` of one item."""
     with index_server(milvus_folder, alone=False) as index:
         servers = made(tmp_path_factory, database.new_database(), index.url)
-    replica = servers.replica("a")
-    replica.call("POST", "/v1/collections", {"name": "c", "n_bits": 8})
-    replica.call("PUT", "/v1/collections/c/items", ITEM)
-    yield replica
-    replica.stop()
+        replica = servers.replica("a")
+        replica.call("POST", "/v1/collections", {"name": "c", "n_bits": 8})
+        replica.call("PUT", "/v1/collections/c/items", ITEM)
+        yield replica
+        replica.stop()
 
 
 def test_a_stopped_postgresql(replica: Replica, database: Server) -> None:
