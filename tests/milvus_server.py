@@ -238,19 +238,26 @@ def owner() -> int:
     return os.getppid() if "PYTEST_XDIST_WORKER" in os.environ else os.getpid()
 
 
+@contextmanager
+def using(folder: Path, *, alone: bool) -> Iterator[Server]:
+    """Give the server, which no other test stops during the block, or uses at all."""
+    running(folder, owner())
+    with shared(folder, alone=alone):
+        # Another test may have killed it while this one waited.
+        yield running(folder, owner())
+
+
 @pytest.fixture
 def milvus(milvus_folder: Path) -> Iterator[Server]:
     """The server, which no other test stops meanwhile."""
-    server = running(milvus_folder, owner())
-    with shared(milvus_folder, alone=False):
+    with using(milvus_folder, alone=False) as server:
         yield server
 
 
 @pytest.fixture
 def milvus_alone(milvus_folder: Path) -> Iterator[Server]:
     """The server, which no other test uses meanwhile."""
-    server = running(milvus_folder, owner())
-    with shared(milvus_folder, alone=True):
+    with using(milvus_folder, alone=True) as server:
         yield server
 
 

@@ -23,7 +23,7 @@ from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.service.state.keys import SharedKeys
 from tests.app.service_process import Process
-from tests.milvus_server import PATIENCE, Server, owner, running, shared
+from tests.milvus_server import PATIENCE, using
 
 # Benchmarks are jobs that take three steps, or never end. A replica that has not been heard of for
 # two seconds has ended; see app/jobs/queue.py.
@@ -166,14 +166,6 @@ def keys_of(url: str) -> Iterator[SharedKeys]:
         engine.dispose()
 
 
-@contextmanager
-def index_server(folder: Path, *, alone: bool) -> Iterator[Server]:
-    """Hold on to the server that all tests share, so that no other test stops it meanwhile."""
-    server = running(folder, owner())
-    with shared(folder, alone=alone):
-        yield server
-
-
 def made(factory: pytest.TempPathFactory, database: str, index: str) -> Servers:
     """Return what replicas share, with a key in a database that is empty."""
     folder = factory.mktemp("replicas")
@@ -188,7 +180,7 @@ def servers(
     database_url: str, milvus_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Servers]:
     """Servers that other tests use as well, and that none stops."""
-    with index_server(milvus_folder, alone=False) as server:
+    with using(milvus_folder, alone=False) as server:
         yield made(tmp_path_factory, database_url, server.url)
 
 

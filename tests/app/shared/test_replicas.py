@@ -13,7 +13,6 @@ import pytest
 from tests.app.shared.conftest import (
     Replica,
     ids_in,
-    index_server,
     items,
     made,
     make,
@@ -21,13 +20,14 @@ from tests.app.shared.conftest import (
     stopped,
     unavailable,
 )
+from tests.milvus_server import using
 
 
 def test_replicas_see_each_others_writes_and_outlast_a_stopped_milvus(
     database_url: str, milvus_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> None:
     with ExitStack() as started:
-        with index_server(milvus_folder, alone=False) as index:
+        with using(milvus_folder, alone=False) as index:
             servers = made(tmp_path_factory, database_url, index.url)
             a = servers.replica("a")
             started.callback(a.stop)
@@ -35,7 +35,7 @@ def test_replicas_see_each_others_writes_and_outlast_a_stopped_milvus(
             started.callback(b.stop)
             check_writes(a, b)
         # No other test uses it now.
-        with index_server(milvus_folder, alone=True) as index:
+        with using(milvus_folder, alone=True) as index:
             check_stopped(a, b, index.pid)
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.app.shared.conftest import Replica, index_server, made, recovered, unavailable
+from tests.app.shared.conftest import Replica, made, recovered, unavailable
+from tests.milvus_server import using
 from tests.postgres import Server, running
 
 # Noticing it takes up to 10 s. Shorter tests are in tests/app/service and test_replicas.py.
@@ -29,7 +30,7 @@ def replica(
     database: Server, milvus_folder: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Replica]:
     """A replica with a collection `c` of one item."""
-    with index_server(milvus_folder, alone=False) as index:
+    with using(milvus_folder, alone=False) as index:
         servers = made(tmp_path_factory, database.new_database(), index.url)
         replica = servers.replica("a")
         replica.call("POST", "/v1/collections", {"name": "c", "n_bits": 8})

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from index import backend
-from tests.milvus_server import Server, owner, running, shared
+from tests.milvus_server import Server, using
 
 
 @contextmanager
@@ -20,10 +20,9 @@ def store_of(milvus_folder: Path, folder: Path, **more: object) -> Iterator[back
     from index.milvus.store import MilvusStore
     from index.milvus.tables import metadata
 
-    server = running(milvus_folder, owner())
     engine = create_engine(f"sqlite:///{folder / 'milvus.db'}", connect_args={"timeout": 30})
     metadata.create_all(engine)
-    with shared(milvus_folder, alone=False):
+    with using(milvus_folder, alone=False) as server:
         store = MilvusStore(server.url, engine, timeout=60.0, **more)  # type: ignore[arg-type]
         try:
             yield store

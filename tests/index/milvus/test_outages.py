@@ -190,6 +190,8 @@ def test_a_writer_that_is_killed_again_and_again_loses_nothing(
     kill_the_writer(milvus, tmp_path / "killed.db", opened, rounds=20)
 
 
+# A server takes up to half a minute to start again.
+@pytest.mark.slow
 def test_a_killed_server_loses_nothing(
     milvus_alone: Server, milvus_folder: Path, opened: Opening
 ) -> None:
