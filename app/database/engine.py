@@ -95,6 +95,10 @@ def open_engine(text: str) -> Engine:
         hide_parameters=True,  # The log is no place for what users store.
         connect_args={
             "connect_timeout": CONNECT_SECONDS,
+            # A connection that holds a lock may be idle for hours, and must not be lost by that.
+            "keepalives_idle": 30,
+            "keepalives_interval": 10,
+            "keepalives_count": 3,
             "application_name": "bitcell",
             "options": f"-c statement_timeout={STATEMENT_SECONDS:.0f}s "
             f"-c lock_timeout={LOCK_SECONDS}s -c idle_in_transaction_session_timeout=60s",

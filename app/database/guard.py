@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from threading import Lock
-from time import monotonic
+from time import monotonic, sleep
 from typing import Any
 
 import structlog
@@ -16,6 +16,7 @@ from index import Unavailable
 # Of the advisory lock that every process holds which uses a shared database.
 _LOCK = 0xB17CE11 << 32 | 0xFFFFFFFE
 _CHECK_SECONDS = 1.0
+_TRIES, _TRY_SECONDS = 20, 0.1
 _SESSION = "FROM pg_stat_activity WHERE pid = "
 
 log = structlog.stdlib.get_logger("bitcell")
@@ -55,8 +56,13 @@ class Guard:
                 own = text(
                     f"SELECT pg_terminate_backend(pid) {_SESSION} :pid AND backend_start = :start"
                 )
-                connection.execute(own, {"pid": self._session[0], "start": self._session[1]})
-                is_taken = self._try(connection)
+                pid, start = self._session
+                is_ending = connection.execute(own, {"pid": pid, "start": start}).first()
+                # The server ends that session a moment later.
+                for _ in range(_TRIES if is_ending else 1):
+                    if is_taken := self._try(connection):
+                        break
+                    sleep(_TRY_SECONDS)
             if is_taken:
                 mine = text(f"SELECT pid, backend_start {_SESSION} pg_backend_pid()")
                 pid, start = connection.execute(mine).one()

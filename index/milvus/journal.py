@@ -84,16 +84,23 @@ class Journal:
     ) -> int | None:
         """Record a write before Milvus gets it; return its number, None if the collection is gone.
 
-        `patch` are the serial numbers of items that a patch writes again.
+        `patch` are the serial numbers of items that a patch writes again. Raise Unavailable if
+        another writer has changed the row since it was read: then the lock has been lost.
         """
+        is_ours = (collections.c.key == row.key) & (collections.c.next_serial == row.next_serial)
+        if patch is not None:
+            is_ours &= collections.c.version == row.version
         with self._begin() as connection:
             changed = connection.execute(
                 update(collections)
-                .where(collections.c.key == row.key)
+                .where(is_ours)
                 .values(next_serial=row.next_serial + n_serials, **values)
             )
             if not changed.rowcount:
-                return None
+                there = select(collections.c.key).where(collections.c.key == row.key)
+                if connection.execute(there).first() is None:
+                    return None
+                raise Unavailable("the lock of the collection was lost: try again")
             result = connection.execute(
                 insert(redo).values(collection=row.key, kind=kind, body=body, applied=False)
             )
@@ -117,11 +124,7 @@ class Journal:
 
     def _confirm(self, key: int, until: int, stamp: int) -> None:
         with self._begin() as connection:
-            connection.execute(
-                update(redo)
-                .where(redo.c.collection == key, redo.c.id <= until, redo.c.applied.is_(False))
-                .values(applied=True)
-            )
+            # In this order, as where a collection is dropped: two transactions cannot deadlock.
             connection.execute(
                 update(collections)
                 .where(collections.c.key == key)
@@ -131,6 +134,11 @@ class Journal:
                     stamp=stamp,
                     broken=False,
                 )
+            )
+            connection.execute(
+                update(redo)
+                .where(redo.c.collection == key, redo.c.id <= until, redo.c.applied.is_(False))
+                .values(applied=True)
             )
 
     def discard(self, number: int) -> None:

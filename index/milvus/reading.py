@@ -72,7 +72,9 @@ def scan(
     for columns in _between(physical, where, fields, start.at, 0, start.written, size, checkpoint):
         came.append(_hashes(columns.ids))
         yield columns
-    seen = np.sort(np.concatenate(came)) if came else np.empty(0, np.int64)
+    seen = np.concatenate(came) if came else np.empty(0, np.int64)
+    came.clear()
+    seen.sort()
     left = _written_since(physical, where, start.written, now, seen, checkpoint)
     # By their ids, at which they are however often they are written again.
     first, width = 0, size

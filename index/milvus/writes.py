@@ -43,6 +43,7 @@ class Writes:
     ) -> None:
         self._catalog, self._connection, self._physical = catalog, connection, physical
         self._key, self._name, self._n_bits = row.key, row.name or row.making or "", row.n_bits
+        self._is_being_made = row.name is None
         self._on_write = on_write
         # The losses of the connection after which all recorded writes were repeated.
         self._repeated: int | None = None
@@ -56,6 +57,11 @@ class Writes:
 
     def gone(self) -> NotFound:
         """Return the error of a collection that there is no more."""
+        if self._is_being_made:
+            return NotFound(
+                "the collection that was being made has been deleted meanwhile, as the connection "
+                "to the database was lost: make it again"
+            )
         if self._catalog.named(self._name) is not None:
             return Replaced(f"collection {self._name!r} has been re-encoded")
         return NotFound(f"there is no collection {self._name!r}")

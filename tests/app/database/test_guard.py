@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from time import monotonic
 
 import pytest
 from pydantic import SecretStr
@@ -86,12 +85,6 @@ def test_a_connection_that_only_the_server_still_has_is_no_other_process(
     assert first.guard is not None
     lost, first.guard._connection = first.guard._connection, None
     assert lost is not None
-    end = monotonic() + 30
-    while True:  # The server ends a connection soon after it is told to.
-        try:
-            write(first)
-            break
-        except Unavailable:
-            assert monotonic() < end
+    write(first)
     lost.invalidate()
     lost.close()

@@ -8,8 +8,9 @@ from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
-from sqlalchemy import event, insert, select, text
+from sqlalchemy import create_engine, event, insert, select, text
 
 from app.database import engine, shared
 from app.database.engine import open_engine
@@ -21,6 +22,7 @@ from app.service.state.opening import _local_index_state
 from index import Full, Unavailable
 from index.milvus import catalog as catalogs
 from index.milvus.catalog import Catalog
+from index.milvus.tables import metadata
 
 Block = Callable[[int], AbstractContextManager[object]]
 
@@ -65,6 +67,34 @@ def test_a_lock_of_another_replica_is_waited_for_as_long_as_a_writer_says(
         pass
     for each in engines:
         each.dispose()
+
+
+def test_a_writer_that_has_lost_its_lock_changes_nothing(tmp_path: Path) -> None:
+    """Its row is older than what another writer has made of it meanwhile."""
+    opened = create_engine(f"sqlite:///{tmp_path / 'milvus.db'}")
+    metadata.create_all(opened)
+    catalog = Catalog(opened)
+    with catalog.inserted(making="c", n_bits=8, encoder="", fingerprint="") as row:
+        catalog.finish(row.key, "c")
+    old = catalog.named("c")
+    assert old is not None
+    number = catalog.record(old, "upsert", b"", 5, None)
+    assert number is not None
+    catalog.confirm(old.key, number, 1)
+    for n_serials in (0, 1):
+        with pytest.raises(Unavailable, match="lock of the collection was lost"):
+            catalog.record(old, "delete", b"", n_serials, None)
+    now = catalog.named("c")
+    assert now is not None
+    assert (now.next_serial, now.written) == (5, 5)
+    # A deletion uses no serial numbers: only the version says that items may have changed.
+    deletion = catalog.record(now, "delete", b"", 0, None)
+    assert deletion is not None
+    catalog.confirm(now.key, deletion, 2)
+    with pytest.raises(Unavailable, match="lock of the collection was lost"):
+        catalog.record(now, "upsert", b"", 1, np.arange(1))
+    assert catalog.record(now, "upsert", b"", 1, None) is not None
+    opened.dispose()
 
 
 @pytest.fixture
