@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import multiprocessing
-import resource
 import tempfile
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ from numpy.typing import NDArray
 
 from app.encoding.encode import encode_file
 from app.encoding.sources import open_source
-from bench.measuring import in_turn, resident_mb
+from bench.measuring import in_turn, peak_resident_mb, resident_mb
 from hashing import Hasher, make_hasher
 from hashing.arrow import CODE, codes_of
 
@@ -66,7 +65,7 @@ def _measure_memory(path: Path, out: Path, d: int) -> dict[str, float]:
     before, start = resident_mb(), time.perf_counter()
     n = encode_file(hasher, open_source(path), out, lambda *_: None)
     seconds = time.perf_counter() - start
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    peak = peak_resident_mb()
     return {"peak_mb": peak, "added_mb": peak - before, "rows_per_second": n / seconds}
 
 

@@ -56,8 +56,20 @@ def in_turn(
 
 def resident_mb(pid: int | str = "self") -> float:
     """Return the resident memory of a process in MB (2^20 bytes)."""
+    return _status_mb(pid, "VmRSS")
+
+
+def peak_resident_mb() -> float:
+    """Return the most resident memory that this process has had, in MB (2^20 bytes).
+
+    Unlike `ru_maxrss`, it leaves out what the process that started this one had.
+    """
+    return _status_mb("self", "VmHWM")
+
+
+def _status_mb(pid: int | str, name: str) -> float:
     status = Path(f"/proc/{pid}/status").read_text()
-    match = re.search(r"VmRSS:\s+(\d+) kB", status)
+    match = re.search(rf"{name}:\s+(\d+) kB", status)
     if match is None:
-        raise RuntimeError(f"/proc/{pid}/status has no VmRSS: has the process ended?")
+        raise RuntimeError(f"/proc/{pid}/status has no {name}: has the process ended?")
     return int(match[1]) / 1024
