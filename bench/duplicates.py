@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from app.jobs.duplicates import MAX_PAIRS
 from bench.index import Codes, clustered, uniform
-from bench.measuring import resident_mb, seconds
+from bench.measuring import peak_resident_mb, resident_mb, seconds
 from bitcodes import to_words
 from bitcodes.near_groups import Groups, near_groups
 
@@ -56,7 +56,7 @@ def measure() -> dict[str, float]:
     start = time.perf_counter()
     groups = find(codes, RADIUS)
     own_seconds = time.perf_counter() - start
-    peak = peak_mb() - before
+    peak = peak_resident_mb() - before
     _check(groups, rows, np.diff(found[0][0].astype(np.int64)) - 1, len(codes))
     return {
         "ratio": faiss_seconds / own_seconds,
@@ -78,15 +78,8 @@ def _check(groups: Groups, rows: NDArray[np.int64], expected: NDArray[np.int64],
 
 
 def forget_peak() -> None:
-    """Let `peak_mb` count from now on."""
+    """Let `peak_resident_mb` count from now on."""
     Path("/proc/self/clear_refs").write_text("5")
-
-
-def peak_mb() -> float:
-    """Return the largest resident memory since `forget_peak`, in MB (2^20 bytes)."""
-    status = Path("/proc/self/status").read_text()
-    (line,) = (line for line in status.splitlines() if line.startswith("VmHWM:"))
-    return int(line.split()[1]) / 1024
 
 
 def main() -> None:
@@ -107,7 +100,7 @@ def main() -> None:
         print(
             f"{make.__name__}, {n_bits} bits, radius {radius}: {took:.1f} s, {len(groups.pairs):,} "
             f"pairs{' (truncated)' if groups.truncated else ''}, {len(groups.sizes):,} groups, "
-            f"{peak_mb() - before:.0f} MB",
+            f"{peak_resident_mb() - before:.0f} MB",
             flush=True,
         )
 
