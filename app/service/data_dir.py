@@ -55,7 +55,9 @@ def lock_data_dir(data_dir: Path) -> Iterator[None]:
     The lock is the one of a record: raise InUse if a service has that open.
     """
     file = data_dir / "bitcell.db.lock"
-    with closing(sqlite3.connect(file, isolation_level=None, timeout=0)) as connection:
+    # The thread that closes a service need not be the one that opened it.
+    opened = sqlite3.connect(file, isolation_level=None, timeout=0, check_same_thread=False)
+    with closing(opened) as connection:
         try:
             connection.execute("BEGIN EXCLUSIVE")
         except sqlite3.OperationalError as error:

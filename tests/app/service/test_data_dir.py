@@ -6,14 +6,17 @@ import os
 import shutil
 import stat
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from app.service.data_dir import lock_data_dir
 from app.service.service import Service
 from app.service.settings import Settings
-from index import Database
+from index import Database, InUse
 from tests.app.cli.test_main import bitcell
 from tests.app.conftest import settings_in
 
@@ -132,3 +135,14 @@ def test_a_directory_that_cannot_be_made_is_named(tmp_path: Path) -> None:
     (tmp_path / "data").touch()
     with pytest.raises(OSError, match="data cannot hold the data"):
         Service(settings_in(tmp_path))
+
+
+def test_another_thread_may_end_the_lock_of_a_directory_without_a_record(tmp_path: Path) -> None:
+    """As at the end of a service, which threads close."""
+    with ExitStack() as opened, ThreadPoolExecutor(1) as threads:
+        opened.enter_context(lock_data_dir(tmp_path))
+        with pytest.raises(InUse), lock_data_dir(tmp_path):
+            pass
+        threads.submit(opened.close).result()
+    with lock_data_dir(tmp_path):
+        pass
