@@ -208,7 +208,7 @@ class Certificate:
         Number of codes that were compared; None where the index does not say.
     tie : int or None
         Number of items at the distance of the last item found, whether returned or not; None where
-        they are so many that the index does not know.
+        there are more than the index can count.
     within : int or None
         Number of items within the radius that the search was given; None without such a radius, or
         if the search ended at its depth and was not asked to count the others.

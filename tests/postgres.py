@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from app.database.engine import open_engine
+from app.database.migrate import migrate
+from app.database.shared import SharedState
 from tests.memory_folder import PREFIX
 
 _NAMES = count()
@@ -156,3 +159,12 @@ def postgres() -> Iterator[Server]:
 def database_url(postgres: Server) -> str:
     """The URL of an empty database for the tests of a module."""
     return postgres.new_database()
+
+
+@pytest.fixture(scope="module")
+def shared_state(database_url: str) -> Iterator[SharedState]:
+    """The state in that database, with its tables."""
+    engine = open_engine(database_url)
+    migrate(engine)
+    yield SharedState(engine)
+    engine.dispose()

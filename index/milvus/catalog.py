@@ -15,7 +15,7 @@ from index.errors import AlreadyExists, Unavailable
 from index.milvus.journal import Journal, Row, problem
 from index.milvus.tables import collections, dropped, patches, redo
 
-__all__ = ["Catalog", "Row"]
+__all__ = ["INTERRUPTED", "Catalog", "Row"]
 
 # PostgreSQL knows a lock by one number, which starts with this one in those of collections.
 _LOCKS = 0x6263 << 40
@@ -25,6 +25,10 @@ _WRITERS = 6
 _MAKERS = 3
 _MAKER_SECONDS = 5.0
 _LOCK_TIMEOUT = "55P03"
+INTERRUPTED = (
+    "the collection that was being made has been deleted meanwhile, as the connection to the "
+    "database was lost: make it again"
+)
 
 
 class Catalog(Journal):
@@ -133,7 +137,7 @@ class Catalog(Journal):
         self._update_unfinished(key, generation=generation)
         row = self.read(key)
         if row is None:
-            raise _interrupted()
+            raise Unavailable(INTERRUPTED)
         return row
 
     def finish(self, key: int, name: str) -> None:
@@ -253,14 +257,7 @@ def _update_unfinished(connection: Connection, key: int, values: dict[str, Any])
     """Change a collection that is being made; raise Unavailable if it is not any more."""
     unfinished = (collections.c.key == key) & collections.c.name.is_(None)
     if not connection.execute(update(collections).where(unfinished).values(**values)).rowcount:
-        raise _interrupted()
-
-
-def _interrupted() -> Unavailable:
-    return Unavailable(
-        "the collection that was being made has been deleted meanwhile, as the connection to the "
-        "database was lost: make it again"
-    )
+        raise Unavailable(INTERRUPTED)
 
 
 def _remove(connection: Connection, condition: Any) -> bool:

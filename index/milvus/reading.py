@@ -28,11 +28,12 @@ from index.milvus.server.physical import REACH, At, Physical, among
 from index.storage.catalog import DescriptorType
 from index.validation import check_keeps_descriptors
 
-# Of the items that match, so many are read to sort them.
+# A page stops counting, and reads and sorts the items that match, once no more than this are left.
 _FEW_MATCHES = 8192
 _MOST_READ = 1 << 17
-# So many serial numbers are read in one call, and so often is tried to have no more of them left.
+# The last pass of a scan reads at most this many serial numbers, in one call.
 _AT_ONCE = REACH
+# After this many passes, a scan gives up.
 _PASSES = 20
 
 
@@ -277,8 +278,8 @@ class Moment:
 def sample(physical: Physical, n: int, end: int, limit: int, seed: int, at: At) -> Codes | None:
     """Return codes of `limit` of n items, drawn by their serial numbers.
 
-    Return None if so many calls would find too few: where most items are wanted, most serial
-    numbers are gaps, or many items are deleted meanwhile.
+    Return None where drawing would take too many calls: more than half of the items are wanted,
+    most serial numbers are gaps, or many items are deleted meanwhile.
     """
     if not 0 < limit <= n // 2 or n < end // 20:
         return None

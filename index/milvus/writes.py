@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from pymilvus.grpc_gen import milvus_pb2
 
 from index.errors import InvalidItems, NotFound, Replaced, ServerError, Unavailable
-from index.milvus.catalog import Catalog, Row
+from index.milvus.catalog import INTERRUPTED, Catalog, Row
 from index.milvus.server.columns import MAX_WRITE, Columns, chosen, read_columns, upsert_request
 from index.milvus.server.connection import Connection, NotDone
 from index.milvus.server.physical import Physical
@@ -58,10 +58,7 @@ class Writes:
     def gone(self) -> NotFound:
         """Return the error of a collection that there is no more."""
         if self._is_being_made:
-            return NotFound(
-                "the collection that was being made has been deleted meanwhile, as the connection "
-                "to the database was lost: make it again"
-            )
+            return NotFound(INTERRUPTED)
         if self._catalog.named(self._name) is not None:
             return Replaced(f"collection {self._name!r} has been re-encoded")
         return NotFound(f"there is no collection {self._name!r}")

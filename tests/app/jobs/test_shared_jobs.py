@@ -15,8 +15,6 @@ from typing import Any
 import pytest
 from sqlalchemy import Executable, delete, select, text, update
 
-from app.database.engine import open_engine
-from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.database.state import Execute
 from app.database.tables import job_claims, jobs
@@ -34,19 +32,11 @@ from tests.app.jobs.waiting import end_of, until, until_left
 Start = Callable[..., Jobs]
 
 
-@pytest.fixture(scope="module")
-def module_state(database_url: str) -> Iterator[SharedState]:
-    engine = open_engine(database_url)
-    migrate(engine)
-    yield SharedState(engine)
-    engine.dispose()
-
-
 @pytest.fixture
-def state(module_state: SharedState) -> SharedState:
-    with module_state.writing() as execute:
+def state(shared_state: SharedState) -> SharedState:
+    with shared_state.writing() as execute:
         execute(delete(jobs))
-    return module_state
+    return shared_state
 
 
 @pytest.fixture

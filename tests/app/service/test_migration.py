@@ -276,7 +276,7 @@ def test_a_target_that_does_not_answer_for_a_while_is_waited_for(
     store: Any = target.store
 
     def refuse(collection: Any, *arguments: Any) -> Any:
-        """Refuse three calls, each in its own collection, after having done what is asked."""
+        """Do the call. For the first three on the target, raise Unavailable afterwards."""
         answer = done(collection, *arguments)
         if collection._state.database is store._database and len(refused) < 3:
             refused.append(call)

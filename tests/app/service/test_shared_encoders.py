@@ -4,15 +4,14 @@ from __future__ import annotations
 
 import gc
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from sqlalchemy import Executable, delete, select, text, update
 
 from app.database import state as database_state
-from app.database.engine import Unreachable, open_engine
-from app.database.migrate import migrate
+from app.database.engine import Unreachable
 from app.database.shared import SharedState
 from app.database.tables import encoders, jobs
 from app.jobs.record import JobRecord
@@ -21,19 +20,11 @@ from hashing import make_hasher
 from index import Unavailable
 
 
-@pytest.fixture(scope="module")
-def module_state(database_url: str) -> Iterator[SharedState]:
-    engine = open_engine(database_url)
-    migrate(engine)
-    yield SharedState(engine)
-    engine.dispose()
-
-
 @pytest.fixture
-def state(module_state: SharedState) -> SharedState:
-    with module_state.writing() as execute:
+def state(shared_state: SharedState) -> SharedState:
+    with shared_state.writing() as execute:
         execute(delete(encoders))
-    return module_state
+    return shared_state
 
 
 def add(store: EncoderStore, *names: str) -> None:

@@ -9,8 +9,6 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
-from app.database.engine import open_engine
-from app.database.migrate import migrate
 from app.database.shared import SharedState
 from app.database.tables import drift
 from app.pools import Pool
@@ -21,14 +19,6 @@ from index import Collection, Database, Store
 from tests.app.service.drift.test_watch import N_BITS, codes
 
 
-@pytest.fixture(scope="module")
-def state(database_url: str) -> Iterator[SharedState]:
-    engine = open_engine(database_url)
-    migrate(engine)
-    yield SharedState(engine)
-    engine.dispose()
-
-
 @pytest.fixture
 def store(tmp_path: Path) -> Iterator[Store]:
     with closing(Database(tmp_path / "c.db")) as database, closing(Store(database)) as store:
@@ -36,7 +26,7 @@ def store(tmp_path: Path) -> Iterator[Store]:
 
 
 def test_replicas_know_what_each_other_has_found(
-    state: SharedState, store: Store, monkeypatch: pytest.MonkeyPatch
+    shared_state: SharedState, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def insert(n: int, seed: int, shift: float = 0) -> Collection:
         collection = store.get("c")
@@ -56,7 +46,7 @@ def test_replicas_know_what_each_other_has_found(
         pool = Pool(1, "drift")
         stack.callback(pool.close, 10)
         store.create("c", N_BITS)
-        one, other = (Drift(state, store, pool) for _ in range(2))
+        one, other = (Drift(shared_state, store, pool) for _ in range(2))
         found = one.report(insert(LEAST_REFERENCE, 0))
         assert other.report(store.get("c")) == found
         found = other.report(insert(WINDOW, 1, shift=0.3))
@@ -68,7 +58,7 @@ def test_replicas_know_what_each_other_has_found(
         one.accept(store.get("c"))
         assert other.alarms() == {"c": 0}
         # One that starts later.
-        assert Drift(state, store, pool).alarms() == {"c": 0}
+        assert Drift(shared_state, store, pool).alarms() == {"c": 0}
         store.drop("c")
         assert other.alarms() == {}
-        assert not state.read(select(drift.c.collection))
+        assert not shared_state.read(select(drift.c.collection))
